@@ -1,0 +1,1 @@
+"""Interactions, vocabularies and datasets; how they are read, split, checked and weighted."""

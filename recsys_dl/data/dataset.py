@@ -1,0 +1,108 @@
+"""A log with the names of things: interactions, vocabularies, side features, titles and texts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import polars as pl
+
+from .interactions import Interactions
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything known about one log.
+
+    Attributes:
+        interactions: in rows.
+        users: id of each user row.
+        items: id of each item row.
+        user_features: one row a user row, any columns; None where there are none.
+        item_features: one row an item row; likewise.
+        item_titles: what to show a person, one a row; null where unknown.
+        item_texts: free text about each item (plot, tags), one a row; null where unknown.
+        histories: only for test users that training left out (strong generalisation): what is known of them when they
+            are asked for, over the same rows; `evaluate` folds it in.
+        name: where it came from, in a word.
+
+    Raises:
+        ValueError: a part has another number of rows than its vocabulary.
+    """
+
+    interactions: Interactions
+    users: Vocabulary
+    items: Vocabulary
+    user_features: pl.DataFrame | None = None
+    item_features: pl.DataFrame | None = None
+    item_titles: pl.Series | None = None
+    item_texts: pl.Series | None = None
+    histories: Interactions | None = None
+    name: str = "log"
+
+    def __post_init__(self) -> None:
+        for noun, vocabulary, size in (
+            ("users", self.users, self.interactions.num_users),
+            ("items", self.items, self.interactions.num_items),
+        ):
+            if len(vocabulary) != size:
+                raise ValueError(f"interactions over {size} {noun} need as many ids, got {len(vocabulary)}")
+        for part, size in (
+            ("user_features", self.num_users),
+            ("item_features", self.num_items),
+            ("item_titles", self.num_items),
+            ("item_texts", self.num_items),
+        ):
+            value = getattr(self, part)
+            if value is not None and len(value) != size:
+                raise ValueError(f"{part} must have one row for each of {size}, got {len(value)}")
+
+    def __len__(self) -> int:
+        return len(self.interactions)
+
+    def __repr__(self) -> str:
+        extras = [
+            part
+            for part in ("user_features", "item_features", "item_titles", "item_texts", "histories")
+            if getattr(self, part) is not None
+        ]
+        return f"Dataset({self.name}: {self.interactions!r}{', ' if extras else ''}{', '.join(extras)})"
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.interactions.num_users
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return self.interactions.num_items
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hexadecimal SHA-256 over the interactions, the ids, and whatever rides along."""
+        digest = hashlib.sha256()
+        for part in (self.interactions, self.users, self.items, self.histories):
+            digest.update((part.content_hash if part is not None else "-").encode())
+        for side in (self.user_features, self.item_features, self.item_titles, self.item_texts):
+            frame = side.to_frame() if isinstance(side, pl.Series) else side
+            digest.update(b"-" if frame is None else frame.write_ndjson().encode())
+        return digest.hexdigest()
+
+    def with_interactions(self, interactions: Interactions, *, histories: Interactions | None = None) -> Dataset:
+        """Return the same users, items and features with another part of the log."""
+        return replace(self, interactions=interactions, histories=histories)
+
+
+def as_interactions(data: Dataset | Interactions) -> Interactions:
+    """Return the interactions of a dataset, or the interactions themselves."""
+    if isinstance(data, Dataset):
+        return data.interactions
+    if isinstance(data, Interactions):
+        return data
+    raise TypeError(
+        f"expected a Dataset or Interactions, got {type(data).__name__}. "
+        "Use read_log() for files and frames, Interactions.from_csr() for a sparse matrix."
+    )

@@ -1,0 +1,381 @@
+"""What every recommender here shares: checking a request, walking the catalogue in blocks, saving and loading.
+
+A model scores; this base turns scores into the sentences of `protocols.Recommender`. B batch, I items, K list, L candidates.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import yaml
+from typing_extensions import Self
+
+from recsys_dl import __version__
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.folders import load_arrays, new_folder, save_arrays, sha256
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.topk import ItemLists, top_k
+from recsys_dl.protocols import Ranking, Users, UserState
+
+FORMAT = 1  # of saved folders; raised when an older one can no longer be read
+BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalogue is ranked
+
+
+class CatalogueModel(ABC):
+    """A model that can score its whole catalogue for a block of users.
+
+    A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and gives `fit`, `_fold`,
+    `_values`, `_scores` and `_item_scores`. `fit` begins with `self._begin(train)`.
+
+    A user of whom nothing is known (no interaction in training, or an empty history in `fold_in`) is answered with the
+    most popular items, scored by the share of users who had them, unless the model sets `popularity_fallback = False`
+    because its own answer means something.
+
+    Attributes:
+        num_users: U, rows known from training.
+        num_items: I.
+        users: ids of the user rows, or None if fitted on bare Interactions.
+        items: ids of the item rows, likewise.
+        user_counts_U: int64, distinct items of each user in training.
+        item_counts_I: int64, distinct users of each item in training.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ()
+    popularity_fallback: ClassVar[bool] = True
+    device: Device = "cpu"
+
+    num_users: int
+    num_items: int
+    users: Vocabulary | None
+    items: Vocabulary | None
+    user_counts_U: np.ndarray
+    item_counts_I: np.ndarray
+
+    # What a model gives
+
+    @abstractmethod
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Learn from `train`; return self."""
+
+    @abstractmethod
+    def _values(self, users_B: np.ndarray) -> Any:
+        """Return what `_scores` needs of users that are rows of the training data."""
+
+    @abstractmethod
+    def _fold(self, histories: Interactions) -> Any:
+        """Return the same for users never seen, from what they did; one for each of `histories.num_users`."""
+
+    @abstractmethod
+    def _scores(self, values: Any) -> np.ndarray:
+        """Return float32 scores [B, I] of every item, in an array the caller may change."""
+
+    @abstractmethod
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Return float32 [B, I]: how near every item is to each of `items_B`; -inf where there is no relation."""
+
+    def _pair_scores(self, values: Any, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L] scores of valid item rows. Override where scoring few items is cheaper than all."""
+        return np.take_along_axis(self._scores(values), items_BL, axis=1)
+
+    # What users call
+
+    def recommend(
+        self,
+        users: Users,
+        k: int,
+        *,
+        exclude: Dataset | Interactions | None = None,
+        allow: np.ndarray | Sequence[int] | Interactions | None = None,
+    ) -> Ranking:
+        """Rank the catalogue for each user and return the best k.
+
+        Args:
+            users: user rows [B], or the state that `fold_in` returned.
+            k: length of each list, between 1 and the number of items.
+            exclude: interactions whose items are left out, by user row; for a `fold_in` state by position in it.
+            allow: item rows that alone may be recommended, for all users or, as Interactions, for each.
+
+        Returns:
+            Ranking of [B, k]. Equal scores go to the lower row; a list that runs out of items is padded with -1 / -inf.
+
+        Raises:
+            ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
+        """
+        rows, values, blank_B = self._asked(users)
+        k = self._length(k)
+        out = self._lists(exclude, rows, "exclude")
+        within = self._lists(allow, rows, "allow")
+        items_BK = np.empty((len(rows), k), np.int32)
+        scores_BK = np.empty((len(rows), k), np.float32)
+        for block in self._blocks(len(rows)):
+            items_BK[block], scores_BK[block] = top_k(
+                self._filled(_take(values, block), blank_B[block]),
+                k,
+                exclude=_part(out, block),
+                allow=_part(within, block),
+                device=self.device,
+            )
+        return Ranking(items_BK, scores_BK)
+
+    def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L]: the score of items_BL[b] for user b, -inf where the item is -1.
+
+        Raises:
+            ValueError: a user or item row out of range, or not one row of items for each user.
+        """
+        rows, values, blank_B = self._asked(users)
+        items_BL = np.asarray(items_BL)
+        if items_BL.ndim != 2 or len(items_BL) != len(rows):
+            raise ValueError(f"items must have one row for each of {len(rows)} users, got shape {items_BL.shape}")
+        self._check_items(items_BL, lowest=-1)
+        scores_BL = np.empty(items_BL.shape, np.float32)
+        for block in self._blocks(len(rows)):
+            safe_BL = np.maximum(items_BL[block], 0)
+            scores_BL[block] = self._pair_scores(_take(values, block), safe_BL)
+            if self.popularity_fallback and blank_B[block].any():
+                scores_BL[block][blank_B[block]] = self._popularity()[safe_BL[blank_B[block]]]
+        scores_BL[items_BL < 0] = -np.inf
+        return scores_BL
+
+    def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
+        """Return the k items nearest to each item, itself left out; padded where fewer are related.
+
+        Raises:
+            ValueError: k or an item row out of range.
+        """
+        rows = np.atleast_1d(np.asarray(items))
+        self._check_items(rows)
+        k = self._length(k)
+        items_BK = np.empty((len(rows), k), np.int32)
+        scores_BK = np.empty((len(rows), k), np.float32)
+        for block in self._blocks(len(rows)):
+            itself = np.arange(len(rows[block]))
+            out = ItemLists(itself, itself + 1, rows[block].astype(np.int32))
+            scores_BI = self._item_scores(rows[block])
+            items_BK[block], scores_BK[block] = top_k(scores_BI, k, exclude=out, device=self.device)
+        return Ranking(items_BK, scores_BK)
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, for `recommend` and `score` to take in place of rows.
+
+        Args:
+            histories: what they did, over the items of training: Interactions whose user rows are 0..B-1, or one list of
+                item rows for each user. An empty history is answered with the most popular items.
+
+        Raises:
+            ValueError: an item row that training did not know.
+        """
+        self._check_fitted()
+        if isinstance(histories, Dataset | Interactions):
+            known = as_interactions(histories)
+        else:
+            known = Interactions.from_histories(histories, num_items=self.num_items)
+        if known.num_items != self.num_items:
+            raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
+        return UserState(self._fold(known), known)
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `config.yaml`, `arrays.npz` and the vocabularies to a folder that appears whole or not at all.
+
+        Raises:
+            FileExistsError: the folder exists and `overwrite` is false.
+        """
+        self._check_fitted()
+        with new_folder(folder, overwrite=overwrite) as aside:
+            names = ("user_counts_U", "item_counts_I", *self.fitted)
+            save_arrays(aside / "arrays.npz", {name: getattr(self, name) for name in names if getattr(self, name) is not None})
+            for noun in ("users", "items"):
+                if (vocabulary := getattr(self, noun)) is not None:
+                    vocabulary.save(aside / f"{noun}.parquet")
+            config = {
+                "format": FORMAT,
+                "version": __version__,
+                "class": f"{type(self).__module__}.{type(self).__qualname__}",
+                "arguments": {name: getattr(self, name) for name in inspect.signature(type(self)).parameters},
+                "sha256": {file.name: sha256(file) for file in sorted(aside.iterdir())},
+            }
+            (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. Nothing in the folder is ever unpickled.
+
+        Raises:
+            FileNotFoundError: no saved model there.
+            ValueError: it is damaged, of a format this version cannot read, or another class's.
+        """
+        model = load_model(folder)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; use {type(model).__name__}.load")
+        return model
+
+    # For subclasses
+
+    def _begin(self, train: Dataset | Interactions) -> Interactions:
+        """Check and remember the shape of the training data; return its interactions."""
+        interactions = as_interactions(train)
+        if not len(interactions):
+            raise ValueError("training needs at least one interaction, got an empty log")
+        self.users = train.users if isinstance(train, Dataset) else None
+        self.items = train.items if isinstance(train, Dataset) else None
+        self._remember(interactions)
+        return interactions
+
+    def _remember(self, interactions: Interactions) -> None:
+        self.num_users, self.num_items = interactions.num_users, interactions.num_items
+        self.user_counts_U = interactions.user_counts_U
+        self.item_counts_I = interactions.item_counts_I
+
+    def _aligned(self, new: Dataset | Interactions) -> Interactions:
+        """Return new interactions in this model's rows, grown by users and items it did not know; remember the ids.
+
+        A Dataset is matched by ids: known ids keep their rows, new ones are appended. Interactions are taken as rows.
+        """
+        self._check_fitted()
+        if isinstance(new, Interactions):
+            num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
+            if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):
+                raise ValueError("this model knows its users and items by id: give new ones as a Dataset, which names them")
+            users_N, items_N = new.users_N, new.items_N
+        else:
+            if self.users is None or self.items is None:
+                raise ValueError("this model was fitted on bare Interactions and knows no ids: give Interactions, not a Dataset")
+            old = new.interactions
+            met_users, met_items = np.unique(old.users_N), np.unique(old.items_N)
+            self.users = self.users.grow(new.users.at(met_users))
+            self.items = self.items.grow(new.items.at(met_items))
+            num_users, num_items = len(self.users), len(self.items)
+            users_N = self.users.find(new.users.ids)[old.users_N]
+            items_N = self.items.find(new.items.ids)[old.items_N]
+            new = old
+        return Interactions(users_N, items_N, new.weights_N, new.times_N, num_users=num_users, num_items=num_items)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "num_items"):
+            raise ValueError(f"this {type(self).__name__} has not been fitted; call fit(train) first")
+
+    def _check_items(self, items: np.ndarray, lowest: int = 0) -> None:
+        self._check_fitted()
+        if not np.issubdtype(items.dtype, np.integer) and items.size:
+            raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
+        low, high = items.min(initial=lowest), items.max(initial=-1)
+        if low < lowest or high >= self.num_items:
+            bad = low if low < lowest else high
+            raise ValueError(f"item row {bad} is outside the {self.num_items} items seen in training")
+
+    def _blocks(self, num_rows: int) -> Iterator[slice]:
+        size = max(1, BLOCK_BYTES // (4 * self.num_items))
+        return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+    # Inside
+
+    def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Return rows into exclude / allow, the users' values, and which users nothing is known of."""
+        self._check_fitted()
+        if isinstance(users, UserState):
+            return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
+        rows = np.atleast_1d(np.asarray(users))
+        if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+            raise ValueError(
+                f"users must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}. "
+                "External ids become rows through a Vocabulary, or through load_run(...).recommend."
+            )
+        rows = rows.astype(np.int64)
+        bad = rows[(rows < 0) | (rows >= self.num_users)]
+        if bad.size:
+            raise ValueError(
+                f"user row {bad[0]} is outside the {self.num_users} users seen in training. "
+                "Use fold_in() with the user's history, or a fallback such as Popularity."
+            )
+        return rows, self._values(rows), self.user_counts_U[rows] == 0
+
+    def _length(self, k: int) -> int:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.num_items:
+            raise ValueError(f"k must be between 1 and the {self.num_items} known items, got {k!r}")
+        return int(k)
+
+    def _lists(
+        self, given: Dataset | Interactions | np.ndarray | Sequence[int] | None, rows: np.ndarray, name: str
+    ) -> ItemLists | None:
+        if given is None:
+            return None
+        if isinstance(given, Dataset | Interactions):
+            part = as_interactions(given)
+            if part.num_items > self.num_items or rows.max(initial=-1) >= part.num_users:
+                raise ValueError(
+                    f"{name} must be over the users asked for (rows up to {rows.max(initial=-1)}) and at most "
+                    f"{self.num_items} items, got {part.num_users} users and {part.num_items} items"
+                )
+            matrix = part.by_user
+            return ItemLists(matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64), matrix.indices)
+        items = np.unique(np.asarray(given))
+        self._check_items(items)
+        size = len(rows)
+        return ItemLists(np.zeros(size, np.int64), np.full(size, len(items), np.int64), items.astype(np.int32))
+
+    def _popularity(self) -> np.ndarray:
+        active = max(1, int((self.user_counts_U > 0).sum()))
+        return (self.item_counts_I / active).astype(np.float32)
+
+    def _filled(self, values: Any, blank_B: np.ndarray) -> np.ndarray:
+        scores_BI = self._scores(values)
+        if self.popularity_fallback and blank_B.any():
+            scores_BI[blank_B] = self._popularity()
+        return scores_BI
+
+
+def load_model(folder: str | os.PathLike[str]) -> CatalogueModel:
+    """Read a saved model of whatever class. Nothing in the folder is ever unpickled.
+
+    Raises:
+        FileNotFoundError: no saved model there.
+        ValueError: it is damaged, or of a format this version cannot read.
+    """
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"{path} must hold a saved model, but has no config.yaml")
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        found, home, files = config["format"], config["class"], dict(config["sha256"])
+        arguments = dict(config["arguments"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'config.yaml'} is damaged ({error}); restore the folder or train again") from error
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} is of format {found}, this version ({__version__}) reads format {FORMAT}. "
+            f"It was written by version {config.get('version')}: load it there, or train again."
+        )
+    for name, wanted in files.items():
+        if not (path / name).is_file() or sha256(path / name) != wanted:
+            raise ValueError(f"{path / name} is missing or damaged (its SHA-256 is not the one saved); restore it or train again")
+    module, _, name = home.rpartition(".")
+    cls = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, CatalogueModel)):
+        raise ValueError(f"{path} names the class {home}, which is not a recommender of this version")
+    model = cls(**arguments)
+    arrays = load_arrays(path / "arrays.npz")
+    for name in ("user_counts_U", "item_counts_I", *cls.fitted):
+        setattr(model, name, arrays.get(name))
+    model.num_users, model.num_items = len(model.user_counts_U), len(model.item_counts_I)
+    for noun, singular in (("users", "user"), ("items", "item")):
+        file = path / f"{noun}.parquet"
+        setattr(model, noun, Vocabulary.load(file, noun=singular) if file.name in files else None)
+    return model
+
+
+def _take(values: Any, block: slice) -> Any:
+    """Slice users' values: one array or CSR matrix, or a tuple of them."""
+    return tuple(part[block] for part in values) if isinstance(values, tuple) else values[block]
+
+
+def _part(lists: ItemLists | None, block: slice) -> ItemLists | None:
+    return None if lists is None else ItemLists(lists.starts_B[block], lists.ends_B[block], lists.items)

@@ -1,0 +1,61 @@
+"""The most popular items, for everyone alike: the answer every other model must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+
+from .catalogue import CatalogueModel
+
+
+class Popularity(CatalogueModel):
+    """score(u, i) = share of the active users who had item i; an item nobody had scores 0.
+
+    Args:
+        window_days: count only interactions of the last so many days before the newest; None counts all.
+
+    Attributes:
+        popularity_I: float32, the scores.
+
+    Raises:
+        ValueError: a window that is not positive, or interactions without times where a window is asked for.
+    """
+
+    fitted = ("popularity_I",)
+    popularity_I: np.ndarray
+
+    def __init__(self, *, window_days: float | None = None) -> None:
+        if window_days is not None and window_days <= 0:
+            raise ValueError(f"window_days must be positive, or null for all time, got {window_days}")
+        self.window_days = window_days
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Count distinct users of each item."""
+        interactions = self._begin(train)
+        if self.window_days is not None:
+            if interactions.times_N is None:
+                raise ValueError("window_days needs interactions with times, got none; read a time column, or set it to null")
+            since = interactions.times_N.max() - self.window_days * 86_400
+            interactions = interactions.select(interactions.times_N >= since)
+        active = max(1, int((interactions.user_counts_U > 0).sum()))
+        self.popularity_I = (interactions.item_counts_I / active).astype(np.float32)
+        return self
+
+    def _values(self, users_B: np.ndarray) -> np.ndarray:
+        return users_B
+
+    def _fold(self, histories: Interactions) -> np.ndarray:
+        return np.arange(histories.num_users)
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        return np.tile(self.popularity_I, (len(values), 1))
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Nearest in popularity: minus the difference of the shares."""
+        return -np.abs(self.popularity_I[items_B, None] - self.popularity_I)
+
+    def _popularity(self) -> np.ndarray:
+        return self.popularity_I
