@@ -164,7 +164,9 @@ class Interactions:
 def _rows(values: np.ndarray | Sequence[int], size: int | None, noun: str) -> np.ndarray:
     rows = np.asarray(values)
     if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
-        raise ValueError(f"{noun} rows must be a one-dimensional array of integers, got {rows.dtype} of shape {rows.shape}")
+        raise ValueError(
+            f"{noun} rows must be a one-dimensional array of integers, got {rows.dtype} of shape {rows.shape}"
+        )
     low, high = int(rows.min(initial=0)), int(rows.max(initial=-1))
     limit = np.iinfo(np.int32).max if size is None else size
     if low < 0 or high >= limit:

@@ -29,7 +29,9 @@ class Vocabulary:
         self.noun = noun
         self.ids = as_text(ids)
         if self.ids.null_count():
-            raise ValueError(f"every {noun} must have an id, got a missing one at row {int(self.ids.is_null().arg_max() or 0)}")
+            raise ValueError(
+                f"every {noun} must have an id, got a missing one at row {int(self.ids.is_null().arg_max() or 0)}"
+            )
         if self.ids.n_unique() != len(self.ids):
             twice = self.ids.filter(self.ids.is_duplicated())[0]
             raise ValueError(f"{noun} ids must be distinct, got {twice!r} more than once")

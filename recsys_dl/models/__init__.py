@@ -1,59 +1,23 @@
-"""Recommenders: one file each, one YAML of the same name in `conf/model/`. Imported when first used."""
+"""Recommenders: one file each, and one YAML of the same name in `conf/model/`.
+
+`from recsys_dl.models import ItemKNN` finds `item_knn.py`: a class lives in the file that is its name in lower case, with
+underscores between the words. Nothing is imported before it is asked for.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from .als import ALS
-    from .bpr import BPR
-    from .ease import EASE
-    from .explicit_als import ExplicitALS
-    from .funk_svd import FunkSVD
-    from .item_knn import ItemKNN
-    from .popularity import Popularity
-    from .rp3beta import RP3beta
-    from .svd import SVD
-    from .svd_pp import SVDpp
-    from .user_knn import UserKNN
-
-_HOMES = {
-    "ALS": "als",
-    "BPR": "bpr",
-    "EASE": "ease",
-    "ExplicitALS": "explicit_als",
-    "FunkSVD": "funk_svd",
-    "ItemKNN": "item_knn",
-    "Popularity": "popularity",
-    "RP3beta": "rp3beta",
-    "SVD": "svd",
-    "SVDpp": "svd_pp",
-    "UserKNN": "user_knn",
-}
-
-__all__ = [
-    "ALS",
-    "BPR",
-    "EASE",
-    "SVD",
-    "ExplicitALS",
-    "FunkSVD",
-    "ItemKNN",
-    "Popularity",
-    "RP3beta",
-    "SVDpp",
-    "UserKNN",
-]
+_FILES = {file.stem.replace("_", ""): file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'recsys_dl.models' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
+    module = _FILES.get(name.lower())
+    value = getattr(importlib.import_module(f".{module}", __name__), name, None) if module else None
+    if value is None:
+        raise AttributeError(
+            f"module 'recsys_dl.models' has no model {name!r}; there are files for {sorted(_FILES.values())}"
+        )
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])

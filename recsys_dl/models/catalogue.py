@@ -192,7 +192,9 @@ class CatalogueModel(ABC):
         self._check_fitted()
         with new_folder(folder, overwrite=overwrite) as aside:
             names = ("user_counts_U", "item_counts_I", *self.fitted)
-            save_arrays(aside / "arrays.npz", {name: getattr(self, name) for name in names if getattr(self, name) is not None})
+            save_arrays(
+                aside / "arrays.npz", {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            )
             for noun in ("users", "items"):
                 if (vocabulary := getattr(self, noun)) is not None:
                     vocabulary.save(aside / f"{noun}.parquet")
@@ -215,7 +217,9 @@ class CatalogueModel(ABC):
         """
         model = load_model(folder)
         if not isinstance(model, cls):
-            raise ValueError(f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; use {type(model).__name__}.load")
+            raise ValueError(
+                f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; use {type(model).__name__}.load"
+            )
         return model
 
     # For subclasses
@@ -244,11 +248,15 @@ class CatalogueModel(ABC):
         if isinstance(new, Interactions):
             num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
             if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):
-                raise ValueError("this model knows its users and items by id: give new ones as a Dataset, which names them")
+                raise ValueError(
+                    "this model knows its users and items by id: give new ones as a Dataset, which names them"
+                )
             users_N, items_N = new.users_N, new.items_N
         else:
             if self.users is None or self.items is None:
-                raise ValueError("this model was fitted on bare Interactions and knows no ids: give Interactions, not a Dataset")
+                raise ValueError(
+                    "this model was fitted on bare Interactions and knows no ids: give Interactions, not a Dataset"
+                )
             old = new.interactions
             met_users, met_items = np.unique(old.users_N), np.unique(old.items_N)
             self.users = self.users.grow(new.users.at(met_users))
@@ -316,7 +324,9 @@ class CatalogueModel(ABC):
                     f"{self.num_items} items, got {part.num_users} users and {part.num_items} items"
                 )
             matrix = part.by_user
-            return ItemLists(matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64), matrix.indices)
+            return ItemLists(
+                matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64), matrix.indices
+            )
         items = np.unique(np.asarray(given))
         self._check_items(items)
         size = len(rows)
@@ -356,7 +366,9 @@ def load_model(folder: str | os.PathLike[str]) -> CatalogueModel:
         )
     for name, wanted in files.items():
         if not (path / name).is_file() or sha256(path / name) != wanted:
-            raise ValueError(f"{path / name} is missing or damaged (its SHA-256 is not the one saved); restore it or train again")
+            raise ValueError(
+                f"{path / name} is missing or damaged (its SHA-256 is not the one saved); restore it or train again"
+            )
     module, _, name = home.rpartition(".")
     cls = getattr(importlib.import_module(module), name, None)
     if not (isinstance(cls, type) and issubclass(cls, CatalogueModel)):

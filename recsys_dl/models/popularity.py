@@ -37,7 +37,9 @@ class Popularity(CatalogueModel):
         interactions = self._begin(train)
         if self.window_days is not None:
             if interactions.times_N is None:
-                raise ValueError("window_days needs interactions with times, got none; read a time column, or set it to null")
+                raise ValueError(
+                    "window_days needs interactions with times, got none; read a time column, or set it to null"
+                )
             since = interactions.times_N.max() - self.window_days * 86_400
             interactions = interactions.select(interactions.times_N >= since)
         active = max(1, int((interactions.user_counts_U > 0).sum()))
