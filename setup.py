@@ -28,11 +28,13 @@ setup(
         "polars>=1.20",
         "psutil>=5.9",
         "pyarrow>=16",
+        "pyyaml>=6.0",
         "rich>=13",
         "scipy>=1.13",
         "threadpoolctl>=3.5",
         "torch>=2.5",
         "torchmetrics>=1.4",
+        "typing_extensions>=4.8",
     ],
     extras_require={
         "cpu": ["faiss-cpu>=1.9"],
