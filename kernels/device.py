@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 def resolve(device: Device) -> Literal["cpu", "cuda"]:
-    """Return "cpu" or "cuda"; "auto" means CUDA where a usable device is found.
+    """Return "cpu" or "cuda"; "auto" means CUDA where a usable GPU is found.
+
+    Numba's simulator (NUMBA_ENABLE_CUDASIM=1) answers "cuda" alone: "auto" never picks it.
 
     Raises:
         ValueError: another word.
-        RuntimeError: "cuda" without numba-cuda, or without a usable device; says which.
+        RuntimeError: "cuda" without numba-cuda, or without a usable GPU; says which.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}')
-    if device == "cpu":
+    if device == "cpu" or (device == "auto" and (simulated() or not num_gpus())):
         return "cpu"
     missing = _missing()
     if not missing:
@@ -26,9 +31,33 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     raise RuntimeError(f'device="cuda" needs {missing}. Use device="cpu", or device="auto" to take what there is.')
 
 
+@cache
+def num_gpus() -> int:
+    """Return the number of GPUs that the NVIDIA driver offers this process, without loading Numba."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value
+
+
+def simulated() -> bool:
+    """Return whether Numba simulates CUDA in this process, slowly, on the CPU."""
+    from numba import config
+
+    return bool(config.ENABLE_CUDASIM)
+
+
+@cache
 def _missing() -> str:
+    if find_spec("numba_cuda") is None:
+        return "the package numba-cuda (pip install 'recsys_dl[gpu]')"
+    if not simulated() and not num_gpus():
+        return "an NVIDIA GPU with a working driver; none was found"
     try:
         from numba import cuda
-    except ImportError:
-        return "the package numba-cuda (pip install 'recsys_dl[gpu]')"
-    return "" if cuda.is_available() else "an NVIDIA GPU with a working driver; none was found"
+    except ImportError as error:
+        return f"numba-cuda in working order, but importing it says: {error} (pip install 'recsys_dl[gpu]')"
+    return "" if cuda.is_available() else f"a working CUDA, but Numba says: {cuda.cuda_error()}"

@@ -1,0 +1,40 @@
+"""Arrays to and from the device; those that already lie there (Torch's among them) are used in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+
+def on_device(array: Any) -> bool:
+    """Return whether the array lies on the device."""
+    return hasattr(array, "__cuda_array_interface__") or hasattr(
+        array, "__cuda_ndarray__"
+    )  # Numba's own, simulated too
+
+
+def to_device(array: Any, dtype: type[np.generic] | None = None) -> Any:
+    """Return the array as a Numba device array: the same memory if it lies there, else a C-contiguous copy.
+
+    Args:
+        array: NumPy, or anything with `__cuda_array_interface__`.
+        dtype: what a NumPy array is converted to, if it is of another type.
+
+    Raises:
+        ValueError: an array on the device that is not C-contiguous, or not of `dtype`; it would have to be copied.
+    """
+    if not on_device(array):
+        return cuda.to_device(np.ascontiguousarray(array, dtype))
+    there = array if hasattr(array, "__cuda_ndarray__") else cuda.as_cuda_array(array)
+    if not there.is_c_contiguous():
+        raise ValueError("an array on the device must be C-contiguous; call .contiguous() on the tensor first")
+    if dtype is not None and there.dtype != dtype:
+        raise ValueError(f"an array on the device must be {np.dtype(dtype)}, got {there.dtype}; convert it first")
+    return there
+
+
+def give_back(array: Any, like: Any) -> Any:
+    """Return a device array's values as NumPy if `like` is NumPy, and the device array itself if `like` lies there."""
+    return array if on_device(like) else array.copy_to_host()

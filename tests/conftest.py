@@ -1,0 +1,39 @@
+"""Fixtures of every test: where to compute, and where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from recsys_dl.kernels.device import num_gpus
+
+if not num_gpus():
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read once, when Numba is imported; so before any test module is
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=() if SIMULATED else pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Both devices. "cuda" is a GPU where there is one, and Numba's simulator (keep sizes tiny) where there is none."""
+    if request.param == "cuda":
+        if find_spec("numba_cuda") is None:
+            pytest.skip("needs the package numba-cuda")
+        if SIMULATED:
+            pytest.importorskip("greenlet")
+            from cuda_scheduler import install
+
+            install()
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets, from RECSYS_DATA or beside the repository."""
+    folder = Path(os.environ.get("RECSYS_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set RECSYS_DATA to the folder that holds it")
+    return folder

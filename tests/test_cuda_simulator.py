@@ -1,0 +1,94 @@
+"""The simulator that stands in for a GPU finds what a GPU would punish."""
+
+import numpy as np
+import pytest
+from numba import cuda
+
+from recsys_dl.kernels.device import simulated
+
+pytestmark = pytest.mark.skipif(not simulated(), reason="a GPU is at hand, nothing is simulated")
+
+
+@pytest.fixture(autouse=True)
+def scheduler():
+    pytest.importorskip("greenlet")
+    from cuda_scheduler import install
+
+    install()
+
+
+def test_a_block_sums_its_values_through_shared_memory():
+    @cuda.jit
+    def block_sum(values_N, out):
+        partial = cuda.shared.array(64, np.float32)
+        thread = cuda.threadIdx.x
+        partial[thread] = values_N[cuda.grid(1)]
+        half = cuda.blockDim.x // 2
+        while half > 0:
+            cuda.syncthreads()
+            if thread < half:
+                partial[thread] += partial[thread + half]
+            half //= 2
+        if thread == 0:
+            cuda.atomic.add(out, 0, partial[0])
+
+    out = np.zeros(1, np.float32)
+    block_sum[3, 64](np.arange(192, dtype=np.float32), out)
+    assert out[0] == 191 * 192 / 2
+
+
+def test_warps_shuffle_and_vote():
+    @cuda.jit
+    def butterfly(out):
+        lane = cuda.laneid
+        total = lane
+        for bits in (16, 8, 4, 2, 1):
+            total += cuda.shfl_xor_sync(0xFFFFFFFF, total, bits)
+        below = cuda.shfl_up_sync(0xFFFFFFFF, lane, 1)
+        out[cuda.threadIdx.x] = total + below + (cuda.ballot_sync(0xFFFFFFFF, lane == 3) == 8)
+
+    out = np.zeros(64, np.int64)
+    butterfly[1, 64](out)
+    expected = 496 + np.maximum(np.arange(32) - 1, 0) + 1
+    np.testing.assert_array_equal(out, np.tile(expected, 2))
+
+
+def test_a_barrier_that_not_all_threads_reach_is_an_error():
+    @cuda.jit
+    def divergent():
+        if cuda.threadIdx.x < 5:
+            cuda.syncthreads()
+        else:
+            cuda.syncthreads()
+
+    with pytest.raises(RuntimeError, match="wait at different places"):
+        divergent[1, 32]()
+
+
+@pytest.mark.parametrize("towards", [-1, 1])
+def test_a_missing_barrier_shows_whichever_way_it_points(towards):
+    @cuda.jit
+    def neighbour(out):
+        row = cuda.shared.array(32, np.float32)
+        for step in range(2):
+            row[cuda.threadIdx.x] = step
+            out[cuda.threadIdx.x] = row[min(max(cuda.threadIdx.x + towards, 0), 31)]
+            cuda.syncthreads()
+
+    out = np.zeros(32, np.float32)
+    neighbour[1, 32](out)
+    assert not (out == 1).all()
+
+
+def test_memory_begins_as_garbage_in_every_block():
+    @cuda.jit
+    def untouched(out):
+        shared = cuda.shared.array(4, np.float32)
+        local = cuda.local.array(4, np.int32)
+        out[cuda.blockIdx.x] = np.isnan(shared[0]) and local[0] > 1_000_000
+        shared[0] = 1.0
+
+    out = np.zeros(2, np.float32)
+    untouched[2, 1](out)
+    assert out.all()
+    assert np.isnan(cuda.device_array(3, np.float32).copy_to_host()).all()
