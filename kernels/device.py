@@ -21,7 +21,7 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}')
-    if device == "cpu" or (device == "auto" and (simulated() or not num_gpus())):
+    if device == "cpu" or (device == "auto" and (not num_gpus() or simulated())):
         return "cpu"
     missing = _missing()
     if not missing:

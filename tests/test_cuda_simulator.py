@@ -72,12 +72,12 @@ def test_a_missing_barrier_shows_whichever_way_it_points(towards):
         row = cuda.shared.array(32, np.float32)
         for step in range(2):
             row[cuda.threadIdx.x] = step
-            out[cuda.threadIdx.x] = row[min(max(cuda.threadIdx.x + towards, 0), 31)]
+            out[cuda.threadIdx.x] += row[min(max(cuda.threadIdx.x + towards, 0), 31)] != step
             cuda.syncthreads()
 
     out = np.zeros(32, np.float32)
     neighbour[1, 32](out)
-    assert not (out == 1).all()
+    assert out.any()
 
 
 def test_memory_begins_as_garbage_in_every_block():
