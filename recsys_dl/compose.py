@@ -1,0 +1,89 @@
+"""Overrides on the command line -> one config, with an answer for a misspelt one.
+
+Only `cli.py`, scripts and tests know Hydra; they know it through here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).parent / "conf"
+
+
+def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the config `conf/<verb>.yaml` under the overrides, e.g. `["model=als", "model.embedding_size=32"]`.
+
+    Raises:
+        ValueError: an override that fits nothing; the message names the nearest that would.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("recsys_dl.conf", version_base="1.3"):
+        try:
+            return hydra_compose(config_name=verb, overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            message = _misspelt(verb, overrides, hydra_compose) or str(error).strip()
+            raise ValueError(message) from error
+
+
+def options(group: str) -> list[str]:
+    """Return the names of the YAML files of a config group."""
+    return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in (CONF / group).rglob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """Return the names of the config groups."""
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
+
+
+def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:  # type: ignore[no-untyped-def]
+    """Find the first override that fits nothing and say what comes nearest."""
+    chosen: list[str] = []
+    for override in overrides:
+        match = re.match(r"^([~+]*)([\w./@-]+)(?:=(.*))?$", override, re.DOTALL)
+        if not match:
+            return f"an override must be written key=value, got {override!r}"
+        sign, key, value = match.groups()
+        if key in groups() and value is not None and value not in options(key):
+            return f"{key}={value}: there is no such {key}{_near(value, options(key))}. There are: {', '.join(options(key))}"
+        if key in groups():
+            chosen.append(override)
+            continue
+        if sign:
+            continue
+        keys = _keys(hydra_compose(config_name=verb, overrides=chosen))
+        if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
+            within = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
+            here = f" There are: {', '.join(within)}" if within and "." in key else ""
+            return f"{override}: there is no setting {key!r}{_near(key, [*keys, *groups()])}.{here}"
+        if value is None:
+            return f"an override must be written key=value, got {override!r}"
+    return None
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Return every leaf of a config as a dotted key."""
+    found = []
+    for key in config:
+        name = f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
+            found += _keys(node, f"{name}.")
+        elif not str(key).startswith("_") or OmegaConf.is_config(node):
+            found.append(name)
+    return found
