@@ -86,6 +86,23 @@ class CatalogueModel(ABC):
         """Return float32 [B, L] scores of valid item rows. Override where scoring few items is cheaper than all."""
         return np.take_along_axis(self._scores(values), items_BL, axis=1)
 
+    def _top_k(
+        self, values: Any, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k items and their scores, both [B, K]. Override where all scores need not be written out."""
+        size = (values[0] if isinstance(values, tuple) else values).shape[0]
+        items_BK = np.empty((size, k), np.int32)
+        scores_BK = np.empty((size, k), np.float32)
+        for block in self._blocks(size):
+            items_BK[block], scores_BK[block] = top_k(
+                self._scores(_take(values, block)),
+                k,
+                exclude=_part(exclude, block),
+                allow=_part(allow, block),
+                device=self.device,
+            )
+        return items_BK, scores_BK
+
     # What users call
 
     def recommend(
@@ -114,16 +131,14 @@ class CatalogueModel(ABC):
         k = self._length(k)
         out = self._lists(exclude, rows, "exclude")
         within = self._lists(allow, rows, "allow")
-        items_BK = np.empty((len(rows), k), np.int32)
-        scores_BK = np.empty((len(rows), k), np.float32)
-        for block in self._blocks(len(rows)):
-            items_BK[block], scores_BK[block] = top_k(
-                self._filled(_take(values, block), blank_B[block]),
-                k,
-                exclude=_part(out, block),
-                allow=_part(within, block),
-                device=self.device,
-            )
+        items_BK, scores_BK = self._top_k(values, k, out, within)
+        if self.popularity_fallback and blank_B.any():
+            for block in self._blocks(len(rows)):
+                blank = np.arange(len(rows))[block][blank_B[block]]
+                scores_bI = np.tile(self._popularity(), (len(blank), 1))
+                items_BK[blank], scores_BK[blank] = top_k(
+                    scores_bI, k, exclude=_part(out, blank), allow=_part(within, blank), device=self.device
+                )
         return Ranking(items_BK, scores_BK)
 
     def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
@@ -336,12 +351,6 @@ class CatalogueModel(ABC):
         active = max(1, int((self.user_counts_U > 0).sum()))
         return (self.item_counts_I / active).astype(np.float32)
 
-    def _filled(self, values: Any, blank_B: np.ndarray) -> np.ndarray:
-        scores_BI = self._scores(values)
-        if self.popularity_fallback and blank_B.any():
-            scores_BI[blank_B] = self._popularity()
-        return scores_BI
-
 
 def load_model(folder: str | os.PathLike[str]) -> CatalogueModel:
     """Read a saved model of whatever class. Nothing in the folder is ever unpickled.
@@ -389,5 +398,5 @@ def _take(values: Any, block: slice) -> Any:
     return tuple(part[block] for part in values) if isinstance(values, tuple) else values[block]
 
 
-def _part(lists: ItemLists | None, block: slice) -> ItemLists | None:
+def _part(lists: ItemLists | None, block: slice | np.ndarray) -> ItemLists | None:
     return None if lists is None else ItemLists(lists.starts_B[block], lists.ends_B[block], lists.items)
