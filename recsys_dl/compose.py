@@ -55,7 +55,7 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
             return f"an override must be written key=value, got {override!r}"
         sign, key, value = match.groups()
         if key in groups() and value is not None and value not in options(key):
-            return f"{key}={value}: there is no such {key}{_near(value, options(key))}. There are: {', '.join(options(key))}"
+            return f"{key}={value}: there is no such {key}{near(value, options(key))}. There are: {', '.join(options(key))}"
         if key in groups():
             chosen.append(override)
             continue
@@ -65,13 +65,22 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
         if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
             within = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
             here = f" There are: {', '.join(within)}" if within and "." in key else ""
-            return f"{override}: there is no setting {key!r}{_near(key, [*keys, *groups()])}.{here}"
+            return f"{override}: there is no setting {key!r}{near(key, [*keys, *groups()])}.{here}"
         if value is None:
             return f"an override must be written key=value, got {override!r}"
     return None
 
 
-def _near(word: str, known: Iterable[str]) -> str:
+def describe(verb: str) -> str:
+    """Return the settings of a verb as its YAML words them, and the options of each group it chooses from."""
+    text = (CONF / f"{verb}.yaml").read_text()
+    chosen = [group for group in groups() if re.search(rf"^  - {group}: ", text, re.MULTILINE)]
+    table = "".join(f"  {group:<12} {', '.join(options(group))}\n" for group in chosen)
+    return f"{text}\nOptions, one YAML each:\n{table}" if chosen else text
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean …?" for the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -1,0 +1,86 @@
+"""The command `recsys-dl`: find the verb, compose its config, call it, explain what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce")
+HELP = """recsys-dl: recommenders on your data, by one command.
+
+  recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
+  recsys-dl train data=log data.path=ratings.csv               the same on your own file
+  recsys-dl evaluate run=runs/als part=test                    the figures to report, once
+  recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
+  recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
+  recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
+
+Every setting is written key=value; recsys-dl VERB --help shows them all."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; return the exit status: 0 done, 1 an error that was explained, 2 wrong words, 130 stopped."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    from recsys_dl import __version__
+    from recsys_dl.compose import compose, describe, near
+
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    verb, overrides = words[0], list(words[1:])
+    if verb not in VERBS:
+        return _fail(f"there is no verb {verb!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}", 2)
+    if {"-h", "--help"} & set(overrides):
+        print(describe(verb))
+        return 0
+    if verb == "reproduce" and overrides and "=" not in overrides[0]:
+        overrides[0] = f"run={overrides[0]}"
+    try:
+        config = compose(verb, overrides)
+    except ValueError as error:
+        return _fail(str(error), 2)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("recsys_dl").setLevel(logging.INFO)
+    try:
+        from recsys_dl import verbs
+
+        return int(getattr(verbs, verb)(config) or 0)
+    except KeyboardInterrupt:
+        return _fail("stopped; nothing half-written is left", 130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        return _fail(_words_of(error), 1)
+
+
+def _words_of(error: BaseException) -> str:
+    """Return what the part itself said, not what Hydra says of it; an error nobody worded keeps its type."""
+    from hydra.errors import InstantiationException
+    from omegaconf.errors import MissingMandatoryValue
+
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        return f"a setting is missing: {str(error).splitlines()[0]}; give it as key=value"
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if (
+        isinstance(error, ValueError | OSError | KeyError | RuntimeError | TypeError | ImportError | MemoryError)
+        and text
+    ):
+        return text
+    return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Run folders: what a training leaves, and how it is read back.
+
+runs/als/
+  config.yaml     composed; `recsys-dl reproduce` needs nothing else
+  metrics.json    values, intervals and conventions, for each part of the split that was evaluated
+  manifest.json   data hash, versions, seed, threads, commit, seconds of each stage, peak memory
+  run.log         what was said meanwhile
+  model/          the fitted model
+  per_user/       per-user values of the metrics, for paired comparisons
+  seen.npz        what each user had in training and validation: left out of recommendations
+  titles.parquet  item titles, where the data has them
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from recsys_dl import __version__
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.evaluate import Evaluation
+from recsys_dl.folders import load_arrays, save_arrays
+from recsys_dl.models.catalogue import CatalogueModel, load_model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stages:
+    """Seconds that each named stage of a run took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block under `name`, and log it."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        log.info("%s: %.1f s", name, self.seconds[name])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read back.
+
+    Attributes:
+        folder: where it lies.
+        config: as composed, plain Python.
+        metrics: part of the split -> what `Evaluation.to_dict` gave.
+        manifest: how it came about.
+        model: fitted.
+        users, items: the vocabularies; rows of `model`.
+        seen: what each user had in training and validation.
+        titles: of the items, or None.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    manifest: dict[str, Any]
+    model: CatalogueModel
+    users: Vocabulary
+    items: Vocabulary
+    seen: Interactions
+    titles: pl.Series | None
+
+    def recommend(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
+        """Return the best k unseen items for users by external id: columns user_id, rank, item_id, title, score.
+
+        `title` is null where the data has none; users whose list runs out have fewer than k rows.
+
+        Raises:
+            KeyError: an id that training did not know.
+            ValueError: k out of range.
+        """
+        rows = self.users.rows(user_ids)
+        ranking = self.model.recommend(rows, k, exclude=self.seen)
+        kept = (ranking.items_BK >= 0).ravel()
+        return self._table(
+            np.repeat(rows, k)[kept],
+            ranking.items_BK.ravel()[kept],
+            rank=np.tile(np.arange(1, k + 1), len(rows))[kept],
+            score=ranking.scores_BK.ravel()[kept],
+        )
+
+    def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
+        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight)."""
+        rows = self.users.rows(user_ids)
+        parts = []
+        for row in rows:
+            mine = self.seen.by_user[row]
+            best = np.argsort(-mine.data, kind="stable")[:k]
+            parts.append(
+                self._table(np.full(len(best), row), mine.indices[best], np.arange(1, len(best) + 1), mine.data[best])
+            )
+        return pl.concat(parts)
+
+    def _table(self, users: np.ndarray, items: np.ndarray, rank: np.ndarray, score: np.ndarray) -> pl.DataFrame:
+        titles = pl.Series([None] * len(items), dtype=pl.String) if self.titles is None else self.titles.gather(items)
+        return pl.DataFrame(
+            {
+                "user_id": self.users.at(users),
+                "rank": pl.Series(rank, dtype=pl.Int32),
+                "item_id": self.items.at(items),
+                "title": titles,
+                "score": pl.Series(score, dtype=pl.Float32),
+            }
+        )
+
+
+def write_run(
+    folder: Path,
+    *,
+    config: Mapping[str, Any],
+    model: CatalogueModel,
+    seen: Interactions,
+    data: Dataset,
+    evaluations: Mapping[str, Evaluation],
+    stages: Stages,
+) -> None:
+    """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`)."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    model.save(folder / "model")
+    save_arrays(folder / "seen.npz", {"seen": seen.by_user})
+    if data.item_titles is not None:
+        data.item_titles.alias("title").to_frame().write_parquet(folder / "titles.parquet")
+    write_metrics(folder, evaluations)
+    manifest = {
+        "recsys_dl": __version__,
+        "data": {"name": data.name, "hash": data.content_hash, "interactions": len(data)}
+        | {"users": data.num_users, "items": data.num_items},
+        "seed": config.get("seed"),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "versions": _versions(("numpy", "scipy", "numba", "polars", "torch", "hydra-core")),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": stages.seconds,
+        "peak_memory_bytes": peak_memory(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Add evaluations to a run folder's metrics.json and per_user/, replacing those of the same part."""
+    file = folder / "metrics.json"
+    metrics = json.loads(file.read_text()) if file.exists() else {}
+    metrics |= {part: evaluation.to_dict() for part, evaluation in evaluations.items()}
+    aside = file.with_suffix(".partial")
+    aside.write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "per_user").mkdir(exist_ok=True)
+    for part, evaluation in evaluations.items():
+        save_arrays(folder / "per_user" / f"{part}.npz", {"users": evaluation.users, **evaluation.per_user})
+    aside.replace(file)
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Read the folder that `recsys-dl train` left.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: it is damaged, or of another version's format.
+    """
+    path = Path(folder)
+    for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}")
+    model = load_model(path / "model")
+    if model.users is None or model.items is None:
+        raise ValueError(f"{path / 'model'} has no vocabularies; it was not left by `recsys-dl train`")
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        metrics, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
+        seen = Interactions.from_csr(load_arrays(path / "seen.npz")["seen"])
+        titles = pl.read_parquet(path / "titles.parquet")["title"] if (path / "titles.parquet").exists() else None
+    except (ValueError, KeyError, yaml.YAMLError, pl.exceptions.PolarsError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
+    return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
+
+
+@contextmanager
+def logged_to(file: Path) -> Iterator[None]:
+    """Write what the package logs inside the block to `file`, with times."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("recsys_dl")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def next_free(folder: Path) -> Path:
+    """Return `folder`, or the first of folder-2, folder-3, … that does not exist."""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this package runs from, "+changes" where it is not clean; None outside of one."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    answer = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None

@@ -1,0 +1,39 @@
+"""One place that sizes the thread pools of Numba, BLAS and OpenMP, so that they do not oversubscribe."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def limit_threads(num_threads: int | None) -> int:
+    """Let every library use `num_threads` (None: all the processors this process may use); return the number.
+
+    Call it before the libraries are imported where that is possible: it sets their environment variables, and turns
+    down those that are loaded already.
+
+    Raises:
+        ValueError: less than one, or more than the processors there are.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = processors if num_threads is None else num_threads
+    if not 1 <= threads <= processors:
+        raise ValueError(f"threads must be between 1 and the {processors} processors of this machine, got {threads}")
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(processors))
+    if "numba" in sys.modules:
+        import numba
+
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    else:
+        os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
+    return threads
