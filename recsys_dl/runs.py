@@ -38,7 +38,8 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluate import Evaluation
 from recsys_dl.folders import load_arrays, save_arrays
-from recsys_dl.models.catalogue import CatalogueModel, load_model
+from recsys_dl.models.catalogue import CatalogueModel
+from recsys_dl.models.saved import load_model
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.models.catalogue import load_model
+from recsys_dl.models.saved import load_model
 from recsys_dl.protocols import Ranking, Recommender
 
 NUM_USERS, NUM_ITEMS = 62, 41
@@ -171,7 +171,7 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
     users = np.array([0, 1, NOTHING_USER, ALL_USER])
     before = model.recommend(users, k=6, exclude=train)
     program = (
-        "import sys, numpy as np; from recsys_dl.models.catalogue import load_model; model = load_model(sys.argv[1]);"
+        "import sys, numpy as np; from recsys_dl.models.saved import load_model; model = load_model(sys.argv[1]);"
         "r = model.recommend(np.array([0, 1, 60, 61]), k=6); f = model.recommend(model.fold_in([[0, 2, 4], []]), k=6);"
         "np.savez(sys.argv[2], a=r.items_BK, b=r.scores_BK, c=f.items_BK, ids=np.array(model.items.ids.to_list()))"
     )

@@ -5,28 +5,23 @@ A model scores; this base turns scores into the sentences of `protocols.Recommen
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import yaml
 from typing_extensions import Self
 
-from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.folders import load_arrays, new_folder, save_arrays, sha256
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, top_k
 from recsys_dl.protocols import Ranking, Users, UserState
 
-FORMAT = 1  # of saved folders; raised when an older one can no longer be read
+from .saved import load_model, save_model
+
 BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalogue is ranked
 
 
@@ -205,22 +200,7 @@ class CatalogueModel(ABC):
             FileExistsError: the folder exists and `overwrite` is false.
         """
         self._check_fitted()
-        with new_folder(folder, overwrite=overwrite) as aside:
-            names = ("user_counts_U", "item_counts_I", *self.fitted)
-            save_arrays(
-                aside / "arrays.npz", {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-            )
-            for noun in ("users", "items"):
-                if (vocabulary := getattr(self, noun)) is not None:
-                    vocabulary.save(aside / f"{noun}.parquet")
-            config = {
-                "format": FORMAT,
-                "version": __version__,
-                "class": f"{type(self).__module__}.{type(self).__qualname__}",
-                "arguments": {name: getattr(self, name) for name in inspect.signature(type(self)).parameters},
-                "sha256": {file.name: sha256(file) for file in sorted(aside.iterdir())},
-            }
-            (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        save_model(self, folder, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -350,47 +330,6 @@ class CatalogueModel(ABC):
     def _popularity(self) -> np.ndarray:
         active = max(1, int((self.user_counts_U > 0).sum()))
         return (self.item_counts_I / active).astype(np.float32)
-
-
-def load_model(folder: str | os.PathLike[str]) -> CatalogueModel:
-    """Read a saved model of whatever class. Nothing in the folder is ever unpickled.
-
-    Raises:
-        FileNotFoundError: no saved model there.
-        ValueError: it is damaged, or of a format this version cannot read.
-    """
-    path = Path(folder)
-    if not (path / "config.yaml").is_file():
-        raise FileNotFoundError(f"{path} must hold a saved model, but has no config.yaml")
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
-        found, home, files = config["format"], config["class"], dict(config["sha256"])
-        arguments = dict(config["arguments"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path / 'config.yaml'} is damaged ({error}); restore the folder or train again") from error
-    if found != FORMAT:
-        raise ValueError(
-            f"{path} is of format {found}, this version ({__version__}) reads format {FORMAT}. "
-            f"It was written by version {config.get('version')}: load it there, or train again."
-        )
-    for name, wanted in files.items():
-        if not (path / name).is_file() or sha256(path / name) != wanted:
-            raise ValueError(
-                f"{path / name} is missing or damaged (its SHA-256 is not the one saved); restore it or train again"
-            )
-    module, _, name = home.rpartition(".")
-    cls = getattr(importlib.import_module(module), name, None)
-    if not (isinstance(cls, type) and issubclass(cls, CatalogueModel)):
-        raise ValueError(f"{path} names the class {home}, which is not a recommender of this version")
-    model = cls(**arguments)
-    arrays = load_arrays(path / "arrays.npz")
-    for name in ("user_counts_U", "item_counts_I", *cls.fitted):
-        setattr(model, name, arrays.get(name))
-    model.num_users, model.num_items = len(model.user_counts_U), len(model.item_counts_I)
-    for noun, singular in (("users", "user"), ("items", "item")):
-        file = path / f"{noun}.parquet"
-        setattr(model, noun, Vocabulary.load(file, noun=singular) if file.name in files else None)
-    return model
 
 
 def _take(values: Any, block: slice) -> Any:
