@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import polars as pl
 
 from .interactions import Interactions
 from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What reading a log left out.
+
+    Attributes:
+        rows: seen in all.
+        skipped: how many were dropped, by reason.
+        first: for each reason, where the first one stands and what was found.
+    """
+
+    rows: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        reasons = "; ".join(
+            f"{count:,} {reason} (first at {self.first[reason]})" for reason, count in self.skipped.items()
+        )
+        return f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,7 @@ class Dataset:
         histories: only for test users that training left out (strong generalisation): what is known of them when they
             are asked for, over the same rows; `evaluate` folds it in.
         name: where it came from, in a word.
+        report: which rows of a file were skipped; None if it was not read from one.
 
     Raises:
         ValueError: a part has another number of rows than its vocabulary.
@@ -41,6 +64,7 @@ class Dataset:
     item_texts: pl.Series | None = None
     histories: Interactions | None = None
     name: str = "log"
+    report: ReadReport | None = None
 
     def __post_init__(self) -> None:
         for noun, vocabulary, size in (
