@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recsys_dl.data.readers import read_log
     from recsys_dl.data.split import leave_last_out
     from recsys_dl.data.vocabulary import Vocabulary
-    from recsys_dl.evaluate import compare, evaluate
+    from recsys_dl.evaluation import compare, evaluate
     from recsys_dl.protocols import Ranking, Recommender
     from recsys_dl.runs import load_run
 
@@ -26,8 +26,8 @@ _HOMES = {
     "Ranking": "recsys_dl.protocols",
     "Recommender": "recsys_dl.protocols",
     "Vocabulary": "recsys_dl.data.vocabulary",
-    "compare": "recsys_dl.evaluate",
-    "evaluate": "recsys_dl.evaluate",
+    "compare": "recsys_dl.evaluation",
+    "evaluate": "recsys_dl.evaluation",
     "leave_last_out": "recsys_dl.data.split",
     "load_run": "recsys_dl.runs",
     "read_log": "recsys_dl.data.readers",

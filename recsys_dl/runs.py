@@ -36,7 +36,7 @@ from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.evaluate import Evaluation
+from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, save_arrays
 from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.models.saved import load_model
@@ -171,7 +171,7 @@ def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
     aside.write_text(json.dumps(metrics, indent=2) + "\n")
     (folder / "per_user").mkdir(exist_ok=True)
     for part, evaluation in evaluations.items():
-        save_arrays(folder / "per_user" / f"{part}.npz", {"users": evaluation.users, **evaluation.per_user})
+        save_arrays(folder / "per_user" / f"{part}.npz", evaluation.arrays())
     aside.replace(file)
 
 

@@ -31,7 +31,7 @@ def train(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate a run's model on a part of its split; add the figures to the run."""
-    from recsys_dl.evaluate import evaluate as evaluate_model
+    from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.runs import Stages, load_run, write_metrics
 
     run = load_run(config.run)
@@ -62,7 +62,7 @@ def recommend(config: DictConfig) -> None:
 def compare(config: DictConfig) -> None:
     """Fit several models on one split; print and leave their table with intervals and paired tests."""
     from recsys_dl.compose import compose
-    from recsys_dl.evaluate import compare as compare_evaluations
+    from recsys_dl.evaluation import compare as compare_evaluations
     from recsys_dl.folders import new_folder
 
     target = _target(config, "compare")
@@ -108,7 +108,7 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
     """Leave a finished run in `target`, which appears whole or not at all; return its evaluation."""
     threads = limit_threads(config.threads)
     from recsys_dl.data.interactions import Interactions
-    from recsys_dl.evaluate import evaluate as evaluate_model
+    from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.folders import new_folder
     from recsys_dl.runs import Stages, logged_to, write_run
 

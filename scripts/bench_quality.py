@@ -22,7 +22,7 @@ from hydra.utils import instantiate
 
 from recsys_dl.compose import compose
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.evaluate import compare, evaluate
+from recsys_dl.evaluation import compare, evaluate
 from recsys_dl.progress import track
 from recsys_dl.threads import limit_threads
 

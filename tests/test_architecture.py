@@ -22,12 +22,12 @@ ALLOWED = {
     "metrics": set(),
     "protocols": {"data"},
     "models": {"kernels", "data", "protocols", "folders", "progress", "version"},
-    "evaluate": {"protocols", "data", "metrics", "folders", "progress"},
-    "runs": {"protocols", "data", "evaluate", "folders", "models", "version"},
+    "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
+    "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
     "compose": set(),
-    "verbs": {"compose", "data", "evaluate", "folders", "runs", "threads"},
+    "verbs": {"compose", "data", "evaluation", "folders", "runs", "threads"},
     "cli": {"compose", "verbs", "version"},
-    "version": {"data", "protocols", "evaluate", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
+    "version": {"data", "protocols", "evaluation", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
 }
 
 

@@ -1,0 +1,73 @@
+"""The figures beyond accuracy, gathered block by block. B users of a block, U test users, I items, K list, D vector size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.metrics import catalogue
+
+
+class BeyondAccuracy:
+    """Coverage, Gini, novelty, diversity and popularity lift of the lists of test users.
+
+    Args:
+        names: of the metrics wanted.
+        ks: lengths of list.
+        known: the training interactions, in which popularity is counted.
+        profiles: CSR [U, I], what each test user had before.
+        item_vectors_ID: what diversity compares items by; None: the users they share in `known`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        ks: Sequence[int],
+        known: Interactions,
+        profiles: sp.csr_matrix,
+        item_vectors_ID: np.ndarray | None,
+    ) -> None:
+        if item_vectors_ID is not None and len(item_vectors_ID) != known.num_items:
+            raise ValueError(
+                f"item vectors must be one for each of {known.num_items} items, got {len(item_vectors_ID)}"
+            )
+        self.names, self.ks, self.known, self.item_vectors_ID = names, ks, known, item_vectors_ID
+        self.num_active = int((known.user_counts_U > 0).sum())
+        self.popularity_I = known.item_counts_I / max(self.num_active, 1)
+        self.profile_U = catalogue.profile_means(profiles, self.popularity_I)
+        self.exposures = {k: np.zeros(known.num_items, np.int64) for k in ks}
+
+    def per_user(self, items_BK: np.ndarray, block: slice) -> dict[str, np.ndarray]:
+        """Return the metrics that are means over users, float64 [B] each, and count what the others need."""
+        columns = {}
+        similarity_BK = self._similarity(items_BK) if "diversity" in self.names else None
+        for name in self.names:
+            for k in self.ks:
+                key = f"{name}@{k}"
+                if name == "novelty":
+                    columns[key] = catalogue.novelty(items_BK, k, self.known.item_counts_I, self.num_active)
+                elif similarity_BK is not None and name == "diversity":
+                    columns[key] = catalogue.diversity(similarity_BK, items_BK, k)
+                elif name == "popularity_lift":
+                    recommended_B = catalogue.list_means(items_BK, k, self.popularity_I)
+                    columns[key] = catalogue.popularity_lift(recommended_B, self.profile_U[block])
+        for k in self.ks:
+            self.exposures[k] += catalogue.exposures(items_BK, k, self.known.num_items)
+        return columns
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return how much each user counts, for the metrics where that differs."""
+        return {f"popularity_lift@{k}": self.profile_U for k in self.ks} if "popularity_lift" in self.names else {}
+
+    def figures(self) -> dict[str, float]:
+        """Return the metrics of all lists together."""
+        whole = {"coverage": catalogue.coverage, "gini": catalogue.gini}
+        return {f"{name}@{k}": whole[name](self.exposures[k]) for name in self.names if name in whole for k in self.ks}
+
+    def _similarity(self, items_BK: np.ndarray) -> np.ndarray:
+        if self.item_vectors_ID is not None:
+            return catalogue.vector_similarity(items_BK, self.item_vectors_ID)
+        return catalogue.cooccurrence_similarity(items_BK, self.known.by_item)

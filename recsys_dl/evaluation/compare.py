@@ -1,0 +1,164 @@
+"""Models beside each other on the same users: who is ahead, by how much, and whether chance could do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.metrics.intervals import Difference, holm, paired_differences
+
+from .scorecard import Evaluation, conventions_text
+from .tables import text_table
+
+LOWER_IS_BETTER = ("rmse", "mae")
+WIDTH = 110  # of the printed tables, in characters
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Models sorted by one metric, and how far each is from one of them. `print` shows it as tables.
+
+    Attributes:
+        metric: what models are sorted and tested by.
+        baseline: the model that others are compared with.
+        evaluations: best first.
+        differences: model -> its figure minus the baseline's.
+        p_values: model -> two-sided p-value of the difference, corrected by Holm's method for their number.
+    """
+
+    metric: str
+    baseline: str
+    evaluations: dict[str, Evaluation]
+    differences: dict[str, Difference]
+    p_values: dict[str, float]
+
+    def __str__(self) -> str:
+        first = next(iter(self.evaluations.values()))
+        header = ["model", self.metric, f"minus {self.baseline}", "p (Holm)"]
+        rows = [[name, *self._verdict(name)] for name in self.evaluations]
+        tables = [text_table(header, rows)]
+        _, _, k = self.metric.partition("@")
+        beside = [name for name in self._common() if name != self.metric and name.partition("@")[2] in (k, "")]
+        left = max(map(len, ["model", *self.evaluations]))
+        while beside:
+            shown = [beside.pop(0)]
+            cells = {name: self._column(name) for name in shown}
+            while beside and left + sum(2 + max(map(len, self._column(name))) for name in [*shown, beside[0]]) <= WIDTH:
+                shown.append(beside.pop(0))
+                cells[shown[-1]] = self._column(shown[-1])
+            columns = [cells[name] for name in shown]
+            lines = [[model, *row] for model, *row in zip(self.evaluations, *(c[1:] for c in columns), strict=True)]
+            tables.append(text_table(["model", *shown], lines))
+        tests = (
+            f"p: paired bootstrap test over users, two-sided, Holm-corrected for {len(self.differences)} comparisons"
+        )
+        return "\n\n".join(tables) + f"\n{tests}\n{conventions_text(first.conventions, first.confidence)}"
+
+    def _column(self, name: str) -> list[str]:
+        return [name, *(evaluation.cell(name) for evaluation in self.evaluations.values())]
+
+    def _common(self) -> list[str]:
+        """Figures that every model has, of the same ratings where they are errors of ratings."""
+        first, *others = self.evaluations.values()
+        same_ratings = all(other.conventions.get("ratings") == first.conventions.get("ratings") for other in others)
+        return [
+            name
+            for name in first.values
+            if all(name in other.values for other in others) and (same_ratings or name not in LOWER_IS_BETTER)
+        ]
+
+    def _verdict(self, name: str) -> tuple[str, str, str]:
+        figure = self.evaluations[name].cell(self.metric)
+        if name == self.baseline:
+            return figure, "", ""
+        apart = self.differences[name]
+        return figure, f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]", f"{self.p_values[name]:.4f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but users' values as what JSON can hold."""
+        return {
+            "metric": self.metric,
+            "baseline": self.baseline,
+            "models": {name: evaluation.to_dict() for name, evaluation in self.evaluations.items()},
+            "differences": {
+                name: {
+                    "value": apart.value,
+                    "interval": [apart.low, apart.high],
+                    "p_value": apart.p_value,
+                    "p_value_holm": self.p_values[name],
+                }
+                for name, apart in self.differences.items()
+            },
+        }
+
+
+def compare(
+    evaluations: Mapping[str, Evaluation],
+    metric: str = "ndcg@10",
+    *,
+    baseline: str | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Return models sorted by a metric, each compared with the baseline over the same users.
+
+    Args:
+        evaluations: name -> evaluation, all under the same conventions over the same users.
+        metric: one that has values of each user, such as "ndcg@10".
+        baseline: name of the model to compare with; None takes the best, which is then chosen on the same data and so looks
+            a little better than it is.
+        num_resamples: of the bootstrap; the smallest p-value is 1 / (num_resamples + 1).
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: fewer than one model, other conventions or users (the message names what differs), a metric without
+            values of each user, an unknown baseline.
+    """
+    if not evaluations:
+        raise ValueError("a comparison needs at least one evaluation, got none")
+    if baseline is not None and baseline not in evaluations:
+        raise ValueError(f"the baseline must be one of {', '.join(evaluations)}, got {baseline!r}")
+    _check_alike(evaluations, metric)
+    samples = {name: evaluation.sample(metric) for name, evaluation in evaluations.items()}
+    sign = 1 if metric.partition("@")[0] in LOWER_IS_BETTER else -1
+    order = sorted(samples, key=lambda name: sign * samples[name].value)
+    against = baseline or order[0]
+    others = [name for name in order if name != against]
+    confidence = evaluations[against].confidence
+    tested = paired_differences(
+        [samples[name] for name in others],
+        samples[against],
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    return Comparison(
+        metric=metric,
+        baseline=against,
+        evaluations={name: evaluations[name] for name in order},
+        differences=dict(zip(others, tested, strict=True)),
+        p_values=dict(zip(others, holm([apart.p_value for apart in tested]), strict=True)),
+    )
+
+
+def _check_alike(evaluations: Mapping[str, Evaluation], metric: str) -> None:
+    (first, one), *others = evaluations.items()
+    for name, other in evaluations.items():
+        if not other.per_user:
+            raise ValueError(f"{name} has no values of each user; load it with them, or evaluate again")
+    ratings = set() if metric in LOWER_IS_BETTER else {"ratings"}
+    for name, other in others:
+        for key in sorted((one.conventions.keys() | other.conventions.keys()) - ratings):
+            mine, theirs = one.conventions.get(key), other.conventions.get(key)
+            if mine != theirs:
+                raise ValueError(
+                    f"figures under unlike conventions cannot be compared: {key} is {mine!r} for {first} and {theirs!r} for "
+                    f"{name}; evaluate both alike"
+                )
+        if not np.array_equal(one.users, other.users):
+            raise ValueError(f"figures of unlike users cannot be compared: {first} and {name} were asked for others")
+        if one.confidence != other.confidence:
+            raise ValueError(f"intervals differ: {one.confidence} for {first}, {other.confidence} for {name}")

@@ -1,0 +1,240 @@
+"""A recommender and a split become figures over the whole catalogue, with intervals and conventions.
+
+B users of a block, U test users, I items, K list, P pairs, D vector size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.metrics import ranking
+from recsys_dl.metrics.intervals import check_resampling
+from recsys_dl.metrics.rating import errors_per_user
+from recsys_dl.progress import track
+from recsys_dl.protocols import Recommender
+
+from .beyond import BeyondAccuracy
+from .scorecard import Evaluation
+
+BEYOND_METRICS = ("coverage", "gini", "novelty", "diversity", "popularity_lift")
+RATING_METRICS = ("rmse", "mae")
+METRICS = (*ranking.METRICS, *BEYOND_METRICS, *RATING_METRICS)
+PAIRS_AT_ONCE = 1 << 20  # of ratings predicted
+
+
+def evaluate(
+    model: Recommender,
+    train: Dataset | Interactions,
+    test: Dataset | Interactions,
+    k: int | Sequence[int] = 10,
+    *,
+    metrics: Sequence[str] | None = None,
+    exclude: Dataset | Interactions | None = None,
+    gains: ranking.Gains = "binary",
+    blank_users: ranking.BlankUsers = "left_out",
+    item_vectors_ID: np.ndarray | None = None,
+    memory: str | int = "1GiB",
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Return how well a fitted model recommends what test users did, over the whole catalogue.
+
+    Every user with a test interaction is asked for. A test item is relevant if its weight is above 0, and its weight is its
+    grade. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
+    out of their lists; without it, a user with nothing in train gets the model's answer to the unknown. Items that only
+    the test knows can be recommended and count as relevant. Test items that are excluded count as missed; how many there
+    are stands among the conventions.
+
+    Args:
+        model: fitted on `train`.
+        train: what the model was fitted on; it is left out of the lists, and popularity is counted in it.
+        test: over the same user and item rows.
+        k: length or lengths of list.
+        metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
+            popularity_lift (`metrics.catalogue`), rmse, mae. None takes all but diversity, which it takes if
+            `item_vectors_ID` is given, and rmse and mae, which it takes if the model has `predict(users_P, items_P)`.
+        exclude: further interactions to leave out of the lists, such as the validation part.
+        gains: what a grade is worth in NDCG: "binary", "linear", "exponential" (2^grade - 1).
+        blank_users: what users without a relevant item count as: "left_out", "zero", "one".
+        item_vectors_ID: what diversity compares items by; None: the users they share in train.
+        memory: allowed for one block of users, such as "512MiB" or bytes; sets how many are asked for at once.
+        confidence: of the intervals.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: train, test or exclude over different rows, nothing to evaluate, k out of range, an unknown metric or
+            convention, rating metrics where the model cannot `predict`.
+    """
+    ranking.check_conventions(gains, blank_users)
+    check_resampling(confidence, num_resamples)
+    known, asked = as_interactions(train), _beside(train, test, "test")
+    more = None if exclude is None else _beside(train, exclude, "exclude")
+    more = None if more is known else more
+    histories = test.histories if isinstance(test, Dataset) else None
+    ks = lengths(k, known.num_items)
+    names = _names(metrics, model, with_vectors=item_vectors_ID is not None, with_histories=histories is not None)
+    users = np.unique(asked.users_N)
+    if not len(users):
+        raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
+    relevant = asked.by_user[users]
+    num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
+    if num_blank == len(users):
+        raise ValueError("evaluation needs a test weight above 0, which is what makes an item relevant; all are 0")
+
+    left_out = known if more is None else Interactions.concat([known, more])
+    profiles = (known if histories is None else histories).by_user[users]
+    beyond = BeyondAccuracy([name for name in names if name in BEYOND_METRICS], ks, known, profiles, item_vectors_ID)
+    accuracy = [name for name in names if name in ranking.METRICS]
+    parts: list[dict[str, np.ndarray]] = []
+    size = _block_size(memory, known.num_items, ks[-1])
+    for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
+        items_BK = _lists(model, users[block], ks[-1], left_out, histories)
+        judged = ranking.judge(items_BK, relevant[block])
+        parts.append(
+            ranking.per_user(judged, accuracy, ks, gains=gains, blank_users=blank_users)
+            | beyond.per_user(items_BK, block)
+        )
+    per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+    weights = beyond.weights()
+    conventions = {
+        "candidates": f"all {known.num_items:,} items",
+        "excluded": ("train" if histories is None else "train and histories") + (" and more" if more else ""),
+        "excluded_test_items": _num_excluded(relevant, left_out.by_user[users], profiles),
+        "gains": gains,
+        "ties": "lower item row first",
+        "users": len(users),
+        "blank_users": f"{blank_users.replace('_', ' ')} ({num_blank:,})",
+        "data": _digest(known, asked, histories, more, graded=gains != "binary"),
+    }
+    if rated := [name for name in names if name in RATING_METRICS]:
+        owner_N = np.searchsorted(users, asked.users_N)
+        errors = errors_per_user(_predicted(model, asked), asked.weights_N, owner_N, len(users))
+        per_user |= {name: errors[name] for name in rated}
+        weights |= dict.fromkeys(rated, np.bincount(owner_N, minlength=len(users)).astype(np.float64))
+        conventions["ratings"] = hashlib.sha256(asked.weights_N.tobytes()).hexdigest()[:16]
+    return Evaluation.measured(
+        users,
+        per_user,
+        weights=weights,
+        figures=beyond.figures(),
+        order=[name if name in RATING_METRICS else f"{name}@{n}" for name in names for n in ks],
+        conventions=conventions,
+        k=ks,
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def lengths(k: int | Sequence[int], most: int) -> list[int]:
+    """Return the distinct lengths of list, ascending.
+
+    Raises:
+        ValueError: one is no integer in [1, most], or there is none.
+    """
+    given = [k] if isinstance(k, int | np.integer) else list(k)
+    bad = [n for n in given if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most]
+    if bad or not given:
+        raise ValueError(f"k must be between 1 and the {most} items, got {bad[0] if bad else 'none'!r}")
+    return sorted({int(n) for n in given})
+
+
+def blocks(num_rows: int, size: int) -> list[slice]:
+    """Return slices of at most `size` rows that cover all."""
+    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
+
+
+def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: str) -> Interactions:
+    """Return the interactions of `other`, which must be over the rows of train."""
+    known, given = as_interactions(train), as_interactions(other)
+    shapes = [(part.num_users, part.num_items) for part in (known, given)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{noun} must be over the rows of train, {shapes[0][0]} users x {shapes[0][1]} items, got {shapes[1][0]} x "
+            f"{shapes[1][1]}. Split one log, or give both num_users and num_items."
+        )
+    if isinstance(train, Dataset) and isinstance(other, Dataset):
+        for name, one, two in (("user", train.users, other.users), ("item", train.items, other.items)):
+            if one is not two and one.content_hash != two.content_hash:
+                raise ValueError(f"{noun} must name the same {name}s in the same rows as train; split one log")
+    return given
+
+
+def _names(metrics: Sequence[str] | None, model: Recommender, *, with_vectors: bool, with_histories: bool) -> list[str]:
+    can_predict = callable(getattr(model, "predict", None)) and not with_histories
+    if metrics is None:
+        unasked = {"diversity"} - ({"diversity"} if with_vectors else set())
+        return [name for name in METRICS if name not in unasked and (can_predict or name not in RATING_METRICS)]
+    names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        raise ValueError(
+            f"metrics must be among {', '.join(METRICS)}, got {unknown[0] if unknown else 'none'!r}; "
+            "the length of list is given by k"
+        )
+    if rated := [name for name in names if name in RATING_METRICS and not can_predict]:
+        why = "of test users that have histories" if with_histories else f"and {type(model).__name__} has no predict()"
+        raise ValueError(f"{rated[0]} compares predicted ratings with given ones, {why}; leave it out")
+    return names
+
+
+def _lists(
+    model: Recommender, users_B: np.ndarray, k: int, left_out: Interactions, histories: Interactions | None
+) -> np.ndarray:
+    if histories is None:
+        return model.recommend(users_B, k, exclude=left_out).items_BK
+    mine = histories.of_users(users_B)
+    unwanted = Interactions.concat([mine, left_out.of_users(users_B)])
+    return model.recommend(model.fold_in(mine), k, exclude=unwanted).items_BK
+
+
+def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
+    """Return a rating for each test interaction."""
+    parts = [
+        model.predict(asked.users_N[block], asked.items_N[block])  # type: ignore[attr-defined]
+        for block in track(blocks(len(asked), PAIRS_AT_ONCE), "predict ratings")
+    ]
+    return np.concatenate(parts)
+
+
+def _block_size(memory: str | int, num_items: int, k: int) -> int:
+    """Return how many users fit: a model may hold two scores an item, and judging takes about 200 bytes a rank."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", str(memory))
+    if not match:
+        raise ValueError(f'memory must be bytes, or a size such as "512MiB", got {memory!r}')
+    unit = 1 if match[2] is None else (1024 if match[2].endswith("i") else 1000) ** ("KMGT".index(match[2][0]) + 1)
+    return max(1, int(float(match[1]) * unit) // (8 * num_items + 200 * k + 24 * k * k))
+
+
+def _num_excluded(relevant: sp.csr_matrix, *unwanted: sp.csr_matrix) -> int:
+    """Return how many relevant items no list can hold."""
+    out = sum((_pattern(matrix) for matrix in unwanted[1:]), start=_pattern(unwanted[0]))
+    return int((relevant > 0).multiply(out).nnz)
+
+
+def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Return ones wherever the matrix stores something, a weight of 0 among it."""
+    return sp.csr_matrix((np.ones(matrix.nnz, np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _digest(*parts: Interactions | None, graded: bool) -> str:
+    """Return a hash of who had what in each part, whatever the order; of grades too where gains depend on them."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"-")
+        if part is not None:
+            matrix = part.by_user
+            weights = matrix.data if graded else matrix.data > 0
+            digest.update(repr(matrix.shape).encode())
+            for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights):
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

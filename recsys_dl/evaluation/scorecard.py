@@ -1,0 +1,191 @@
+"""What an evaluation found: figures, how sure they are, each user's share in them, and the conventions they hold under."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.folders import load_arrays, new_folder, save_arrays
+from recsys_dl.metrics.intervals import Sample, intervals
+
+from .tables import text_table
+
+_WEIGHT = " weight"  # of a metric whose users count unequally, in the arrays of a saved evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Figures of one model on one test set. `print` shows them as a table with their conventions.
+
+    Attributes:
+        values: each figure, under names such as "ndcg@10".
+        intervals: lower and upper end for each figure that is a mean over users; coverage and Gini are none.
+        conventions: what the figures hold under; evaluations that differ in it are not compared.
+        k: the lengths of list that were measured.
+        confidence: of the intervals.
+        users: int32, the rows that were evaluated; empty if read from JSON alone.
+        per_user: float64 aligned with `users`, NaN where a user does not count; empty if read from JSON alone.
+        weights: how much each user counts, for the figures where that differs (pairs in RMSE and MAE, popularity of the
+            profile in popularity lift).
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    conventions: dict[str, Any]
+    k: tuple[int, ...]
+    confidence: float
+    users: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    per_user: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def measured(
+        cls,
+        users: np.ndarray,
+        per_user: Mapping[str, np.ndarray],
+        *,
+        weights: Mapping[str, np.ndarray],
+        figures: Mapping[str, float],
+        order: Sequence[str],
+        conventions: Mapping[str, Any],
+        k: Sequence[int],
+        confidence: float,
+        num_resamples: int,
+        seed: int,
+    ) -> Evaluation:
+        """Return the figures that follow from users' values, with intervals, beside `figures` that have none."""
+        samples = [_sample(name, per_user, weights) for name in per_user]
+        ends = intervals(samples, confidence=confidence, num_resamples=num_resamples, seed=seed)
+        values = dict(figures) | {name: sample.value for name, sample in zip(per_user, samples, strict=True)}
+        return cls(
+            values={name: values[name] for name in order},
+            intervals={name: (float(low), float(high)) for name, (low, high) in zip(per_user, ends, strict=True)},
+            conventions=dict(conventions),
+            k=tuple(k),
+            confidence=confidence,
+            users=users,
+            per_user=dict(per_user),
+            weights=dict(weights),
+        )
+
+    def sample(self, name: str) -> Sample:
+        """Return a figure's values over users, for intervals and tests of one's own."""
+        if name not in self.per_user:
+            raise ValueError(
+                f"{name!r} has no values of each user here; there are {', '.join(self.per_user) or 'none'}"
+            )
+        return _sample(name, self.per_user, self.weights)
+
+    def __str__(self) -> str:
+        return f"{self._table()}\n{conventions_text(self.conventions, self.confidence)}"
+
+    def _table(self) -> str:
+        """One row a metric, one column a k; figures without k stand in the first column."""
+        metrics = list(dict.fromkeys(name.partition("@")[0] for name in self.values))
+        header = ["metric", *(f"@{k}" for k in self.k)]
+        rows = []
+        for metric in metrics:
+            names = [metric] if metric in self.values else [f"{metric}@{k}" for k in self.k]
+            cells = [self.cell(name) for name in names]
+            rows.append([metric, *cells, *[""] * (len(self.k) - len(cells))])
+        return text_table(header, rows)
+
+    def cell(self, name: str) -> str:
+        """Return a figure as text, with its interval where it has one."""
+        value = f"{self.values[name]:.4f}"
+        return (
+            f"{value} [{self.intervals[name][0]:.4f}, {self.intervals[name][1]:.4f}]"
+            if name in self.intervals
+            else value
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return figures, intervals and conventions as what JSON can hold."""
+        return {
+            "values": dict(self.values),
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "confidence": self.confidence,
+            "k": list(self.k),
+            "conventions": dict(self.conventions),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return users' values and weights as what `folders.save_arrays` can hold."""
+        weights = {f"{name}{_WEIGHT}": array for name, array in self.weights.items()}
+        return {"users": self.users, **self.per_user, **weights}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> Evaluation:
+        """Return an evaluation from what `to_dict`, and for users' values `arrays`, gave.
+
+        Raises:
+            ValueError: a part is missing or of another kind.
+        """
+        found = dict(arrays or {})
+        try:
+            return cls(
+                values={str(name): float(value) for name, value in stored["values"].items()},
+                intervals={str(name): (float(low), float(high)) for name, (low, high) in stored["intervals"].items()},
+                conventions=dict(stored["conventions"]),
+                k=tuple(int(k) for k in stored["k"]),
+                confidence=float(stored["confidence"]),
+                users=found.pop("users") if found else np.empty(0, np.int32),
+                per_user={name: array for name, array in found.items() if not name.endswith(_WEIGHT)},
+                weights={name.removesuffix(_WEIGHT): array for name, array in found.items() if name.endswith(_WEIGHT)},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"these are not the figures of an evaluation ({error!r}); evaluate again") from error
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `metrics.json` and `per_user.npz` to a folder that appears whole or not at all.
+
+        Raises:
+            FileExistsError: the folder exists.
+        """
+        with new_folder(folder) as aside:
+            save_arrays(aside / "per_user.npz", self.arrays())
+            (aside / "metrics.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no saved evaluation there.
+            ValueError: it is damaged.
+        """
+        path = Path(folder)
+        for name in ("metrics.json", "per_user.npz"):
+            if not (path / name).is_file():
+                raise FileNotFoundError(f"{path} must hold a saved evaluation, but has no {name}")
+        try:
+            return cls.from_dict(json.loads((path / "metrics.json").read_text()), load_arrays(path / "per_user.npz"))
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"the evaluation in {path} is damaged ({error}); evaluate again") from error
+
+
+def conventions_text(conventions: Mapping[str, Any], confidence: float) -> str:
+    """Return what figures hold under, as lines to stand below a table."""
+    pairs = [f"{name.replace('_', ' ')}: {value}" for name, value in conventions.items()]
+    lines = [f"brackets: {confidence:.0%} confidence, bootstrap over users"]
+    if str(conventions.get("candidates", "")).startswith("sampled"):
+        lines.insert(
+            0, "SAMPLED metrics: no estimate of full-catalogue ones; only for reproducing papers that report them"
+        )
+    for pair in pairs:
+        if len(lines[-1]) + len(pair) + 3 <= 110:
+            lines[-1] += f" | {pair}"
+        else:
+            lines.append(pair)
+    return "\n".join(lines)
+
+
+def _sample(name: str, per_user: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> Sample:
+    return Sample(per_user[name], weights.get(name), power=2 if name == "rmse" else 1)

@@ -1,0 +1,170 @@
+"""How far a figure could be from the truth: bootstrap over users, paired between models, and correction for many tests.
+
+The unit that is drawn is the user, as users are independent and one user's items are not. U users, M figures, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+CHUNK_BYTES = 64 << 20  # of resample counts held at once
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure over users: (sum of weight * value^power / sum of weights)^(1 / power).
+
+    Attributes:
+        values_U: float64; NaN where a user does not count.
+        weights_U: float64, not negative; None counts all users alike.
+        power: 1 for a mean, 2 for a root mean square.
+    """
+
+    values_U: np.ndarray
+    weights_U: np.ndarray | None = None
+    power: int = 1
+
+    @cached_property
+    def columns_U2(self) -> np.ndarray:
+        """float64 [U, 2]: weighted value and weight of each user; the figure follows from the sums of the two."""
+        counts = ~np.isnan(self.values_U)
+        weights_U = counts * (1.0 if self.weights_U is None else self.weights_U)
+        return np.stack([weights_U * np.where(counts, self.values_U, 0.0) ** self.power, weights_U], axis=1)
+
+    def figure(self, sums: np.ndarray) -> np.ndarray:
+        """Return the figure from sums [..., 2] of the columns; 0 where nobody counts."""
+        mean = np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
+        return mean if self.power == 1 else mean ** (1 / self.power)
+
+    @cached_property
+    def value(self) -> float:
+        """The figure over all users."""
+        return float(self.figure(self.columns_U2.sum(axis=0)))
+
+
+def resampled(samples: Sequence[Sample], num_resamples: int, seed: int) -> np.ndarray:
+    """Return float64 [R, M]: each figure over R draws of U users with replacement, the same draws for every figure.
+
+    Memory is bounded whatever R and U; the same seed and U give the same draws.
+    """
+    columns = np.concatenate([sample.columns_U2 for sample in samples], axis=1)
+    size = len(columns)
+    sums = np.empty((num_resamples, columns.shape[1]))
+    rng = np.random.default_rng(seed)
+    chunk = max(1, min(num_resamples, CHUNK_BYTES // (8 * size)))
+    counts = np.empty((chunk, size))
+    for start in range(0, num_resamples, chunk):
+        rows = min(chunk, num_resamples - start)
+        for row in range(rows):
+            counts[row] = np.bincount(rng.integers(0, size, size, dtype=np.int32), minlength=size)
+        sums[start : start + rows] = counts[:rows] @ columns
+    return np.stack([sample.figure(sums[:, 2 * m : 2 * m + 2]) for m, sample in enumerate(samples)], axis=1)
+
+
+def intervals(
+    samples: Sequence[Sample], *, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return float64 [M, 2]: lower and upper ends of a confidence interval for each figure.
+
+    Bias-corrected and accelerated bootstrap (Efron 1987, "Better Bootstrap Confidence Intervals"), the acceleration from the
+    figures' influence values. A figure that is the same for every user, or that rests on one user, has both ends at its value.
+
+    Raises:
+        ValueError: a confidence outside (0, 1), or fewer than 100 resamples.
+    """
+    check_resampling(confidence, num_resamples)
+    figures_RM = resampled(samples, num_resamples, seed)
+    return np.array([_bca(sample, figures_RM[:, m], confidence) for m, sample in enumerate(samples)]).reshape(-1, 2)
+
+
+def _bca(sample: Sample, figures_R: np.ndarray, confidence: float) -> tuple[float, float]:
+    weighted_U, weights_U = sample.columns_U2.T
+    total = weights_U.sum()
+    influence_U = weighted_U - weights_U * (weighted_U.sum() / total if total else 0.0)
+    spread = float((influence_U**2).sum())
+    if spread <= 1e-24 * float((weighted_U**2).sum()):  # rounding alone
+        return sample.value, sample.value
+    acceleration = (influence_U**3).sum() / (6 * spread**1.5)
+    below = (figures_R < sample.value).mean() + 0.5 * (figures_R == sample.value).mean()
+    edge = 0.5 / len(figures_R)
+    bias = ndtri(np.clip(below, edge, 1 - edge))
+    normal = bias + ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
+    low, high = np.quantile(figures_R, ndtr(bias + normal / (1 - acceleration * normal)))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much one model's figure exceeds another's over the same users.
+
+    Attributes:
+        value: first minus second.
+        low: lower end of the confidence interval.
+        high: upper end.
+        p_value: probability of a difference at least as large, either way, were there none.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_differences(
+    samples: Sequence[Sample],
+    baseline: Sample,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> list[Difference]:
+    """Return each sample's figure minus the baseline's, with a percentile interval and a two-sided p-value.
+
+    All are drawn together, so that a user counts in both or in neither. The p-value is of the bootstrap test by shifting
+    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 16): the share of resampled differences that lie at
+    least as far from the observed one as that lies from 0, the observed one counted in.
+
+    Raises:
+        ValueError: samples over different numbers of users, a confidence outside (0, 1), fewer than 100 resamples.
+    """
+    check_resampling(confidence, num_resamples)
+    sizes = {len(sample.values_U) for sample in (*samples, baseline)}
+    if len(sizes) > 1:
+        raise ValueError(f"a paired test needs the same users on both sides, got samples of {sorted(sizes)} users")
+    figures_RM = resampled([*samples, baseline], num_resamples, seed)
+    differences = []
+    for m, sample in enumerate(samples):
+        value = sample.value - baseline.value
+        drawn_R = figures_RM[:, m] - figures_RM[:, -1]
+        low, high = np.quantile(drawn_R, [(1 - confidence) / 2, (1 + confidence) / 2])
+        as_far = np.abs(drawn_R - value) >= abs(value) - 1e-12  # rounding must not make equal models differ
+        p_value = (1 + as_far.sum()) / (1 + num_resamples)
+        differences.append(Difference(value, float(low), float(high), float(p_value)))
+    return differences
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several, in their order.
+
+    Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": rejecting those below a level keeps the probability
+    of any false rejection below it.
+    """
+    given = np.asarray(p_values, np.float64)
+    order = np.argsort(given, kind="stable")
+    stepped = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    corrected = np.empty(len(given))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected.tolist()
+
+
+def check_resampling(confidence: float, num_resamples: int) -> None:
+    """Raise ValueError for a confidence outside (0, 1) or too few resamples to have tails."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, got {confidence}")
+    if num_resamples < 100:
+        raise ValueError(f"num_resamples must be at least 100, got {num_resamples}")

@@ -1,0 +1,246 @@
+"""How well ranked lists find what is relevant, one value a user.
+
+A list is judged once (`judge`, `judge_scores`); every metric is then a function of the judged lists and of k, and returns
+float64 [B]. B users, I items, K ranks, L candidates.
+
+Conventions, which are trec_eval's: an item is relevant when its grade is above 0. Precision divides by k, even where the list
+is shorter. Recall and average precision divide by all relevant items, not by min(k, relevant). NDCG discounts rank r by
+1 / log2(r + 1). A user without a relevant item is blank: every metric gives 0, until `per_user` applies `blank_users`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+Gains = Literal["binary", "linear", "exponential"]
+BlankUsers = Literal["left_out", "zero", "one"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Ranked lists with the grade of everything in them.
+
+    Attributes:
+        labels_BK: float64, grade of the item at each rank; 0 where it is not relevant or the list has ended.
+        ideal_BK: float64, the K highest grades each user has anywhere, descending, padded with 0.
+        num_relevant_B: int64, relevant items of each user, in the list or not.
+    """
+
+    labels_BK: np.ndarray
+    ideal_BK: np.ndarray
+    num_relevant_B: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels_BK)
+
+    @property
+    def blank_B(self) -> np.ndarray:
+        """True where a user has no relevant item."""
+        return self.num_relevant_B == 0
+
+
+def judge(items_BK: np.ndarray, relevant: sp.csr_matrix) -> Judged:
+    """Return the grades of recommended items.
+
+    Args:
+        items_BK: item rows, best first, -1 where a list has ended.
+        relevant: CSR [B, I] of grades; an entry of 0 is known and not relevant.
+
+    Raises:
+        ValueError: not one row of `relevant` for each list, an item outside it, an item twice in one list, a negative grade.
+    """
+    items_BK = _array(items_BK)
+    if items_BK.ndim != 2 or not np.issubdtype(items_BK.dtype, np.integer):
+        raise ValueError(f"lists must be item rows of shape [B, K], got {items_BK.dtype} of shape {items_BK.shape}")
+    if relevant.shape[0] != len(items_BK):
+        raise ValueError(f"relevant must have one row for each of {len(items_BK)} lists, got {relevant.shape[0]}")
+    if not relevant.has_canonical_format:
+        relevant = relevant.copy()
+        relevant.sum_duplicates()
+    rows, num_items = relevant.shape
+    if items_BK.max(initial=-1) >= num_items:
+        raise ValueError(f"items must lie in [0, {num_items}), or be -1, got {items_BK.max()}")
+    ordered = np.sort(items_BK, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+        b = int(twice.any(axis=1).argmax())
+        raise ValueError(f"an item may come once in a list, got item {ordered[b, 1:][twice[b]][0]} twice in list {b}")
+
+    owner = np.repeat(np.arange(rows), np.diff(relevant.indptr))
+    keys = owner * num_items + relevant.indices  # ascending, as the format is canonical
+    wanted = np.arange(rows)[:, None] * num_items + items_BK
+    found = np.searchsorted(keys, wanted)
+    grades = np.append(relevant.data.astype(np.float64), 0.0)
+    hit = (np.append(keys, -1)[found] == wanted) & (items_BK >= 0)
+    labels_BK = np.where(hit, grades[found], 0.0)
+    return Judged(labels_BK, *_ideal(grades[:-1], owner, relevant.indptr, items_BK.shape[1]))
+
+
+def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int) -> Judged:
+    """Return the grades of candidates in the order of their scores, the best k of them; equal scores keep their order.
+
+    Args:
+        scores_BL: any real number a candidate, NumPy or torch.
+        labels_BL: its grade, 0 where not relevant.
+        valid_BL: False at padding; None where there is none.
+        k: ranks kept; shorter lists are padded.
+
+    Raises:
+        ValueError: shapes differ, a valid score is NaN, a grade is negative or not finite.
+    """
+    scores_BL, labels_BL = _array(scores_BL).astype(np.float64), _array(labels_BL).astype(np.float64)
+    valid_BL = np.ones(scores_BL.shape, bool) if valid_BL is None else _array(valid_BL).astype(bool)
+    if not scores_BL.shape == labels_BL.shape == valid_BL.shape or scores_BL.ndim != 2:
+        raise ValueError(
+            f"scores, labels and valid must share one shape [B, L], got {scores_BL.shape}, {labels_BL.shape}, {valid_BL.shape}"
+        )
+    if np.isnan(scores_BL[valid_BL]).any():
+        raise ValueError(f"scores must be numbers, got NaN for {int(np.isnan(scores_BL[valid_BL]).sum())} candidates")
+    labels_BL = np.where(valid_BL, labels_BL, 0.0)
+    order_BL = np.lexsort((-scores_BL, ~valid_BL), axis=1)[:, :k]
+    labels_BK = np.zeros((len(scores_BL), k))
+    labels_BK[:, : order_BL.shape[1]] = np.take_along_axis(labels_BL, order_BL, axis=1)
+    owner, _ = np.nonzero(labels_BL)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(scores_BL)))])
+    return Judged(labels_BK, *_ideal(labels_BL[labels_BL != 0], owner, starts, k))
+
+
+def precision(judged: Judged, k: int) -> np.ndarray:
+    """Return the share of the k ranks that hold a relevant item."""
+    return _hits(judged, k).sum(axis=1) / k
+
+
+def recall(judged: Judged, k: int) -> np.ndarray:
+    """Return the share of the relevant items that the first k ranks hold."""
+    return _hits(judged, k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
+
+
+def hit_rate(judged: Judged, k: int) -> np.ndarray:
+    """Return 1 where the first k ranks hold a relevant item, else 0."""
+    return np.any(_hits(judged, k), axis=1).astype(np.float64)
+
+
+def average_precision(judged: Judged, k: int) -> np.ndarray:
+    """Return the sum of the precisions at the ranks of relevant items, over the number of relevant items; its mean is MAP."""
+    hits_BK = _hits(judged, k)
+    precisions_BK = np.cumsum(hits_BK, axis=1) / np.arange(1, k + 1)
+    return (precisions_BK * hits_BK).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
+
+
+def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
+    """Return 1 / rank of the first relevant item, 0 if the first k ranks hold none; its mean is MRR."""
+    return (_hits(judged, k) / np.arange(1, k + 1)).max(axis=1)
+
+
+def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
+    """Return the discounted gain of the first k ranks over that of the best possible order.
+
+    Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", with the discount 1 / log2(rank + 1).
+
+    Args:
+        judged: the lists.
+        k: ranks counted.
+        gains: of a grade g > 0: "binary" 1; "linear" g, as trec_eval has it; "exponential" 2^g - 1 (Burges et al. 2005,
+            "Learning to rank using gradient descent").
+    """
+    discounts_K = 1 / np.log2(np.arange(2, k + 2))
+    ideal_B = _gain(_first(judged.ideal_BK, k), gains) @ discounts_K
+    found_B = _gain(_first(judged.labels_BK, k), gains) @ discounts_K
+    return np.divide(found_B, ideal_B, out=np.zeros(len(judged)), where=ideal_B > 0)
+
+
+METRICS: dict[str, Callable[..., np.ndarray]] = {
+    "precision": precision,
+    "recall": recall,
+    "hit_rate": hit_rate,
+    "map": average_precision,
+    "mrr": reciprocal_rank,
+    "ndcg": ndcg,
+}
+
+
+def per_user(
+    judged: Judged,
+    metrics: Iterable[str],
+    ks: Iterable[int],
+    *,
+    gains: Gains = "binary",
+    blank_users: BlankUsers = "left_out",
+) -> dict[str, np.ndarray]:
+    """Return float64 [B] for each of `metrics` at each of `ks`, under names such as "ndcg@10".
+
+    Args:
+        judged: the lists, at least as long as the largest k.
+        metrics: of `METRICS`.
+        ks: ranks counted, each at least 1.
+        gains: what a grade is worth in NDCG; see `ndcg`.
+        blank_users: what every metric is for a user without a relevant item: NaN ("left_out"), 0 or 1.
+
+    Raises:
+        ValueError: an unknown word, a k that is not positive or exceeds the lists.
+    """
+    check_conventions(gains, blank_users)
+    ks = list(ks)
+    columns = {}
+    for metric in metrics:
+        if metric not in METRICS:
+            raise ValueError(f"{metric!r} is no ranking metric; there are {', '.join(METRICS)}")
+        for k in ks:
+            values_B = METRICS[metric](judged, k, gains) if metric == "ndcg" else METRICS[metric](judged, k)
+            columns[f"{metric}@{k}"] = np.where(judged.blank_B, _BLANK[blank_users], values_B)
+    return columns
+
+
+_BLANK = {"left_out": np.nan, "zero": 0.0, "one": 1.0}
+
+
+def check_conventions(gains: str, blank_users: str) -> None:
+    """Raise ValueError for a word that names no convention."""
+    for name, word, words in (
+        ("gains", gains, get_args(Gains)),
+        ("blank_users", blank_users, get_args(BlankUsers)),
+    ):
+        if word not in words:
+            raise ValueError(f"{name} must be one of {', '.join(words)}, got {word!r}")
+
+
+def _hits(judged: Judged, k: int) -> np.ndarray:
+    return _first(judged.labels_BK, k) > 0
+
+
+def _first(array_BK: np.ndarray, k: int) -> np.ndarray:
+    if not 1 <= k <= array_BK.shape[1]:
+        raise ValueError(
+            f"k must be between 1 and the {array_BK.shape[1]} ranks that were judged, got {k}; "
+            "pad lists that are complete with -1"
+        )
+    return array_BK[:, :k]
+
+
+def _gain(grades_BK: np.ndarray, gains: Gains) -> np.ndarray:
+    if gains == "binary":
+        return (grades_BK > 0).astype(np.float64)
+    return grades_BK if gains == "linear" else np.exp2(grades_BK) - 1
+
+
+def _ideal(grades: np.ndarray, owner: np.ndarray, starts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k highest grades of each user, and how many are above 0; `grades[starts[b]:starts[b + 1]]` are b's."""
+    if grades.size and not (np.isfinite(grades).all() and grades.min() >= 0):
+        raise ValueError("grades must be finite and not negative; map what is disliked to 0")
+    rows = len(starts) - 1
+    order = np.lexsort((-grades, owner))
+    ranks = np.arange(len(grades)) - starts[owner]
+    kept = ranks < k
+    ideal_BK = np.zeros((rows, k))
+    ideal_BK[owner[kept], ranks[kept]] = grades[order][kept]
+    return ideal_BK, np.bincount(owner[grades > 0], minlength=rows)
+
+
+def _array(values: Any) -> np.ndarray:
+    """Return a NumPy array of an array, or of a torch tensor on any device."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
