@@ -1,0 +1,367 @@
+"""Alternating least squares, one half-step: every row of one side solved while the other side stays fixed.
+
+R rows to solve, S rows of the fixed side, N observed entries, D embedding size, W columns solved together.
+
+With y_s the fixed rows, each row x minimises
+
+    sum over observed n of (weight_n (x.y_n)^2 - 2 pull_n x.y_n)  +  all_weight * sum over all s of (x.y_s)^2  +  penalty |x|^2
+
+which is, up to a constant, the row's part of
+
+- Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3:
+  weight = confidence * r, pull = 1 + confidence * r, all_weight = 1;
+- Rendle, Krichene, Zhang, Koren 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", eq. 1-4:
+  weight = pull = 1, all_weight = alpha0, penalty = reg * (count + alpha0 * S)^nu;
+- Zhou, Wilkinson, Schreiber, Pan 2008, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize" (ALS-WR):
+  weight = 1, pull = rating, all_weight = 0, penalty = reg * count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .device import Device, resolve
+
+Solver = Literal["cholesky", "cg", "ials++"]
+
+LANES = 16  # columns are padded to whole vectors of so many float32
+BUFFER_BYTES = 384 << 10  # of gathered rows a thread keeps: within a second-level cache
+BLOCKS_PER_THREAD = 8
+
+
+class Observed(NamedTuple):
+    """What is known of R rows: a CSR over the S fixed rows, and each row's penalty."""
+
+    indptr_R1: Any  # int64 [R + 1]
+    indices_N: Any  # int32, each in [0, S)
+    weights_N: Any  # float32
+    pulls_N: Any  # float32
+    penalties_R: Any  # float32, > 0
+
+
+def solve_rows(
+    observed: Observed,
+    fixed_SD: Any,
+    start_RD: Any,
+    *,
+    all_weight: float = 0.0,
+    solver: Solver = "cholesky",
+    cg_steps: int = 3,
+    block_size: int = 32,
+    device: Device = "auto",
+) -> Any:
+    """Return the rows [R, D] that minimise the objective above, or come nearer to it.
+
+    Args:
+        observed: entries and penalties; a row without entries is drawn to 0.
+        fixed_SD: float32, C-contiguous.
+        start_RD: float32, where "cg" and "ials++" begin: the rows of the last half-step.
+        all_weight: weight of the sum over all pairs, observed or not.
+        solver: "cholesky" is exact and costs D^2 an entry. "cg" takes `cg_steps` conjugate-gradient steps from `start_RD`
+            (Takacs, Pilaszy, Tikk 2011), 4 D an entry and step. "ials++" solves blocks of `block_size` columns in turn,
+            each exactly while the others stay (Rendle et al. 2021, "iALS++: Speeding up Matrix Factorization with Subspace
+            Optimization"), `block_size` x D an entry: for large D.
+        cg_steps: at least 1.
+        block_size: columns solved together by "ials++".
+        device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
+
+    Returns:
+        float32 [R, D], a new array. It does not depend on the number of threads; between devices it differs by rounding.
+
+    Raises:
+        ValueError: an unknown solver, or sizes that do not fit together.
+    """
+    num_rows, size = start_RD.shape
+    if fixed_SD.shape[1] != size or len(observed.indptr_R1) != num_rows + 1 or len(observed.penalties_R) != num_rows:
+        raise ValueError(
+            f"start, fixed rows, indptr and penalties must be of [R, D], [S, D], [R + 1], [R], got {start_RD.shape}, "
+            f"{fixed_SD.shape}, [{len(observed.indptr_R1)}], [{len(observed.penalties_R)}]"
+        )
+    if solver not in ("cholesky", "cg", "ials++"):
+        raise ValueError(f'solver must be "cholesky", "cg" or "ials++", got {solver!r}')
+    if min(cg_steps, block_size) < 1:
+        raise ValueError(f"cg_steps and block_size must be at least 1, got {cg_steps} and {block_size}")
+    if resolve(device) == "cuda":
+        from .cuda import als as twin
+
+        return twin.solve_rows(
+            observed, fixed_SD, start_RD, all_weight, solver, cg_steps, size if solver == "cholesky" else block_size
+        )
+    step = size if solver == "cholesky" else block_size if solver == "ials++" else LANES
+    num_steps = -(-size // step)
+    step = -(-size // (num_steps * LANES)) * LANES
+    width = num_steps * step
+    table_SW = _padded(fixed_SD, width)
+    gram_WW = np.float32(all_weight) * _gram(table_SW) if all_weight else np.zeros((width, width), np.float32)
+    solved_RW = np.zeros((num_rows, width), np.float32) if solver == "cholesky" else _padded(start_RD, width).copy()
+    threads = get_num_threads()
+    bounds = _equal_cost(observed.indptr_R1, size // 2, BLOCKS_PER_THREAD * threads)
+    if solver == "cg":
+        _cg_cpu(*observed, table_SW, gram_WW, cg_steps, bounds, threads, solved_RW)
+    else:
+        _block_cpu(*observed, table_SW, gram_WW, step, bounds, threads, solved_RW)
+    return np.ascontiguousarray(solved_RW[:, :size])
+
+
+def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
+    """Return the arrays where `solve_rows` works without moving them: on the GPU if `device` means one, else as they are."""
+    if resolve(device) == "cpu":
+        return tuple(arrays)
+    from .cuda.arrays import to_device
+
+    return tuple(to_device(array) for array in arrays)
+
+
+def fetch(array: Any) -> np.ndarray:
+    """Return an array as NumPy, from wherever it lies."""
+    return array if isinstance(array, np.ndarray) else array.copy_to_host()
+
+
+def _padded(table: np.ndarray, width: int) -> np.ndarray:
+    if table.shape[1] == width:
+        return np.ascontiguousarray(table, np.float32)
+    wide = np.zeros((len(table), width), np.float32)
+    wide[:, : table.shape[1]] = table
+    return wide
+
+
+def _equal_cost(indptr: np.ndarray, row_cost: int, num_blocks: int) -> np.ndarray:
+    """Return bounds of row blocks of about equal cost, an entry costing 1 and a row `row_cost` more."""
+    cost = indptr + np.arange(len(indptr)) * max(row_cost, 1)
+    return np.searchsorted(cost, np.linspace(0, cost[-1], num_blocks + 1)).astype(np.int64)
+
+
+def _gram(table_SW: np.ndarray) -> np.ndarray:
+    """Return Y^T Y, summed over parts whose bounds do not depend on the number of threads (BLAS does not promise that)."""
+    parts = np.zeros((max(1, min(64, len(table_SW) // 1024)), table_SW.shape[1], table_SW.shape[1]), np.float32)
+    bounds = np.linspace(0, len(table_SW), len(parts) + 1).astype(np.int64)
+    _gram_cpu(table_SW, bounds, parts)
+    upper = np.triu(parts.sum(axis=0, dtype=np.float64)).astype(np.float32)
+    return upper + np.triu(upper, 1).T
+
+
+# Arithmetic of one row. Loops over columns have unsigned indices and whole vectors, so that LLVM vectorises them.
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _gather(table, indices, first, count, column, rows):
+    """Copy the columns of some fixed rows, from `column` on, into `rows`; zeros up to a multiple of four rows."""
+    width = np.uint64(rows.shape[1])
+    column = np.uint64(column)
+    for k in range(np.uint64(count)):
+        source = np.uint64(indices[np.uint64(first) + k])
+        for d in range(width):
+            rows[k, d] = table[source, column + d]
+    for k in range(np.uint64(count), np.uint64((count + 3) // 4 * 4)):
+        for d in range(width):
+            rows[k, d] = np.float32(0.0)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _add_outer(matrix, begin, rows, count, scale):
+    """matrix[i, j] += sum_k scale_k rows_ki rows_kj for begin <= i <= j (and a little below); k < count, in fours."""
+    width = np.uint64(matrix.shape[0])
+    lanes = np.uint64(LANES)
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    for k in range(np.uint64(0), np.uint64((count + 3) // 4 * 4), four):
+        k1, k2, k3 = k + one, k + two, k + three
+        s0, s1, s2, s3 = scale[k], scale[k1], scale[k2], scale[k3]
+        for i in range(np.uint64(begin), width, four):
+            i1, i2, i3 = i + one, i + two, i + three
+            a0, a1, a2, a3 = s0 * rows[k, i], s1 * rows[k1, i], s2 * rows[k2, i], s3 * rows[k3, i]
+            b0, b1, b2, b3 = s0 * rows[k, i1], s1 * rows[k1, i1], s2 * rows[k2, i1], s3 * rows[k3, i1]
+            c0, c1, c2, c3 = s0 * rows[k, i2], s1 * rows[k1, i2], s2 * rows[k2, i2], s3 * rows[k3, i2]
+            d0, d1, d2, d3 = s0 * rows[k, i3], s1 * rows[k1, i3], s2 * rows[k2, i3], s3 * rows[k3, i3]
+            for j in range(i // lanes * lanes, width):
+                y0, y1, y2, y3 = rows[k, j], rows[k1, j], rows[k2, j], rows[k3, j]
+                matrix[i, j] += a0 * y0 + a1 * y1 + a2 * y2 + a3 * y3
+                matrix[i1, j] += b0 * y0 + b1 * y1 + b2 * y2 + b3 * y3
+                matrix[i2, j] += c0 * y0 + c1 * y1 + c2 * y2 + c3 * y3
+                matrix[i3, j] += d0 * y0 + d1 * y1 + d2 * y2 + d3 * y3
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _add_dots(rows, count, x, out):
+    """out[k] += rows_k . x for k < count, in fours."""
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    for k in range(np.uint64(0), np.uint64((count + 3) // 4 * 4), four):
+        k1, k2, k3 = k + one, k + two, k + three
+        s0 = s1 = s2 = s3 = np.float32(0.0)
+        for d in range(np.uint64(rows.shape[1])):
+            s0 += rows[k, d] * x[d]
+            s1 += rows[k1, d] * x[d]
+            s2 += rows[k2, d] * x[d]
+            s3 += rows[k3, d] * x[d]
+        out[k] += s0
+        out[k1] += s1
+        out[k2] += s2
+        out[k3] += s3
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _add_scaled(rows, count, scale, out):
+    """out += sum_k scale_k rows_k for k < count, in fours."""
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    for k in range(np.uint64(0), np.uint64((count + 3) // 4 * 4), four):
+        k1, k2, k3 = k + one, k + two, k + three
+        s0, s1, s2, s3 = scale[k], scale[k1], scale[k2], scale[k3]
+        for d in range(np.uint64(rows.shape[1])):
+            out[d] += s0 * rows[k, d] + s1 * rows[k1, d] + s2 * rows[k2, d] + s3 * rows[k3, d]
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _dot(a, b):
+    total = np.float32(0.0)
+    for d in range(np.uint64(a.shape[0])):
+        total += a[d] * b[d]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _add_times(scale, a, out):
+    for d in range(np.uint64(a.shape[0])):
+        out[d] += scale * a[d]
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _solve(matrix, right, solution, panel):
+    """solution = matrix^-1 right by Cholesky, four rows at a time; matrix (upper triangle) and right are destroyed."""
+    size = matrix.shape[0]
+    minus = np.full(4, -1.0, np.float32)
+    for k in range(size):
+        solution[k] = matrix[k, k]
+    for begin in range(0, size, 4):
+        for k in range(begin, begin + 4):
+            # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-7 of its diagonal.
+            pivot = max(matrix[k, k], np.float32(1e-7) * solution[k], np.float32(1e-30))
+            matrix[k, k] = pivot
+            row = matrix[k, k:]
+            row *= np.float32(1.0) / np.sqrt(pivot)
+            for i in range(k + 1, begin + 4):
+                _add_times(-matrix[k, i], matrix[k, i:], matrix[i, i:])
+        panel[:, begin:] = matrix[begin : begin + 4, begin:]
+        _add_outer(matrix, begin + 4, panel, 4, minus)
+    for k in range(size):
+        right[k] /= matrix[k, k]
+        _add_times(-right[k], matrix[k, k + 1 :], right[k + 1 :])
+    for k in range(size - 1, -1, -1):
+        solution[k] = (right[k] - _dot(matrix[k, k + 1 :], solution[k + 1 :])) / matrix[k, k]
+
+
+# Loops over rows
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
+def _gram_cpu(table, bounds, parts):
+    ones = np.ones(1024, np.float32)
+    for part in prange(parts.shape[0]):
+        rows = np.empty((1024, table.shape[1]), np.float32)
+        for first in range(bounds[part], bounds[part + 1], 1024):
+            count = min(1024, bounds[part + 1] - first)
+            rows[:count] = table[first : first + count]
+            rows[count:] = np.float32(0.0)
+            _add_outer(parts[part], 0, rows, count, ones)
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
+def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, bounds, threads, solved):
+    """Conjugate gradients from what `solved` holds; each row's fixed rows are gathered once if they fit the buffer."""
+    size = table.shape[1]
+    capacity = max(4, BUFFER_BYTES // (4 * size) // 4 * 4)
+    for thread in prange(threads):
+        rows = np.empty((capacity, size), np.float32)
+        scale = np.empty(capacity, np.float32)
+        direction = np.empty(size, np.float32)
+        residual = np.empty(size, np.float32)
+        product = np.empty(size, np.float32)
+        for block in range(thread, bounds.shape[0] - 1, threads):
+            for row in range(bounds[block], bounds[block + 1]):
+                begin, end = indptr[row], indptr[row + 1]
+                x = solved[row]
+                residual[:] = np.float32(0.0)
+                direction[:] = x
+                squares = np.float32(0.0)
+                for step in range(steps + 1):
+                    # product = A direction: in step 0 the direction is x, and the pulls are taken off
+                    product[:] = penalties[row] * direction
+                    _add_scaled(gram, size, direction, product)
+                    for first in range(begin, end, capacity):
+                        count = min(capacity, end - first)
+                        if step == 0 or end - begin > capacity:
+                            _gather(table, indices, first, count, 0, rows)
+                        scale[: (count + 3) // 4 * 4] = np.float32(0.0)
+                        _add_dots(rows, count, direction, scale)
+                        for k in range(count):
+                            scale[k] *= weights[first + k]
+                        if step == 0:
+                            for k in range(count):
+                                scale[k] -= pulls[first + k]
+                        _add_scaled(rows, count, scale, product)
+                    if step == 0:
+                        residual[:] = -product
+                        direction[:] = residual
+                        squares = _dot(residual, residual)
+                    else:
+                        length = squares / _dot(direction, product)
+                        _add_times(length, direction, x)
+                        _add_times(-length, product, residual)
+                        fresh = _dot(residual, residual)
+                        for d in range(size):
+                            direction[d] = residual[d] + fresh / squares * direction[d]
+                        squares = fresh
+                    if squares < np.float32(1e-20):
+                        break
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
+def _block_cpu(indptr, indices, weights, pulls, penalties, table, gram, step, bounds, threads, solved):
+    """Solve `step` columns after `step` columns exactly, from what `solved` holds; all at once if `step` is D."""
+    size = table.shape[1]
+    capacity = max(4, BUFFER_BYTES // (4 * step) // 4 * 4)
+    for thread in prange(threads):
+        rows = np.empty((capacity, step), np.float32)
+        scale = np.zeros(capacity, np.float32)
+        predicted = np.empty(table.shape[0] + 4, np.float32)
+        matrix = np.empty((step, step), np.float32)
+        right = np.empty(step, np.float32)
+        change = np.empty(step, np.float32)
+        panel = np.empty((4, step), np.float32)
+        for block in range(thread, bounds.shape[0] - 1, threads):
+            for row in range(bounds[block], bounds[block + 1]):
+                begin, end = indptr[row], indptr[row + 1]
+                x = solved[row]
+                predicted[: end - begin + 4] = np.float32(0.0)
+                if np.any(x != 0):
+                    for column in range(0, size, step):
+                        for first in range(begin, end, capacity):
+                            count = min(capacity, end - first)
+                            _gather(table, indices, first, count, column, rows)
+                            _add_dots(rows, count, x[column : column + step], predicted[first - begin :])
+                for column in range(0, size, step):
+                    mine = x[column : column + step]
+                    for d in range(step):
+                        matrix[d] = gram[column + d, column : column + step]
+                        matrix[d, d] += penalties[row]
+                        right[d] = -_dot(gram[column + d], x) - penalties[row] * mine[d]
+                    for first in range(begin, end, capacity):
+                        count = min(capacity, end - first)
+                        _gather(table, indices, first, count, column, rows)
+                        scale[count:] = np.float32(0.0)
+                        for k in range(count):
+                            scale[k] = weights[first + k]
+                        _add_outer(matrix, 0, rows, count, scale)
+                        for k in range(count):
+                            scale[k] = pulls[first + k] - scale[k] * predicted[first - begin + k]
+                        _add_scaled(rows, count, scale, right)
+                    _solve(matrix, right, change, panel)
+                    _add_times(np.float32(1.0), change, mine)
+                    if column + step < size:
+                        for first in range(begin, end, capacity):
+                            count = min(capacity, end - first)
+                            if end - begin > capacity:
+                                _gather(table, indices, first, count, column, rows)
+                            _add_dots(rows, count, change, predicted[first - begin :])

@@ -1,0 +1,238 @@
+"""Matrix factorisation for implicit feedback by alternating least squares."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.als import Observed, Solver, fetch, place, solve_rows
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.progress import track
+
+from .catalogue import CatalogueModel
+
+Objective = Literal["rendle2022", "hu2008"]
+
+
+class ALS(CatalogueModel):
+    """score(u, i) = x_u . y_i, where x and y minimise one of two objectives over all pairs, observed or not.
+
+    With r the weight of an interaction (of repeated ones the sum), n_u and n_i the distinct items of a user and users of an
+    item, U users and I items:
+
+    - "rendle2022": `sum_observed r (1 - x.y)^2 + unobserved_weight sum_all (x.y)^2 + regularization (sum_u
+      (n_u + unobserved_weight I)^frequency_exponent |x_u|^2 + sum_i (n_i + unobserved_weight U)^frequency_exponent |y_i|^2)`
+      (Rendle, Krichene, Zhang, Koren 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks",
+      eq. 1-4; there r = 1).
+    - "hu2008": `sum_all (1 + confidence r) (p - x.y)^2 + regularization (sum_u |x_u|^2 + sum_i |y_i|^2)`, p = 1 where r > 0
+      and else 0 (Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3).
+
+    An epoch solves all items, then all users, so that a user's row is what `fold_in` gives for their history. A user without
+    interactions is answered with the most popular items; an item without users has the embedding 0 and scores 0.
+
+    Args:
+        embedding_size: D.
+        epochs: times that both sides are solved.
+        regularization: penalty; its scale differs by a factor of about n_u between the objectives.
+        objective: which of the two.
+        unobserved_weight: of every pair, observed or not, beside 1 for an observed one; "rendle2022" only.
+        frequency_exponent: 1 penalises as stochastic gradient descent would, 0 all rows alike; "rendle2022" only.
+        confidence: what each unit of r adds to the weight 1 of a pair; "hu2008" only.
+        solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
+        cg_steps: conjugate-gradient steps a row and epoch; "cg" only.
+        block_size: columns solved together; "ials++" only.
+        initial_scale: standard deviation of x . y before training begins, over sqrt(D); small is good.
+        seed: of the initial embeddings.
+        device: where to train and to rank.
+
+    Attributes:
+        user_emb_UD: float32.
+        item_emb_ID: float32.
+        train_UI: CSR float32, r of all interactions learnt from, for `partial_fit`.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    fitted = ("user_emb_UD", "item_emb_ID", "train_UI")
+    user_emb_UD: np.ndarray
+    item_emb_ID: np.ndarray
+    train_UI: sp.csr_matrix
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 64,
+        epochs: int = 16,
+        regularization: float = 0.015,
+        objective: Objective = "rendle2022",
+        unobserved_weight: float = 0.3,
+        frequency_exponent: float = 1.0,
+        confidence: float = 1.0,
+        solver: Solver = "cholesky",
+        cg_steps: int = 3,
+        block_size: int = 32,
+        initial_scale: float = 0.1,
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        if objective not in ("rendle2022", "hu2008"):
+            raise ValueError(f'objective must be "rendle2022" or "hu2008", got {objective!r}')
+        if regularization <= 0 or unobserved_weight < 0 or confidence < 0:
+            raise ValueError(
+                f"regularization must be positive, unobserved_weight and confidence not negative, got {regularization}, "
+                f"{unobserved_weight} and {confidence}"
+            )
+        if embedding_size < 1 or epochs < 0:
+            raise ValueError(f"embedding_size must be at least 1, epochs at least 0, got {embedding_size} and {epochs}")
+        self.embedding_size = embedding_size
+        self.epochs = epochs
+        self.regularization = regularization
+        self.objective: Objective = objective
+        self.unobserved_weight = unobserved_weight
+        self.frequency_exponent = frequency_exponent
+        self.confidence = confidence
+        self.solver: Solver = solver
+        self.cg_steps = cg_steps
+        self.block_size = block_size
+        self.initial_scale = initial_scale
+        self.seed = seed
+        self.device = device
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Learn from `train`; return self."""
+        interactions = self._begin(train)
+        self.user_emb_UD = self._initial_users(0, self.num_users)
+        self.item_emb_ID = np.zeros((self.num_items, self.embedding_size), np.float32)
+        self.train_UI = interactions.by_user
+        self._alternate(interactions, self.epochs, "ALS")
+        return self
+
+    def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
+        """Learn on from new interactions, of known and new users and items; return self.
+
+        All interactions since `fit` are kept (8 bytes each, also in saved folders), the new ones are added (weights of
+        repeated pairs are summed), and both sides are solved again from where they stood. So nothing is forgotten, and
+        the result approaches that of a fit to everything; the cost is `epochs` epochs over all interactions, not over the
+        new ones alone, since in ALS each new interaction moves every row a little.
+
+        Args:
+            new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
+                Interactions if it was fitted on Interactions: rows past the known ones are new.
+            epochs: times that both sides are solved.
+
+        Raises:
+            ValueError: Interactions for a model that knows ids, or a Dataset for one that does not.
+        """
+        fresh = self._aligned(new)
+        interactions = Interactions.concat([Interactions.from_csr(self.train_UI), fresh])
+        known_users, known_items = len(self.user_emb_UD), len(self.item_emb_ID)
+        self._remember(interactions)
+        grown = self._initial_users(known_users, self.num_users)
+        self.user_emb_UD = np.concatenate([self.user_emb_UD, grown])
+        self.item_emb_ID = np.pad(self.item_emb_ID, ((0, self.num_items - known_items), (0, 0)))
+        self.train_UI = interactions.by_user
+        self._alternate(interactions, epochs, "ALS, learning on")
+        return self
+
+    def loss(self) -> float:
+        """Return the objective of the fitted embeddings over the training interactions, in float64."""
+        users, items = self.user_emb_UD.astype(np.float64), self.item_emb_ID.astype(np.float64)
+        entries = self.train_UI.tocoo()
+        total = 0.0
+        for first in range(0, entries.nnz, 1 << 16):
+            part = slice(first, first + (1 << 16))
+            dots_P = np.einsum("pd,pd->p", users[entries.row[part]], items[entries.col[part]])
+            weights_P, pulls_P = self._weights(entries.data[part].astype(np.float64))
+            total += float((weights_P * dots_P**2 - 2 * pulls_P * dots_P + pulls_P).sum())
+        total += self._all_weight * float(((users.T @ users) * (items.T @ items)).sum())
+        for emb, counts, others in (
+            (users, self.user_counts_U, self.num_items),
+            (items, self.item_counts_I, self.num_users),
+        ):
+            total += float((self._penalties(counts, others).astype(np.float64) * (emb**2).sum(axis=1)).sum())
+        return total
+
+    def _initial_users(self, first: int, stop: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, first])
+        scale = self.initial_scale / np.sqrt(self.embedding_size)
+        return (scale * rng.standard_normal((stop - first, self.embedding_size))).astype(np.float32)
+
+    def _alternate(self, interactions: Interactions, epochs: int, name: str) -> None:
+        by_user, by_item = (
+            place(self._observed(matrix), self.device) for matrix in (interactions.by_user, interactions.by_item)
+        )
+        users, items = place((self.user_emb_UD, self.item_emb_ID), self.device)
+        for _ in track(range(epochs), name):
+            items = self._solve(Observed(*by_item), users, items, self.solver)
+            users = self._solve(Observed(*by_user), items, users, self.solver)
+        self.user_emb_UD, self.item_emb_ID = fetch(users), fetch(items)
+
+    def _solve(self, observed: Observed, fixed: Any, start: Any, solver: Solver) -> Any:
+        return solve_rows(
+            observed,
+            fixed,
+            start,
+            all_weight=self._all_weight,
+            solver=solver,
+            cg_steps=self.cg_steps,
+            block_size=self.block_size,
+            device=self.device,
+        )
+
+    def _observed(self, matrix: sp.csr_matrix) -> Observed:
+        weights_N, pulls_N = self._weights(matrix.data)
+        penalties_R = self._penalties(np.diff(matrix.indptr), matrix.shape[1])
+        return Observed(matrix.indptr.astype(np.int64), matrix.indices, weights_N, pulls_N, penalties_R)
+
+    def _weights(self, r_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.objective == "rendle2022":
+            return r_N, r_N
+        weights_N = r_N * r_N.dtype.type(self.confidence)
+        return weights_N, (1 + weights_N) * (r_N > 0)
+
+    def _penalties(self, counts: np.ndarray, others: int) -> np.ndarray:
+        if self.objective == "hu2008":
+            return np.full(len(counts), self.regularization, np.float32)
+        frequencies = (counts + self.unobserved_weight * others) ** self.frequency_exponent
+        return np.maximum(self.regularization * frequencies, 1e-12).astype(np.float32)
+
+    @property
+    def _all_weight(self) -> float:
+        return 1.0 if self.objective == "hu2008" else self.unobserved_weight
+
+    def _values(self, users_B: np.ndarray) -> np.ndarray:
+        return self.user_emb_UD[users_B]
+
+    def _fold(self, histories: Interactions) -> np.ndarray:
+        """Solve the users' rows exactly, with all items as they are."""
+        start = np.zeros((histories.num_users, self.embedding_size), np.float32)
+        return self._solve(self._observed(histories.by_user), self.item_emb_ID, start, "cholesky")
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        return values @ self.item_emb_ID.T
+
+    def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+        if items_BL.shape[1] * self.embedding_size > self.num_items:
+            return super()._pair_scores(values, items_BL)
+        return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL])
+
+    def _top_k(
+        self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return top_k_dot(values, self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the embeddings."""
+        norms_I = np.linalg.norm(self.item_emb_ID, axis=1)
+        unit_ID = self.item_emb_ID / np.maximum(norms_I, 1e-30)[:, None]
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, norms_I == 0] = -np.inf
+        cosines_BI[norms_I[items_B] == 0] = -np.inf
+        return cosines_BI
