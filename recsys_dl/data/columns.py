@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 NAMES = {
@@ -120,9 +120,17 @@ def to_weights(column: pl.Series) -> pl.Series:
     return column.cast(pl.Float64, strict=False)
 
 
-def bad_weights(weights: pl.Series) -> np.ndarray:
+def bad_weights(weights: pl.Series) -> pl.Series:
     """Return a mask of weights that are missing, NaN, infinite or negative."""
-    return ~(weights.is_finite() & (weights >= 0)).fill_null(False).to_numpy()
+    return ~(weights.is_finite() & (weights >= 0)).fill_null(False)
+
+
+def text_type(sample: Sequence[Sequence[str]], at: int, role: str) -> Any:
+    """Return the Polars type in which a column of text can be parsed at once, as far as the first rows tell."""
+    if role == "weight":
+        return pl.Float64
+    whole = all(re.fullmatch(r"-?\d+", row[at]) for row in sample if len(row) > at)
+    return pl.Int64 if whole else pl.String
 
 
 def to_times(column: pl.Series, unit: str) -> pl.Series:

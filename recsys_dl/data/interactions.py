@@ -16,16 +16,20 @@ import scipy.sparse as sp
 class Interactions:
     """An immutable log of (user, item, weight, time), in rows, not ids.
 
+    Its columns cannot be written to. An array that has the right type already is not copied: whoever hands one in and
+    changes it afterwards changes the log.
+
     Attributes:
         users_N: int32 user rows, each in [0, num_users).
         items_N: int32 item rows, each in [0, num_items).
         weights_N: float32, finite and >= 0; ones where none were given.
-        times_N: int64 seconds since 1970, or None.
+        times_N: int64 seconds since 1970, or None; given as integers, floats (rounded down) or NumPy's datetime64.
         num_users: U; may exceed the largest row, so that a split keeps the shape of the whole.
         num_items: I; likewise.
 
     Raises:
-        ValueError: columns of unequal length, rows out of range, weights that are NaN, infinite or negative.
+        ValueError: columns of unequal length, rows out of range, weights that are NaN, infinite or negative, times that
+            are no numbers.
     """
 
     def __init__(
@@ -38,26 +42,37 @@ class Interactions:
         num_users: int | None = None,
         num_items: int | None = None,
     ) -> None:
-        self.users_N = _rows(users_N, num_users, "user")
-        self.items_N = _rows(items_N, num_items, "item")
-        self.num_users = int(self.users_N.max(initial=-1)) + 1 if num_users is None else int(num_users)
-        self.num_items = int(self.items_N.max(initial=-1)) + 1 if num_items is None else int(num_items)
-        n = len(self.users_N)
-        self.weights_N = np.ones(n, np.float32) if weights_N is None else np.ascontiguousarray(weights_N, np.float32)
-        self.times_N = None if times_N is None else np.ascontiguousarray(times_N, np.int64)
-        for name, column in (("items", self.items_N), ("weights", self.weights_N), ("times", self.times_N)):
+        users, num_users = _rows(users_N, num_users, "user")
+        items, num_items = _rows(items_N, num_items, "item")
+        n = len(users)
+        weights = np.ones(n, np.float32) if weights_N is None else _weights(weights_N)
+        times = None if times_N is None else _times(times_N)
+        for name, column in (("items", items), ("weights", weights), ("times", times)):
             if column is not None and column.shape != (n,):
                 raise ValueError(f"every column must have the {n} entries of users, got {name} of shape {column.shape}")
-        bad = ~np.isfinite(self.weights_N) | (self.weights_N < 0)
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise ValueError(
-                f"weights must be finite and not negative, got {self.weights_N[at]} at position {at} "
-                f"({int(bad.sum())} in all). Drop these interactions, or map them to a weight >= 0."
-            )
-        for column in (self.users_N, self.items_N, self.weights_N, self.times_N):
-            if column is not None:
-                column.flags.writeable = False
+        self._take(users, items, weights, times, num_users, num_items)
+
+    def _take(
+        self,
+        users_N: np.ndarray,
+        items_N: np.ndarray,
+        weights_N: np.ndarray,
+        times_N: np.ndarray | None,
+        num_users: int,
+        num_items: int,
+    ) -> None:
+        self.users_N, self.items_N = _read_only(users_N), _read_only(items_N)
+        self.weights_N = _read_only(weights_N)
+        self.times_N = None if times_N is None else _read_only(times_N)
+        self.num_users, self.num_items = num_users, num_items
+
+    def _part(self, chosen: np.ndarray | slice) -> Interactions:
+        """Return some interactions without checking again what was checked already."""
+        part = Interactions.__new__(Interactions)
+        times = None if self.times_N is None else self.times_N[chosen]
+        columns = (self.users_N[chosen], self.items_N[chosen], self.weights_N[chosen])
+        part._take(*columns, times, self.num_users, self.num_items)
+        return part
 
     def __len__(self) -> int:
         return len(self.users_N)
@@ -75,7 +90,8 @@ class Interactions:
     @classmethod
     def from_histories(cls, histories: Iterable[Sequence[int]], *, num_items: int) -> Interactions:
         """Take one list of item rows for each user; user b is row b of the result."""
-        lists = [np.asarray(items, np.int64).ravel() for items in histories]
+        lists = [np.asarray(items).ravel() for items in histories]
+        lists = [items if items.size else items.astype(np.int64) for items in lists]
         users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
         items = np.concatenate(lists) if lists else np.empty(0, np.int64)
         return cls(users, items, num_users=len(lists), num_items=num_items)
@@ -103,7 +119,7 @@ class Interactions:
     @cached_property
     def item_counts_I(self) -> np.ndarray:
         """int64 [I]: distinct users of each item."""
-        return np.diff(self.by_item.indptr).astype(np.int64)
+        return np.bincount(self.by_user.indices, minlength=self.num_items)
 
     @cached_property
     def content_hash(self) -> str:
@@ -114,16 +130,10 @@ class Interactions:
                 digest.update(column.data)
         return digest.hexdigest()
 
-    def select(self, chosen: np.ndarray) -> Interactions:
+    def select(self, chosen: np.ndarray | Sequence[int]) -> Interactions:
         """Return the interactions at a boolean mask or an array of positions, over the same users and items."""
-        return Interactions(
-            self.users_N[chosen],
-            self.items_N[chosen],
-            self.weights_N[chosen],
-            None if self.times_N is None else self.times_N[chosen],
-            num_users=self.num_users,
-            num_items=self.num_items,
-        )
+        at = np.asarray(chosen)
+        return self._part(at if at.size else at.astype(bool if at.dtype == bool else np.int64))
 
     def with_weights(self, weights_N: np.ndarray) -> Interactions:
         """Return the same interactions with other weights."""
@@ -131,44 +141,99 @@ class Interactions:
             self.users_N, self.items_N, weights_N, self.times_N, num_users=self.num_users, num_items=self.num_items
         )
 
-    def of_users(self, users_B: np.ndarray) -> Interactions:
-        """Return the interactions of some users, renumbered: `users_B[b]` becomes row b. Repeated users are repeated."""
-        order = np.argsort(self.users_N, kind="stable")
-        starts = np.searchsorted(self.users_N[order], users_B, side="left")
-        counts = np.searchsorted(self.users_N[order], users_B, side="right") - starts
+    @cached_property
+    def _positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions sorted by user, their order within a user kept, and where each user's begin: by one counting sort."""
+        n = len(self)
+        ones, bounds = np.ones(n, np.int8), np.arange(n + 1)
+        sorted_ = sp.csr_matrix((ones, self.users_N, bounds), shape=(n, self.num_users)).tocsc()
+        return sorted_.indices, sorted_.indptr
+
+    def of_users(self, users_B: np.ndarray | Sequence[int]) -> Interactions:
+        """Return the interactions of some users, renumbered: `users_B[b]` becomes row b. Repeated users are repeated.
+
+        Raises:
+            ValueError: a user row out of range.
+        """
+        rows, _ = _rows(users_B, self.num_users, "user")
+        order, starts = self._positions_by_user
+        counts = starts[rows + 1] - starts[rows]
         ends = np.cumsum(counts)
-        positions = order[np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)]
-        return Interactions(
-            np.repeat(np.arange(len(users_B)), counts),
-            self.items_N[positions],
-            self.weights_N[positions],
-            None if self.times_N is None else self.times_N[positions],
-            num_users=len(users_B),
-            num_items=self.num_items,
-        )
+        chosen = order[np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[rows] - (ends - counts), counts)]
+        part = self._part(chosen)
+        part.users_N = _read_only(np.repeat(np.arange(len(rows), dtype=np.int32), counts))
+        part.num_users = len(rows)
+        return part
 
     @staticmethod
     def concat(parts: Sequence[Interactions]) -> Interactions:
         """Return all interactions of the parts, in order; times are kept if every part has them."""
-        timed = all(part.times_N is not None for part in parts)
+        if not parts:
+            raise ValueError("concat needs at least one part, got none")
+        times = [part.times_N for part in parts if part.times_N is not None]
         return Interactions(
             np.concatenate([part.users_N for part in parts]),
             np.concatenate([part.items_N for part in parts]),
             np.concatenate([part.weights_N for part in parts]),
-            np.concatenate([part.times_N for part in parts]) if timed else None,  # type: ignore[misc]
+            np.concatenate(times) if len(times) == len(parts) else None,
             num_users=max(part.num_users for part in parts),
             num_items=max(part.num_items for part in parts),
         )
 
 
-def _rows(values: np.ndarray | Sequence[int], size: int | None, noun: str) -> np.ndarray:
+def _rows(values: np.ndarray | Sequence[int], size: int | None, noun: str) -> tuple[np.ndarray, int]:
+    """Return rows as int32, and how many there are in all."""
     rows = np.asarray(values)
     if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
         raise ValueError(
-            f"{noun} rows must be a one-dimensional array of integers, got {rows.dtype} of shape {rows.shape}"
+            f"{noun} rows must be a one-dimensional array of integers, got {rows.dtype} of shape {rows.shape}; "
+            "ids become rows through a Vocabulary, or by read_log()"
         )
     low, high = int(rows.min(initial=0)), int(rows.max(initial=-1))
-    limit = np.iinfo(np.int32).max if size is None else size
+    limit = np.iinfo(np.int32).max if size is None else int(size)
+    if not 0 <= limit <= np.iinfo(np.int32).max:
+        raise ValueError(f"the number of {noun}s must lie in [0, {np.iinfo(np.int32).max}], got {limit}")
     if low < 0 or high >= limit:
         raise ValueError(f"{noun} rows must lie in [0, {limit}), got {low if low < 0 else high}")
-    return np.ascontiguousarray(rows, np.int32)
+    return np.ascontiguousarray(rows, np.int32), high + 1 if size is None else limit
+
+
+def _weights(values: np.ndarray | Sequence[float]) -> np.ndarray:
+    weights = np.asarray(values)
+    if not (np.issubdtype(weights.dtype, np.number) or weights.dtype == bool) or np.iscomplexobj(weights):
+        raise ValueError(f"weights must be numbers, got {weights.dtype}")
+    with np.errstate(over="ignore"):
+        weights = np.ascontiguousarray(weights, np.float32)
+    bad = ~np.isfinite(weights) | (weights < 0)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise ValueError(
+            f"weights must be finite and not negative, got {np.ravel(values)[at]} at position {at} "
+            f"({int(bad.sum())} in all). Drop these interactions, or map them to a weight >= 0."
+        )
+    return weights
+
+
+def _times(values: np.ndarray | Sequence[int]) -> np.ndarray:
+    times = np.asarray(values)
+    if times.dtype.kind == "M":
+        missing = np.isnat(times)
+        times = times.astype("datetime64[s]")
+    elif times.dtype.kind == "f":
+        missing = ~np.isfinite(times)
+        times = np.floor(times)
+    elif times.dtype.kind in "iu" or times.size == 0:
+        missing = np.zeros(0, bool)
+    else:
+        raise ValueError(f"times must be seconds since 1970, or datetime64, got {times.dtype}")
+    if missing.any():
+        at = int(np.argmax(missing))
+        raise ValueError(f"every time must be known, got {np.ravel(values)[at]} at position {at}")
+    return np.ascontiguousarray(times, np.int64)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written to; the array itself, which may be the caller's, stays as it was."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

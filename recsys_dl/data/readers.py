@@ -1,7 +1,7 @@
 """A log from wherever it is: text, Parquet, Arrow, RecBole's atomic files, frames, sparse matrices.
 
 A source is read batch by batch; ids become int32 rows at once, in the order in which they first appear. What stays is 20
-bytes a row (16 without times) and each id once; what comes and goes is one batch.
+bytes a row (12 without times) and each id once; what comes and goes is one batch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,33 +19,15 @@ import scipy.sparse as sp
 
 from recsys_dl.progress import track
 
-from .columns import LATEST, UNITS, Column, Columns, bad_weights, check_unit, choose, is_known, to_times, to_weights
+from .columns import LATEST, UNITS, Column, Columns, bad_weights, check_unit, choose, text_type, to_times, to_weights
 from .dataset import Dataset, ReadReport
 from .interactions import Interactions
 from .side_tables import Side, side_features
-from .text_files import Batch, open_text, shorten
+from .tables import Table, atomic_file, open_table
+from .text_files import Batch, shorten
 from .vocabulary import Vocabulary, as_text
 
 log = logging.getLogger(__name__)
-
-BATCH_ROWS = 2_000_000
-READABLE = "a text file (CSV, TSV, ...), Parquet, Arrow, or RecBole's atomic files"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Something with columns, before it is known which are meant.
-
-    `batches` yields frames of the columns user, item and, where there are such, weight and time.
-    """
-
-    where: str
-    names: list[str]
-    batches: Callable[[Columns], Iterator[Batch]]
-    header: bool = True
-    sample: Sequence[Sequence[str]] = ()
-    users_file: Path | None = None
-    items_file: Path | None = None
 
 
 def read_log(
@@ -99,33 +80,43 @@ def read_log(
         raise ValueError(f'on_bad_rows must be "error" or "skip", got {on_bad_rows!r}')
     if time_unit is not None and time_unit not in UNITS:
         raise ValueError(f"time_unit must be one of {', '.join(UNITS)}, got {time_unit!r}")
+    skip = on_bad_rows == "skip"
     if sp.issparse(path):
-        source, dataset = None, _from_matrix(path)
+        dataset, ids = _from_matrix(path), (user, item)
     else:
+        atomic = atomic_file(Path(path)) if isinstance(path, str | os.PathLike) else None
         wanted = [column for column in (user, item, weight, time) if isinstance(column, str)]
-        source = _source(path, separator, header, encoding, wanted)
+        table = open_table(
+            path if atomic is None else atomic,
+            "a log",
+            separator=separator,
+            header=header,
+            encoding=encoding,
+            wanted=wanted,
+        )
         chosen = choose(
-            source.names,
-            source.where,
+            table.names,
+            table.where,
             user=user,
             item=item,
             weight=weight,
             time=time,
-            header=source.header,
-            sample=source.sample,
+            header=table.header,
+            sample=table.sample,
         )
-        dataset = _read(source, chosen, time_unit, skip=on_bad_rows == "skip")
-        user_features = source.users_file if user_features is None else user_features
-        item_features = source.items_file if item_features is None else item_features
-        user, item = source.names[chosen.user], source.names[chosen.item]
-    how: dict[str, Any] = {"separator": separator, "encoding": encoding, "skip": on_bad_rows == "skip"}
+        dataset = _read(table, chosen, time_unit, skip=skip)
+        ids = (table.names[chosen.user], table.names[chosen.item]) if table.header else (None, None)
+        user_features = _beside(atomic, ".user") if user_features is None else user_features
+        item_features = _beside(atomic, ".item") if item_features is None else item_features
+    if item_features is None and not (title is None and text is None):
+        raise ValueError("title and text name columns of item_features: give those too")
     users = items = Side()
     if user_features is not None:
-        users = side_features(user_features, dataset.users, id_column=user, **how)
+        users = side_features(user_features, dataset.users, id_column=ids[0], encoding=encoding, skip=skip)
     if item_features is not None:
-        items = side_features(item_features, dataset.items, id_column=item, title=title, text=text, **how)
-    elif title is not None or text is not None:
-        raise ValueError("title and text name columns of item_features: give those too")
+        items = side_features(
+            item_features, dataset.items, id_column=ids[1], title=title, text=text, encoding=encoding, skip=skip
+        )
     if name is None:
         name = Path(path).name.split(".")[0] if isinstance(path, str | os.PathLike) else "log"
     return Dataset(
@@ -141,157 +132,9 @@ def read_log(
     )
 
 
-def _source(path: Any, separator: str | None, header: bool | None, encoding: str, wanted: list[str]) -> _Source:
-    if isinstance(path, str | os.PathLike):
-        return _file(Path(path), separator, header, encoding, wanted)
-    if isinstance(path, pl.LazyFrame):
-        path = path.collect()
-    if isinstance(path, pl.DataFrame):
-        frame = path
-        return _Source("the frame", frame.columns, lambda chosen: _slices(_roles(frame.to_series, chosen)))
-    module = type(path).__module__.partition(".")[0]
-    if module == "pandas" and hasattr(path, "columns"):
-        pandas = path
-        names = [str(column) for column in pandas.columns]
-        return _Source("the frame", names, lambda chosen: _slices(_roles(lambda i: _from_pandas(pandas, i), chosen)))
-    if module == "pyarrow" and hasattr(path, "column_names"):
-        table = path
-        return _Source(
-            "the table",
-            list(table.column_names),
-            lambda chosen: _slices(_roles(lambda i: pl.Series(pl.from_arrow(table.column(i))), chosen)),
-        )
-    raise TypeError(
-        f"a log must be a path to {READABLE}, a pandas or Polars frame, a pyarrow Table or a SciPy sparse matrix, "
-        f"got {type(path).__name__}"
-    )
-
-
-def _file(path: Path, separator: str | None, header: bool | None, encoding: str, wanted: list[str]) -> _Source:
-    atomic = _atomic(path)
-    if atomic is not None:
-        path, separator, header = atomic, separator or "\t", True
-    if not path.exists():
-        near = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8] if path.parent.is_dir() else []
-        raise FileNotFoundError(
-            f"{path} must be {READABLE}, but there is no such file"
-            + (f"; {path.parent} holds {', '.join(near)}" if near else "")
-        )
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder without .inter files; name the file that holds the log")
-    try:
-        with path.open("rb") as start:
-            magic = start.read(6)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    if magic.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
-        return _binary(path, magic)
-    if path.suffix in (".parquet", ".feather", ".arrow", ".ipc") and magic:
-        raise ValueError(
-            f"{path} does not hold {path.suffix[1:]} data (it begins with {magic!r}); fetch or write it again"
-        )
-    file = open_text(
-        path,
-        separator=separator,
-        header=header,
-        encoding=encoding,
-        quoted=False if atomic else None,
-        known=is_known,
-        wanted=wanted,
-    )
-
-    def batches(chosen: Columns) -> Iterator[Batch]:
-        dtypes = {at: dtype for at, dtype in ((chosen.weight, pl.Float64), (chosen.time, pl.Int64)) if at is not None}
-        for batch in file.batches(dtypes):
-            frame, where = batch.frame, batch.where
-            kept = None
-            if frame.to_series(chosen.user).null_count():
-                blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-                kept = (~blank).arg_true()
-                frame, where = frame.filter(~blank), _shifted(where, kept)
-            yield Batch(_roles(frame.to_series, chosen), where, batch.refused)
-
-    sides = {
-        f"{noun}s_file": path.with_suffix(f".{noun}")
-        for noun in ("user", "item")
-        if atomic and path.with_suffix(f".{noun}").is_file()
-    }
-    return _Source(str(path), file.names, batches, file.header, file.sample, **sides)
-
-
-def _shifted(where: Callable[[int], str], kept: pl.Series) -> Callable[[int], str]:
-    return lambda row: where(kept[row])
-
-
-def _atomic(path: Path) -> Path | None:
-    """Return the .inter file that a folder, a stem or a path means, None if it means no such file."""
-    if path.is_dir():
-        found = sorted(path.glob("*.inter"))
-        if len(found) > 1:
-            raise ValueError(f"{path} holds several logs: {', '.join(p.name for p in found)}; name one of them")
-        return found[0] if found else None
-    if path.suffix == ".inter":
-        return path
-    stem = path.parent / f"{path.name}.inter"
-    return stem if not path.exists() and stem.is_file() else None
-
-
-def _binary(path: Path, magic: bytes) -> _Source:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def guarded(open_: Callable[[], Any]) -> Any:
-        try:
-            return open_()
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
-
-    if magic.startswith(b"PAR1"):
-        parquet = guarded(lambda: pq.ParquetFile(path))
-        names = parquet.schema_arrow.names
-
-        def parts(columns: list[str]) -> Iterator[Any]:
-            return parquet.iter_batches(BATCH_ROWS, columns=columns)
-    else:
-        stream = pa.memory_map(str(path))
-        is_file = magic == b"ARROW1"
-        reader = guarded(lambda: pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream))
-        names = reader.schema.names
-
-        def parts(columns: list[str]) -> Iterator[Any]:
-            whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else iter(reader)
-            return (part.select(columns) for part in whole)
-
-    def batches(chosen: Columns) -> Iterator[Batch]:
-        columns = sorted({at for at in vars(chosen).values() if at is not None})
-        stream = parts([names[at] for at in columns])
-        start = 0
-        while (part := guarded(lambda: next(stream, None))) is not None:
-            frame = pl.DataFrame(pl.from_arrow(part))
-            frame.columns = [str(at) for at in columns]
-            yield from _slices(_roles(lambda at, part=frame: part[str(at)], chosen), start)  # type: ignore[misc]
-            start += len(frame)
-
-    return _Source(str(path), list(names), batches)
-
-
-def _roles(column: Callable[[int], pl.Series], chosen: Columns) -> pl.DataFrame:
-    """Return a frame of the chosen columns under the names of their roles."""
-    return pl.DataFrame([column(at).alias(role) for role, at in vars(chosen).items() if at is not None])
-
-
-def _slices(frame: pl.DataFrame, start: int = 0) -> Iterator[Batch]:
-    for begin in range(0, len(frame), BATCH_ROWS):
-        first = start + begin
-        yield Batch(frame.slice(begin, BATCH_ROWS), lambda row, first=first: f"row {first + row} (from 0)")  # type: ignore[misc]
-
-
-def _from_pandas(frame: Any, at: int) -> pl.Series:
-    """Return one column; mixed Python values as text."""
-    column = frame.iloc[:, at]
-    if column.dtype == object:
-        return pl.Series([None if value is None or value != value else value for value in column], dtype=pl.Object)
-    return pl.Series(pl.from_pandas(column))
+def _beside(atomic: Path | None, suffix: str) -> Path | None:
+    file = None if atomic is None else atomic.with_suffix(suffix)
+    return file if file is not None and file.is_file() else None
 
 
 def _from_matrix(matrix: Any) -> Dataset:
@@ -302,64 +145,44 @@ def _from_matrix(matrix: Any) -> Dataset:
     return Dataset(interactions, Vocabulary(users, noun="user"), Vocabulary(items, noun="item"))
 
 
-def _read(source: _Source, chosen: Columns, unit: str | None, *, skip: bool) -> Dataset:
-    ids = {"user": _Encoder("user"), "item": _Encoder("item")}
-    parts: dict[str, list[np.ndarray]] = {role: [] for role, at in vars(chosen).items() if at is not None}
-    skipped: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    rows = 0
-
-    def refuse(reason: str, place: str, found: str, count: int) -> None:
-        if not skip:
-            raise ValueError(
-                f'{source.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip" '
-                "(on the command line data.on_bad_rows=skip)."
-            )
-        skipped[reason] += count
-        first.setdefault(reason, f"{place}: {found}")
-
-    for batch in track(source.batches(chosen), f"reading {Path(source.where).name}"):
-        for place, found in batch.refused:
-            refuse("not readable", place, found, 1)
-        frame = batch.frame
-        rows += len(frame) + len(batch.refused)
-        values = {role: _keys(frame[role]) for role in ("user", "item")}
-        bad = np.zeros(len(frame), bool)
-        faults = [(f"without {role} id", values[role].is_null().to_numpy(), f"has no {role} id") for role in values]
-        if chosen.weight is not None:
-            values["weight"] = to_weights(frame["weight"])
-            faults.append(
-                ("bad weight", bad_weights(values["weight"]), "weight must be finite and not negative, got {weight}")
-            )
-        if chosen.time is not None:
-            values["time"] = to_times(frame["time"], unit or "s")
-            if unit is None and frame["time"].dtype.is_temporal() is False:
-                check_unit(values["time"], source.where)
-            late = (values["time"].is_null() | (values["time"].abs() >= LATEST)).to_numpy()
-            faults.append(
-                ("bad time", late, "time must be seconds since 1970 or a date such as 2024-05-31T12:00:00Z, got {time}")
-            )
-        for reason, mask, found in faults:
-            mask = mask & ~bad
-            if mask.any():
-                row = int(np.argmax(mask))
-                shown = {role: repr(_shown(frame[role][row])) for role in frame.columns}
-                refuse(reason, batch.where(row), found.format(**shown), int(mask.sum()))
-                bad |= mask
-        if bad.any():
-            keep = pl.Series(~bad)
-            values = {role: column.filter(keep) for role, column in values.items()}
+def _read(table: Table, chosen: Columns, unit: str | None, *, skip: bool) -> Dataset:
+    places = {role: at for role, at in vars(chosen).items() if at is not None}
+    dtypes = {at: text_type(table.sample, at, role) for role, at in places.items() if role in ("weight", "time")}
+    users, items = _Encoder("user"), _Encoder("item")
+    parts: dict[str, list[np.ndarray]] = {role: [] for role in places}
+    tally = _Tally(table.where, skip)
+    batches = table.batches(list(places.values()), dtypes)
+    for batch in track(batches, f"reading {Path(table.where).name}"):
+        raw = {role: batch.frame[str(at)] for role, at in places.items()}
+        values = {"user": _keys(raw["user"]), "item": _keys(raw["item"])}
+        faults = [(f"without {role} id", ids.is_null(), f"has no {role} id") for role, ids in values.items()]
+        if "weight" in raw:
+            values["weight"] = to_weights(raw["weight"])
+            found = "weight must be a number, finite and not negative, got {weight}"
+            faults.append(("with a bad weight", bad_weights(values["weight"]), found))
+        if "time" in raw:
+            values["time"] = to_times(raw["time"], unit or "s")
+            if unit is None:
+                check_unit(values["time"], table.where)
+            unread = values["time"].is_null()
+            if unit != "s":
+                unread |= values["time"].abs() >= LATEST
+            found = "time must be seconds since 1970, or a date such as 2024-05-31T12:00:00Z, got {time}"
+            faults.append(("with a bad time", unread, found))
+        bad = tally.count(batch, raw, faults)
         for role, column in values.items():
-            dtype = {"weight": np.float32, "time": np.int64}.get(role)
-            parts[role].append(ids[role].encode(column) if dtype is None else column.to_numpy().astype(dtype))
-    if not parts["user"] or not sum(map(len, parts["user"])):
-        told = f"all its {rows} rows are bad, such as {next(iter(first.values()))}" if first else "it has none"
-        raise ValueError(f"{source.where} must hold at least one interaction, but {told}")
-    report = ReadReport(rows, dict(skipped), first)
-    if skipped:
-        log.warning("%s: %s", source.where, report)
-    columns = {role: np.concatenate(parts.pop(role)) for role in list(parts)}
-    users, items = (ids[role].vocabulary() for role in ("user", "item"))
+            kept = column if bad is None else column.filter(~bad)
+            if role in ("user", "item"):
+                parts[role].append((users if role == "user" else items).encode(kept))
+            else:
+                parts[role].append(kept.to_numpy().astype(np.float32 if role == "weight" else np.int64))
+    report = tally.report()
+    if not sum(map(len, parts["user"])):
+        told = f"all its {report.rows} rows are bad: {report}" if report.skipped else "it has none"
+        raise ValueError(f"{table.where} must hold at least one interaction, but {told}")
+    if report.skipped:
+        log.warning("%s: %s", table.where, report)
+    columns = {role: np.concatenate(parts.pop(role)) for role in places}
     interactions = Interactions(
         columns["user"],
         columns["item"],
@@ -368,13 +191,13 @@ def _read(source: _Source, chosen: Columns, unit: str | None, *, skip: bool) -> 
         num_users=len(users),
         num_items=len(items),
     )
-    return Dataset(interactions, users, items, report=report)
+    return Dataset(interactions, users.vocabulary(), items.vocabulary(), report=report)
 
 
 def _keys(column: pl.Series) -> pl.Series:
     """Return ids in a type that can be looked up; null where missing."""
     if column.dtype in (pl.Object, pl.Binary) or column.dtype.is_nested():
-        return as_text(column)
+        column = as_text(column)
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype.is_float():
@@ -382,8 +205,47 @@ def _keys(column: pl.Series) -> pl.Series:
     return column.set(column == "", None) if column.dtype == pl.String else column
 
 
-def _shown(value: Any) -> Any:
-    return shorten(value) if isinstance(value, str) else value
+class _Tally:
+    """Stops at a bad row, or counts it."""
+
+    def __init__(self, where: str, skip: bool) -> None:
+        self.where, self.skip = where, skip
+        self.rows = 0
+        self.skipped: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def count(
+        self, batch: Batch, raw: dict[str, pl.Series], faults: Sequence[tuple[str, pl.Series, str]]
+    ) -> pl.Series | None:
+        """Return the mask of bad rows, None if all are good; a row counts for the first of its faults."""
+        self.rows += len(batch.frame) + len(batch.refused)
+        for place, found in batch.refused:
+            self._refuse("not readable", place, found, 1)
+        bad = None
+        for reason, mask, found in faults:
+            fresh = mask if bad is None else mask & ~bad
+            if fresh.any():
+                row = int(fresh.arg_max() or 0)
+                shown = {role: _shown(column[row]) for role, column in raw.items()}
+                self._refuse(reason, batch.where(row), found.format(**shown), int(fresh.sum()))
+                bad = mask if bad is None else bad | mask
+        return bad
+
+    def _refuse(self, reason: str, place: str, found: str, count: int) -> None:
+        if not self.skip:
+            raise ValueError(
+                f'{self.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip" '
+                "(on the command line data.on_bad_rows=skip)."
+            )
+        self.skipped[reason] += count
+        self.first.setdefault(reason, f"{place}: {found}")
+
+    def report(self) -> ReadReport:
+        return ReadReport(self.rows, dict(self.skipped), self.first)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(shorten(value) if isinstance(value, str) else value)
 
 
 class _Encoder:
@@ -391,26 +253,26 @@ class _Encoder:
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
-        self.known: pl.Series | None = None
+        self.known = pl.Series("id", [], dtype=pl.String)
+
+    def __len__(self) -> int:
+        return len(self.known)
 
     def encode(self, ids: pl.Series) -> np.ndarray:
-        """Return the int32 row of each id."""
+        """Return the int32 row of each id; all calls must bring the same type."""
         ids = ids.alias("id")
-        if self.known is None:
+        if not len(self.known):
             self.known = ids.clear()
         rows = self._look_up(ids)
         if rows.null_count():
-            fresh = ids.filter(rows.is_null()).unique(maintain_order=True)
-            self.known = pl.concat([self.known, fresh])
+            self.known = pl.concat([self.known, ids.filter(rows.is_null()).unique(maintain_order=True)])
             rows = self._look_up(ids)
         return rows.to_numpy()
 
     def _look_up(self, ids: pl.Series) -> pl.Series:
-        assert self.known is not None
         table = pl.DataFrame({"id": self.known, "row": np.arange(len(self.known), dtype=np.int32)})
         return ids.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
 
     def vocabulary(self) -> Vocabulary:
         """Return all ids met."""
-        assert self.known is not None
         return Vocabulary(self.known, noun=self.noun)

@@ -6,13 +6,12 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from .columns import Column, is_known, position, recognise
-from .text_files import open_text
+from .columns import Column, position, recognise
+from .tables import open_table
 from .vocabulary import Vocabulary, as_text
 
 log = logging.getLogger(__name__)
@@ -40,75 +39,60 @@ def side_features(
     id_column: Column | None = None,
     title: Column | None = None,
     text: Column | Sequence[Column] | None = None,
-    separator: str | None = None,
     encoding: str = "utf-8",
     skip: bool = False,
 ) -> Side:
-    """Return the rows of a table in the order of `vocabulary`; ids that are not in it are left out.
+    """Return the rows of a table in the order of `vocabulary`; ids that are not in it are left out, and counted in the log.
 
     Args:
         table: a path or a frame, as in `read_log`.
         vocabulary: users or items.
-        id_column: what the log calls the ids; where the table has no such column, one is recognised by its name.
+        id_column: what the log calls the ids; where the table has no such column, one is recognised by its name. A file
+            without header has them in its first column.
         title: column to show a person; None recognises one (items only).
         text: column or columns of free text; likewise.
-        separator: of a text file; None finds it.
         encoding: of a text file.
-        skip: drop bad rows and all but the first of rows with the same id, and log how many.
+        skip: drop bad rows and all but the first of rows with the same id.
 
     Raises:
         ValueError: no column of ids, or an id twice.
     """
     noun = vocabulary.noun
     where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
-    frame = read_table(table, separator=separator, encoding=encoding, skip=skip)
+    frame = read_table(table, encoding=encoding, skip=skip)
     names = frame.columns
-    if isinstance(id_column, str) and id_column in names:
-        at = names.index(id_column)
+    if names[0] == "column_0":
+        at: int | None = 0
+    elif id_column in names:
+        at = names.index(str(id_column))
     else:
-        at = recognise(names, noun, where, needed=True)  # type: ignore[assignment]
+        at = recognise(names, noun, where, needed=True)
+    assert at is not None
+    others = [name for i, name in enumerate(names) if i != at]
+    titled = _named(names, others, "title", title, where) if noun == "item" else []
+    texted = _named(names, others, "text", text, where) if noun == "item" else []
+
     ids = as_text(frame.to_series(at))
     missing = ids.is_null() | (ids == "")
-    twice = ~ids.is_first_distinct() & ~missing
-    if (missing | twice).any() and not skip:
-        row = int((missing | twice).arg_max() or 0)
+    bad = missing | ~ids.is_first_distinct()
+    if bad.any() and not skip:
+        row = int(bad.arg_max() or 0)
         found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which came before"
         raise ValueError(
-            f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. Mend it, or skip such "
-            'rows: on_bad_rows="skip"'
+            f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. Mend it, or leave such "
+            'rows out: on_bad_rows="skip".'
         )
-    rows = pl.Series("row", vocabulary.find(ids)).set(missing | twice, -1)
-    strangers = int(((rows < 0) & ~(missing | twice)).sum())
-    frame = frame.with_columns(rows.alias("\x00row")).filter(rows >= 0)
-    log.info(
-        "%s: features of %d of %d %ss; %d unknown to the log and %d bad rows left out",
-        where,
-        len(frame),
-        len(vocabulary),
-        noun,
-        strangers,
-        int((missing | twice).sum()),
-    )
-    order = pl.int_range(len(vocabulary), dtype=pl.Int32, eager=True).alias("\x00row").to_frame()
-    frame = order.join(frame, on="\x00row", how="left", maintain_order="left").drop("\x00row", names[at])
-    if noun != "item":
-        return Side(frame if frame.width else None)
-    titles = _column(frame, "title", title, where)
-    texts = [text] if isinstance(text, str | int) else text
-    if texts is None:
-        found_text = recognise(frame.columns, "text", where, needed=False)
-        texts = [] if found_text is None else [found_text]
-    chosen = [frame.columns[position(frame.columns, column, "text", where)] for column in texts]
-    free = frame.select(_as_sentence(pl.col(name), frame.schema[name]) for name in chosen)
-    joined = free.select(pl.concat_str(pl.all(), separator="\n", ignore_nulls=True)).to_series() if chosen else None
-    if joined is not None:
-        joined = joined.set(joined == "", None)
-    rest = frame.drop([*chosen, *([titles] if titles else [])])
-    return Side(
-        rest if rest.width else None,
-        None if titles is None else frame[titles].cast(pl.String).alias("title"),
-        None if joined is None else joined.alias("text"),
-    )
+    rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
+    known = rows >= 0
+    told = (where, int(known.sum()), len(vocabulary), noun, int((~known & ~bad).sum()), int(bad.sum()))
+    log.info("%s: features of %d of %d %ss; left out: %d unknown to the log, %d bad rows", *told)
+    source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
+    source = source.scatter(rows.filter(known), known.arg_true())
+    frame = frame.select(pl.all().gather(source))
+    titles = frame[titled[0]].cast(pl.String).alias("title") if titled else None
+    texts = _joined(frame, texted) if texted else None
+    rest = frame.select(name for name in others if name not in (*titled, *texted))
+    return Side(rest if rest.width else None, titles, texts)
 
 
 def read_table(
@@ -120,88 +104,57 @@ def read_table(
     columns: Sequence[str] | None = None,
     skip: bool = False,
 ) -> pl.DataFrame:
-    """Return a whole table; columns of numbers as numbers, except those with leading zeros, and all others as text.
+    """Return a whole table; text columns of numbers as numbers unless one has a leading zero, all others as text.
 
     Args:
         table: a path or a frame, as in `read_log`.
         separator: of a text file; None finds it.
         header: whether a text file's first row names the columns; None finds out.
         encoding: of a text file.
-        columns: names to give instead of the file's own.
+        columns: names to give instead of the table's own.
         skip: leave unreadable rows of a text file out, and log how many; else they are an error.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be read.
     """
-    if isinstance(table, str | os.PathLike):
-        frame = _read_file(Path(table), separator, header, encoding, skip)
-    elif isinstance(table, pl.DataFrame | pl.LazyFrame):
-        frame = table.lazy().collect()
-    elif type(table).__module__.startswith("pandas"):
-        frame = pl.from_pandas(table)
-    elif type(table).__module__.startswith("pyarrow"):
-        frame = pl.DataFrame(pl.from_arrow(table))
-    else:
-        raise TypeError(
-            f"a table must be a path, a pandas or Polars frame or a pyarrow Table, got {type(table).__name__}"
+    opened = open_table(table, "a table", separator=separator, header=header, encoding=encoding)
+    names = opened.names if columns is None else list(columns)
+    if len(names) != len(opened.names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"{opened.where} needs {len(opened.names)} different names for its columns {', '.join(opened.names)}, "
+            f"got {', '.join(names)}"
         )
-    if columns is None:
-        return frame
-    if len(columns) != frame.width:
-        raise ValueError(f"{len(columns)} names given for {frame.width} columns: {', '.join(frame.columns)}")
-    return frame.rename(dict(zip(frame.columns, columns, strict=True)))
-
-
-def _read_file(path: Path, separator: str | None, header: bool | None, encoding: str, skip: bool) -> pl.DataFrame:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} must be a table, but there is no such file")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name the file that holds the table")
-    with path.open("rb") as start:
-        magic = start.read(6)
-    if magic.startswith((b"PAR1", b"ARROW1")):
-        try:
-            return pl.read_parquet(path) if magic.startswith(b"PAR1") else pl.read_ipc(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
-    atomic = path.suffix in (".user", ".item")
-    file = open_text(
-        path,
-        separator="\t" if atomic and separator is None else separator,
-        header=header,
-        encoding=encoding,
-        quoted=False if atomic else None,
-        known=is_known,
-    )
     frames: list[pl.DataFrame] = []
     refused: list[tuple[str, str]] = []
-    for batch in file.batches():
+    for batch in opened.batches(range(len(names)), {}):
         refused += batch.refused
         frames.append(batch.frame)
     if refused and not skip:
         place, found = refused[0]
-        raise ValueError(f'{path}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
+        raise ValueError(f'{opened.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
     if refused:
-        log.warning("%s: %d unreadable rows left out, such as %s: %s", path, len(refused), *refused[0])
-    names = file.names
-    if len(set(names)) < len(names):
-        raise ValueError(f"the columns of {path} must have names of their own, got {', '.join(names)}")
-    frame = pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+        log.warning("%s: %d unreadable rows left out, such as %s: %s", opened.where, len(refused), *refused[0])
+    if not frames:
+        raise ValueError(f"{opened.where} must hold rows, but it has none")
+    frame = pl.concat(frames)
     frame.columns = names
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
-    return frame.select(_typed(frame[name], file.types.get(i)) for i, name in enumerate(names))
+    if isinstance(table, str | os.PathLike):
+        frame = frame.select(_typed(frame[name], opened.types.get(i)) for i, name in enumerate(names))
+    return frame
 
 
 def _typed(column: pl.Series, kind: str | None) -> pl.Series:
     """Return text as what it holds: as RecBole's header says, else integers, else floats, else text."""
+    if column.dtype != pl.String or kind == "token":
+        return column
     if kind == "float":
         return column.cast(pl.Float64, strict=False)
     if kind == "token_seq":
         return column.str.split(" ")
     if kind == "float_seq":
         return column.str.split(" ").cast(pl.List(pl.Float64), strict=False)
-    if kind == "token" or column.str.contains(r"^[+-]?0\d").any():
+    if column.str.contains(r"^[+-]?0\d").any():
         return column
     for dtype in (pl.Int64, pl.Float64):
         typed = column.cast(dtype, strict=False)
@@ -210,12 +163,23 @@ def _typed(column: pl.Series, kind: str | None) -> pl.Series:
     return column
 
 
-def _column(frame: pl.DataFrame, role: str, given: Column | None, where: str) -> str | None:
-    if given is not None:
-        return frame.columns[position(frame.columns, given, role, where)]
-    at = recognise(frame.columns, role, where, needed=False)
-    return None if at is None else frame.columns[at]
+def _named(
+    names: Sequence[str], others: Sequence[str], role: str, given: Column | Sequence[Column] | None, where: str
+) -> list[str]:
+    """Return the names of the columns that the caller gave for a role, else of the one that is known by its name."""
+    if given is None:
+        at = recognise(others, role, where, needed=False)
+        return [] if at is None else [others[at]]
+    several = [given] if isinstance(given, str | int) else given
+    return [names[position(names, column, role, where)] for column in several]
 
 
-def _as_sentence(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    return column.cast(pl.List(pl.String)).list.join(" ") if dtype == pl.List else column.cast(pl.String)
+def _joined(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
+    parts = [
+        pl.col(name).cast(pl.List(pl.String)).list.join(" ")
+        if isinstance(frame.schema[name], pl.List)
+        else pl.col(name).cast(pl.String)
+        for name in names
+    ]
+    texts = frame.select(pl.concat_str(parts, separator="\n", ignore_nulls=True).alias("text")).to_series()
+    return texts.set(texts == "", None)

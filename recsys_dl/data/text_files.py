@@ -237,7 +237,7 @@ def open_text(
             )
     else:
         separator = separator.replace("\\t", "\t")
-        if not any(separator in line for line in lines):
+        if _width([_fields(line, separator, bool(quoted)) for line in lines]) < 2:
             advice = f"{found!r} would split it: separator={found!r}" if found else "check the file and the separator"
             raise ValueError(
                 f"separator {separator!r} leaves {path} with one column, its first line is {shorten(lines[0])!r}. "
