@@ -1,0 +1,284 @@
+"""Splits: a Dataset into train, validation and test over the same rows.
+
+Every part keeps the order of the log, all users and all items, with their ids and features; what differs is which
+interactions it holds. The same data and seed give the same split. Interactions at the same time follow each other as in
+the log. What a split may leave behind (a pair in two parts, time travel) `recsys_dl.data.checks.leakage` finds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .dataset import Dataset
+from .interactions import Interactions
+
+Order = Literal["time", "log"]
+
+
+class Split(NamedTuple):
+    """Three parts of one log.
+
+    Attributes:
+        train: to learn from.
+        validation: to choose by; empty where none was asked for.
+        test: to report on, once.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def random_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+    """Return a split of the interactions at random, each with the same chance.
+
+    It looks into the future (a user's test may lie before their train): for rating prediction and for comparing with
+    papers that did so. Repeated pairs may fall into different parts.
+
+    Args:
+        data: what to split.
+        validation: share of the interactions, 0 for none.
+        test: share of the interactions.
+        seed: of the choice.
+
+    Raises:
+        ValueError: shares out of range, or too few interactions for them.
+    """
+    n = len(_log(data))
+    num_validation, num_test = _counts(n, validation, test, "interactions")
+    part_N = np.zeros(n, np.int8)
+    shuffled_N = np.random.default_rng(seed).permutation(n)
+    part_N[shuffled_N[:num_test]] = 2
+    part_N[shuffled_N[num_test : num_test + num_validation]] = 1
+    return _parts(data, part_N)
+
+
+def leave_last_out(
+    data: Dataset,
+    *,
+    num_validation: int = 1,
+    num_test: int = 1,
+    min_interactions: int | None = None,
+    order: Order = "time",
+) -> Split:
+    """Return each user's last interactions as test, those before them as validation, the rest as train.
+
+    It asks what a user did next. The parts of different users overlap in time: another user's train may lie after the
+    test (`time_split` does not allow that).
+
+    Args:
+        data: what to split.
+        num_validation: interactions of each user, 0 for none.
+        num_test: interactions of each user.
+        min_interactions: users with fewer stay wholly in train; None takes one more than is held out.
+        order: "time", or "log" where the rows of a log without times follow each other in time.
+
+    Raises:
+        ValueError: no times, or no user with enough interactions.
+    """
+    log = _log(data)
+    for name, count, least in (("num_validation", num_validation, 0), ("num_test", num_test, 1)):
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")
+    least = num_validation + num_test + 1
+    needed = least if min_interactions is None else min_interactions
+    if needed < least:
+        raise ValueError(
+            f"min_interactions must be at least {least}, so that one remains in train beside {num_validation} for "
+            f"validation and {num_test} for test; got {needed}"
+        )
+    from_end_N, count_N = _places(log, order)
+    held_N = count_N >= needed
+    if not held_N.any():
+        raise ValueError(
+            f"no user has the {needed} interactions that are needed to hold out {num_test} for test and "
+            f"{num_validation} for validation; the most active has {count_N.max(initial=0)}. Hold out fewer, or use "
+            "random_split or time_split."
+        )
+    part_N = np.zeros(len(log), np.int8)
+    part_N[held_N & (from_end_N < num_test + num_validation)] = 1
+    part_N[held_N & (from_end_N < num_test)] = 2
+    return _parts(data, part_N)
+
+
+def time_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1) -> Split:
+    """Return the newest interactions of all as test, those before them as validation, the older ones as train.
+
+    Nothing in train is newer than anything in test. Users and items that first appear after train are asked for as well.
+
+    Args:
+        data: what to split; it must have times.
+        validation: share of the interactions, 0 for none.
+        test: share of the interactions.
+
+    Raises:
+        ValueError: no times, shares out of range, or too few interactions for them.
+    """
+    log = _log(data)
+    times_N = _times(log, "time_split", "Use random_split, or leave_last_out with order='log' if the log is in order.")
+    n = len(log)
+    num_validation, num_test = _counts(n, validation, test, "interactions")
+    part_N = np.zeros(n, np.int8)
+    oldest_first_N = np.argsort(times_N, kind="stable")
+    part_N[oldest_first_N[n - num_test - num_validation :]] = 1
+    part_N[oldest_first_N[n - num_test :]] = 2
+    return _parts(data, part_N)
+
+
+def user_split(
+    data: Dataset,
+    *,
+    validation: float = 0.1,
+    test: float = 0.1,
+    asked: float = 0.2,
+    order: Literal["time", "log", "random"] = "time",
+    seed: int,
+) -> Split:
+    """Return a split of the users: train knows nothing of those in validation and test (strong generalisation).
+
+    A part of each held-out user's log becomes the `histories` of the validation or test Dataset, from which a model
+    folds the user in; the rest is what is asked for. Users with one interaction stay in train.
+
+    Args:
+        data: what to split.
+        validation: share of the users, 0 for none.
+        test: share of the users.
+        asked: share of each held-out user's log that is asked for, rounded, at least one interaction and never all.
+        order: the part asked for is the newest by "time" or by the "log"'s order, or drawn at "random" (as Liang et
+            al. 2018, "Variational Autoencoders for Collaborative Filtering", section 4.2).
+        seed: of the choice of users, and of the random order.
+
+    Raises:
+        ValueError: no times, shares out of range, or too few users for them.
+    """
+    log = _log(data)
+    if not 0 < asked < 1:
+        raise ValueError(f"asked must be a share between 0 and 1, got {asked}")
+    rng = np.random.default_rng(seed)
+    counts_U = np.bincount(log.users_N, minlength=log.num_users)
+    part_U = _drawn(np.flatnonzero(counts_U >= 2), log.num_users, validation, test, "users with two interactions", rng)
+    part_N = part_U[log.users_N]
+    held_N = np.flatnonzero(part_N)
+    from_end_N, count_N = _places(log.select(held_N), order, rng)
+    known_N = np.zeros(len(log), bool)
+    known_N[held_N] = from_end_N >= np.clip(np.rint(asked * count_N), 1, count_N - 1)
+    parts = _parts(data, np.where(known_N, np.int8(-1), part_N))
+    histories = (log.select(known_N & (part_N == part)) for part in (1, 2))
+    return Split(parts.train, *map(_with_histories, parts[1:], histories))
+
+
+def cold_items(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+    """Return a split of the items: train knows no interaction with those in validation and test.
+
+    Only what is known of an item beside the log (features, text) can recommend it.
+
+    Args:
+        data: what to split.
+        validation: share of the items that have an interaction, 0 for none.
+        test: likewise.
+        seed: of the choice of items.
+
+    Raises:
+        ValueError: shares out of range, or too few items for them.
+    """
+    log = _log(data)
+    known = np.unique(log.items_N)
+    rng = np.random.default_rng(seed)
+    return _parts(data, _drawn(known, log.num_items, validation, test, "items", rng)[log.items_N])
+
+
+def cold_users(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+    """Return a split of the users: train knows nothing of those in validation and test, and their `histories` are empty.
+
+    Only what is known of a user beside the log (features), or an answer for everyone alike, can serve them.
+
+    Args:
+        data: what to split.
+        validation: share of the users who have an interaction, 0 for none.
+        test: likewise.
+        seed: of the choice of users.
+
+    Raises:
+        ValueError: shares out of range, or too few users for them.
+    """
+    log = _log(data)
+    known = np.unique(log.users_N)
+    rng = np.random.default_rng(seed)
+    parts = _parts(data, _drawn(known, log.num_users, validation, test, "users", rng)[log.users_N])
+    nothing = log.select(np.zeros(len(log), bool))
+    return Split(parts.train, *map(_with_histories, parts[1:], (nothing, nothing)))
+
+
+def _log(data: Dataset) -> Interactions:
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"a split needs a Dataset, got {type(data).__name__}; use read_log(), which also takes matrices"
+        )
+    return data.interactions
+
+
+def _times(log: Interactions, what: str, instead: str) -> np.ndarray:
+    if log.times_N is None:
+        raise ValueError(f"{what} needs interactions with times, got none. Read a time column. {instead}")
+    return log.times_N
+
+
+def _parts(data: Dataset, part_N: np.ndarray) -> Split:
+    """Return the interactions marked 0, 1 and 2."""
+    parts = (data.with_interactions(data.interactions.select(part_N == part)) for part in (0, 1, 2))
+    return Split(*parts)
+
+
+def _with_histories(part: Dataset, histories: Interactions) -> Dataset:
+    return part.with_interactions(part.interactions, histories=histories)
+
+
+def _drawn(
+    known: np.ndarray, size: int, validation: float, test: float, noun: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the part of each of `size` rows: 1 and 2 for rows drawn from `known`, 0 for all others."""
+    num_validation, num_test = _counts(len(known), validation, test, noun)
+    drawn = rng.permutation(known)
+    part = np.zeros(size, np.int8)
+    part[drawn[:num_test]] = 2
+    part[drawn[num_test : num_test + num_validation]] = 1
+    return part
+
+
+def _counts(n: int, validation: float, test: float, noun: str) -> tuple[int, int]:
+    """Return how many of n are held out for validation and test."""
+    if not (0 <= validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise ValueError(
+            f"validation and test must be shares of the {noun}: validation at least 0, test above 0, and below 1 "
+            f"together, so that some are left for train; got validation={validation}, test={test}"
+        )
+    counts = {"validation": round(validation * n), "test": round(test * n)}
+    for part, share in (("validation", validation), ("test", test)):
+        if share and not counts[part]:
+            raise ValueError(f"{part}={share} of {n:,} {noun} leaves {part} empty; raise it, or bring more data")
+    if sum(counts.values()) >= n:
+        raise ValueError(f"validation={validation} and test={test} of {n:,} {noun} leave none for train; lower them")
+    return counts["validation"], counts["test"]
+
+
+def _places(
+    log: Interactions, order: Literal["time", "log", "random"], rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each interaction, how many of its user's come after it, and how many its user has in all."""
+    n = len(log)
+    if order == "time":
+        instead = "Or say that the log's rows follow each other in time: order='log'."
+        sorted_N = np.lexsort((_times(log, "order='time'", instead), log.users_N))
+    elif order == "log":
+        sorted_N = np.argsort(log.users_N, kind="stable")
+    elif order == "random" and rng is not None:
+        sorted_N = np.lexsort((rng.permutation(n), log.users_N))
+    else:
+        raise ValueError(f"order must be {'time, log or random' if rng else 'time or log'}, got {order!r}")
+    counts_U = np.bincount(log.users_N, minlength=log.num_users)
+    count_N = counts_U[log.users_N]
+    from_end_N = np.empty(n, np.int64)
+    from_end_N[sorted_N] = np.cumsum(counts_U)[log.users_N[sorted_N]] - 1 - np.arange(n)
+    return from_end_N, count_N
