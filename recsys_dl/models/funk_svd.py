@@ -1,0 +1,231 @@
+"""Biased matrix factorisation of ratings by stochastic gradient descent (Funk 2006; Koren 2008, section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.rating_sgd import biased_epoch
+from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.progress import track
+from recsys_dl.protocols import UserState
+
+from .catalogue import CatalogueModel
+
+
+class FunkSVD(CatalogueModel):
+    """rating(u, i) = mean + b_u + b_i + p_u . q_i, where weights are ratings.
+
+    Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u: a ranking by how well items
+    are liked, not by how often they are had. Repeated ratings of one item by one user count as their average.
+
+    Args:
+        embedding_size: length of p_u and q_i.
+        epochs: passes over the ratings.
+        learning_rate: length of a step at each rating.
+        regularization: weight of |p_u|^2 + |q_i|^2 at each rating.
+        bias_regularization: weight of b_u^2 + b_i^2 at each rating.
+        initial_scale: standard deviation of the embeddings before the first step.
+        seed: of those, and of the order of the ratings.
+
+    Attributes:
+        mean: float32 scalar, of all ratings.
+        rating_range_2: float32, the lowest and the highest rating in training.
+        bias_U: float32.
+        bias_I: float32.
+        user_emb_UD: float32.
+        item_emb_ID: float32.
+
+    Raises:
+        ValueError: a size, a number of epochs or a learning rate that is not positive; negative regularization; or
+            ratings that outran the steps (not finite).
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("mean", "rating_range_2", "bias_U", "bias_I", "user_emb_UD", "item_emb_ID")
+    popularity_fallback = False
+    mean: np.ndarray
+    rating_range_2: np.ndarray
+    bias_U: np.ndarray
+    bias_I: np.ndarray
+    user_emb_UD: np.ndarray
+    item_emb_ID: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 100,
+        epochs: int = 100,
+        learning_rate: float = 0.005,
+        regularization: float = 0.1,
+        bias_regularization: float = 0.02,
+        initial_scale: float = 0.03,
+        seed: int = 7,
+    ) -> None:
+        for name, value in (("embedding_size", embedding_size), ("epochs", epochs), ("learning_rate", learning_rate)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name, value in (("regularization", regularization), ("bias_regularization", bias_regularization)):
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        self.embedding_size = embedding_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.regularization = regularization
+        self.bias_regularization = bias_regularization
+        self.initial_scale = initial_scale
+        self.seed = seed
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Descend `epochs` times over the ratings, each time in another order."""
+        ratings = self._start(train)
+        users_N = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(ratings.indptr))
+        for epoch in track(range(self.epochs), type(self).__name__):
+            biased_epoch(
+                np.random.default_rng([self.seed, 1, epoch]).permutation(ratings.nnz),
+                users_N,
+                ratings.indices,
+                ratings.data,
+                float(self.mean),
+                self.bias_U,
+                self.bias_I,
+                self.user_emb_UD,
+                self.item_emb_ID,
+                learning_rate=self.learning_rate,
+                regularization=self.regularization,
+                bias_regularization=self.bias_regularization,
+            )
+        self._check_finite()
+        return self
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, from their ratings; `recommend` and `score` take it in place of rows.
+
+        Args:
+            histories: Interactions whose user rows are 0..B-1 and whose weights are ratings; or one list of item rows for
+                each user, all taken to be rated at the top of the range seen in training.
+
+        Raises:
+            ValueError: an item row that training did not know.
+        """
+        self._check_fitted()
+        if not isinstance(histories, Dataset | Interactions):
+            liked = Interactions.from_histories(histories, num_items=self.num_items)
+            histories = liked.with_weights(np.full(len(liked), self.rating_range_2[1]))
+        return super().fold_in(histories)
+
+    def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
+        """Return float32 [P]: the rating of items_P[p] by users_P[p], within the range of ratings seen in training.
+
+        A user or item row of -1 stands for one that is not known: its bias and embedding are left out.
+
+        Raises:
+            ValueError: arrays of unequal length, or a row out of range.
+        """
+        self._check_fitted()
+        users_P, items_P = np.atleast_1d(np.asarray(users_P)), np.atleast_1d(np.asarray(items_P))
+        if users_P.shape != items_P.shape or users_P.ndim != 1:
+            raise ValueError(f"users and items must be two lists of one length, got {users_P.shape}, {items_P.shape}")
+        self._check_items(items_P, lowest=-1)
+        if users_P.size and not -1 <= users_P.min() <= users_P.max() < self.num_users:
+            bad = users_P[(users_P < -1) | (users_P >= self.num_users)][0]
+            raise ValueError(f"user row {bad} is outside the {self.num_users} users seen in training; -1 means unknown")
+        dots_P = np.einsum("pd,pd->p", self.user_emb_UD[users_P], self.item_emb_ID[items_P])
+        rating_P = (
+            self.mean
+            + np.where(users_P < 0, 0, self.bias_U[users_P])
+            + np.where(items_P < 0, 0, self.bias_I[items_P])
+            + np.where((users_P < 0) | (items_P < 0), 0, dots_P)
+        )
+        return np.clip(rating_P, *self.rating_range_2).astype(np.float32)
+
+    def _start(self, train: Dataset | Interactions) -> sp.csr_matrix:
+        """Set every fitted array to its state before the first step; return the ratings, users x items."""
+        ratings = average_ratings(self._begin(train))
+        rng = np.random.default_rng([self.seed, 0])
+        self.mean = np.array(ratings.data.mean(dtype=np.float64), np.float32)
+        self.rating_range_2 = np.array([ratings.data.min(), ratings.data.max()], np.float32)
+        self.bias_U = np.zeros(self.num_users, np.float32)
+        self.bias_I = np.zeros(self.num_items, np.float32)
+        self.user_emb_UD = rng.normal(0, self.initial_scale, (self.num_users, self.embedding_size)).astype(np.float32)
+        self.item_emb_ID = rng.normal(0, self.initial_scale, (self.num_items, self.embedding_size)).astype(np.float32)
+        self.user_emb_UD[self.user_counts_U == 0] = 0
+        self.item_emb_ID[self.item_counts_I == 0] = 0
+        return ratings
+
+    def _check_finite(self) -> None:
+        if not all(np.isfinite(getattr(self, name)).all() for name in self.fitted):
+            low, high = self.rating_range_2
+            raise ValueError(
+                f"the steps ran away: ratings from {low} to {high} need a learning_rate below {self.learning_rate}, "
+                "or ratings scaled to a narrower range"
+            )
+
+    def _values(self, users_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.bias_U[users_B], self.user_emb_UD[users_B]
+
+    def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
+        """Minimise the same objective over b_u and p_u alone, exactly, with all items as they are."""
+        ratings = average_ratings(histories)
+        offset_BD = self._offsets(ratings)
+        bias_B = np.zeros(histories.num_users, np.float32)
+        emb_BD = offset_BD.copy()
+        penalty_E = np.append(np.full(self.embedding_size, self.regularization), self.bias_regularization) + 1e-9
+        for b in track(np.flatnonzero(np.diff(ratings.indptr)), "fold in"):
+            row = slice(ratings.indptr[b], ratings.indptr[b + 1])
+            items_L = ratings.indices[row]
+            design_LE = np.column_stack([self.item_emb_ID[items_L], np.ones(len(items_L))]).astype(np.float64)
+            residual_L = ratings.data[row] - self.mean - self.bias_I[items_L] - self.item_emb_ID[items_L] @ offset_BD[b]
+            gram_EE = design_LE.T @ design_LE + np.diag(penalty_E * len(items_L))
+            solved_E = np.linalg.solve(gram_EE, design_LE.T @ residual_L)
+            emb_BD[b] += solved_E[:-1]
+            bias_B[b] = solved_E[-1]
+        return bias_B, emb_BD
+
+    def _offsets(self, ratings: sp.csr_matrix) -> np.ndarray:
+        """Return float32 [B, D]: the part of a user's embedding that follows from which items were rated."""
+        return np.zeros((ratings.shape[0], self.embedding_size), np.float32)
+
+    def _scores(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        bias_B, emb_BD = values
+        scores_BI = emb_BD @ self.item_emb_ID.T
+        scores_BI += self.bias_I
+        scores_BI += (bias_B + self.mean)[:, None]
+        return scores_BI
+
+    def _top_k(
+        self, values: tuple[np.ndarray, np.ndarray], k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bias_B, emb_BD = values
+        items_BK, scores_BK = top_k_dot(
+            emb_BD, self.item_emb_ID, k, item_bias_I=self.bias_I, exclude=exclude, allow=allow, device=self.device
+        )
+        return items_BK, scores_BK + (bias_B + self.mean)[:, None]
+
+    def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
+        bias_B, emb_BD = values
+        dots_BL = np.einsum("bd,bld->bl", emb_BD, self.item_emb_ID[items_BL])
+        return dots_BL + self.bias_I[items_BL] + (bias_B + self.mean)[:, None]
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the embeddings."""
+        norms_I = np.maximum(np.linalg.norm(self.item_emb_ID, axis=1), 1e-12)
+        cosines_BI = (self.item_emb_ID[items_B] / norms_I[items_B, None]) @ self.item_emb_ID.T
+        cosines_BI /= norms_I
+        cosines_BI[:, self.item_counts_I == 0] = -np.inf
+        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return cosines_BI
+
+
+def average_ratings(interactions: Interactions) -> sp.csr_matrix:
+    """Return CSR [U, I] of float32 ratings; repeated ones are averaged."""
+    ratings = interactions.by_user
+    if ratings.nnz == len(interactions):
+        return ratings
+    times_rated = interactions.with_weights(np.ones(len(interactions))).by_user
+    return sp.csr_matrix((ratings.data / times_rated.data, ratings.indices, ratings.indptr), ratings.shape)

@@ -1,0 +1,122 @@
+"""Truncated SVD of the interaction matrix: PureSVD (Cremonesi et al. 2010, section 3.2) and its scaled form."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from scipy.sparse.linalg import svds
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.topk import ItemLists, top_k_dot
+
+from .catalogue import CatalogueModel
+
+DENSE = 2000  # up to so many users or items all singular vectors are cheaper than the first few by iteration
+
+
+class SVD(CatalogueModel):
+    """score(u, .) = x_u Q Q^T: what u did, projected on the first right singular vectors of the (scaled) matrix.
+
+    The matrix holds the weights, users by items. Before it is taken apart, the column of item i is multiplied by
+    |x_i|^(item_exponent - 1), which takes weight from popular items (Nikolakopoulos et al. 2019, "EigenRec", section 3);
+    x_u itself stays as it is. With item_exponent = 1 this is PureSVD.
+
+    A user of whom nothing is known gets the most popular items; an item that nobody had scores 0.
+
+    Args:
+        embedding_size: number of singular vectors. At most a quarter of the users or of the items, whichever are fewer,
+            is kept, since all of them would give back x_u itself; and no more than the rank.
+        item_exponent: see above.
+        seed: of the vector that the iteration starts from, on large data; the answer depends on it by rounding alone.
+        device: where the best k are sought.
+
+    Attributes:
+        singular_values_D: float32, largest first, of the scaled matrix.
+        user_emb_UD: float32, x_u Q.
+        item_emb_ID: float32, Q: orthonormal columns, the largest entry of each positive.
+
+    Raises:
+        ValueError: an embedding size below 1, or interactions that all weigh 0.
+    """
+
+    fitted = ("singular_values_D", "user_emb_UD", "item_emb_ID")
+    singular_values_D: np.ndarray
+    user_emb_UD: np.ndarray
+    item_emb_ID: np.ndarray
+
+    def __init__(
+        self, *, embedding_size: int = 50, item_exponent: float = 0.8, seed: int = 7, device: Device = "auto"
+    ) -> None:
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size must be at least 1, got {embedding_size}")
+        self.embedding_size = embedding_size
+        self.item_exponent = item_exponent
+        self.seed = seed
+        self.device = device
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Find the singular vectors, in float64."""
+        matrix = self._begin(train).by_user.astype(np.float64)
+        if not matrix.data.any():
+            raise ValueError("the singular vectors of a matrix of zeros mean nothing: some interaction must weigh more")
+        norms_I = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
+        scale_I = np.power(norms_I, self.item_exponent - 1, out=np.zeros_like(norms_I), where=norms_I > 0)
+        size = min(self.embedding_size, max(1, min(matrix.shape) // 4))
+        values_D, emb_ID = _right_singular_vectors(matrix @ sp.diags(scale_I), size, self.seed)
+        self.singular_values_D = values_D.astype(np.float32)
+        self.item_emb_ID = np.ascontiguousarray(emb_ID, np.float32)
+        self.user_emb_UD = (matrix @ emb_ID).astype(np.float32)
+        return self
+
+    def _values(self, users_B: np.ndarray) -> np.ndarray:
+        return self.user_emb_UD[users_B]
+
+    def _fold(self, histories: Interactions) -> np.ndarray:
+        return histories.by_user @ self.item_emb_ID
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        return values @ self.item_emb_ID.T
+
+    def _top_k(
+        self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return top_k_dot(values, self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
+
+    def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+        return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL])
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the items in the space of the singular vectors, each axis as long as its singular value."""
+        scaled_ID = self.item_emb_ID * self.singular_values_D
+        scaled_ID /= np.maximum(np.linalg.norm(scaled_ID, axis=1, keepdims=True), 1e-12)
+        cosines_BI = scaled_ID[items_B] @ scaled_ID.T
+        cosines_BI[:, self.item_counts_I == 0] = -np.inf
+        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return cosines_BI
+
+
+def _right_singular_vectors(matrix: sp.csr_matrix, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest singular values [D] and their right vectors [I, D], D at most `size` and the rank."""
+    smaller = min(matrix.shape)
+    if smaller <= DENSE:
+        by_item = matrix.shape[1] <= matrix.shape[0]
+        gram = (matrix.T @ matrix if by_item else matrix @ matrix.T).toarray()
+        squares_D, vectors = scipy.linalg.eigh(gram, subset_by_index=[max(0, smaller - size), smaller - 1])
+        values_D = np.sqrt(np.maximum(squares_D, 0))
+        keep_D = values_D > 1e-6 * values_D[-1]  # below, the square root of a rounding error
+        values_D, vectors = values_D[keep_D], vectors[:, keep_D]
+        emb_ID = vectors if by_item else (matrix.T @ vectors) / values_D
+    else:
+        start = np.random.default_rng(seed).uniform(-1, 1, smaller)
+        _, values_D, rows_DI = svds(matrix, k=size, v0=start)
+        keep_D = values_D > 1e-6 * values_D.max()
+        values_D, emb_ID = values_D[keep_D], rows_DI[keep_D].T
+    order_D = np.argsort(-values_D, kind="stable")
+    emb_ID = emb_ID[:, order_D]
+    largest_D = np.abs(emb_ID).argmax(axis=0)
+    emb_ID = emb_ID * np.sign(emb_ID[largest_D, np.arange(emb_ID.shape[1])])
+    return values_D[order_D], emb_ID

@@ -1,0 +1,101 @@
+"""SVD++: biased matrix factorisation that also learns from which items a user rated (Koren 2008, equation 15)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.rating_sgd import svdpp_epoch
+from recsys_dl.progress import track
+
+from .funk_svd import FunkSVD
+
+
+class SVDpp(FunkSVD):
+    """rating(u, i) = mean + b_u + b_i + q_i . (p_u + |N(u)|^-1/2 sum_{j in N(u)} y_j), N(u) the items that u rated.
+
+    Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u. Repeated ratings of one item
+    by one user count as their average.
+
+    Args:
+        embedding_size: length of p_u, q_i and y_j.
+        epochs: passes over the ratings.
+        learning_rate: length of a step at each rating.
+        regularization: weight of |p_u|^2 + |q_i|^2 + sum_j |y_j|^2 at each rating.
+        bias_regularization: weight of b_u^2 + b_i^2 at each rating.
+        initial_scale: standard deviation of the embeddings before the first step.
+        seed: of those, and of the order of users and ratings.
+
+    Attributes:
+        mean: float32 scalar, of all ratings.
+        rating_range_2: float32, the lowest and the highest rating in training.
+        bias_U: float32.
+        bias_I: float32.
+        user_emb_UD: float32, the whole bracket: p_u and what the rated items add.
+        item_emb_ID: float32, q.
+        implicit_emb_ID: float32, y.
+
+    Raises:
+        ValueError: as `FunkSVD`.
+    """
+
+    fitted = (*FunkSVD.fitted, "implicit_emb_ID")
+    implicit_emb_ID: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 100,
+        epochs: int = 40,
+        learning_rate: float = 0.007,
+        regularization: float = 0.06,
+        bias_regularization: float = 0.02,
+        initial_scale: float = 0.03,
+        seed: int = 7,
+    ) -> None:
+        super().__init__(
+            embedding_size=embedding_size,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            regularization=regularization,
+            bias_regularization=bias_regularization,
+            initial_scale=initial_scale,
+            seed=seed,
+        )
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Descend `epochs` times over the ratings, user by user; each time in another order of users."""
+        ratings = self._start(train)
+        rng = np.random.default_rng([self.seed, 2])
+        self.implicit_emb_ID = rng.normal(0, self.initial_scale, self.item_emb_ID.shape).astype(np.float32)
+        self.implicit_emb_ID[self.item_counts_I == 0] = 0
+        shuffled_N = rng.permutation(ratings.nnz)
+        users_N = np.repeat(np.arange(self.num_users), np.diff(ratings.indptr))
+        grouped_N = shuffled_N[np.argsort(users_N[shuffled_N], kind="stable")]
+        for epoch in track(range(self.epochs), type(self).__name__):
+            svdpp_epoch(
+                np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_users),
+                ratings.indptr.astype(np.int64),
+                ratings.indices[grouped_N],
+                ratings.data[grouped_N],
+                float(self.mean),
+                self.bias_U,
+                self.bias_I,
+                self.user_emb_UD,
+                self.item_emb_ID,
+                self.implicit_emb_ID,
+                learning_rate=self.learning_rate,
+                regularization=self.regularization,
+                bias_regularization=self.bias_regularization,
+            )
+        self.user_emb_UD += self._offsets(ratings)
+        self._check_finite()
+        return self
+
+    def _offsets(self, ratings: sp.csr_matrix) -> np.ndarray:
+        counts_B = np.diff(ratings.indptr)
+        rated = sp.csr_matrix((np.ones(ratings.nnz, np.float32), ratings.indices, ratings.indptr), ratings.shape)
+        return (rated @ self.implicit_emb_ID) / np.sqrt(np.maximum(counts_B, 1), dtype=np.float32)[:, None]

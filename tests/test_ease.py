@@ -1,0 +1,78 @@
+"""EASE is the closed form of its paper, from the items' side and from the users'."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.models import EASE, ease
+
+
+def log(num_users: int, num_items: int) -> Interactions:
+    """Ratings with a user who has nothing, one who has all but the last item, and an item that nobody has."""
+    rng = np.random.default_rng(0)
+    ratings_UI = rng.integers(1, 6, (num_users, num_items)) * (rng.random((num_users, num_items)) < 0.3)
+    ratings_UI[0] = 0
+    ratings_UI[1] = 3
+    ratings_UI[:, -1] = 0
+    return Interactions.from_csr(sp.csr_matrix(ratings_UI))
+
+
+def reference(train: Interactions, regularization: float) -> np.ndarray:
+    matrix_UI = train.by_user.toarray().astype(np.float64)
+    inverse_II = np.linalg.inv(matrix_UI.T @ matrix_UI + regularization * np.eye(train.num_items))
+    weights_II = -inverse_II / np.diag(inverse_II)
+    np.fill_diagonal(weights_II, 0)
+    return weights_II
+
+
+@pytest.mark.parametrize("shape", [(200, 129), (129, 129), (128, 129), (40, 200), (5, 127), (127, 5), (3, 1), (1, 3)])
+@pytest.mark.parametrize("regularization", [1.0, 300.0])
+def test_weights_are_those_of_a_float64_inverse(shape, regularization, monkeypatch):
+    monkeypatch.setattr(ease, "BLOCK", 50)  # several blocks, the last one short
+    train = log(*shape) if min(shape) > 1 else Interactions.from_csr(sp.csr_matrix(np.ones(shape)))
+    model = EASE(regularization=regularization, device="cpu").fit(train)
+    # float32 Cholesky: at worst 1e-7 times the condition number, which is 13,000 over the regularization.
+    np.testing.assert_allclose(model.weights_II, reference(train, regularization), atol=1e-3 / regularization + 1e-6)
+    assert (model.weights_II.diagonal() == 0).all()
+
+
+def test_users_side_and_items_side_agree_and_minimise_the_objective():
+    train = log(50, 60)
+    wide = EASE(regularization=20.0, device="cpu").fit(train).weights_II
+    idle = Interactions(train.users_N, train.items_N, train.weights_N, num_users=70, num_items=60)
+    tall = EASE(regularization=20.0, device="cpu").fit(idle).weights_II  # idle users change nothing but the side
+    np.testing.assert_allclose(wide, tall, atol=1e-5)  # float32
+    matrix_UI = train.by_user.toarray().astype(np.float64)
+    gradient_II = matrix_UI.T @ (matrix_UI @ wide - matrix_UI) + 20 * wide
+    np.fill_diagonal(gradient_II, 0)  # the diagonal is held at zero
+    assert np.abs(gradient_II).max() < 1e-2  # terms of the sum are up to 700
+
+
+def test_scores_fold_in_and_similar_items():
+    train = log(50, 60)
+    model = EASE(regularization=20.0, device="cpu").fit(train)
+    scores_UI = train.by_user.toarray() @ model.weights_II
+    rows = np.arange(1, 50)
+    everything = np.tile(np.arange(60), (49, 1))
+    np.testing.assert_allclose(model.score(rows, everything), scores_UI[1:], atol=1e-4)
+    folded = model.fold_in(train.of_users(rows))
+    np.testing.assert_array_equal(model.recommend(folded, 5).items_BK, model.recommend(rows, 5).items_BK)
+    near = model.similar_items([7, 59], 3)
+    np.testing.assert_array_equal(near.items_BK[0], np.argsort(-model.weights_II[7], kind="stable")[:3])
+    assert (near.items_BK[1] == -1).all()  # nobody had it
+
+
+def test_too_many_items_are_refused_before_anything_is_allocated():
+    train = Interactions([0, 1], [0, 2_000_000 - 1])
+    with pytest.raises(
+        MemoryError, match=r"2,000,000 items needs 16,000,000,000,016 bytes of memory, and [\d,]+ are free"
+    ):
+        EASE(device="cpu").fit(train)
+
+
+def test_what_makes_no_sense():
+    with pytest.raises(ValueError, match="regularization must be positive, got 0"):
+        EASE(regularization=0)
+    with pytest.raises(ValueError, match="regularization must be larger"):
+        EASE(regularization=1e-9, device="cpu").fit(Interactions([0, 0], [0, 1], [100, 100], num_users=2))
