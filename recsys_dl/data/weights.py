@@ -1,0 +1,112 @@
+"""Weights from what was observed: ratings, counts, age.
+
+Each function takes the whole log, before it is split, and returns it with other weights, so that all parts are weighted
+alike. `Interactions` are taken as well as a `Dataset`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from .dataset import Dataset, as_interactions
+from .interactions import Interactions
+
+Log = TypeVar("Log", Dataset, Interactions)
+
+DAY = 86_400  # seconds
+
+
+def keep(data: Log) -> Log:
+    """Return the log as it is: the weights are what was read."""
+    return data
+
+
+def binary(data: Log, *, threshold: float | None = None) -> Log:
+    """Return the log with all weights 1, without the interactions whose weight is below `threshold`.
+
+    Args:
+        data: the log. Users and items left with no interaction keep their rows.
+        threshold: the least weight that counts as a wish, such as 4 of 5 stars; None keeps every interaction.
+
+    Raises:
+        ValueError: no interaction reaches the threshold.
+    """
+    log = as_interactions(data)
+    if threshold is not None:
+        chosen_N = log.weights_N >= threshold
+        if len(log) and not chosen_N.any():
+            raise ValueError(
+                f"threshold={threshold} leaves no interaction: the largest weight is {log.weights_N.max():g}; lower it"
+            )
+        log = log.select(chosen_N)
+    return _with(data, log.with_weights(np.ones(len(log), np.float32)))
+
+
+def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
+    """Return the log with weights mapped by a straight line: the smallest becomes `lowest`, the largest `highest`.
+
+    Where all weights are equal they become `highest`. The default divides ratings from 1 to 5 by 5.
+
+    Raises:
+        ValueError: not 0 <= lowest <= highest.
+    """
+    if not 0 <= lowest <= highest < np.inf:
+        raise ValueError(f"lowest and highest must be finite and 0 <= lowest <= highest, got {lowest} and {highest}")
+    log = as_interactions(data)
+    if not len(log):
+        return data
+    weights_N = log.weights_N.astype(np.float64)
+    least, most = weights_N.min(), weights_N.max()
+    share_N = (weights_N - least) / (most - least) if most > least else np.ones_like(weights_N)
+    return _with(data, log.with_weights(lowest + (highest - lowest) * share_N))
+
+
+def log_scaled(data: Log, *, unit: float = 1.0) -> Log:
+    """Return the log with weights log(1 + weight / unit), so that the hundredth play counts less than the first.
+
+    Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", equation 6, where `unit` is epsilon.
+
+    Args:
+        data: the log.
+        unit: in the unit of the weights; smaller bends more.
+
+    Raises:
+        ValueError: a unit that is not positive.
+    """
+    if not 0 < unit < np.inf:
+        raise ValueError(f"unit must be positive and finite, got {unit}")
+    log = as_interactions(data)
+    return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)))
+
+
+def time_decay(data: Log, *, half_life_days: float) -> Log:
+    """Return the log with each weight halved for every `half_life_days` between it and the newest interaction.
+
+    Only the ratio of two weights matters to most models, and that does not depend on which interaction is the newest.
+
+    Args:
+        data: the log; it must have times.
+        half_life_days: days.
+
+    Raises:
+        ValueError: no times, or a half-life that is not positive.
+    """
+    if not 0 < half_life_days < np.inf:
+        raise ValueError(f"half_life_days must be positive and finite, got {half_life_days}")
+    log = as_interactions(data)
+    if log.times_N is None:
+        raise ValueError("time_decay needs interactions with times, got none; read a time column, or use other weights")
+    if not len(log):
+        return data
+    age_N = (log.times_N.max() - log.times_N) / DAY
+    return _with(data, log.with_weights(log.weights_N * np.exp2(-age_N / half_life_days)))
+
+
+def _with(data: Log, log: Interactions) -> Log:
+    if isinstance(data, Interactions):
+        return log  # type: ignore[return-value]
+    if data.histories is not None:
+        raise ValueError("weights must be set before the split, got a part of one that has histories")
+    return data.with_interactions(log)
