@@ -34,7 +34,7 @@ class ReadReport:
         return f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Everything known about one log.
 
@@ -82,6 +82,12 @@ class Dataset:
             value = getattr(self, part)
             if value is not None and len(value) != size:
                 raise ValueError(f"{part} must have one row for each of {size}, got {len(value)}")
+        if self.histories is not None:
+            shape = (self.histories.num_users, self.histories.num_items)
+            if shape != (self.num_users, self.num_items):
+                raise ValueError(
+                    f"histories must be over the same {self.num_users} users and {self.num_items} items, got {shape}"
+                )
 
     def __len__(self) -> int:
         return len(self.interactions)
@@ -106,13 +112,21 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hexadecimal SHA-256 over the interactions, the ids, and whatever rides along."""
+        """Hexadecimal SHA-256 over the interactions in their order, the ids, and whatever rides along.
+
+        The same log gives the same hash whatever the format it was read from; in another order of rows, another.
+        """
         digest = hashlib.sha256()
         for part in (self.interactions, self.users, self.items, self.histories):
             digest.update((part.content_hash if part is not None else "-").encode())
         for side in (self.user_features, self.item_features, self.item_titles, self.item_texts):
             frame = side.to_frame() if isinstance(side, pl.Series) else side
-            digest.update(b"-" if frame is None else frame.write_ndjson().encode())
+            if frame is None:
+                digest.update(b"-")
+                continue
+            digest.update(str(frame.schema).encode())
+            for block in frame.iter_slices(1 << 16):
+                digest.update(block.write_ndjson().encode())
         return digest.hexdigest()
 
     def with_interactions(self, interactions: Interactions, *, histories: Interactions | None = None) -> Dataset:

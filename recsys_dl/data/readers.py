@@ -154,8 +154,11 @@ def _read(table: Table, chosen: Columns, unit: str | None, *, skip: bool) -> Dat
     batches = table.batches(list(places.values()), dtypes)
     for batch in track(batches, f"reading {Path(table.where).name}"):
         raw = {role: batch.frame[str(at)] for role, at in places.items()}
-        values = {"user": _keys(raw["user"]), "item": _keys(raw["item"])}
-        faults = [(f"without {role} id", ids.is_null(), f"has no {role} id") for role, ids in values.items()]
+        values = {role: _keys(raw[role], f"{table.where}, {role} column") for role in ("user", "item")}
+        faults = [
+            (f"without {role} id", _no_id(ids), f"{role} id must be text or a whole number, got {{{role}}}")
+            for role, ids in values.items()
+        ]
         if "weight" in raw:
             values["weight"] = to_weights(raw["weight"])
             found = "weight must be a number, finite and not negative, got {weight}"
@@ -194,15 +197,23 @@ def _read(table: Table, chosen: Columns, unit: str | None, *, skip: bool) -> Dat
     return Dataset(interactions, users.vocabulary(), items.vocabulary(), report=report)
 
 
-def _keys(column: pl.Series) -> pl.Series:
+def _keys(column: pl.Series, where: str) -> pl.Series:
     """Return ids in a type that can be looked up; null where missing."""
     if column.dtype in (pl.Object, pl.Binary) or column.dtype.is_nested():
-        column = as_text(column)
+        try:
+            column = as_text(column)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype.is_float():
         return column.fill_nan(None)
     return column.set(column == "", None) if column.dtype == pl.String else column
+
+
+def _no_id(ids: pl.Series) -> pl.Series:
+    """Return a mask of ids that are missing, or numbers that are not whole."""
+    return ids.is_null() | (ids != ids.floor()).fill_null(True) if ids.dtype.is_float() else ids.is_null()
 
 
 class _Tally:

@@ -66,8 +66,13 @@ def side_features(
     elif id_column in names:
         at = names.index(str(id_column))
     else:
-        at = recognise(names, noun, where, needed=True)
-    assert at is not None
+        at = recognise(names, noun, where, needed=False)
+        at = names.index("id") if at is None and "id" in names else at
+    if at is None:
+        raise ValueError(
+            f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
+            f"{noun}_id; its columns are {', '.join(names)}. Rename the one that holds them."
+        )
     others = [name for i, name in enumerate(names) if i != at]
     titled = _named(names, others, "title", title, where) if noun == "item" else []
     texted = _named(names, others, "text", text, where) if noun == "item" else []
@@ -89,8 +94,8 @@ def side_features(
     source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
     source = source.scatter(rows.filter(known), known.arg_true())
     frame = frame.select(pl.all().gather(source))
-    titles = frame[titled[0]].cast(pl.String).alias("title") if titled else None
-    texts = _joined(frame, texted) if texted else None
+    titles = _joined(frame, titled).alias("title") if titled else None
+    texts = _joined(frame, texted).alias("text") if texted else None
     rest = frame.select(name for name in others if name not in (*titled, *texted))
     return Side(rest if rest.width else None, titles, texts)
 
@@ -181,5 +186,5 @@ def _joined(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
         else pl.col(name).cast(pl.String)
         for name in names
     ]
-    texts = frame.select(pl.concat_str(parts, separator="\n", ignore_nulls=True).alias("text")).to_series()
+    texts = frame.select(pl.concat_str(parts, separator="\n", ignore_nulls=True)).to_series()
     return texts.set(texts == "", None)

@@ -7,6 +7,7 @@ refuses is cut into smaller ones and, at last, read line by line to say which ro
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import itertools
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 import polars as pl
 
-CHUNK_BYTES = 64 << 20  # parsed at once; a CSV of four short columns then needs about 0.4 GB beyond the result
+CHUNK_BYTES = 32 << 20  # parsed at once; a CSV of four short columns then needs about 0.25 GB beyond the result
 SLOW_BYTES = 1 << 20  # a refused block of at most this size is read line by line
 HEAD_BYTES = 1 << 18  # looked at to find separator and header
 QUOTED_LINES = 10_000  # a quoted field that runs on for more lines was not meant as one
@@ -167,9 +168,10 @@ class TextFile:
                 at += 1
                 continue
             following = (part.decode(errors="replace") for part in itertools.islice(lines, at, at + QUOTED_LINES))
-            reader = csv.reader(following, delimiter=mark)
+            reader = csv.reader((f"{part}\n" for part in following), delimiter=mark)
             try:
-                fields = next(reader)
+                with _any_length():
+                    fields = next(reader)
             except (csv.Error, StopIteration) as error:
                 yield number, f"cannot be read ({error})"
                 at += 1
@@ -237,7 +239,7 @@ def open_text(
             )
     else:
         separator = separator.replace("\\t", "\t")
-        if _width([_fields(line, separator, bool(quoted)) for line in lines]) < 2:
+        if _width(_rows(lines, separator, bool(quoted))) < 2:
             advice = f"{found!r} would split it: separator={found!r}" if found else "check the file and the separator"
             raise ValueError(
                 f"separator {separator!r} leaves {path} with one column, its first line is {shorten(lines[0])!r}. "
@@ -245,7 +247,7 @@ def open_text(
             )
     if quoted is None:
         quoted = separator not in ("::", "|", " ")
-    rows = [_fields(line, separator, quoted) for line in lines]
+    rows = _rows(lines, separator, quoted)
     if header is None:
         header = _has_header(rows, known, wanted)
     names = [name.strip() for name in rows[0]] if header else [f"column_{i}" for i in range(_width(rows))]
@@ -281,11 +283,11 @@ def _is_number(text: str) -> bool:
 
 
 def _separator_of(lines: list[str]) -> str | None:
-    """The first of SEPARATORS that gives most lines the same number of fields, more than one."""
+    """The first of SEPARATORS that gives half the rows or more the same number of fields, more than one."""
     for separator in SEPARATORS:
-        rows = [_fields(line, separator, separator in "\t,;") for line in lines]
+        rows = _rows(lines, separator, separator in "\t,;")
         width = _width(rows)
-        if width > 1 and sum(len(row) == width for row in rows) > 0.6 * len(rows):
+        if width > 1 and 2 * sum(len(row) == width for row in rows) >= len(rows):
             return separator
     return None
 
@@ -294,15 +296,23 @@ def _width(rows: list[list[str]]) -> int:
     return Counter(map(len, rows)).most_common(1)[0][0]
 
 
-def _fields(line: str, separator: str, quoted: bool) -> list[str]:
+def _rows(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
     if separator == " ":
-        return line.split()
-    if quoted and len(separator) == 1 and '"' in line:
-        try:
-            return next(csv.reader([line], delimiter=separator))
-        except csv.Error:
-            pass
-    return line.split(separator)
+        return [line.split() for line in lines]
+    if quoted and len(separator) == 1 and any('"' in line for line in lines):
+        with contextlib.suppress(csv.Error), _any_length():
+            return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
+    return [line.split(separator) for line in lines]
+
+
+@contextlib.contextmanager
+def _any_length() -> Iterator[None]:
+    """Let the csv module read fields of any length meanwhile; its limit belongs to the whole process."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _single(chunk: bytes, separator: str) -> bytes:
