@@ -149,11 +149,11 @@ def _check_alike(evaluations: Mapping[str, Evaluation], metric: str) -> None:
     for name, other in evaluations.items():
         if not other.per_user:
             raise ValueError(f"{name} has no values of each user; load it with them, or evaluate again")
-    ratings = set() if metric in LOWER_IS_BETTER else {"ratings"}
+    ignored = () if metric in LOWER_IS_BETTER else ("ratings",)
     for name, other in others:
-        for key in sorted((one.conventions.keys() | other.conventions.keys()) - ratings):
+        for key in dict.fromkeys([*one.conventions, *other.conventions]):
             mine, theirs = one.conventions.get(key), other.conventions.get(key)
-            if mine != theirs:
+            if mine != theirs and key not in ignored:
                 raise ValueError(
                     f"figures under unlike conventions cannot be compared: {key} is {mine!r} for {first} and {theirs!r} for "
                     f"{name}; evaluate both alike"

@@ -141,7 +141,7 @@ def lengths(k: int | Sequence[int], most: int) -> list[int]:
     Raises:
         ValueError: one is no integer in [1, most], or there is none.
     """
-    given = [k] if isinstance(k, int | np.integer) else list(k)
+    given: list = [k] if np.isscalar(k) else list(k)  # type: ignore[arg-type]
     bad = [n for n in given if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most]
     if bad or not given:
         raise ValueError(f"k must be between 1 and the {most} items, got {bad[0] if bad else 'none'!r}")
@@ -208,10 +208,10 @@ def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
 
 def _block_size(memory: str | int, num_items: int, k: int) -> int:
     """Return how many users fit: a model may hold two scores an item, and judging takes about 200 bytes a rank."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", str(memory))
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", str(memory), re.IGNORECASE)
     if not match:
         raise ValueError(f'memory must be bytes, or a size such as "512MiB", got {memory!r}')
-    unit = 1 if match[2] is None else (1024 if match[2].endswith("i") else 1000) ** ("KMGT".index(match[2][0]) + 1)
+    unit = 1 if match[2] is None else (1000 if len(match[2]) == 1 else 1024) ** ("KMGT".index(match[2][0].upper()) + 1)
     return max(1, int(float(match[1]) * unit) // (8 * num_items + 200 * k + 24 * k * k))
 
 

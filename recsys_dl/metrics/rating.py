@@ -7,12 +7,12 @@ import numpy as np
 
 def rmse(predicted_P: np.ndarray, ratings_P: np.ndarray) -> float:
     """Return the root of the mean squared error, in the unit of the ratings."""
-    return float(np.sqrt(np.mean(_errors(predicted_P, ratings_P) ** 2)))
+    return float(np.sqrt(np.mean(errors(predicted_P, ratings_P) ** 2)))
 
 
 def mae(predicted_P: np.ndarray, ratings_P: np.ndarray) -> float:
     """Return the mean absolute error, in the unit of the ratings."""
-    return float(np.mean(np.abs(_errors(predicted_P, ratings_P))))
+    return float(np.mean(np.abs(errors(predicted_P, ratings_P))))
 
 
 def errors_per_user(
@@ -29,7 +29,7 @@ def errors_per_user(
         owner_P: the user of each pair, in [0, num_users).
         num_users: length of the answer.
     """
-    errors_P = _errors(predicted_P, ratings_P)
+    errors_P = errors(predicted_P, ratings_P)
     counts = np.bincount(owner_P, minlength=num_users).astype(np.float64)
     counts[counts == 0] = np.nan
     squared = np.bincount(owner_P, weights=errors_P**2, minlength=num_users)
@@ -37,7 +37,12 @@ def errors_per_user(
     return {"rmse": np.sqrt(squared / counts), "mae": absolute / counts}
 
 
-def _errors(predicted_P: np.ndarray, ratings_P: np.ndarray) -> np.ndarray:
+def errors(predicted_P: np.ndarray, ratings_P: np.ndarray) -> np.ndarray:
+    """Return float64 [P]: predictions minus ratings.
+
+    Raises:
+        ValueError: not one prediction for each rating, or none at all.
+    """
     predicted_P, ratings_P = np.asarray(predicted_P, np.float64), np.asarray(ratings_P, np.float64)
     if predicted_P.shape != ratings_P.shape or predicted_P.ndim != 1:
         raise ValueError(

@@ -1,0 +1,122 @@
+"""torchmetrics classes over the functions of this room: thin sums, which add up across batches and across processes.
+
+Each process gives its own users; a sampler that repeats users to even out the processes counts them twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from . import catalogue, ranking, rating
+
+
+class RankingMetrics(Metric):
+    """Means over users of ranking metrics, under names such as "ndcg@10".
+
+    Args:
+        metrics: of `ranking.METRICS`; None takes all.
+        k: length or lengths of list.
+        gains: what a grade is worth in NDCG.
+        blank_users: what users without a relevant item count as.
+        **kwargs: of torchmetrics' `Metric`.
+
+    Raises:
+        ValueError: an unknown metric or convention.
+    """
+
+    full_state_update = False
+    value_sums: Tensor
+    num_users: Tensor
+
+    def __init__(
+        self,
+        metrics: Sequence[str] | None = None,
+        k: int | Sequence[int] = 10,
+        *,
+        gains: ranking.Gains = "binary",
+        blank_users: ranking.BlankUsers = "left_out",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.metrics = list(ranking.METRICS if metrics is None else metrics)
+        self.ks = [k] if isinstance(k, int) else list(k)
+        self.gains, self.blank_users = gains, blank_users
+        nobody = ranking.Judged(np.zeros((0, max(self.ks))), np.zeros((0, max(self.ks))), np.zeros(0, np.int64))
+        self.names = list(self._columns(nobody))
+        self.add_state("value_sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("num_users", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, judged: ranking.Judged) -> None:
+        """Add users, as `judge(items_BK, relevant)` or `judge_scores(scores_BL, labels_BL, valid_BL, k=...)` gave them."""
+        columns = np.stack(list(self._columns(judged).values()))
+        counted = ~np.isnan(columns[0])
+        self.value_sums += torch.from_numpy(columns[:, counted].sum(axis=1)).to(self.value_sums.device)
+        self.num_users += int(counted.sum())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean of each metric; 0 where no user counts."""
+        means = self.value_sums / self.num_users.clamp(min=1)
+        return dict(zip(self.names, means, strict=True))
+
+    def _columns(self, judged: ranking.Judged) -> dict[str, np.ndarray]:
+        return ranking.per_user(judged, self.metrics, self.ks, gains=self.gains, blank_users=self.blank_users)
+
+
+class CatalogueMetrics(Metric):
+    """Coverage and Gini of all lists together, as "coverage@10" and "gini@10".
+
+    Args:
+        num_items: all items there are.
+        k: length of list.
+        **kwargs: of torchmetrics' `Metric`.
+    """
+
+    full_state_update = False
+    exposures_I: Tensor
+
+    def __init__(self, num_items: int, k: int = 10, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_items, self.k = num_items, k
+        self.add_state("exposures_I", torch.zeros(num_items, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, items_BK: Any) -> None:
+        """Add lists of item rows, -1 where they have ended."""
+        shown_I = catalogue.exposures(np.asarray(torch.as_tensor(items_BK).cpu()), self.k, self.num_items)
+        self.exposures_I += torch.from_numpy(shown_I).to(self.exposures_I.device)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return both figures."""
+        exposures_I = self.exposures_I.cpu().numpy()
+        figures = {"coverage": catalogue.coverage(exposures_I), "gini": catalogue.gini(exposures_I)}
+        return {f"{name}@{self.k}": torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+
+
+class RatingMetrics(Metric):
+    """RMSE and MAE over all pairs, as "rmse" and "mae"."""
+
+    full_state_update = False
+    error_sums: Tensor
+    num_pairs: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("error_sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("num_pairs", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted_P: Any, ratings_P: Any) -> None:
+        """Add pairs of a prediction and a rating."""
+        errors_P = rating.errors(torch.as_tensor(predicted_P).cpu().numpy(), torch.as_tensor(ratings_P).cpu().numpy())
+        sums = torch.tensor([np.square(errors_P).sum(), np.abs(errors_P).sum()], dtype=torch.float64)
+        self.error_sums += sums.to(self.error_sums.device)
+        self.num_pairs += len(errors_P)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return both figures; 0 where there are no pairs."""
+        squared, absolute = self.error_sums / self.num_pairs.clamp(min=1)
+        return {"rmse": squared.sqrt(), "mae": absolute}
