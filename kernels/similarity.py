@@ -1,0 +1,255 @@
+"""The nearest neighbours of sparse vectors, one row of similarities at a time; never all against all.
+
+R rows, C columns, N stored entries, B rows asked for, K neighbours. The rows may be items described by their users, or users by
+their items. With x and y two rows, and sums over the n columns where both have an entry unless said otherwise:
+
+- cosine: sum xy / (|x| |y|), norms over all entries of a row (Sarwar, Karypis, Konstan, Riedl 2001, "Item-Based
+  Collaborative Filtering Recommendation Algorithms", section 3.1.1);
+- jaccard: n / (entries of x + entries of y - n), values ignored;
+- pearson: the correlation over common columns, means over those columns (ibid., section 3.1.2);
+- common_cosine: sum xy / sqrt(sum xx sum yy); of ratings less their baselines it is Koren 2010's correlation ("Factor in
+  the Neighbors", section 2.2);
+- adjusted_cosine: common_cosine of values less their column's mean: of items, less the user's mean rating (Sarwar et al.
+  2001, section 3.1.3);
+- dot: sum xy.
+
+Each is multiplied by n / (n + shrinkage) (Koren 2010, section 2.2, with n for n - 1) and, for `scale_R`, by the factor of y.
+Only positive similarities make neighbours. Sums run over columns in ascending order, so a pair has one similarity to the
+last bit, whichever of the two asks, and however many threads work.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import get_num_threads, njit, parallel_chunksize, prange
+
+from .device import Device, resolve
+from .topk import _best_first, _key, _write
+from .vectors import COMMON, JACCARD, PEARSON, PRODUCT, Asked, Prepared, Vectors, asked_for
+
+BLOCKS_PER_THREAD = 16
+CONSTANT = np.float32(1e-6)  # a variance below this share of the mean square is float32 rounding
+
+
+def nearest(
+    prepared: Prepared,
+    k: int,
+    *,
+    rows: np.ndarray | None = None,
+    queries: Vectors | None = None,
+    device: Device = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k most similar rows, best first; equal similarities go to the lower row.
+
+    Args:
+        prepared: the vectors to search.
+        k: length of the lists, at least 1.
+        rows: which of the rows to find neighbours of, [B]; None: of all. A row is never its own neighbour.
+        queries: other vectors over the same columns to find neighbours of instead.
+        device: where to compute; the result does not depend on it beyond rounding (1e-6 relative).
+
+    Returns:
+        int32 rows [B, K] padded with -1, float32 similarities [B, K] padded with -inf.
+
+    Raises:
+        ValueError: k below 1, or queries over other columns.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    asked = asked_for(prepared, rows, queries)
+    if resolve(device) == "cuda":
+        from .cuda import similarity as twin
+
+        return twin.nearest(prepared, asked, k)
+    rows_BK = np.full((len(asked.rows_B), k), -1, np.int32)
+    best_BK = np.full((len(asked.rows_B), k), -np.inf, np.float32)
+    with parallel_chunksize(1):
+        arguments = (*comparison(prepared), *asked, bounds_of(prepared, asked), rows_BK, best_BK)
+        _nearest_cpu(*arguments)
+    return rows_BK, best_BK
+
+
+def comparison(prepared: Prepared) -> tuple:
+    """Return what the kernels need to know of the searched side."""
+    sizes = np.diff(prepared.vectors.indptr_R1)[prepared.order_R].astype(np.float32)
+    rule = (prepared.kind, prepared.width, prepared.ones, prepared.shrinkage, prepared.min_common)
+    return (*rule, *prepared.columns, prepared.scale_R[prepared.order_R], sizes, prepared.order_R)
+
+
+def bounds_of(prepared: Prepared, asked: Asked) -> np.ndarray:
+    """Return where to cut the rows asked for into blocks of equal cost."""
+    costs_B = _products(asked.rows_B, asked.indptr_R1, asked.indices_N, prepared.columns[0])
+    costs_B = np.cumsum(costs_B + len(prepared.order_R) // 8 + 1)
+    total = costs_B[-1] if len(costs_B) else 0
+    num_blocks = BLOCKS_PER_THREAD * get_num_threads()
+    inner = np.searchsorted(costs_B, np.linspace(0, total, num_blocks + 1)[1:-1])
+    return np.concatenate([[0], inner, [len(costs_B)]]).astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _products(rows_B, indptr, indices, starts):
+    """How many products each row's similarities take."""
+    costs_B = np.zeros(len(rows_B), np.int64)
+    for b in range(len(rows_B)):
+        for column in indices[indptr[rows_B[b]] : indptr[rows_B[b] + 1]]:
+            costs_B[b] += starts[np.uint64(column) + np.uint64(1)] - starts[column]
+    return costs_B
+
+
+@njit(cache=True, nogil=True)
+def accumulate(kind, width, ones, indices_Q, values_Q, starts, places, values, sums):
+    """Add the sums of one vector with every row that shares a column with it to `sums` [R * width]."""
+    for q in range(len(indices_Q)):
+        first = starts[indices_Q[q]]
+        end = starts[np.uint64(indices_Q[q]) + np.uint64(1)]
+        rows = places[first:end]
+        if ones:
+            for r in rows:
+                sums[r] += np.float32(1)
+            continue
+        x = values_Q[q]
+        their = values[first:end]
+        if width == 1:
+            for n in range(len(rows)):
+                sums[rows[n]] += x * their[n]
+        elif width == 2:
+            for n in range(len(rows)):
+                at = np.uint64(rows[n]) * np.uint64(2)
+                sums[at] += x * their[n]
+                sums[at + np.uint64(1)] += np.float32(1)
+        elif kind == COMMON:
+            for n in range(len(rows)):
+                at = np.uint64(rows[n]) * np.uint64(4)
+                y = their[n]
+                sums[at] += x * y
+                sums[at + np.uint64(1)] += x * x
+                sums[at + np.uint64(2)] += y * y
+                sums[at + np.uint64(3)] += np.float32(1)
+        else:
+            for n in range(len(rows)):
+                at = np.uint64(rows[n]) * np.uint64(6)
+                y = their[n]
+                sums[at] += x * y
+                sums[at + np.uint64(1)] += x * x
+                sums[at + np.uint64(2)] += y * y
+                sums[at + np.uint64(3)] += x
+                sums[at + np.uint64(4)] += y
+                sums[at + np.uint64(5)] += np.float32(1)
+
+
+@njit(cache=True, nogil=True)
+def touched_by(width, indices_Q, starts, places, sums, seen, touched):
+    """Write the places whose sums are not all 0 to `touched`, by whichever way is shorter; return how many."""
+    last = np.uint64(width - 1)
+    count = 0
+    visits = 0
+    for column in indices_Q:
+        visits += starts[np.uint64(column) + np.uint64(1)] - starts[column]
+    if visits * 4 > len(seen):
+        for place in range(np.uint64(len(seen))):
+            if sums[place * np.uint64(width) + last] != 0:
+                touched[count] = place
+                count += 1
+        return count
+    for column in indices_Q:
+        for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
+            if not seen[place]:
+                seen[place] = True
+                touched[count] = place
+                count += 1
+    for place in touched[:count]:
+        seen[place] = False
+    return count
+
+
+def _finished(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
+    """The similarity that the sums of a pair amount to; 0 where there is none."""
+    zero = np.float32(0)
+    product = pair_W[0]
+    last = len(pair_W) - 1
+    common = pair_W[last] if last > 0 or ones else np.float32(1)
+    if common < min_common:
+        return zero
+    factor = (x_scale * y_scale) * (common / (common + shrinkage))
+    if kind == PRODUCT:
+        return product * factor
+    if kind == JACCARD:
+        return common / (x_size + y_size - common) * factor
+    xx = pair_W[1]
+    yy = pair_W[2]
+    if kind == PEARSON:
+        x = pair_W[3]
+        y = pair_W[4]
+        product = product - (x * y) / common
+        x_spread = xx - (x * x) / common
+        y_spread = yy - (y * y) / common
+        if x_spread <= CONSTANT * xx or y_spread <= CONSTANT * yy:
+            return zero
+        xx = x_spread
+        yy = y_spread
+    if xx <= zero or yy <= zero:
+        return zero
+    return product / math.sqrt(xx * yy) * factor
+
+
+finished = njit(cache=True, nogil=True)(_finished)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _nearest_cpu(
+    kind,
+    width,
+    ones,
+    shrinkage,
+    min_common,
+    starts,
+    places,
+    values,
+    scales,
+    sizes,
+    order,
+    rows_B,
+    itself_B,
+    indptr_Q,
+    indices_Q,
+    values_Q,
+    norms_Q,
+    bounds,
+    rows_BK,
+    best_BK,
+):
+    num_rows = len(order)
+    k = rows_BK.shape[1]
+    for block in prange(len(bounds) - 1):
+        sums = np.zeros(num_rows * width, np.float32)
+        seen = np.zeros(num_rows, np.bool_)
+        touched = np.empty(num_rows, np.uint32)
+        keys = np.empty(max(2 * k, k + 512), np.uint64)
+        for b in range(bounds[block], bounds[block + 1]):
+            query = rows_B[b]
+            first = indptr_Q[query]
+            end = indptr_Q[query + 1]
+            indices = indices_Q[first:end]
+            accumulate(kind, width, ones, indices, values_Q[first:end], starts, places, values, sums)
+            size = np.float32(end - first)
+            num_touched = touched_by(width, indices, starts, places, sums, seen, touched)
+            count = 0
+            floor = np.uint64(0)
+            for place in touched[:num_touched]:
+                pair = sums[place * width : place * width + width]
+                similarity = finished(
+                    kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
+                )
+                pair[:] = 0
+                if similarity > 0 and np.int64(place) != itself_B[b]:
+                    key = _key(similarity, order[place])
+                    if key > floor:
+                        keys[count] = key
+                        count += 1
+                        if count == len(keys):
+                            _best_first(keys, k)
+                            count = k
+                            floor = keys[:k].min()
+            _write(keys[:count], rows_BK[b], best_BK[b])

@@ -1,0 +1,184 @@
+"""Sparse vectors made ready to be compared.
+
+R rows, C columns, N stored entries, B rows asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numba import njit
+
+Measure = Literal["cosine", "jaccard", "pearson", "common_cosine", "adjusted_cosine", "dot"]
+
+PRODUCT, JACCARD, COMMON, PEARSON = range(4)  # what becomes of the sums
+KINDS = {"cosine": PRODUCT, "dot": PRODUCT, "jaccard": JACCARD, "pearson": PEARSON}
+WIDTHS = {PRODUCT: 1, JACCARD: 1, COMMON: 4, PEARSON: 6}  # sums a pair: xy; xy xx yy n; xy xx yy x y n
+
+
+class Vectors(NamedTuple):
+    """R sparse vectors, as the arrays of a CSR matrix with columns sorted and distinct."""
+
+    indptr_R1: Any  # integers [R + 1]
+    indices_N: Any  # int32, each in [0, C)
+    values_N: Any  # float32
+    num_columns: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Vectors ready to be compared: made once by `prepare`, asked often.
+
+    Rows are renumbered within, the rarest first: so the often met ones lie together, where the cache finds them.
+    """
+
+    kind: int
+    width: int  # sums a pair
+    ones: bool  # all values are 1 or ignored: products need not be read
+    normed: bool  # divided by the norms
+    shrinkage: np.float32
+    min_common: np.float32
+    means_C: np.ndarray | None  # taken off the values, of rows and of queries
+    vectors: Vectors  # by row, values as compared
+    norms_R: np.ndarray  # float32, 1 / |x|, or ones
+    scale_R: np.ndarray  # float32, what a similarity to the row is multiplied by; holds 1 / |y|
+    order_R: np.ndarray  # int32, row of each place within
+    place_R: np.ndarray  # int32, place of each row
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], places and values of each column
+
+
+def prepare(
+    vectors: Vectors,
+    *,
+    measure: Measure = "cosine",
+    shrinkage: float = 0.0,
+    min_common: int = 1,
+    scale_R: np.ndarray | None = None,
+) -> Prepared:
+    """Return vectors ready for `nearest`.
+
+    Args:
+        vectors: what is compared.
+        measure: formulas stand in `kernels.similarity`.
+        shrinkage: in common columns; a similarity over n of them is multiplied by n / (n + shrinkage).
+        min_common: pairs with fewer common columns are no neighbours.
+        scale_R: float32, > 0; a similarity to row r is multiplied by scale_R[r].
+
+    Raises:
+        ValueError: an unknown measure, negative shrinkage, or min_common below 1.
+    """
+    if measure not in get_args(Measure):
+        raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
+    if not shrinkage >= 0 or not min_common >= 1:
+        raise ValueError(f"shrinkage must be at least 0 and min_common at least 1, got {shrinkage} and {min_common}")
+    kind = KINDS.get(measure, COMMON)
+    indptr = np.ascontiguousarray(vectors.indptr_R1, np.int64)
+    indices = np.ascontiguousarray(vectors.indices_N, np.int32).view(np.uint32)
+    values = np.ascontiguousarray(vectors.values_N, np.float32)
+    num_rows = len(indptr) - 1
+    means_C = None
+    if measure == "adjusted_cosine":
+        counts_C = np.bincount(indices, minlength=vectors.num_columns)
+        sums_C = np.bincount(indices, values, vectors.num_columns)
+        means_C = (sums_C / np.maximum(counts_C, 1)).astype(np.float32)
+    values = _shifted(kind, indptr, indices, values, means_C)
+    ones = kind == JACCARD or bool(kind == PRODUCT and (values == 1).all())
+    width = WIDTHS[kind] + (kind == PRODUCT and not ones and (shrinkage > 0 or min_common > 1))
+    norms_R = _inverse_norms(indptr, values) if measure == "cosine" else np.ones(num_rows, np.float32)
+    order_R = np.argsort(np.diff(indptr), kind="stable").astype(np.int32)
+    place_R = np.empty(num_rows, np.int32)
+    place_R[order_R] = np.arange(num_rows, dtype=np.int32)
+    columns = by_column(indptr, indices, values, order_R, vectors.num_columns)
+    return Prepared(
+        kind=kind,
+        width=width,
+        ones=ones,
+        normed=measure == "cosine",
+        shrinkage=np.float32(shrinkage),
+        min_common=np.float32(min_common),
+        means_C=means_C,
+        vectors=Vectors(indptr, indices, values, vectors.num_columns),
+        norms_R=norms_R,
+        scale_R=norms_R if scale_R is None else norms_R * scale_R.astype(np.float32),
+        order_R=order_R,
+        place_R=place_R,
+        columns=columns,
+    )
+
+
+class Asked(NamedTuple):
+    """Vectors whose neighbours are wanted, and where they stand among those searched."""
+
+    rows_B: np.ndarray  # int64, which of the vectors
+    itself_B: np.ndarray  # int64, the place never offered, or -1
+    indptr_R1: np.ndarray
+    indices_N: np.ndarray
+    values_N: np.ndarray
+    norms_R: np.ndarray
+
+
+def asked_for(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | None) -> Asked:
+    """Return rows, or queries, in the form the kernels take."""
+    if queries is None:
+        rows_B = np.arange(len(prepared.order_R)) if rows is None else np.asarray(rows, np.int64)
+        itself_B = prepared.place_R[rows_B].astype(np.int64)
+        return Asked(rows_B, itself_B, *prepared.vectors[:3], prepared.norms_R)
+    if queries.num_columns != prepared.vectors.num_columns:
+        raise ValueError(
+            f"queries must be over the same {prepared.vectors.num_columns} columns, got {queries.num_columns}"
+        )
+    indptr = np.ascontiguousarray(queries.indptr_R1, np.int64)
+    indices = np.ascontiguousarray(queries.indices_N, np.int32).view(np.uint32)
+    values = _shifted(prepared.kind, indptr, indices, np.asarray(queries.values_N, np.float32), prepared.means_C)
+    size = len(indptr) - 1
+    norms_B = _inverse_norms(indptr, values) if prepared.normed else np.ones(size, np.float32)
+    return Asked(np.arange(size), np.full(size, -1, np.int64), indptr, indices, values, norms_B)
+
+
+def _shifted(
+    kind: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, means_C: np.ndarray | None
+) -> np.ndarray:
+    """Return values less their column's mean, or (correlation does not mind) less about their row's."""
+    if means_C is not None:
+        return values - means_C[indices]
+    if kind != PEARSON or not len(values):
+        return values
+    sizes = np.diff(indptr)
+    rows_N = np.repeat(np.arange(len(sizes)), sizes)
+    means = np.bincount(rows_N, values, len(sizes)) / np.maximum(sizes, 1)
+    # Eighths: whole and half stars stay exact, and so do their sums in float32.
+    return values - (np.round(8 * means) / 8).astype(np.float32)[rows_N]
+
+
+@njit(cache=True, nogil=True)
+def _inverse_norms(indptr, values):
+    norms = np.zeros(len(indptr) - 1, np.float32)
+    for row in range(len(norms)):
+        square = 0.0
+        for value in values[indptr[row] : indptr[row + 1]]:
+            square += np.float64(value) * np.float64(value)
+        if square > 0:
+            norms[row] = 1 / np.sqrt(square)
+    return norms
+
+
+@njit(cache=True, nogil=True)
+def by_column(indptr, indices, values, order, num_columns):
+    """Return indptr, places and values of each column; places ascend."""
+    starts = np.zeros(num_columns + 1, np.int64)
+    for column in indices:
+        starts[np.uint64(column) + np.uint64(1)] += 1
+    starts = np.cumsum(starts)
+    free = starts[:-1].copy()
+    places = np.empty(len(indices), np.uint32)
+    sorted_values = np.empty(len(indices), np.float32)
+    for place in range(len(order)):
+        row = order[place]
+        for n in range(indptr[row], indptr[row + 1]):
+            at = free[indices[n]]
+            free[indices[n]] += 1
+            places[at] = place
+            sorted_values[at] = values[n]
+    return starts, places, sorted_values

@@ -1,0 +1,92 @@
+"""Items like those in a user's history (Sarwar, Karypis, Konstan, Riedl 2001; Deshpande and Karypis 2004)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.neighbours import sparse_product
+
+from .neighbourhood import Measure, Neighbourhood, Weighting, as_vectors, by_item, stored_scores
+
+
+class ItemKNN(Neighbourhood):
+    """score(u, i) = sum over the items j of u's history that are neighbours of i: similarity(i, j) * weight(u, j).
+
+    The sum is over the nearest neighbours of the item recommended, not of those in the history, and is not divided by the
+    sum of similarities: more support from the history is a better item (Cremonesi, Koren, Turrin 2010, "Performance of
+    Recommender Algorithms on Top-N Recommendation Tasks", section 3.1).
+
+    A user without a history gets the most popular items. An item without neighbours in the history scores 0; one that
+    nobody had always does, and is similar to none.
+
+    Args:
+        num_neighbors: most similar items kept for each item.
+        measure: "cosine" and "jaccard" for what people had; "adjusted_cosine" (ratings less the user's mean), "pearson" and
+            "pearson_baseline" (ratings less mean + b_u + b_i) for how they rated it. Formulas: `kernels.similarity`.
+        weighting: "tfidf" or "bm25" make users with long histories tell less; None leaves weights as they are. Formulas:
+            `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
+        shrinkage: in users; a similarity over n common users is multiplied by n / (n + shrinkage).
+        min_common: items with fewer common users are no neighbours.
+        num_raters: neighbours among the items a user rated that `predict` takes.
+        device: where neighbours and scores are computed.
+
+    Attributes:
+        interactions_UI: CSR float32, what everyone had.
+        neighbours_RR: CSR float32 [I, I], the nearest items of each, best first.
+        mean: float32 scalar, of all weights.
+        rating_range_2: float32, the lowest and the highest weight in training.
+        bias_U: float32, how far a user's ratings lie above the mean.
+        bias_I: float32, how far an item's do.
+
+    Raises:
+        ValueError: an unknown measure or weighting, or a count or shrinkage out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_neighbors: int = 100,
+        measure: Measure = "cosine",
+        weighting: Weighting | None = None,
+        shrinkage: float = 0.0,
+        min_common: int = 1,
+        num_raters: int = 40,
+        device: Device = "auto",
+    ) -> None:
+        super().__init__(
+            num_neighbors=num_neighbors,
+            measure=measure,
+            weighting=weighting,
+            shrinkage=shrinkage,
+            min_common=min_common,
+            num_raters=num_raters,
+            device=device,
+        )
+
+    def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
+        return by_item(users_items)
+
+    def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return items_P, users_P
+
+    def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
+        return self.interactions_UI[users_B]
+
+    def _fold(self, histories: Interactions) -> sp.csr_matrix:
+        return histories.by_user
+
+    def _scores(self, values: sp.csr_matrix) -> np.ndarray:
+        return sparse_product(as_vectors(values), as_vectors(self._supported), device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        return stored_scores(self.neighbours_RR, items_B)
+
+    @property
+    def _supported(self) -> sp.csr_matrix:
+        """CSR [I, I]: the items that have item j among their neighbours, in row j."""
+        if self.__dict__.get("_turned", (None,))[0] is not self.neighbours_RR:
+            self._turned = (self.neighbours_RR, by_item(self.neighbours_RR))
+        return self._turned[1]

@@ -1,0 +1,115 @@
+"""Three steps of a random walk from a user over what people had (Paudel, Christoffel, Newell, Bernstein 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.kernels.similarity import nearest
+from recsys_dl.kernels.vectors import prepare
+from recsys_dl.progress import track
+
+from .catalogue import CatalogueModel
+from .neighbourhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
+
+
+class RP3beta(CatalogueModel):
+    """score(u, i) = sum over j, v of (p_uj p_jv p_vi)^alpha / popularity_i^beta: walks user -> item -> user -> item.
+
+    p_uj is the weight of j in u's history over the sum of that history, p_jv that of v among those who had j; popularity is an
+    item's sum of weights. Paudel et al. 2017, "Updatable, Accurate, Diverse, and Scalable Recommendations for Interactive
+    Applications", section 3.3 (RP3beta), with the exponent of Cooper et al. 2014 (P3alpha). Of the items that walks to i
+    come from, the `num_neighbors` of most weight are kept.
+
+    A user without a history gets the most popular items. An item that no walk reaches scores 0; one that nobody had always
+    does, and is similar to none.
+
+    Args:
+        num_neighbors: items kept for each item.
+        alpha: exponent of a step's probability; below 1 brings chances nearer to one another.
+        beta: exponent of the popularity divided by; 0 leaves popular items on top.
+        device: where walks and scores are computed.
+
+    Attributes:
+        histories_UI: CSR float32, p_ui^alpha.
+        neighbours_II: CSR float32, the items that walks to each item come from, most weight first.
+
+    Raises:
+        ValueError: num_neighbors below 1, or negative exponents.
+    """
+
+    fitted = ("histories_UI", "neighbours_II")
+    histories_UI: sp.csr_matrix
+    neighbours_II: sp.csr_matrix
+
+    def __init__(
+        self, *, num_neighbors: int = 200, alpha: float = 0.8, beta: float = 0.4, device: Device = "auto"
+    ) -> None:
+        if num_neighbors < 1:
+            raise ValueError(f"num_neighbors must be at least 1, got {num_neighbors}")
+        if not (alpha >= 0 and beta >= 0):
+            raise ValueError(f"alpha and beta must not be negative, got {alpha} and {beta}")
+        self.num_neighbors = num_neighbors
+        self.alpha = alpha
+        self.beta = beta
+        self.device = device
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Weigh the two steps from item to item, for each item walked to."""
+        interactions = self._begin(train).by_user
+        self.histories_UI = self._fold_matrix(interactions)
+        popularity_I = np.bincount(interactions.indices, interactions.data, self.num_items)
+        inverse_I = 1 / np.maximum(popularity_I, np.finfo(np.float32).tiny)
+        # (x_uj / d_u)^alpha (x_ui / d_j)^alpha is a product of one factor of either item in u's history, and of j alone.
+        totals_U = np.bincount(
+            np.repeat(np.arange(self.num_users), self.user_counts_U), interactions.data, self.num_users
+        )
+        halves = interactions.copy()
+        halves.data = (interactions.data**self.alpha).astype(np.float32)
+        halves.data /= np.repeat(np.sqrt(np.maximum(totals_U, 1e-30) ** self.alpha), self.user_counts_U).astype(
+            np.float32
+        )
+        prepared = prepare(
+            as_vectors(by_item(halves)), measure="dot", scale_R=(inverse_I**self.alpha).astype(np.float32)
+        )
+        parts = []
+        for start in track(range(0, self.num_items, ROWS_AT_ONCE), "RP3beta walks"):
+            rows = np.arange(start, min(start + ROWS_AT_ONCE, self.num_items))
+            parts.append(nearest(prepared, self.num_neighbors, rows=rows, device=self.device))
+        rows_IK, best_IK = (np.concatenate(lists) for lists in zip(*parts, strict=True))
+        neighbours = list_matrix(rows_IK, best_IK)
+        neighbours.data *= np.repeat(inverse_I**self.beta, np.diff(neighbours.indptr)).astype(np.float32)
+        self.neighbours_II = neighbours
+        return self
+
+    def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
+        return self.histories_UI[users_B]
+
+    def _fold(self, histories: Interactions) -> sp.csr_matrix:
+        return self._fold_matrix(histories.by_user)
+
+    def _scores(self, values: sp.csr_matrix) -> np.ndarray:
+        return sparse_product(as_vectors(values), as_vectors(self._reached), device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        return stored_scores(self.neighbours_II, items_B)
+
+    def _fold_matrix(self, histories: sp.csr_matrix) -> sp.csr_matrix:
+        """Return p_ui^alpha."""
+        sizes = np.diff(histories.indptr)
+        totals_B = np.bincount(np.repeat(np.arange(len(sizes)), sizes), histories.data, len(sizes))
+        steps = histories.copy()
+        steps.data = ((histories.data / np.repeat(np.maximum(totals_B, 1e-30), sizes)) ** self.alpha).astype(np.float32)
+        return steps
+
+    @property
+    def _reached(self) -> sp.csr_matrix:
+        """CSR [I, I]: the items that walks from item j reach, in row j."""
+        if self.__dict__.get("_turned", (None,))[0] is not self.neighbours_II:
+            self._turned = (self.neighbours_II, by_item(self.neighbours_II))
+        return self._turned[1]

@@ -1,0 +1,92 @@
+"""What people like a user had (Herlocker, Konstan, Borchers, Riedl 1999)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.kernels.similarity import nearest
+
+from .neighbourhood import Measure, Neighbourhood, Weighting, as_vectors, by_item, list_matrix
+
+
+class UserKNN(Neighbourhood):
+    """score(u, i) = sum over the neighbours v of u: similarity(u, v) * weight(v, i).
+
+    Someone unseen is compared with every user of training, as those are with one another. Similar items are the nearest by
+    cosine over their users.
+
+    A user without a history gets the most popular items. An item that no neighbour had scores 0; one that nobody had always
+    does, and is similar to none.
+
+    Args:
+        num_neighbors: most similar users whose histories are added up.
+        measure: "cosine" and "jaccard" for what people had; "adjusted_cosine" (ratings less the item's mean), "pearson" and
+            "pearson_baseline" (ratings less mean + b_u + b_i) for how they rated it. Formulas: `kernels.similarity`.
+        weighting: "tfidf" or "bm25" make items that everyone has tell less; None leaves weights as they are. Formulas:
+            `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
+        shrinkage: in items; a similarity over n common items is multiplied by n / (n + shrinkage).
+        min_common: users with fewer common items are no neighbours.
+        num_raters: neighbours among those who rated an item that `predict` takes.
+        device: where neighbours and scores are computed.
+
+    Attributes:
+        interactions_UI: CSR float32, what everyone had.
+        neighbours_RR: CSR float32 [U, U], the nearest users of each, best first.
+        mean: float32 scalar, of all weights.
+        rating_range_2: float32, the lowest and the highest weight in training.
+        bias_U: float32, how far a user's ratings lie above the mean.
+        bias_I: float32, how far an item's do.
+
+    Raises:
+        ValueError: an unknown measure or weighting, or a count or shrinkage out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_neighbors: int = 100,
+        measure: Measure = "cosine",
+        weighting: Weighting | None = None,
+        shrinkage: float = 0.0,
+        min_common: int = 1,
+        num_raters: int = 40,
+        device: Device = "auto",
+    ) -> None:
+        super().__init__(
+            num_neighbors=num_neighbors,
+            measure=measure,
+            weighting=weighting,
+            shrinkage=shrinkage,
+            min_common=min_common,
+            num_raters=num_raters,
+            device=device,
+        )
+
+    def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
+        return users_items
+
+    def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return users_P, items_P
+
+    def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
+        return self.neighbours_RR[users_B]
+
+    def _fold(self, histories: Interactions) -> sp.csr_matrix:
+        queries = self._weighted(histories.by_user)
+        lists = nearest(self._ready(), self.num_neighbors, queries=queries, device=self.device)
+        return list_matrix(*lists, self.num_users)
+
+    def _scores(self, values: sp.csr_matrix) -> np.ndarray:
+        return sparse_product(as_vectors(values), as_vectors(self.interactions_UI), device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        norms_I = np.sqrt(np.bincount(self.interactions_UI.indices, self.interactions_UI.data**2, self.num_items))
+        histories = by_item(self.interactions_UI[:, items_B])
+        cosines_BI = sparse_product(as_vectors(histories), as_vectors(self.interactions_UI), device=self.device)
+        cosines_BI /= np.maximum(np.outer(norms_I[items_B], norms_I), 1e-30).astype(np.float32)
+        cosines_BI[cosines_BI == 0] = -np.inf
+        return cosines_BI
