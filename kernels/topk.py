@@ -1,16 +1,25 @@
-"""The best k of many scores, with items left out or let in.
+"""The best k of many scores, given or made from embeddings, with items left out or let in.
 
-B rows, I items, K list, D embedding size.
+B rows, I items, K list, D embedding size; C candidates kept of a row, T items scored at once, N numbers in a flat list.
+
+Each row gathers candidates, as 64-bit keys that order by score and then by lower item, until a buffer is full; then the best k stay and the worst of them is the score to beat. Blocks with nothing above it are passed over sixteen floats an
+instruction, so a long row costs little more than reading it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 
 from .device import Device, resolve
+
+TILE = np.uint64(256)  # items scored at once: 64 KB of embeddings at D=64, the second-level cache's share
+SPAN = np.uint64(64)  # scores tested at once against the score to beat
+MOST_USERS = 64  # rows that share a tile of items while it is in cache
+PACKED_BYTES = 64 << 20  # of item embeddings laid out by tile at once
+KEPT_BYTES = 64 << 20  # of candidates held at once
 
 
 class ItemLists(NamedTuple):
@@ -26,94 +35,348 @@ class ItemLists(NamedTuple):
 
 
 def top_k(
-    scores_BI: np.ndarray,
+    scores_BI: Any,
     k: int,
     *,
     exclude: ItemLists | None = None,
     allow: ItemLists | None = None,
     device: Device = "auto",
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Any, Any]:
     """Return the k best items of each row, best first; equal scores go to the lower item.
 
     Args:
-        scores_BI: float32, C-contiguous, no NaN; -inf is never returned.
+        scores_BI: float32, C-contiguous; NaN and -inf are never returned.
         k: length of the list, at least 1.
         exclude: items never returned.
-        allow: the only items returned; None lets all in.
+        allow: the only items returned, each once in its list; None lets all in.
         device: where to compute; the result does not depend on it.
 
     Returns:
-        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf.
+        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the scores lie there.
+
+    Raises:
+        ValueError: k below 1.
     """
-    rows = len(scores_BI)
-    items_BK = np.full((rows, k), -1, np.int32)
-    best_BK = np.full((rows, k), -np.inf, np.float32)
+    _check_length(k)
     if resolve(device) == "cuda":
         from .cuda import topk as twin
 
         return twin.top_k(scores_BI, k, exclude=exclude, allow=allow)
-    empty = ItemLists(np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(1, np.int32))
-    _top_k_cpu(scores_BI, *(exclude or empty), *(allow or empty), allow is not None, items_BK, best_BK)
+    rows, num_items = scores_BI.shape
+    items_BK = np.empty((rows, k), np.int32)
+    best_BK = np.empty((rows, k), np.float32)
+    lists = _flat(exclude, allow, rows)
+    _top_k_cpu(_to_read(scores_BI, np.float32), lists, num_candidates(k, num_items), items_BK, best_BK)
     return items_BK, best_BK
 
 
-@njit(cache=True, nogil=True)
-def _worse(score, item, other_score, other_item):
-    return score < other_score or (score == other_score and item > other_item)
+def top_k_dot(
+    query_BD: Any,
+    item_emb_ID: Any,
+    k: int,
+    *,
+    item_bias_I: Any = None,
+    exclude: ItemLists | None = None,
+    allow: ItemLists | None = None,
+    device: Device = "auto",
+) -> tuple[Any, Any]:
+    """Return the k items of each row with the largest `item_bias + <query, item_emb>`; equal scores go to the lower item.
+
+    Scores live one tile at a time, so memory does not grow with B times I. Each is summed in the order of D, so that
+    a row is answered alike alone and in a batch.
+
+    Args:
+        query_BD: float32.
+        item_emb_ID: float32, the same D.
+        k: length of the list, at least 1.
+        item_bias_I: float32, added to the products; None adds nothing.
+        exclude: items never returned.
+        allow: the only items returned, each once in its list; None lets all in.
+        device: where to compute; scores agree to float32 rounding.
+
+    Returns:
+        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the queries lie there.
+
+    Raises:
+        ValueError: k below 1, or shapes that do not belong together.
+    """
+    _check_length(k)
+    (rows, size), (num_items, item_size) = query_BD.shape, item_emb_ID.shape
+    if size != item_size:
+        raise ValueError(f"queries and items must have one embedding size, got {size} and {item_size}")
+    if item_bias_I is not None and item_bias_I.shape != (num_items,):
+        raise ValueError(f"item_bias must hold one number for each of {num_items} items, got shape {item_bias_I.shape}")
+    if resolve(device) == "cuda":
+        from .cuda import topk as twin
+
+        return twin.top_k_dot(query_BD, item_emb_ID, k, item_bias_I=item_bias_I, exclude=exclude, allow=allow)
+    query_BD = _to_read(query_BD, np.float32)
+    item_emb_ID = _to_read(item_emb_ID, np.float32)
+    bias_I = _to_read(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
+    items_BK = np.empty((rows, k), np.int32)
+    best_BK = np.empty((rows, k), np.float32)
+    lists = _flat(exclude, allow, rows)
+
+    tile, padded = int(TILE), -(-size // 4) * 4
+    num_kept = num_candidates(k, num_items)
+    chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
+    stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
+    firsts = range(0, max(num_items, 1), stretch)
+    packed = None
+    for begin in range(0, rows, chunk):
+        some = slice(begin, min(rows, begin + chunk))
+        kept = some.stop - begin
+        keys_BC = np.empty((kept, num_kept), np.uint64)
+        counts_B = np.zeros(kept, np.int64)
+        floors_B = np.full(kept, -np.inf, np.float32)
+        share = -(-kept // (4 * get_num_threads())) * 4  # of one thread, in fours
+        together = max(4, min(MOST_USERS, share))
+        for first in firsts:
+            if packed is None or len(firsts) > 1:
+                packed = _pack(item_emb_ID[first : first + stretch], bias_I[first : first + stretch], padded)
+            _offer_products(query_BD, begin, together, *packed, first, num_items, lists, k, keys_BC, counts_B, floors_B)
+        _write_lists(keys_BC, counts_B, items_BK[some], best_BK[some])
+    return items_BK, best_BK
+
+
+def num_candidates(k: int, num_items: int) -> int:
+    """Return how many candidates a row holds before it drops all but k; never fewer than k."""
+    return max(k, min(num_items, k + max(128, k // 2)))
+
+
+def _check_length(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
+def or_empty(lists: ItemLists | None, rows: int) -> ItemLists:
+    """Return the lists, or as many empty ones where there are none."""
+    nowhere = np.zeros(rows, np.int64)
+    return ItemLists(nowhere, nowhere, np.zeros(0, np.int32)) if lists is None else lists
+
+
+def _flat(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tuple[Any, ...]:
+    columns = zip((*or_empty(exclude, rows), *or_empty(allow, rows)), (np.int64, np.int64, np.int32) * 2, strict=True)
+    return (*(_to_read(column, dtype) for column, dtype in columns), allow is not None)
+
+
+def _to_read(array: Any, dtype: type[np.generic]) -> np.ndarray:
+    """Return a view of one type, layout and mutability, so that Numba compiles once, whoever calls."""
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+# Keys: a larger one is a better item
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _key(score, item):
+    bits = np.float32(score + np.float32(0)).view(np.uint32)  # + 0 makes one zero of both
+    bits = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
+    return (np.uint64(bits) << np.uint64(32)) | np.uint64(~np.uint32(item))
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(heap_scores, heap_items, root, size):
-    """Restore the heap whose root is the worst kept entry."""
-    while True:
-        child = 2 * root + 1
-        if child >= size:
+def _score_of(key):
+    bits = np.uint32(key >> np.uint64(32))
+    bits = bits & np.uint32((1 << 31) - 1) if bits >> np.uint32(31) else ~bits
+    return np.uint32(bits).view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _item_of(key):
+    return np.int32(~np.uint32(key))
+
+
+@njit(cache=True, nogil=True)
+def _best_first(keys_C, k):
+    """Bring the k largest keys to the front, in any order (Hoare 1961, Find)."""
+    low = 0
+    high = len(keys_C) - 1
+    while low < high:
+        middle = keys_C[(low + high) >> 1]
+        left = low
+        right = high
+        while left <= right:
+            while keys_C[left] > middle:
+                left += 1
+            while keys_C[right] < middle:
+                right -= 1
+            if left <= right:
+                keys_C[left], keys_C[right] = keys_C[right], keys_C[left]
+                left += 1
+                right -= 1
+        if k - 1 <= right:
+            high = right
+        elif k - 1 >= left:
+            low = left
+        else:
             return
-        if child + 1 < size and _worse(
-            heap_scores[child + 1], heap_items[child + 1], heap_scores[child], heap_items[child]
-        ):
-            child += 1
-        if not _worse(heap_scores[child], heap_items[child], heap_scores[root], heap_items[root]):
-            return
-        heap_scores[root], heap_scores[child] = heap_scores[child], heap_scores[root]
-        heap_items[root], heap_items[child] = heap_items[child], heap_items[root]
-        root = child
 
 
 @njit(cache=True, nogil=True)
-def _offer(heap_scores, heap_items, score, item):
-    """Take the entry if it beats the worst kept one. Unfilled places hold (-inf, -1)."""
-    if score > heap_scores[0] or (score == heap_scores[0] and score > -np.inf and item < heap_items[0]):
-        heap_scores[0] = score
-        heap_items[0] = item
-        _sift_down(heap_scores, heap_items, 0, heap_scores.shape[0])
+def _take(score, item, k, keys_C, count, floor):
+    """Keep a candidate above the floor; return the new count and floor."""
+    if count == len(keys_C):
+        _best_first(keys_C, k)
+        count = k
+        floor = _score_of(keys_C[:k].min())
+        if not score > floor:
+            return count, floor
+    keys_C[count] = _key(score, item)
+    return count + 1, floor
 
 
 @njit(cache=True, nogil=True)
-def _sort_best_first(heap_scores, heap_items):
-    for last in range(heap_scores.shape[0] - 1, 0, -1):
-        heap_scores[0], heap_scores[last] = heap_scores[last], heap_scores[0]
-        heap_items[0], heap_items[last] = heap_items[last], heap_items[0]
-        _sift_down(heap_scores, heap_items, 0, last)
+def _first_from(items, low, high, item):
+    """Return the first place in items[low:high], ascending, that holds `item` or a later one."""
+    while low < high:
+        middle = (low + high) >> 1
+        if items[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
+    """Offer the scores of items first ... first + size - 1. A row must be offered its items in ascending order.
+
+    Lists come whole, not as the row's slices: all threads would count those on one cache line.
+    """
+    out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
+    end = first + size
+    out_end = out_ends[row]
+    out = _first_from(out_items, out_starts[row], out_end, first)
+    if has_allow:
+        in_end = in_ends[row]
+        inside = _first_from(in_items, in_starts[row], in_end, first)
+        while inside < in_end and in_items[inside] < end:
+            item = in_items[inside]
+            inside += 1
+            score = scores[item - first]
+            if score > floor:
+                while out < out_end and out_items[out] < item:
+                    out += 1
+                if out == out_end or out_items[out] != item:
+                    count, floor = _take(score, item, k, keys_C, count, floor)
+        return count, floor
+    for start in range(np.uint64(0), np.uint64(size), SPAN):
+        stop = min(start + SPAN, np.uint64(size))
+        above = np.uint32(0)
+        for t in range(start, stop):
+            above += np.uint32(scores[t] > floor)
+        if above == 0:
+            continue
+        for t in range(start, stop):
+            if scores[t] > floor:
+                item = first + np.int64(t)
+                while out < out_end and out_items[out] < item:
+                    out += 1
+                if out == out_end or out_items[out] != item:
+                    count, floor = _take(scores[t], item, k, keys_C, count, floor)
+    return count, floor
+
+
+@njit(cache=True, nogil=True)
+def _write(keys_C, items_K, best_K):
+    """Write the best of the candidates, padded."""
+    k = len(items_K)
+    if len(keys_C) > k:
+        _best_first(keys_C, k)
+    keys_K = np.sort(keys_C[:k])
+    filled = len(keys_K)
+    for place in range(filled):
+        key = keys_K[filled - 1 - place]
+        items_K[place] = _item_of(key)
+        best_K[place] = _score_of(key)
+    items_K[filled:] = -1
+    best_K[filled:] = -np.inf
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _top_k_cpu(scores_BI, out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow, items_BK, best_BK):
+def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
     for b in prange(scores_BI.shape[0]):
-        row = scores_BI[b]
-        heap_scores = best_BK[b]
-        heap_items = items_BK[b]
-        skip = out_starts[b]
-        skip_end = out_ends[b]
-        count = in_ends[b] - in_starts[b] if has_allow else row.shape[0]
-        for position in range(count):
-            item = in_items[in_starts[b] + position] if has_allow else position
-            score = row[item]
-            if score < heap_scores[0]:
-                continue
-            while skip < skip_end and out_items[skip] < item:
-                skip += 1
-            if skip < skip_end and out_items[skip] == item:
-                continue
-            _offer(heap_scores, heap_items, score, item)
-        _sort_best_first(heap_scores, heap_items)
+        keys_C = np.empty(num_kept, np.uint64)
+        count, _ = _offer(
+            scores_BI[b], 0, scores_BI.shape[1], b, lists, items_BK.shape[1], keys_C, 0, np.float32(-np.inf)
+        )
+        _write(keys_C[:count], items_BK[b], best_BK[b])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _write_lists(keys_BC, counts_B, items_BK, best_BK):
+    for b in prange(len(keys_BC)):
+        _write(keys_BC[b, : counts_B[b]], items_BK[b], best_BK[b])
+
+
+# Products: four rows with a tile of items. Sums run over D in order, with one rounding a step, wherever a pair stands
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _pack(item_emb_ID, bias_I, padded):
+    """Lay items out in tiles [D, T], so that one row holds a coordinate of T items; zeros fill the rest."""
+    num_items, size = item_emb_ID.shape
+    tile = np.int64(TILE)
+    num_tiles = (num_items + tile - 1) // tile
+    packed = np.zeros((num_tiles, padded * tile), np.float32)
+    bias = np.zeros((num_tiles, tile), np.float32)
+    for t in prange(num_tiles):
+        emb_TD = item_emb_ID[t * tile : (t + 1) * tile]
+        bias[t, : len(emb_TD)] = bias_I[t * tile : (t + 1) * tile]
+        for start in range(0, len(emb_TD), 16):
+            some_SD = emb_TD[start : start + 16]
+            for d in range(size):
+                line = packed[t, d * tile + start :]
+                for j in range(len(some_SD)):
+                    line[j] = some_SD[j, d]
+    return packed, bias
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _products(query, packed, bias_T, scores):
+    """Score four rows against a tile: query [D, 4], packed [D, T] and scores [4, T], each flat."""
+    one, two, three, four = TILE, TILE * np.uint64(2), TILE * np.uint64(3), np.uint64(4)
+    for j in range(TILE):
+        scores[j] = scores[j + one] = scores[j + two] = scores[j + three] = bias_T[j]
+    for d in range(np.uint64(0), np.uint64(len(query)), np.uint64(16)):
+        q = query[d : d + np.uint64(16)]
+        a0, a1, a2, a3 = q[0], q[1], q[2], q[3]
+        b0, b1, b2, b3 = q[4], q[5], q[6], q[7]
+        c0, c1, c2, c3 = q[8], q[9], q[10], q[11]
+        d0, d1, d2, d3 = q[12], q[13], q[14], q[15]
+        p = packed[d * (TILE // four) : (d + np.uint64(16)) * (TILE // four)]
+        for j in range(TILE):
+            w, x, y, z = p[j], p[j + one], p[j + two], p[j + three]
+            scores[j] = scores[j] + a0 * w + b0 * x + c0 * y + d0 * z
+            scores[j + one] = scores[j + one] + a1 * w + b1 * x + c1 * y + d1 * z
+            scores[j + two] = scores[j + two] + a2 * w + b2 * x + c2 * y + d2 * z
+            scores[j + three] = scores[j + three] + a3 * w + b3 * x + c3 * y + d3 * z
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _offer_products(query_BD, begin, together, packed, bias, first, num_items, lists, k, keys_BC, counts_B, floors_B):
+    """Offer the packed items, the first of which is item `first`, to rows begin, begin + 1, ... of the queries."""
+    rows = len(keys_BC)
+    tile = np.int64(TILE)
+    for task in prange((rows + together - 1) // together):
+        low = task * together
+        high = min(rows, low + together)
+        padded = packed.shape[1] // tile
+        fours = np.zeros(((together + 3) // 4, padded * 4), np.float32)
+        for b in range(low, high):
+            for d in range(query_BD.shape[1]):
+                fours[(b - low) >> 2, d * 4 + ((b - low) & 3)] = query_BD[begin + b, d]
+        scores_UT = np.empty((4, tile), np.float32)
+        flat = scores_UT.reshape(-1)
+        for t in range(len(packed)):
+            start = first + t * tile
+            for four in range(low, high, 4):
+                _products(fours[(four - low) >> 2], packed[t], bias[t], flat)
+                for b in range(four, min(high, four + 4)):
+                    size = min(tile, num_items - start)
+                    counts_B[b], floors_B[b] = _offer(
+                        scores_UT[b - four], start, size, begin + b, lists, k, keys_BC[b], counts_B[b], floors_B[b]
+                    )
