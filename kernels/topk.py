@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, prange
+from numpy.typing import DTypeLike
 
 from .device import Device, resolve
 
@@ -160,7 +161,7 @@ def _flat(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tupl
     return (*(_to_read(column, dtype) for column, dtype in columns), allow is not None)
 
 
-def _to_read(array: Any, dtype: type[np.generic]) -> np.ndarray:
+def _to_read(array: Any, dtype: DTypeLike) -> np.ndarray:
     """Return a view of one type, layout and mutability, so that Numba compiles once, whoever calls."""
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False

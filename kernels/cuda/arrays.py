@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
+from numpy.typing import DTypeLike
 
 
 def on_device(array: Any) -> bool:
@@ -15,7 +16,7 @@ def on_device(array: Any) -> bool:
     )  # Numba's own, simulated too
 
 
-def to_device(array: Any, dtype: type[np.generic] | None = None) -> Any:
+def to_device(array: Any, dtype: DTypeLike | None = None) -> Any:
     """Return the array as a Numba device array: the same memory if it lies there, else a C-contiguous copy.
 
     Args:

@@ -34,9 +34,10 @@ SIGNATURES = {
 def top_k(scores_BI: Any, k: int, *, exclude: ItemLists | None, allow: ItemLists | None) -> tuple[Any, Any]:
     """Return what `kernels.topk.top_k` promises."""
     scores = to_device(scores_BI, np.float32)
-    answer = _Answer(*scores.shape, k, exclude, allow)
+    rows, num_items = scores.shape
+    answer = _Answer(rows, num_items, k, exclude, allow)
     for some in answer.chunks():
-        answer.select(scores[some], cuda.device_array((some.stop - some.start, scores.shape[1]), np.float32), some)
+        answer.select(scores[some], cuda.device_array((some.stop - some.start, num_items), np.float32), some)
     return answer.give_back(scores_BI)
 
 
