@@ -19,16 +19,16 @@ BLOCK = 1024  # rows or columns of a product made dense at once
 
 
 class EASE(CatalogueModel):
-    """score(u, .) = x_u B, where B with a diagonal of zeros minimises |X - X B|^2 + regularization |B|^2.
+    """score(u, .) = x_u B, where B with a diagonal of zeros minimises |X - X B|^2 + penalty |B|^2.
 
-    B = I - P diag(1 / diag P) with P = (X^T X + regularization I)^-1 (Steck 2019, equation 8). Where there are more items
-    than users, P comes from the users' side, (I - X^T (X X^T + regularization I)^-1 X) / regularization: the same, cheaper.
+    B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). Where there are more items
+    than users, P comes from the users' side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: the same, cheaper.
 
     A user of whom nothing is known gets the most popular items; an item that nobody had scores 0.
 
     Args:
-        regularization: in squared weights: with weights of 1, some hundreds suit logs of MovieLens' kind; weights w times as
-            large want w^2 as much.
+        regularization: in interactions: the penalty is that times the mean squared weight, so that ratings and ones
+            want about the same. Some hundreds suit logs of MovieLens' kind.
         device: where to invert: "cuda" through torch.
 
     Attributes:
@@ -36,7 +36,7 @@ class EASE(CatalogueModel):
         weights_II: float32, B.
 
     Raises:
-        ValueError: regularization that is not positive, or too small beside the weights for float32.
+        ValueError: regularization that is not positive, or too small for float32; or interactions that all weigh 0.
         MemoryError: the items x items matrices do not fit; says how much they need and how much is free.
         RuntimeError: device "cuda" where torch finds no GPU.
     """
@@ -54,6 +54,10 @@ class EASE(CatalogueModel):
     def fit(self, train: Dataset | Interactions) -> Self:
         """Invert on the smaller side, in float32."""
         matrix = self._begin(train).by_user
+        mean_square = float(np.mean(np.square(matrix.data, dtype=np.float64)))
+        if not mean_square:
+            raise ValueError("interactions that all weigh 0 say nothing of items: some must weigh more")
+        penalty = np.float32(self.regularization * mean_square)
         where = self._torch_device()
         num_users, num_items = matrix.shape
         smaller = min(num_users, num_items)
@@ -62,34 +66,18 @@ class EASE(CatalogueModel):
             self._check_memory(8 * smaller**2, torch.cuda.mem_get_info()[0], "GPU memory")
         by_item = matrix.T.tocsr()
         if num_items <= num_users:
-            weights_II = self._inverse_gram(by_item, where)
+            weights_II = _inverse_gram(by_item, penalty, where)
             weights_II /= -weights_II.diagonal()
         else:
             weights_II = np.empty((num_items, num_items), np.float32)
-            inverse_UU = self._inverse_gram(matrix, where)
+            inverse_UU = _inverse_gram(matrix, penalty, where)
             for start in track(range(0, num_items, BLOCK), "EASE: items"):
                 some = np.arange(start, min(start + BLOCK, num_items))
-                block_IB = by_item @ np.ascontiguousarray((by_item[some] @ inverse_UU).T)  # I - regularization * P
+                block_IB = by_item @ np.ascontiguousarray((by_item[some] @ inverse_UU).T)  # I - penalty * P
                 weights_II[:, some] = block_IB / (1 - block_IB[some, some - start])
         np.fill_diagonal(weights_II, 0)
         self.histories, self.weights_II = matrix, weights_II
         return self
-
-    def _inverse_gram(self, rows: sp.csr_matrix, where: str) -> np.ndarray:
-        """Return (A A^T + regularization I)^-1 for a sparse A."""
-        size = rows.shape[0]
-        gram = np.empty((size, size), np.float32)
-        for start in track(range(0, size, BLOCK), "EASE: products"):
-            gram[start : start + BLOCK] = (rows[start : start + BLOCK] @ rows.T).toarray()
-        gram.flat[:: size + 1] += np.float32(self.regularization)
-        factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram).to(where))
-        if failed:
-            raise ValueError(
-                f"regularization must be larger for weights like these: the matrix plus {self.regularization} on its "
-                "diagonal is not positive definite in float32"
-            )
-        del gram
-        return torch.cholesky_inverse(factor).cpu().numpy()
 
     def _torch_device(self) -> str:
         where = resolve(self.device)
@@ -127,3 +115,20 @@ class EASE(CatalogueModel):
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Weight of having the item in the score of every other."""
         return np.where(self.weights_II[items_B] == 0, np.float32(-np.inf), self.weights_II[items_B])
+
+
+def _inverse_gram(rows: sp.csr_matrix, penalty: np.float32, where: str) -> np.ndarray:
+    """Return (A A^T + penalty I)^-1 for a sparse A."""
+    size = rows.shape[0]
+    gram = np.empty((size, size), np.float32)
+    for start in track(range(0, size, BLOCK), "EASE: products"):
+        gram[start : start + BLOCK] = (rows[start : start + BLOCK] @ rows.T).toarray()
+    gram.flat[:: size + 1] += penalty
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram).to(where))
+    if failed:
+        raise ValueError(
+            f"regularization must be larger for this log: the products of its rows plus {penalty} on their diagonal are "
+            "not positive definite in float32"
+        )
+    del gram
+    return torch.cholesky_inverse(factor).cpu().numpy()
