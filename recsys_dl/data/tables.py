@@ -116,13 +116,11 @@ def _file(
         raise ValueError(
             f"{path} does not hold {path.suffix[1:]} data, it begins with {magic!r}; fetch or write it again"
         )
-    atomic = path.suffix in (".inter", ".user", ".item")
     file = open_text(
         path,
-        separator="\t" if atomic and separator is None else separator,
+        separator=separator,
         header=header,
         encoding=encoding,
-        quoted=False if atomic else None,
         known=is_known,
         wanted=wanted,
     )

@@ -26,7 +26,7 @@ HEAD_BYTES = 1 << 18  # looked at to find separator and header
 QUOTED_LINES = 10_000  # a quoted field that runs on for more lines was not meant as one
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
-SPELLED = {"\t": "\\t"}
+QUOTING = ("\t", ",", ";")  # separate fields that may stand in double quotes, with any separator within
 UNIT = "\x1f"  # stands in for separators of several characters
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -202,18 +202,18 @@ def open_text(
     separator: str | None = None,
     header: bool | None = None,
     encoding: str = "utf-8",
-    quoted: bool | None = None,
     known: Callable[[str], bool] = lambda name: False,
     wanted: Collection[str] = (),
 ) -> TextFile:
     """Look at the beginning of a file and return how to read it.
+
+    Fields separated by one of QUOTING may stand in double quotes, except below RecBole's typed header.
 
     Args:
         path: plain, or compressed by gzip or zstd (told by its content).
         separator: one of SEPARATORS or any other text; a blank means any run of blanks. None finds it.
         header: whether the first row names the columns; None finds out.
         encoding: as Python names it; a byte-order mark overrules it.
-        quoted: whether fields may stand in double quotes; None: yes, unless separated by `::`, `|` or blanks.
         known: tells a column name that is surely one.
         wanted: names that the caller gave; a first row that holds one is a header.
 
@@ -239,20 +239,20 @@ def open_text(
             )
     else:
         separator = separator.replace("\\t", "\t")
-        if _width(_rows(lines, separator, bool(quoted))) < 2:
+        if _width(_rows(lines, separator, quoted=separator in QUOTING)) < 2:
             advice = f"{found!r} would split it: separator={found!r}" if found else "check the file and the separator"
             raise ValueError(
                 f"separator {separator!r} leaves {path} with one column, its first line is {shorten(lines[0])!r}. "
                 f"{advice}."
             )
-    if quoted is None:
-        quoted = separator not in ("::", "|", " ")
-    rows = _rows(lines, separator, quoted)
+    typed = all(_TYPED.fullmatch(name) for name in _rows(lines[:1], separator, quoted=False)[0])
+    quoted = separator in QUOTING and not typed
+    rows = _rows(lines, separator, quoted=quoted)
     if header is None:
         header = _has_header(rows, known, wanted)
     names = [name.strip() for name in rows[0]] if header else [f"column_{i}" for i in range(_width(rows))]
     types: dict[int, str] = {}
-    if header and all(_TYPED.fullmatch(name) for name in names):
+    if header and typed:
         types = {i: name.rpartition(":")[2] for i, name in enumerate(names)}
         names = [name.rpartition(":")[0] for name in names]
     skip = blank + int(header)
@@ -285,7 +285,7 @@ def _is_number(text: str) -> bool:
 def _separator_of(lines: list[str]) -> str | None:
     """The first of SEPARATORS that gives half the rows or more the same number of fields, more than one."""
     for separator in SEPARATORS:
-        rows = _rows(lines, separator, separator in "\t,;")
+        rows = _rows(lines, separator, quoted=separator in QUOTING)
         width = _width(rows)
         if width > 1 and 2 * sum(len(row) == width for row in rows) >= len(rows):
             return separator
@@ -296,10 +296,10 @@ def _width(rows: list[list[str]]) -> int:
     return Counter(map(len, rows)).most_common(1)[0][0]
 
 
-def _rows(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
+def _rows(lines: list[str], separator: str, *, quoted: bool) -> list[list[str]]:
     if separator == " ":
         return [line.split() for line in lines]
-    if quoted and len(separator) == 1 and any('"' in line for line in lines):
+    if quoted and any('"' in line for line in lines):
         with contextlib.suppress(csv.Error), _any_length():
             return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
     return [line.split(separator) for line in lines]
