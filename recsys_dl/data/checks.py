@@ -1,0 +1,218 @@
+"""What a split gives away: the same interaction on both sides, the future in train, things only the test knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dataset import Dataset, as_interactions
+from .interactions import Interactions
+
+EXAMPLES = 3  # shown of each finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that one part of a split has.
+
+    Attributes:
+        kind: "seen", "before own past", "before train's end", "duplicates", "unknown users" or "unknown items".
+        part: where it was found: train, validation or test.
+        count: how many.
+        of: among how many.
+        text: a sentence that says what was counted.
+        examples: the first few, by id.
+    """
+
+    kind: str
+    part: str
+    count: int
+    of: int
+    text: str
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.examples) else ""
+        return (
+            f"{self.count:,} of {self.of:,} {self.text} ({self.count / self.of:.1%}): {'; '.join(self.examples)}{more}"
+        )
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What `leakage` found; false if nothing.
+
+    Attributes:
+        findings: in the order of the parts.
+        checked: interactions of each part, by name.
+        timed: whether times could be compared.
+    """
+
+    findings: tuple[Finding, ...]
+    checked: dict[str, int]
+    timed: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.findings)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{count:,} of {part}" for part, count in self.checked.items())
+        untimed = "" if self.timed else "; the log has no times, so order was not checked"
+        if not self.findings:
+            return f"No leakage found among {sizes} interactions{untimed}."
+        kinds = [f"- {finding}" for finding in self.findings]
+        return "\n".join([f"Leakage: {len(kinds)} findings among {sizes} interactions{untimed}.", *kinds])
+
+    def count(self, kind: str, part: str = "test") -> int:
+        """Return how many of a kind were found in a part."""
+        return sum(finding.count for finding in self.findings if (finding.kind, finding.part) == (kind, part))
+
+
+def leakage(
+    train: Dataset | Interactions, test: Dataset | Interactions, *, validation: Dataset | Interactions | None = None
+) -> Leakage:
+    """Return what a split gives away, with counts and examples; print it to read it.
+
+    For each held-out part, against train (and its own `histories`, which a model folds in as if it had been trained on
+    them), and for test against validation too:
+
+    - "seen": the same user and item on both sides. Lists that leave out what is known can never show it.
+    - "before own past": an interaction that is older than the newest that is known of its user.
+    - "before train's end": one that is older than the newest of train as a whole, so that train tells of its future. Of
+      splits by time within each user, such as leave_last_out, this is to be expected.
+    - "unknown users", "unknown items": of which train (and histories) has nothing. By purpose in splits for cold users or items.
+
+    And in each part "duplicates": a user and an item that come more than once, each further one counted.
+
+    Args:
+        train: what is learnt from.
+        test: what is asked for.
+        validation: what is chosen by.
+
+    Raises:
+        ValueError: parts over different users or items.
+    """
+    parts = {"train": train} | ({} if validation is None else {"validation": validation}) | {"test": test}
+    logs = {name: as_interactions(part) for name, part in parts.items()}
+    shapes = {(log.num_users, log.num_items) for log in logs.values()}
+    if len(shapes) > 1:
+        raise ValueError(f"the parts must be over the same users and items, got (users, items) of {sorted(shapes)}")
+    tell = _Teller(train)
+    findings: list[Finding | None] = []
+    for name, log in logs.items():
+        findings.append(_duplicates(name, log, tell))
+        if name == "train" or not len(log):
+            continue
+        part = parts[name]
+        histories = part.histories if isinstance(part, Dataset) else None
+        known = logs["train"] if histories is None else Interactions.concat([logs["train"], histories])
+        findings += _against("train" if histories is None else "train or histories", known, name, log, tell)
+        findings.append(_before_end(logs["train"], name, log, tell))
+        findings += _unknown(known, name, log, tell)
+        if name == "test" and "validation" in logs:
+            findings += _against("validation", logs["validation"], name, log, tell)
+    timed = all(log.times_N is not None for log in logs.values())
+    return Leakage(tuple(filter(None, findings)), {name: len(log) for name, log in logs.items()}, timed)
+
+
+class _Teller:
+    """Names users, items and moments."""
+
+    def __init__(self, data: Dataset | Interactions) -> None:
+        self.data = data if isinstance(data, Dataset) else None
+
+    def user(self, row: int) -> str:
+        return f"user {row if self.data is None else self.data.users.ids[int(row)]}"
+
+    def item(self, row: int) -> str:
+        return f"item {row if self.data is None else self.data.items.ids[int(row)]}"
+
+    def pair(self, log: Interactions, at: int) -> str:
+        return f"{self.user(log.users_N[at])} and {self.item(log.items_N[at])}"
+
+
+def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
+    pairs_N = _pairs(log)
+    order_N = np.argsort(pairs_N, kind="stable")
+    again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
+    return _finding(
+        "duplicates", part, again, len(log), "interactions repeat an earlier one", lambda at: tell.pair(log, at)
+    )
+
+
+def _against(known_name: str, known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
+    """Compare a held-out part with what is known by then: the same pairs, and a user's own future."""
+    seen = np.flatnonzero(_in(_pairs(log), _pairs(known)))
+    findings = [
+        _finding("seen", part, seen, len(log), f"interactions are also in {known_name}", lambda at: tell.pair(log, at))
+    ]
+    if log.times_N is not None and known.times_N is not None:
+        times_N = log.times_N
+        newest_U = np.full(known.num_users, np.iinfo(np.int64).min)
+        np.maximum.at(newest_U, known.users_N, known.times_N)
+        early = np.flatnonzero(times_N < newest_U[log.users_N])
+        text = f"interactions are older than their user's newest in {known_name}"
+        findings.append(
+            _finding(
+                "before own past",
+                part,
+                early,
+                len(log),
+                text,
+                lambda at: (
+                    f"{tell.pair(log, at)} at {_moment(times_N[at])}, newest {_moment(newest_U[log.users_N[at]])}"
+                ),
+            )
+        )
+    return findings
+
+
+def _before_end(train: Interactions, part: str, log: Interactions, tell: _Teller) -> Finding | None:
+    if log.times_N is None or train.times_N is None or not len(train):
+        return None
+    times_N, end = log.times_N, train.times_N.max()
+    early = np.flatnonzero(times_N < end)
+    text = f"interactions are older than the newest of train as a whole, {_moment(end)}"
+    return _finding(
+        "before train's end", part, early, len(log), text, lambda at: f"{tell.pair(log, at)} at {_moment(times_N[at])}"
+    )
+
+
+def _unknown(known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
+    findings = []
+    for noun, mine_N, known_N, name in (
+        ("users", log.users_N, known.users_N, tell.user),
+        ("items", log.items_N, known.items_N, tell.item),
+    ):
+        mine = np.unique(mine_N)
+        strange = mine[~_in(mine, known_N)]
+        findings.append(_finding(f"unknown {noun}", part, strange, len(mine), f"{noun} are known to it alone", name))
+    return findings
+
+
+def _finding(kind: str, part: str, found: np.ndarray, of: int, text: str, show: Callable[[int], str]) -> Finding | None:
+    if not len(found):
+        return None
+    return Finding(kind, part, len(found), of, f"{part} {text}", tuple(show(int(at)) for at in found[:EXAMPLES]))
+
+
+def _pairs(log: Interactions) -> np.ndarray:
+    """Return one int64 for each user and item."""
+    return log.users_N.astype(np.int64) * log.num_items + log.items_N
+
+
+def _in(few: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Return which of a few values are among many: the few are sorted, the many only looked up."""
+    if not len(few):
+        return np.zeros(0, bool)
+    values, place = np.unique(few, return_inverse=True)
+    at = np.minimum(np.searchsorted(values, many), len(values) - 1)
+    met = np.zeros(len(values), bool)
+    met[at[values[at] == many]] = True
+    return met[place]
+
+
+def _moment(seconds: int) -> str:
+    return str(np.datetime64(int(seconds), "s")).replace("T", " ")

@@ -1,0 +1,73 @@
+"""Logs without the users and items of whom too little is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from .dataset import Dataset
+from .interactions import Interactions
+from .vocabulary import Vocabulary
+
+Side = TypeVar("Side", pl.DataFrame | None, pl.Series | None)
+
+
+def k_core(data: Dataset, users: int = 5, items: int = 5) -> Dataset:
+    """Return the largest part of the log in which every user has `users` items and every item has `items` users.
+
+    Distinct ones count. Dropping an item may leave a user with too few, and so on: it goes on until nothing changes. Users
+    and items that are left keep their order and get new rows; features, titles and texts follow them. It belongs before
+    the split: the core of the whole log is chosen with a look into the future, so say so beside the figures.
+
+    Args:
+        data: the log.
+        users: least number of distinct items of a user.
+        items: least number of distinct users of an item.
+
+    Raises:
+        ValueError: numbers below 1, or nothing is left.
+    """
+    if users < 1 or items < 1:
+        raise ValueError(f"users and items must be at least 1, got users={users}, items={items}")
+    if data.histories is not None:
+        raise ValueError("k_core must come before the split, got a part of one that has histories")
+    log = data.interactions
+    pairs = log.by_user
+    users_P = np.repeat(np.arange(log.num_users, dtype=np.int32), np.diff(pairs.indptr))
+    items_P = pairs.indices
+    while True:
+        stays_U = np.bincount(users_P, minlength=log.num_users) >= users
+        stays_I = np.bincount(items_P, minlength=log.num_items) >= items
+        stays_P = stays_U[users_P] & stays_I[items_P]
+        if stays_P.all():
+            break
+        users_P, items_P = users_P[stays_P], items_P[stays_P]
+    if not len(users_P):
+        raise ValueError(
+            f"no part of the log has {users} items for every user and {items} users for every item; lower users or items"
+        )
+    part = log.select(stays_U[log.users_N] & stays_I[log.items_N])
+    return replace(
+        data,
+        interactions=Interactions(
+            (np.cumsum(stays_U) - 1)[part.users_N],
+            (np.cumsum(stays_I) - 1)[part.items_N],
+            part.weights_N,
+            part.times_N,
+            num_users=int(stays_U.sum()),
+            num_items=int(stays_I.sum()),
+        ),
+        users=Vocabulary(data.users.ids.filter(pl.Series(stays_U)), noun=data.users.noun),
+        items=Vocabulary(data.items.ids.filter(pl.Series(stays_I)), noun=data.items.noun),
+        user_features=_rows(data.user_features, stays_U),
+        item_features=_rows(data.item_features, stays_I),
+        item_titles=_rows(data.item_titles, stays_I),
+        item_texts=_rows(data.item_texts, stays_I),
+    )
+
+
+def _rows(side: Side, stays: np.ndarray) -> Side:
+    return None if side is None else side.filter(pl.Series(stays))
