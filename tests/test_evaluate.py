@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
@@ -126,6 +127,54 @@ def test_equal_to_plain_loops_whatever_the_block(memory):
     for name, values in expected.items():
         np.testing.assert_allclose(table.per_user[f"{name}@7"], values, atol=1e-12, err_msg=name)
         assert table.values[f"{name}@7"] == pytest.approx(np.nanmean(values), rel=1e-12)
+
+
+class Recorder(Given):
+    """Notes what it is asked for."""
+
+    def recommend(self, users, k, **kwargs):
+        self.asked = [*getattr(self, "asked", []), (len(users), k)]
+        return super().recommend(users, k, **kwargs)
+
+
+def test_memory_sets_how_many_users_are_asked_for_and_the_longest_list_is_asked_for_once():
+    (train, _, test), scores = random_parts(seed=6)
+    model = Recorder(scores_UI=scores).fit(train)
+    size = 8 * 40 + 200 * 10 + 24 * 10 * 10  # bytes a user: two scores an item, and what judging ten ranks takes
+    evaluate(model, train, test, k=[2, 10, 5], memory=50 * size)
+    users = len(np.unique(test.users_N))
+    assert model.asked == [(50, 10)] * (users // 50) + [(users % 50, 10)]
+
+
+def test_equal_to_trec_eval_on_movielens(shared_data):
+    pytrec_eval = pytest.importorskip("pytrec_eval", reason="needs the package pytrec-eval-terrier")
+    file = shared_data / "ml-latest-small" / "ratings.csv"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    log = pl.read_csv(file)
+    users, items = (np.unique(log[name].to_numpy(), return_inverse=True)[1] for name in ("userId", "movieId"))
+    halves = log["rating"].to_numpy() * 2  # trec_eval takes whole grades
+    chosen = np.random.default_rng(0).random(len(log)) < 0.1
+    train, test = (
+        Interactions(users[at], items[at], halves[at], num_users=users.max() + 1, num_items=items.max() + 1)
+        for at in (~chosen, chosen)
+    )
+    model = Popularity().fit(train)
+    table = evaluate(model, train, test, k=[5, 20], gains="linear")
+    lists = model.recommend(table.users, 20, exclude=train).items_BK
+    # ranks as scores: how ties are broken is another test's matter
+    run = {str(u): {str(i): 20.0 - r for r, i in enumerate(row)} for u, row in zip(table.users, lists, strict=True)}
+    qrel = {str(u): {} for u in table.users}
+    for u, i, grade in zip(test.users_N, test.items_N, test.weights_N, strict=True):
+        qrel[str(u)][str(i)] = int(grade)
+    measures = {"P.5,20", "recall.5,20", "success.5,20", "map_cut.5,20", "ndcg_cut.5,20", "recip_rank"}
+    theirs = pytrec_eval.RelevanceEvaluator(qrel, measures).evaluate(run)
+    names = {"precision": "P", "recall": "recall", "hit_rate": "success", "map": "map_cut", "ndcg": "ndcg_cut"}
+    pairs = {f"{ours}@{k}": f"{name}_{k}" for ours, name in names.items() for k in (5, 20)} | {"mrr@20": "recip_rank"}
+    for ours, name in pairs.items():
+        expected = [theirs[str(user)][name] for user in table.users]
+        np.testing.assert_allclose(table.per_user[ours], expected, rtol=0, atol=1e-12, err_msg=ours)
+        assert table.values[ours] == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 def test_users_who_are_folded_in_by_hand():

@@ -196,6 +196,7 @@ def test_unsorted_and_repeated_grades_are_summed():
         (lambda: per_user(judge(LISTS, GRADES), ["ndgc"], [1]), "'ndgc' is no ranking metric"),
         (lambda: per_user(judge(LISTS, GRADES), ["ndcg"], [5]), "between 1 and the 4 ranks that were judged, got 5"),
         (lambda: per_user(judge(LISTS, GRADES), ["ndcg"], [0]), "got 0"),
+        (lambda: ndcg(judge(np.array([[0]]), sp.csr_matrix([[2000.0]])), 1, "exponential"), "up to 1000, got 2000"),
         (lambda: per_user(judge(LISTS, GRADES), ["ndcg"], [1], gains="graded"), "binary, linear, exponential"),
         (lambda: per_user(judge(LISTS, GRADES), ["ndcg"], [1], blank_users="skip"), "left_out, zero, one"),
     ],

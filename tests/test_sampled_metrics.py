@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from recsys_dl import Interactions
+from recsys_dl import Interactions, compare
 from recsys_dl.evaluation import evaluate_sampled
 from recsys_dl.metrics.sampled import sampled_ranking_metrics
 from recsys_dl.models import Popularity
@@ -59,6 +59,7 @@ def test_they_are_marked_wherever_they_are_printed():
     assert "SAMPLED metrics" in text
     assert "sampled, 2 beside the relevant one" in text
     assert table.to_dict()["conventions"]["candidates"].startswith("sampled")
+    assert "SAMPLED metrics" in str(compare({"popularity": table}, metric="sampled_ndcg@2"))
 
 
 def test_popularity_on_the_published_split(shared_data):

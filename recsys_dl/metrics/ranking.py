@@ -147,6 +147,9 @@ def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
         k: ranks counted.
         gains: of a grade g > 0: "binary" 1; "linear" g, as trec_eval has it; "exponential" 2^g - 1 (Burges et al. 2005,
             "Learning to rank using gradient descent").
+
+    Raises:
+        ValueError: exponential gains of grades above 1000, which no float holds.
     """
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
     ideal_B = _gain(_first(judged.ideal_BK, k), gains) @ discounts_K
@@ -225,7 +228,14 @@ def _first(array_BK: np.ndarray, k: int) -> np.ndarray:
 def _gain(grades_BK: np.ndarray, gains: Gains) -> np.ndarray:
     if gains == "binary":
         return (grades_BK > 0).astype(np.float64)
-    return grades_BK if gains == "linear" else np.exp2(grades_BK) - 1
+    if gains == "linear":
+        return grades_BK
+    if grades_BK.max(initial=0) > 1000:
+        raise ValueError(
+            f'gains="exponential" needs grades up to 1000, got {grades_BK.max():g}: map counts to grades such as 0-4, or '
+            'take "linear"'
+        )
+    return np.exp2(grades_BK) - 1
 
 
 def _ideal(grades: np.ndarray, owner: np.ndarray, starts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
