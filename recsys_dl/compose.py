@@ -54,7 +54,9 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
         if not match:
             return f"an override must be written key=value, got {override!r}"
         sign, key, value = match.groups()
-        if key in groups() and value is not None and value not in options(key):
+        if value is None and not sign.startswith("~"):
+            return f"an override must be written key=value, got {override!r}"
+        if key in groups() and value not in (None, "null", *options(key)):
             return f"{key}={value}: there is no such {key}{near(value, options(key))}. There are: {', '.join(options(key))}"
         if key in groups():
             chosen.append(override)
@@ -66,8 +68,6 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
             within = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
             here = f" There are: {', '.join(within)}" if within and "." in key else ""
             return f"{override}: there is no setting {key!r}{near(key, [*keys, *groups()])}.{here}"
-        if value is None:
-            return f"an override must be written key=value, got {override!r}"
     return None
 
 

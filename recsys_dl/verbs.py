@@ -116,12 +116,14 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
     with new_folder(target) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", config.model._target_, threads, config.seed)
         split = _read(config, stages, expected_hash=expected_hash)
+        part, k = config.evaluate.part, list(config.evaluate.k)
+        asked, exclude = _asked(split, part)  # wrong words are told before the training, not after
+        if max(k) > split.data.num_items:
+            raise ValueError(f"evaluate.k must be at most the {split.data.num_items} items there are, got {max(k)}")
         with stages.stage("fit"):
             model = instantiate(config.model).fit(split.train)
-        part = config.evaluate.part
-        asked, exclude = _asked(split, part)
         with stages.stage("evaluate"):
-            evaluation = evaluate_model(model, split.train, asked, k=list(config.evaluate.k), exclude=exclude)
+            evaluation = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
         write_run(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]

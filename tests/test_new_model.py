@@ -51,5 +51,5 @@ def test_it_trains_by_its_name(tree):
     log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     words = ["train", "model=co_counts", "model.min_users=2", "data=log", f"data.path={log}", "run=run"]
     out = run(tree, "-m", "recsys_dl.cli", *words)
-    assert "ndcg@10" in out
+    assert "ndcg" in out
     assert (tree / "run" / "model" / "arrays.npz").is_file()

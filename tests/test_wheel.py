@@ -61,5 +61,5 @@ def test_its_command_runs_in_an_environment_of_its_own(wheel, tmp_path):
     where = run("python", "-c", "import recsys_dl; print(recsys_dl.__file__)").strip()
     assert Path(where).is_relative_to(site)
     out = run("recsys-dl", "train", "model=popularity", "data=log", f"data.path={log}", "run=run")
-    assert "ndcg@10" in out
+    assert "ndcg" in out
     assert (tmp_path / "run" / "model" / "config.yaml").is_file()

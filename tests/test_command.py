@@ -1,0 +1,199 @@
+"""The command, as a user types it: real processes, files and folders."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys_dl import load_run
+
+HEADER = "user_id,item_id,rating,timestamp\n"
+
+
+def write_log(file: Path, num_users: int = 60, num_items: int = 30) -> Path:
+    """Two tastes: users like items of their own parity."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for user in range(num_users):
+        liked = rng.choice(np.arange(user % 2, num_items, 2), 9, replace=False)
+        rows += [
+            f"{user + 100},{item},{4 + item % 2},{1_400_000_000 + 1000 * user + n}" for n, item in enumerate(liked)
+        ]
+    file.write_text(HEADER + "\n".join(rows) + "\n")
+    return file
+
+
+def run(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys_dl.cli", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder where `recsys-dl train` has left runs/item_knn."""
+    folder = tmp_path_factory.mktemp("place")
+    write_log(folder / "log.csv")
+    done = run("train", "data=log", "data.path=log.csv", "model=item_knn", "seed=3", "threads=1", cwd=folder)
+    assert "ndcg" in done.stdout
+    assert "runs/item_knn" in done.stdout
+    return folder
+
+
+def test_a_run_folder_holds_what_it_says(place):
+    folder = place / "runs" / "item_knn"
+    names = {file.name for file in folder.iterdir()}
+    assert {"config.yaml", "metrics.json", "manifest.json", "run.log", "model", "per_user", "seen.npz"} <= names
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["data"]["interactions"] == 540
+    assert manifest["seed"] == 3
+    assert manifest["threads"] == 1
+    assert set(manifest["seconds"]) == {"read", "split", "fit", "evaluate"}
+    assert manifest["peak_memory_bytes"] > 10_000_000
+    assert "numpy" in manifest["versions"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == {"validation"}
+    assert "item_knn" in (folder / "run.log").read_text()
+    assert not [file for file in (place / "runs").iterdir() if file.name.startswith(".")]
+
+
+def test_recommendations_by_external_ids(place):
+    trained = load_run(place / "runs" / "item_knn")
+    table = trained.recommend(["100", 101], k=4)
+    assert table.columns == ["user_id", "rank", "item_id", "title", "score"]
+    assert table["user_id"].to_list() == ["100"] * 4 + ["101"] * 4
+    assert table["rank"].to_list() == [1, 2, 3, 4] * 2
+    own = [int(item) % 2 == int(user) % 2 for user, item in zip(table["user_id"], table["item_id"], strict=True)]
+    assert np.mean(own) > 0.9
+    log = pl.read_csv(place / "log.csv")
+    held_out = log.group_by("user_id", maintain_order=True).last()  # the test part is not "seen"
+    had = (
+        log.join(held_out, on=["user_id", "item_id"], how="anti").filter(pl.col("user_id") == 100)["item_id"].to_list()
+    )
+    assert not set(map(str, had)) & set(table.filter(pl.col("user_id") == "100")["item_id"])
+    out = run("recommend", "run=runs/item_knn", "users=[100,101]", "k=3", cwd=place).stdout
+    assert "User 100, who liked:" in out
+    run("recommend", "run=runs/item_knn", "users=[100]", "k=3", "output=lists.csv", cwd=place)
+    assert len(pl.read_csv(place / "lists.csv")) == 3
+    assert "user '7' is not among" in run("recommend", "run=runs/item_knn", "users=[7]", cwd=place, status=1).stderr
+
+
+def test_test_figures_are_added_to_the_run(place):
+    out = run("evaluate", "run=runs/item_knn", "part=test", cwd=place).stdout
+    assert "ndcg" in out
+    metrics = json.loads((place / "runs" / "item_knn" / "metrics.json").read_text())
+    assert set(metrics) == {"validation", "test"}
+    assert (place / "runs" / "item_knn" / "per_user" / "test.npz").is_file()
+
+
+def test_reproduce_says_the_same_or_what_differs(place):
+    assert "to the bit" in run("reproduce", "runs/item_knn", cwd=place).stdout
+    shutil.copytree(place / "runs" / "item_knn", place / "runs" / "other")
+    config = place / "runs" / "other" / "config.yaml"
+    config.write_text(config.read_text().replace("num_neighbors: ", "num_neighbors: 1 #"))
+    out = run("reproduce", "run=runs/other", cwd=place, status=1).stdout
+    assert "NOT reproduced" in out
+    text = (place / "log.csv").read_text()
+    (place / "log.csv").write_text(text.replace("100,", "1000,", 1))
+    try:
+        changed = run("reproduce", "run=runs/item_knn", cwd=place, status=1).stderr
+    finally:
+        (place / "log.csv").write_text(text)
+    assert "the data has changed since the run" in changed
+
+
+def test_compare_prints_one_table_and_leaves_the_runs(place):
+    words = ["data=log", "data.path=log.csv", "models=[popularity,item_knn]", "run=runs/both", "evaluate.k=[10]"]
+    out = run("compare", *words, cwd=place).stdout
+    lines = [line for line in out.splitlines() if "popularity" in line or "item_knn" in line]
+    assert "item_knn" in lines[0]
+    assert (place / "runs" / "both" / "item_knn" / "model").is_dir()
+    assert (place / "runs" / "both" / "comparison.json").is_file()
+    assert load_run(place / "runs" / "both" / "popularity").recommend([100], k=2).height == 2
+
+
+def test_a_taken_folder_is_never_written_over(place):
+    words = ["train", "data=log", "data.path=log.csv", "model=popularity"]
+    assert "exists already" in run(*words, "run=runs/item_knn", cwd=place, status=1).stderr
+    run(*words, cwd=place)
+    assert "runs/popularity-2" in run(*words, cwd=place).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], "there is no verb 'trian'; did you mean 'train'?"),
+        (["train", "modle=als"], "there is no setting 'modle'; did you mean 'model'?"),
+        (["train", "model=item_kn"], "there is no such model; did you mean 'item_knn'?"),
+        (["train", "model=als", "model.embeding_size=3"], "did you mean 'model.embedding_size'?"),
+        (["train", "sed=3"], "did you mean 'seed'?"),
+        (["train", "model"], "written key=value"),
+        (["recommend", "users=[1]"], "a setting is missing"),
+        (["train", "threads=0", "data=log", "data.path=log.csv"], "threads must be between 1 and"),
+        (["train", "evaluate.part=tset", "data=log", "data.path=log.csv"], "part must be validation or test"),
+        (["train", "data=log", "data.path=nothing.csv"], "nothing.csv"),
+        (["evaluate", "run=nothing"], "nothing must hold a run"),
+        (["train", "device=gpu", "data=log", "data.path=log.csv"], 'device must be "auto", "cpu" or "cuda"'),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_words_are_answered(place, words, expected):
+    before = sorted((place / "runs").rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys_dl.cli", *words], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (1, 2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert expected in last
+    assert sorted((place / "runs").rglob("*")) == before
+
+
+def test_help_names_verbs_settings_and_options(place):
+    assert "recsys-dl train model=als" in run("--help", cwd=place).stdout
+    out = run("train", "--help", cwd=place).stdout
+    assert "movielens_small" in out
+    assert "leave_last_out" in out
+    assert "seed: 7" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "modle=als"]])
+def test_a_quick_answer_imports_nothing_slow(place, words):
+    program = (
+        "import sys; from recsys_dl.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'torch', 'numba', 'scipy', 'polars', 'torchmetrics', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_damaged_run_is_refused(place, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(place / "runs" / "item_knn", broken)
+    (broken / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        load_run(broken)
+    (broken / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
+        load_run(broken)
+
+
+def test_a_failed_training_leaves_nothing(place):
+    (place / "bad.csv").write_text(HEADER + "1,2,nan,1400000000\n")
+    before = sorted((place / "runs").iterdir())
+    run("train", "data=log", "data.path=bad.csv", "model=popularity", "run=runs/never", cwd=place, status=1)
+    assert sorted((place / "runs").iterdir()) == before
