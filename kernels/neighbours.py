@@ -145,7 +145,8 @@ def _only(prepared: Prepared, chosen_R: np.ndarray) -> Prepared:
     starts, places, values = prepared.columns
     kept_N = chosen_R[prepared.order_R[places]]
     before_N1 = np.concatenate([[0], np.cumsum(kept_N)])
-    return replace(prepared, columns=(before_N1[starts].astype(np.int64), places[kept_N], values[kept_N]))
+    columns = (before_N1[starts].astype(np.int64), places[kept_N], values[kept_N])
+    return replace(prepared, columns=columns, resident={})
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -164,8 +164,8 @@ def touched_by(width, indices_Q, starts, places, sums, seen, touched):
     return count
 
 
-def _finished(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
-    """The similarity that the sums of a pair amount to; 0 where there is none."""
+def finished_plain(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
+    """Return the similarity that the sums of a pair amount to, 0 where there is none. Compiled for each device."""
     zero = np.float32(0)
     product = pair_W[0]
     last = len(pair_W) - 1
@@ -194,7 +194,7 @@ def _finished(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, m
     return product / math.sqrt(xx * yy) * factor
 
 
-finished = njit(cache=True, nogil=True)(_finished)
+finished = njit(cache=True, nogil=True)(finished_plain)
 
 
 @njit(cache=True, nogil=True, parallel=True)

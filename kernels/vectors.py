@@ -5,7 +5,7 @@ R rows, C columns, N stored entries, B rows asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -47,6 +47,7 @@ class Prepared:
     order_R: np.ndarray  # int32, row of each place within
     place_R: np.ndarray  # int32, place of each row
     columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], places and values of each column
+    resident: dict[str, Any] = field(default_factory=dict)  # what a device holds of it
 
 
 def prepare(
