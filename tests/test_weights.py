@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from recsys_dl import Interactions, leave_last_out, read_log
+from recsys_dl.compose import compose
 from recsys_dl.data.weights import binary, keep, log_scaled, scaled, time_decay
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -96,4 +96,4 @@ def test_every_option_is_a_config():
     files = sorted(CONF.glob("weights/*.yaml"))
     assert [file.stem for file in files] == ["binary", "keep", "log", "scaled", "time_decay"]
     for file in files:
-        assert len(instantiate(OmegaConf.load(file))(ratings())) == 4
+        assert len(instantiate(compose("train", [f"weights={file.stem}"]).weights)(ratings())) == 4
