@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         config = compose(verb, overrides)
     except ValueError as error:
         return _fail(str(error), 2)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)  # the rest goes to run.log
+    logging.basicConfig(format="%(message)s", handlers=[console])
     logging.getLogger("recsys_dl").setLevel(logging.INFO)
     try:
         from recsys_dl import verbs

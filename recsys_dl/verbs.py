@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> None:
     """Fit one model, evaluate it, leave a run folder."""
-    target = _target(config, config.model._target_.split(".")[-2])
+    target = _target(config, _name(config))
     evaluation = _train(config, target)
     print(evaluation)
     print(f"\nThe run is in {_shown(target)}. Next:")
@@ -114,7 +115,7 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
 
     stages = Stages()
     with new_folder(target) as aside, logged_to(aside / "run.log"):
-        log.info("%s on %d threads, seed %s", config.model._target_, threads, config.seed)
+        log.info("%s on %d threads, seed %s", _name(config), threads, config.seed)
         split = _read(config, stages, expected_hash=expected_hash)
         part, k = config.evaluate.part, list(config.evaluate.k)
         asked, exclude = _asked(split, part)  # wrong words are told before the training, not after
@@ -133,6 +134,8 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
             evaluations={part: evaluation},
             stages=stages,
         )
+    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
+    print(f"{_name(config)}: {spent}", file=sys.stderr)
     return evaluation
 
 
@@ -175,6 +178,10 @@ def _target(config: DictConfig, name: str) -> Path:
     from recsys_dl.runs import next_free
 
     return Path(config.run) if config.run is not None else next_free(Path("runs") / name)
+
+
+def _name(config: DictConfig) -> str:
+    return config.model._target_.split(".")[-2]
 
 
 def _shown(path: Path) -> str:
