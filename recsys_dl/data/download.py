@@ -15,7 +15,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -78,6 +78,10 @@ def fetch(url: str, *, md5: str | None = None) -> Path:
             f"downloads are kept in {folder}, which cannot be written ({error.strerror}). "
             "Set RECSYS_CACHE to a folder that can.",
         ) from error
+    finally:
+        with suppress(OSError):
+            if partial.is_file() and not partial.stat().st_size:
+                partial.unlink()
     log.info("%s is in %s", url, target)
     return target
 
@@ -149,17 +153,22 @@ def _append(out: IO[bytes], url: str) -> bool:
         if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             if given == f"bytes */{start}":
                 return True
-            out.truncate(0)  # it is no part of the server's file
+            _empty(out)  # it is no part of the server's file
             return False
         if start and not given.startswith(f"bytes {start}-"):
             start = 0  # a server that knows no ranges sends all of it
-            out.truncate(0)
+            _empty(out)
         length = answer.headers.get("Content-Length")
         size = None if length is None else start + int(length)
         steps = None if size is None else -(-(size - start) // CHUNK)
         for chunk in track(iter(lambda: answer.read(CHUNK), b""), f"{_name(url)} (MB)", total=steps):
             out.write(chunk)
     return size is None or out.tell() == size
+
+
+def _empty(out: IO[bytes]) -> None:
+    out.seek(0)
+    out.truncate()
 
 
 def _published_md5(url: str) -> str:
