@@ -110,14 +110,12 @@ class Neighbourhood(CatalogueModel):
             ValueError: new rows without ids, where training had ids.
         """
         added = self._aligned(new)
-        shape = (added.num_users, added.num_items)
         known = self.interactions_UI.copy()
-        known.resize(shape)
+        known.resize((added.num_users, added.num_items))
+        together = Interactions.concat([Interactions.from_csr(known), added])
         before, neighbours = self._ready(), self.neighbours_RR
-        together = (known + added.by_user).tocsr()
-        together.sort_indices()
-        self._remember(Interactions.from_csr(together))
-        self._know(together)
+        self._remember(together)
+        self._know(together.by_user)
         lists = updated(before, self._ready(), *_padded_lists(neighbours, self.num_neighbors), device=self.device)
         self.neighbours_RR = list_matrix(*lists)
         return self
