@@ -4,7 +4,7 @@
     python scripts/bench_read.py --rows 10_000_000
 
 The log has popular and unpopular users and items, ratings in half stars and times in seconds. Each reading runs in a
-process of its own; its peak memory is what the system reports, less what the process held after its imports.
+process of its own; its peak memory is what Linux reports, less what the process held after its imports.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ import polars as pl
 
 BLOCK = 1_000_000
 READ = """
-import json, resource, sys, time
+import json, sys, time
 import polars, pyarrow.parquet, scipy.sparse
 from recsys_dl import read_log
-from recsys_dl.data import readers
+import recsys_dl.data.readers
 
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before, start = peak(), time.perf_counter()
+def kilobytes(what):  # of this program alone; ru_maxrss would begin with what the parent held
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what))
+
+before, start = kilobytes("VmRSS"), time.perf_counter()
 data = read_log(sys.argv[1], on_bad_rows=sys.argv[2])
 seconds = time.perf_counter() - start
 log = data.interactions
 held = sum(column.nbytes for column in (log.users_N, log.items_N, log.weights_N, log.times_N))
 held += data.users.ids.estimated_size() + data.items.ids.estimated_size()
-print(json.dumps({"seconds": seconds, "peak": peak() - before, "held": held, "rows": len(log),
+print(json.dumps({"seconds": seconds, "peak": (kilobytes("VmHWM") - before) * 1024, "held": held, "rows": len(log),
                   "users": data.num_users, "items": data.num_items, "skipped": sum(data.report.skipped.values())}))
 """
 

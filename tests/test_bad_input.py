@@ -190,7 +190,7 @@ def test_a_bad_row_is_named_by_its_line_or_skipped(row, block, newline, tmp_path
     """Line 6 of the file: behind the header, a quoted line break and a blank line; also where blocks end in between."""
     if block is not None:
         monkeypatch.setattr(text_files, "CHUNK_BYTES", block)
-        monkeypatch.setattr(text_files, "SLOW_BYTES", 10)
+        monkeypatch.setattr(text_files, "SLOW_BYTES", 40)
     before = 'a,x,1,10\n"b\nb",y,2,20\n\n'
     content = (HEAD + before + row + "\n" + "d,x,4,40\n" * 5).replace("\n", newline).encode("latin-1")
     file = tmp_path / "log.csv"
@@ -363,6 +363,20 @@ def test_small_and_strange_logs_are_fine(tmp_path):
         data = read_log(file)
         assert data.users.ids.to_list() == users
         assert data.items.ids.to_list() == items
+
+
+def test_a_stray_quote_does_not_swallow_the_rest(tmp_path, monkeypatch):
+    """Quotes are then out of step with the fields all through the file, whichever block is read."""
+    for name, value in (("CHUNK_BYTES", 50), ("SLOW_BYTES", 20), ("QUOTED_BYTES", 200)):
+        monkeypatch.setattr(text_files, name, value)
+    file = tmp_path / "log.csv"
+    rows = ['a,5" disk,1\n', *['b,"x, y",2\n', "c,z,3\n"] * 50]
+    file.write_text("user,item,rating\n" + "".join(rows))
+    data = read_log(file)
+    assert data.items.ids.to_list() == ['5" disk', "x, y", "z"]
+    assert len(data) == 101
+    file.write_text("user,item,rating\n" + "".join(rows) + "d,z,-3\n")
+    assert "line 103: weight must be" in error_of(file, file.read_bytes())
 
 
 @pytest.mark.parametrize("bad_row", ["", "b,y,2,more\n"])

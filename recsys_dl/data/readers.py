@@ -274,16 +274,21 @@ class _Encoder:
         ids = ids.alias("id")
         if not len(self.known):
             self.known = ids.clear()
-        rows = self._look_up(ids)
-        if rows.null_count():
-            self.known = pl.concat([self.known, ids.filter(rows.is_null()).unique(maintain_order=True)])
-            rows = self._look_up(ids)
+        rows = _rows_of(ids, self.known, 0)
+        missing = rows.is_null()
+        if missing.any():
+            unknown = ids.filter(missing)
+            fresh = unknown.unique(maintain_order=True)
+            rows = rows.scatter(missing.arg_true(), _rows_of(unknown, fresh, len(self.known)))
+            self.known = pl.concat([self.known, fresh])
         return rows.to_numpy()
-
-    def _look_up(self, ids: pl.Series) -> pl.Series:
-        table = pl.DataFrame({"id": self.known, "row": np.arange(len(self.known), dtype=np.int32)})
-        return ids.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
 
     def vocabulary(self) -> Vocabulary:
         """Return all ids met."""
         return Vocabulary(self.known, noun=self.noun)
+
+
+def _rows_of(ids: pl.Series, known: pl.Series, first: int) -> pl.Series:
+    """Return the row of each id, where `known` have the rows from `first` on; null for others."""
+    table = pl.DataFrame({"id": known, "row": np.arange(first, first + len(known), dtype=np.int32)})
+    return ids.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]

@@ -24,6 +24,7 @@ CHUNK_BYTES = 32 << 20  # parsed at once; a CSV of four short columns then needs
 SLOW_BYTES = 1 << 20  # a refused block of at most this size is read line by line
 HEAD_BYTES = 1 << 18  # looked at to find separator and header
 QUOTED_LINES = 10_000  # a quoted field that runs on for more lines was not meant as one
+QUOTED_BYTES = 128 << 20  # nor one of more bytes
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 QUOTING = ("\t", ",", ";")  # separate fields that may stand in double quotes, with any separator within
@@ -100,7 +101,7 @@ class TextFile:
             cut = chunk.rfind(b"\n", 0, chunk.rfind(b'"', 0, cut)) + 1
         else:
             return last  # quotes that never match; reading line by line will tell
-        if not cut and len(chunk) > 4 * CHUNK_BYTES:
+        if not cut and len(chunk) > QUOTED_BYTES:
             return last
         return cut
 
@@ -122,7 +123,8 @@ class TextFile:
             yield Batch(frame, lambda row: f"line {self._line(chunk, line, row)}")
             return
         del body
-        if len(chunk) > SLOW_BYTES and (cut := self._cut(chunk, len(chunk) // 2)):
+        half = len(chunk) // 2
+        if len(chunk) > SLOW_BYTES and (cut := self._cut(chunk, half) or chunk.rfind(b"\n", 0, half) + 1):
             yield from self._parse(chunk[:cut], line, dtypes)
             yield from self._parse(chunk[cut:], line + chunk.count(b"\n", 0, cut), dtypes)
         else:
