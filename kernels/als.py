@@ -66,7 +66,7 @@ def solve_rows(
             each exactly while the others stay (Rendle et al. 2021, "iALS++: Speeding up Matrix Factorization with Subspace
             Optimization"), `block_size` x D an entry: for large D.
         cg_steps: at least 1.
-        block_size: columns solved together by "ials++".
+        block_size: columns solved together by "ials++", rounded to whole vectors of 16.
         device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
 
     Returns:
@@ -85,16 +85,12 @@ def solve_rows(
         raise ValueError(f'solver must be "cholesky", "cg" or "ials++", got {solver!r}')
     if min(cg_steps, block_size) < 1:
         raise ValueError(f"cg_steps and block_size must be at least 1, got {cg_steps} and {block_size}")
+    step = _columns_together(size, block_size if solver == "ials++" else size)
     if resolve(device) == "cuda":
         from .cuda import als as twin
 
-        return twin.solve_rows(
-            observed, fixed_SD, start_RD, all_weight, solver, cg_steps, size if solver == "cholesky" else block_size
-        )
-    step = size if solver == "cholesky" else block_size if solver == "ials++" else LANES
-    num_steps = -(-size // step)
-    step = -(-size // (num_steps * LANES)) * LANES
-    width = num_steps * step
+        return twin.solve_rows(observed, fixed_SD, start_RD, all_weight, solver, cg_steps, step)
+    width = -(-size // step) * step
     table_SW = _padded(fixed_SD, width)
     gram_WW = np.float32(all_weight) * _gram(table_SW) if all_weight else np.zeros((width, width), np.float32)
     solved_RW = np.zeros((num_rows, width), np.float32) if solver == "cholesky" else _padded(start_RD, width).copy()
@@ -119,6 +115,12 @@ def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
 def fetch(array: Any) -> np.ndarray:
     """Return an array as NumPy, from wherever it lies."""
     return array if isinstance(array, np.ndarray) else array.copy_to_host()
+
+
+def _columns_together(size: int, most: int) -> int:
+    """Return how many columns each block has when blocks of about `most` share out `size`: whole vectors."""
+    num_blocks = -(-size // most)
+    return -(-size // (num_blocks * LANES)) * LANES
 
 
 def _padded(table: np.ndarray, width: int) -> np.ndarray:
