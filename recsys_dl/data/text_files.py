@@ -74,7 +74,7 @@ class TextFile:
     def batches(self, dtypes: Mapping[int, Any] | None = None) -> Iterator[Batch]:
         """Yield all rows in order as text; columns in `dtypes` arrive so typed wherever a whole block allows it."""
         line = 1 + self.skip_lines
-        with _opened(self.path, self.encoding) as stream:
+        with _opened(self.path) as stream:
             for number, chunk in enumerate(self._chunks(stream)):
                 if number == 0:
                     for _ in range(self.skip_lines):
@@ -327,7 +327,7 @@ def _single(chunk: bytes, separator: str) -> bytes:
     return chunk.replace(separator.encode(), UNIT.encode()) if len(separator.encode()) > 1 else chunk
 
 
-def _opened(path: Path, encoding: str) -> IO[bytes]:
+def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         magic = file.read(6)
     for start, noun in _ARCHIVES.items():
@@ -371,7 +371,7 @@ def _blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
 
 def _head(path: Path, encoding: str) -> tuple[str, str, bool]:
     """Return the first lines as text, the encoding, and whether that is the whole file."""
-    with _opened(path, encoding) as stream:
+    with _opened(path) as stream:
         try:
             raw = stream.read(HEAD_BYTES)
             while len(raw) >= HEAD_BYTES and b"\n" not in raw and (more := stream.read(len(raw))):
