@@ -59,6 +59,12 @@ def test_it_is_a_recommender_and_fit_returns_it(model, train):
     assert model.fit(train) is model
 
 
+def test_it_says_what_it_is(model):
+    assert repr(model).startswith(f"{type(model).__name__}(")
+    assert repr(model).endswith("of 62 users and 41 items")
+    assert repr(build(name_of(model))).endswith("not fitted")
+
+
 def test_same_seed_same_model(model, train):
     twin = instantiate(compose("train", [f"model={name_of(model)}", "device=cpu"]).model).fit(train)
     for name in model.fitted:

@@ -5,6 +5,7 @@ A model scores; this base turns scores into the sentences of `protocols.Recommen
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,15 @@ class CatalogueModel(ABC):
     items: Vocabulary | None
     user_counts_U: np.ndarray
     item_counts_I: np.ndarray
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        fitted = (
+            f" of {self.num_users:,} users and {self.num_items:,} items"
+            if hasattr(self, "num_items")
+            else ", not fitted"
+        )
+        return f"{type(self).__name__}({arguments}){fitted}"
 
     # What a model gives
 
