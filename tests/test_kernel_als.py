@@ -1,0 +1,194 @@
+"""An ALS half-step solves what it says: against float64 NumPy, on each device, for each solver."""
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from conftest import SIMULATED
+
+from recsys_dl.kernels.als import Observed, place, solve_rows
+
+# Sizes that are not whole vectors, whole warps or whole tiles; one past what fits a GPU's shared memory at once.
+SIZES = [1, 16, 17, 64, 127, 128, 129, 150]
+SIMULATED_SIZES = [1, 5, 17]
+
+
+def sizes(device):
+    return SIMULATED_SIZES if device == "cuda" and SIMULATED else SIZES
+
+
+def shape(device):
+    return {"rows": 2, "fixed": 21} if device == "cuda" and SIMULATED else {"rows": 12, "fixed": 131}
+
+
+def problem(size, *, rows=12, fixed=131, density=0.3, seed=0):
+    """A few rows of weighted entries, one with every entry and one with none; the fixed rows; rows to begin with."""
+    rng = np.random.default_rng(seed)
+    matrix = sp.random(rows, fixed, density, format="csr", rng=rng, dtype=np.float32)
+    full = sp.csr_matrix(rng.random((1, fixed), dtype=np.float32) + 0.1)
+    matrix = sp.vstack([matrix, full, sp.csr_matrix((1, fixed), dtype=np.float32)]).tocsr()
+    penalties = rng.uniform(0.3, 2, rows + 2).astype(np.float32)
+    observed = Observed(
+        matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, 1 + matrix.data, penalties
+    )
+    spread = 1 / np.sqrt(size)
+    fixed_SD, start_RD = (rng.normal(0, spread, (count, size)).astype(np.float32) for count in (fixed, matrix.shape[0]))
+    return observed, fixed_SD, start_RD
+
+
+def systems(observed, fixed_SD, all_weight):
+    """The normal equations of each row in float64: (A, b) with A x = b at the minimum."""
+    fixed = fixed_SD.astype(np.float64)
+    gram = all_weight * fixed.T @ fixed
+    for row, penalty in enumerate(observed.penalties_R.astype(np.float64)):
+        mine = slice(*observed.indptr_R1[row : row + 2])
+        seen = fixed[observed.indices_N[mine]]
+        weights, pulls = observed.weights_N[mine].astype(np.float64), observed.pulls_N[mine].astype(np.float64)
+        yield gram + penalty * np.eye(len(gram)) + (seen.T * weights) @ seen, seen.T @ pulls
+
+
+def exact(observed, fixed_SD, all_weight):
+    return np.array([np.linalg.solve(*system) for system in systems(observed, fixed_SD, all_weight)])
+
+
+def close(found, wanted, tolerance):
+    """Relative to the largest entry: rounding in a row is of the size of its largest terms."""
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("all_weight", [0.0, 0.7])
+def test_cholesky_equals_a_dense_solve(device, all_weight):
+    for size in sizes(device):
+        observed, fixed_SD, start_RD = problem(size, **shape(device))
+        found = solve_rows(observed, fixed_SD, start_RD, all_weight=all_weight, solver="cholesky", device=device)
+        # float32 keeps 6e-8; sums of 131 terms and condition numbers below 100 lose about two digits
+        close(found, exact(observed, fixed_SD, all_weight), 1e-5)
+        assert not found[-1].any()  # nothing observed: drawn to 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_cg_takes_the_steps_of_conjugate_gradients(device, steps):
+    for size in sizes(device):
+        observed, fixed_SD, start_RD = problem(size, **shape(device))
+        wanted = []
+        for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
+            residual = right - matrix @ x
+            direction = residual.copy()
+            for _ in range(min(steps, size)):
+                length = (residual @ residual) / (direction @ matrix @ direction)
+                x, fresh = x + length * direction, residual - length * matrix @ direction
+                direction = fresh + (fresh @ fresh) / (residual @ residual) * direction
+                residual = fresh
+            wanted.append(x)
+        found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, solver="cg", cg_steps=steps, device=device)
+        close(found, np.array(wanted), 1e-5)  # as above
+
+
+def test_ials_takes_exact_steps_block_after_block(device):
+    size, block = 33, 16
+    observed, fixed_SD, start_RD = problem(size, rows=2, fixed=20)
+    wanted = []
+    for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
+        for begin in range(0, size, block):
+            mine = slice(begin, begin + block)
+            x[mine] += np.linalg.solve(matrix[mine, mine], (right - matrix @ x)[mine])
+        wanted.append(x)
+    found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, solver="ials++", block_size=block, device=device)
+    close(found, np.array(wanted), 1e-5)  # as above
+
+
+@pytest.mark.parametrize("solver", ["cg", "ials++"])
+def test_repeated_half_steps_reach_the_exact_solution(device, solver):
+    size, times = (17, 12) if device == "cuda" and SIMULATED else (48, 40)
+    observed, fixed_SD, rows = problem(size, **shape(device))
+    wanted = exact(observed, fixed_SD, 0.7)
+    for _ in range(times // 4 if solver == "cg" else times):
+        rows = solve_rows(
+            observed, fixed_SD, rows, all_weight=0.7, solver=solver, cg_steps=6, block_size=16, device=device
+        )
+    close(rows, wanted, 1e-4)  # convergence, not rounding, decides
+
+
+def test_one_block_of_all_columns_is_exact():
+    observed, fixed_SD, start_RD = problem(50)
+    found = solve_rows(observed, fixed_SD, start_RD, solver="ials++", block_size=64, device="cpu")
+    close(found, exact(observed, fixed_SD, 0.0), 1e-5)
+
+
+def test_rows_longer_than_the_buffer():
+    observed, fixed_SD, start_RD = problem(64, rows=2, fixed=4001)
+    for solver, tolerance in (("cholesky", 1e-5), ("cg", 1e-4), ("ials++", 1e-3)):
+        found = start_RD
+        for _ in range(1 if solver == "cholesky" else 8):
+            found = solve_rows(observed, fixed_SD, found, all_weight=0.1, solver=solver, cg_steps=8, device="cpu")
+        close(found, exact(observed, fixed_SD, 0.1), tolerance)  # the last two: after so many steps
+
+
+def test_a_matrix_that_shared_memory_cannot_hold(device, monkeypatch):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    from recsys_dl.kernels.cuda import als as twin
+
+    monkeypatch.setattr(twin, "SHARED_BYTES", 0)
+    observed, fixed_SD, start_RD = problem(5, **shape(device))
+    found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, device=device)
+    close(found, exact(observed, fixed_SD, 0.7), 1e-5)
+
+
+def test_arrays_on_the_device_stay_there(device):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    observed, fixed_SD, start_RD = problem(5, **shape(device))
+    there = Observed(*place(observed, device))
+    found = solve_rows(there, *place((fixed_SD, start_RD), device), all_weight=0.7, device=device)
+    assert not isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(
+        found.copy_to_host(), solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, device=device)
+    )
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "ials++"])
+def test_the_number_of_threads_changes_no_bit(solver):
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs two processors")
+    observed, fixed_SD, start_RD = problem(40, rows=300, fixed=2500, density=0.02)
+    results = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        results.append(solve_rows(observed, fixed_SD, start_RD, all_weight=0.5, solver=solver, device="cpu"))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "ials++"])
+def test_columns_that_say_the_same_do_no_harm(device, solver):
+    observed, fixed_SD, start_RD = problem(5, **shape(device))
+    fixed_SD[:] = 100 * fixed_SD[:, :1]  # of rank one: rounding makes the matrix indefinite
+    observed = observed._replace(penalties_R=np.full_like(observed.penalties_R, 1e-6))
+    found = solve_rows(observed, fixed_SD, 0 * start_RD, solver=solver, device=device)
+    assert np.isfinite(found).all()
+    wanted = exact(observed._replace(penalties_R=observed.penalties_R + 1e-3), fixed_SD, 0.0)
+    # The embeddings are not determined, the products are; the fixed rows of 100 amplify rounding of 1e-7 of the pivots.
+    np.testing.assert_allclose(found @ fixed_SD.T, wanted @ fixed_SD.T, atol=0.02 * np.abs(wanted @ fixed_SD.T).max())
+
+
+def test_no_rows_and_no_entries(device):
+    empty = Observed(np.zeros(1, np.int64), *(np.zeros(0, kind) for kind in (np.int32, *3 * [np.float32])))
+    fixed_SD = np.ones((3, 4), np.float32)
+    for solver in ("cholesky", "cg", "ials++"):
+        none = solve_rows(empty, fixed_SD, np.zeros((0, 4), np.float32), solver=solver, device=device)
+        assert none.shape == (0, 4)
+        two = empty._replace(indptr_R1=np.zeros(3, np.int64), penalties_R=np.ones(2, np.float32))
+        drawn = solve_rows(two, fixed_SD, np.ones((2, 4), np.float32), all_weight=1.0, solver=solver, device=device)
+        np.testing.assert_allclose(drawn, 0, atol=1e-6)
+
+
+def test_what_does_not_fit_together():
+    observed, fixed_SD, start_RD = problem(5)
+    with pytest.raises(ValueError, match=r'solver must be "cholesky", "cg" or "ials\+\+", got \'lu\''):
+        solve_rows(observed, fixed_SD, start_RD, solver="lu", device="cpu")
+    with pytest.raises(ValueError, match="start, fixed rows, indptr and penalties"):
+        solve_rows(observed, fixed_SD[:, :4], start_RD, device="cpu")
+    with pytest.raises(ValueError, match="cg_steps and block_size must be at least 1, got 0"):
+        solve_rows(observed, fixed_SD, start_RD, solver="cg", cg_steps=0, device="cpu")
