@@ -1,0 +1,190 @@
+"""Items that a user did not have, drawn at random: exactly, in bounded time, never a positive unless asked.
+
+No draw is rejected. Alike or weighted, the r-th of the items a user did not have is found by bisection of the user's sorted
+items, so someone who had all items but one costs as much as anyone else. Weights are whole numbers, so sums are exact and
+every device draws the same items. P rows of users asked for, U users, I items, N interactions, S negatives of each row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from .device import Device, resolve
+from .random import random_below, random_bits, stream_key
+
+UNIT = 2.0**31  # the largest item's mass: I items of at most so much stay within 64 bits
+
+
+class ItemMasses(NamedTuple):
+    """How likely each item is drawn, summed up for bisection; what `item_masses` returns."""
+
+    below_I1: Any  # uint64 [I + 1]: mass of all items before i
+    had_N1: Any  # uint64 [N + 1]: mass of the items of all interactions before n; may wrap around
+
+
+def whole_masses(weights_I: np.ndarray) -> np.ndarray:
+    """Return weights as whole numbers, uint64 [I], with 2^31 for the largest and at least 1 for any that is not zero.
+
+    Raises:
+        ValueError: a weight is negative, infinite or NaN, or all are zero.
+    """
+    weights_I = np.asarray(weights_I, np.float64)
+    if not (np.isfinite(weights_I).all() and weights_I.min(initial=0) >= 0 and weights_I.max(initial=0) > 0):
+        raise ValueError(
+            f"weights of items must be finite, not negative and not all zero, got {weights_I.min(initial=np.inf)} to "
+            f"{weights_I.max(initial=-np.inf)} for {len(weights_I)} items"
+        )
+    masses_I = np.rint(weights_I * (UNIT / weights_I.max())).astype(np.uint64)
+    return np.maximum(masses_I, (weights_I > 0).astype(np.uint64))
+
+
+def item_masses(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemMasses:
+    """Return what `sample_negatives` needs to draw item i in proportion to `weights_I[i]`, to within 2^-31 of the largest.
+
+    Args:
+        weights_I: not negative; for popularity with an exponent, `counts_I ** exponent`.
+        indices_N: int32, items of all users' interactions, as in the CSR that `sample_negatives` is given.
+
+    Raises:
+        ValueError: a weight is negative, infinite or NaN, or all are zero.
+    """
+    masses_I = whole_masses(weights_I)
+    return ItemMasses(_sums(masses_I), _sums(masses_I[indices_N]))
+
+
+def sample_negatives(
+    users_P: Any,
+    indptr_U1: Any,
+    indices_N: Any,
+    num_items: int,
+    num_negatives: int,
+    *,
+    seed: int,
+    epoch: int = 0,
+    masses: ItemMasses | None = None,
+    allow_positives: bool = False,
+    device: Device = "auto",
+) -> Any:
+    """Return items drawn for each row of users, independently and with replacement: alike, or in proportion to masses.
+
+    With H the items of user users_P[p], row p's draws are independent, each item j not in H with probability
+    mass_j / sum of the masses not in H (1 / (I - |H|) without masses). They are a function of (seed, epoch, p, s) and of the
+    data alone, the same on every device and whatever the number of threads.
+
+    Args:
+        users_P: int32 rows.
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what users had.
+        indices_N: int32, ascending and distinct within a user.
+        num_items: I.
+        num_negatives: S, at least 1.
+        seed: any integer.
+        epoch: another one gives other draws.
+        masses: from `item_masses`; None draws all items alike.
+        allow_positives: draw from all items, whatever the user had.
+        device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
+
+    Returns:
+        int32 [P, S]; -1 where nothing may be drawn, as for a user who had all items (with masses: all of mass above 0).
+
+    Raises:
+        ValueError: num_negatives below 1, or masses of another catalogue or other interactions.
+    """
+    if num_negatives < 1:
+        raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
+    if masses is not None and (len(masses.below_I1) != num_items + 1 or len(masses.had_N1) != len(indices_N) + 1):
+        raise ValueError(
+            f"masses must be of {num_items} items and {len(indices_N)} interactions, got {len(masses.below_I1) - 1} "
+            f"and {len(masses.had_N1) - 1}; make them by item_masses from the same CSR"
+        )
+    key = stream_key(seed, epoch)
+    if resolve(device) == "cuda":
+        from .cuda import negatives as twin
+
+        return twin.sample_negatives(
+            users_P, indptr_U1, indices_N, num_items, num_negatives, key, masses, allow_positives
+        )
+    sums = masses or NO_MASSES
+    items_PS = np.empty((len(users_P), num_negatives), np.int32)
+    lists = (np.asarray(users_P, np.int32), np.asarray(indptr_U1, np.int64), np.asarray(indices_N, np.int32))
+    _sample_cpu(*lists, num_items, *sums, masses is not None, key, allow_positives, items_PS)
+    return items_PS
+
+
+def _sums(masses: np.ndarray) -> np.ndarray:
+    sums = np.zeros(len(masses) + 1, np.uint64)
+    np.cumsum(masses, out=sums[1:])
+    return sums
+
+
+NO_MASSES = ItemMasses(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+
+
+# Arithmetic, plain so that each device compiles it
+
+
+def nth_other(indices_N, start, end, rank):
+    """Return the item that is not in indices_N[start:end] and has `rank` such items before it."""
+    low = start
+    high = end
+    while low < high:  # to the first of the user's items that has more than `rank` others before it
+        middle = (low + high) >> 1
+        if indices_N[middle] - (middle - start) <= rank:
+            low = middle + 1
+        else:
+            high = middle
+    return rank + (low - start)
+
+
+def mass_with_own(indices_N, start, end, below_I1, had_N1, rank):
+    """Return `rank`, a place in the mass of items not in indices_N[start:end], as a place in the mass of all items."""
+    low = start
+    high = end
+    while low < high:  # to the first of the user's items with more than `rank` of others' mass before it
+        middle = (low + high) >> 1
+        if below_I1[indices_N[middle]] - (had_N1[middle] - had_N1[start]) <= rank:
+            low = middle + 1
+        else:
+            high = middle
+    return rank + (had_N1[low] - had_N1[start])
+
+
+def bisect(below, low, high, place):
+    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one."""
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if below[middle] <= place:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+_bits = njit(random_bits, inline="always")
+_below = njit(random_below, inline="always")
+_nth_other = njit(nth_other)
+_mass_with_own = njit(mass_with_own)
+_bisect = njit(bisect)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _sample_cpu(users_P, indptr_U1, indices_N, num_items, below_I1, had_N1, weighted, key, allow_positives, items_PS):
+    num_negatives = items_PS.shape[1]
+    for p in prange(len(users_P)):
+        start = indptr_U1[users_P[p]]
+        end = start if allow_positives else indptr_U1[users_P[p] + 1]
+        if weighted:
+            free = below_I1[num_items] - (had_N1[end] - had_N1[start])
+        else:
+            free = np.uint64(num_items - (end - start))
+        for s in range(num_negatives):
+            rank = _below(_bits(key, np.uint64(p * num_negatives + s)), free)
+            if free == np.uint64(0):
+                items_PS[p, s] = -1
+            elif weighted:
+                place = _mass_with_own(indices_N, start, end, below_I1, had_N1, rank)
+                items_PS[p, s] = _bisect(below_I1, np.int64(0), np.int64(num_items), place)
+            else:
+                items_PS[p, s] = _nth_other(indices_N, start, end, np.int64(rank))
