@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
@@ -93,7 +94,8 @@ def ptx(request: pytest.FixtureRequest) -> dict[str, dict[str, dict]]:
     key = hashlib.sha256(sources + version("numba-cuda").encode() + version("numba").encode()).hexdigest()
     kept = request.config.cache.get("recsys_dl/ptx", None)
     if kept is None or kept["key"] != key:
-        kept = {"key": key, **{architecture: in_own_process(architecture) for architecture in ARCHITECTURES}}
+        with ThreadPoolExecutor() as pool:
+            kept = {"key": key, **dict(zip(ARCHITECTURES, pool.map(in_own_process, ARCHITECTURES), strict=True))}
         request.config.cache.set("recsys_dl/ptx", kept)
     return kept
 
