@@ -148,9 +148,13 @@ class _Parts:
 
 
 def _read(config: DictConfig, stages: Any, *, expected_hash: str | None) -> _Parts:
+    from recsys_dl.data.checks import leakage
+
     with stages.stage("read"):
         data = instantiate(config.data)
         data = instantiate(config.weights)(data)
+        if config.get("filter") is not None:
+            data = instantiate(config.filter)(data)
         log.info("%r", data)
     if expected_hash is not None and data.content_hash != expected_hash:
         raise ValueError(
@@ -160,6 +164,7 @@ def _read(config: DictConfig, stages: Any, *, expected_hash: str | None) -> _Par
     with stages.stage("split"):
         train, validation, test = instantiate(config.split)(data)
         log.info("train %d, validation %d, test %d interactions", len(train), len(validation), len(test))
+        log.info("%s", leakage(train, test, validation=validation))
     return _Parts(data, train, validation, test)
 
 

@@ -67,7 +67,9 @@ def test_a_run_folder_holds_what_it_says(place):
     assert "numpy" in manifest["versions"]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics) == {"validation"}
-    assert "item_knn" in (folder / "run.log").read_text()
+    said = (folder / "run.log").read_text()
+    assert "item_knn on 1 threads, seed 3" in said
+    assert "Leakage: 2 findings" in said  # leave-last-out lets train see others' future, in validation and in test
     assert not [file for file in (place / "runs").iterdir() if file.name.startswith(".")]
 
 
@@ -124,6 +126,16 @@ def test_compare_prints_one_table_and_leaves_the_runs(place):
     assert (place / "runs" / "both" / "item_knn" / "model").is_dir()
     assert (place / "runs" / "both" / "comparison.json").is_file()
     assert load_run(place / "runs" / "both" / "popularity").recommend([100], k=2).height == 2
+
+
+@pytest.mark.parametrize("split", ["random", "time", "user", "cold_items", "cold_users"])
+def test_every_split_weight_and_filter_by_its_name(place, tmp_path, split):
+    words = ["data=log", f"data.path={place / 'log.csv'}", "model=item_knn", f"split={split}", "weights=binary"]
+    out = run("train", *words, "filter=k_core", "filter.users=3", "evaluate.k=[5]", "run=here", cwd=tmp_path).stdout
+    assert "ndcg" in out
+    run("evaluate", "run=here", "k=[5]", cwd=tmp_path)
+    metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
+    assert set(metrics["validation"]["values"]) == set(metrics["test"]["values"])
 
 
 def test_a_taken_folder_is_never_written_over(place):
