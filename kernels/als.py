@@ -238,8 +238,8 @@ def _solve(matrix, right, solution, panel):
         solution[k] = matrix[k, k]
     for begin in range(0, size, 4):
         for k in range(begin, begin + 4):
-            # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-7 of its diagonal.
-            pivot = max(matrix[k, k], np.float32(1e-7) * solution[k], np.float32(1e-30))
+            # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-6 of its diagonal.
+            pivot = max(matrix[k, k], np.float32(1e-6) * solution[k], np.float32(1e-30))
             matrix[k, k] = pivot
             row = matrix[k, k:]
             row *= np.float32(1.0) / np.sqrt(pivot)

@@ -169,8 +169,8 @@ def test_columns_that_say_the_same_do_no_harm(device, solver):
     found = solve_rows(observed, fixed_SD, 0 * start_RD, solver=solver, device=device)
     assert np.isfinite(found).all()
     wanted = exact(observed._replace(penalties_R=observed.penalties_R + 1e-3), fixed_SD, 0.0)
-    # The embeddings are not determined, the products are; the fixed rows of 100 amplify rounding of 1e-7 of the pivots.
-    np.testing.assert_allclose(found @ fixed_SD.T, wanted @ fixed_SD.T, atol=0.02 * np.abs(wanted @ fixed_SD.T).max())
+    # The embeddings are not determined, the products are: up to rounding (1e-7) over the least pivot allowed (1e-6).
+    np.testing.assert_allclose(found @ fixed_SD.T, wanted @ fixed_SD.T, atol=0.1 * np.abs(wanted @ fixed_SD.T).max())
 
 
 def test_no_rows_and_no_entries(device):

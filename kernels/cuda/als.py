@@ -363,8 +363,8 @@ def _solve(matrix, width, vectors, stride):
     pivots = vectors[2 * stride : 3 * stride]
     least = vectors[3 * stride : 4 * stride]
     for k in range(thread, width, threads):
-        # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-7 of its diagonal.
-        least[k] = max(float32(1e-7) * matrix[k * (k + 1) // 2 + k], float32(1e-30))
+        # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-6 of its diagonal.
+        least[k] = max(float32(1e-6) * matrix[k * (k + 1) // 2 + k], float32(1e-30))
     cuda.syncthreads()
     for k in range(width):
         pivot = math.sqrt(max(matrix[k * (k + 1) // 2 + k], least[k]))
