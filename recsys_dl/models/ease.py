@@ -72,9 +72,9 @@ class EASE(CatalogueModel):
             weights_II = np.empty((num_items, num_items), np.float32)
             inverse_UU = _inverse_gram(matrix, penalty, where)
             for start in track(range(0, num_items, BLOCK), "EASE: items"):
-                some = np.arange(start, min(start + BLOCK, num_items))
+                some = slice(start, start + BLOCK)
                 block_IB = by_item @ np.ascontiguousarray((by_item[some] @ inverse_UU).T)  # I - penalty * P
-                weights_II[:, some] = block_IB / (1 - block_IB[some, some - start])
+                weights_II[:, some] = block_IB / (1 - block_IB[some].diagonal())
         np.fill_diagonal(weights_II, 0)
         self.histories, self.weights_II = matrix, weights_II
         return self
