@@ -134,9 +134,11 @@ class _Teller:
 
 
 def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
-    pairs_N = _pairs(log)
-    order_N = np.argsort(pairs_N, kind="stable")
-    again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
+    again = np.empty(0, np.int64)
+    if log.by_user.nnz < len(log):
+        pairs_N = _pairs(log)
+        order_N = np.argsort(pairs_N, kind="stable")
+        again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
     return _finding(
         "duplicates", part, again, len(log), "interactions repeat an earlier one", lambda at: tell.pair(log, at)
     )
@@ -144,7 +146,7 @@ def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
 
 def _against(known_name: str, known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
     """Compare a held-out part with what is known by then: the same pairs, and a user's own future."""
-    seen = np.flatnonzero(_in(_pairs(log), _pairs(known)))
+    seen = np.flatnonzero(_known_pairs(log, known))
     findings = [
         _finding("seen", part, seen, len(log), f"interactions are also in {known_name}", lambda at: tell.pair(log, at))
     ]
@@ -182,12 +184,14 @@ def _before_end(train: Interactions, part: str, log: Interactions, tell: _Teller
 
 def _unknown(known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
     findings = []
-    for noun, mine_N, known_N, name in (
-        ("users", log.users_N, known.users_N, tell.user),
-        ("items", log.items_N, known.items_N, tell.item),
+    for noun, mine_N, known_N, size, name in (
+        ("users", log.users_N, known.users_N, log.num_users, tell.user),
+        ("items", log.items_N, known.items_N, log.num_items, tell.item),
     ):
+        is_known = np.zeros(size, bool)
+        is_known[known_N] = True
         mine = np.unique(mine_N)
-        strange = mine[~_in(mine, known_N)]
+        strange = mine[~is_known[mine]]
         findings.append(_finding(f"unknown {noun}", part, strange, len(mine), f"{noun} are known to it alone", name))
     return findings
 
@@ -203,15 +207,16 @@ def _pairs(log: Interactions) -> np.ndarray:
     return log.users_N.astype(np.int64) * log.num_items + log.items_N
 
 
-def _in(few: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return which of a few values are among many: the few are sorted, the many only looked up."""
-    if not len(few):
-        return np.zeros(0, bool)
-    values, place = np.unique(few, return_inverse=True)
-    at = np.minimum(np.searchsorted(values, many), len(values) - 1)
-    met = np.zeros(len(values), bool)
-    met[at[values[at] == many]] = True
-    return met[place]
+def _known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
+    """Return which interactions have a pair that is known: sought in the sorted pairs of `known`."""
+    matrix = known.by_user
+    rows = np.repeat(np.arange(known.num_users, dtype=np.int64), np.diff(matrix.indptr))
+    pairs_P = rows * known.num_items + matrix.indices
+    if not len(pairs_P):
+        return np.zeros(len(log), bool)
+    pairs_N = _pairs(log)
+    at_N = np.minimum(np.searchsorted(pairs_P, pairs_N), len(pairs_P) - 1)
+    return pairs_P[at_N] == pairs_N
 
 
 def _moment(seconds: int) -> str:

@@ -266,8 +266,12 @@ class Planted:
         active = np.arange(len(users_N))  # positions of users who may have a repeat
         while True:
             pairs = users_N[active].astype(np.int64) * self.num_items + items_N[active]
-            order = np.argsort(pairs, kind="stable")
-            repeats = active[order[1:][pairs[order[1:]] == pairs[order[:-1]]]]
+            order = np.argsort(pairs)
+            pairs = pairs[order]
+            begins = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
+            repeated = np.ones(len(active), bool)
+            repeated[np.minimum.reduceat(order, begins)] = False  # the first of each pair stays
+            repeats = active[repeated]
             if not len(repeats):
                 return items_N
             items_N[repeats] = self._draw(users_N[repeats], periods_N[repeats], rng)

@@ -142,7 +142,7 @@ class Interactions:
         )
 
     @cached_property
-    def _positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
+    def positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions sorted by user, their order within a user kept, and where each user's begin: by one counting sort."""
         n = len(self)
         ones, bounds = np.ones(n, np.int8), np.arange(n + 1)
@@ -156,7 +156,7 @@ class Interactions:
             ValueError: a user row out of range.
         """
         rows, _ = _rows(users_B, self.num_users, "user")
-        order, starts = self._positions_by_user
+        order, starts = self.positions_by_user
         counts = starts[rows + 1] - starts[rows]
         ends = np.cumsum(counts)
         chosen = order[np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[rows] - (ends - counts), counts)]

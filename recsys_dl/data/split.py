@@ -267,18 +267,17 @@ def _places(
     log: Interactions, order: Literal["time", "log", "random"], rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each interaction, how many of its user's come after it, and how many its user has in all."""
-    n = len(log)
+    key_N: np.ndarray | None = None
     if order == "time":
-        instead = "Or say that the log's rows follow each other in time: order='log'."
-        sorted_N = np.lexsort((_times(log, "order='time'", instead), log.users_N))
-    elif order == "log":
-        sorted_N = np.argsort(log.users_N, kind="stable")
+        key_N = _times(log, "order='time'", "Or say that the log's rows follow each other in time: order='log'.")
     elif order == "random" and rng is not None:
-        sorted_N = np.lexsort((rng.permutation(n), log.users_N))
-    else:
+        key_N = rng.permutation(len(log))
+    elif order != "log":
         raise ValueError(f"order must be {'time, log or random' if rng else 'time or log'}, got {order!r}")
-    counts_U = np.bincount(log.users_N, minlength=log.num_users)
-    count_N = counts_U[log.users_N]
-    from_end_N = np.empty(n, np.int64)
-    from_end_N[sorted_N] = np.cumsum(counts_U)[log.users_N[sorted_N]] - 1 - np.arange(n)
-    return from_end_N, count_N
+    ordered_N = np.arange(len(log)) if key_N is None else np.argsort(key_N, kind="stable")
+    mine_N, starts = log.select(ordered_N).positions_by_user
+    sorted_N = ordered_N[mine_N]
+    counts_U = np.diff(starts)
+    from_end_N = np.empty(len(log), np.int64)
+    from_end_N[sorted_N] = np.repeat(starts[1:], counts_U) - 1 - np.arange(len(log))
+    return from_end_N, counts_U[log.users_N]
