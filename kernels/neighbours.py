@@ -189,7 +189,7 @@ def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complet
                 sims[place] = _score_of(best[place]) if found else -np.inf
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _deviations_cpu(
     kind,
     width,

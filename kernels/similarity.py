@@ -26,10 +26,13 @@ import numpy as np
 from numba import get_num_threads, njit, parallel_chunksize, prange
 
 from .device import Device, resolve
-from .topk import _best_first, _key, _write
+from .topk import _best_first, _key, _score_of, _write
 from .vectors import COMMON, JACCARD, PEARSON, PRODUCT, Asked, Prepared, Vectors, asked_for
 
 BLOCKS_PER_THREAD = 16
+LEAST = np.finfo(np.float32).smallest_subnormal
+SPAN = 128  # similarities finished at once, in the first-level cache
+SCAN_SHARE = 8  # to scan all rows costs a row this share of a visit to it
 CONSTANT = np.float32(1e-6)  # a variance below this share of the mean square is float32 rounding
 
 
@@ -139,31 +142,6 @@ def accumulate(kind, width, ones, indices_Q, values_Q, starts, places, values, s
                 sums[at + np.uint64(5)] += np.float32(1)
 
 
-@njit(cache=True, nogil=True)
-def touched_by(width, indices_Q, starts, places, sums, seen, touched):
-    """Write the places whose sums are not all 0 to `touched`, by whichever way is shorter; return how many."""
-    last = np.uint64(width - 1)
-    count = 0
-    visits = 0
-    for column in indices_Q:
-        visits += starts[np.uint64(column) + np.uint64(1)] - starts[column]
-    if visits * 4 > len(seen):
-        for place in range(np.uint64(len(seen))):
-            if sums[place * np.uint64(width) + last] != 0:
-                touched[count] = place
-                count += 1
-        return count
-    for column in indices_Q:
-        for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
-            if not seen[place]:
-                seen[place] = True
-                touched[count] = place
-                count += 1
-    for place in touched[:count]:
-        seen[place] = False
-    return count
-
-
 def finished_plain(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
     """Return the similarity that the sums of a pair amount to, 0 where there is none. Compiled for each device."""
     zero = np.float32(0)
@@ -194,10 +172,60 @@ def finished_plain(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinka
     return product / math.sqrt(xx * yy) * factor
 
 
-finished = njit(cache=True, nogil=True)(finished_plain)
+finished = njit(cache=True, nogil=True, error_model="numpy")(finished_plain)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish_span(kind, width, ones, sums, first, scales, sizes, x_scale, x_size, shrinkage, min_common, scores_T):
+    """Write the similarities to places first, first + 1, ...; NaN or not above 0 where there is none. Clear the sums."""
+    zero = np.float32(0)
+    start = np.uint64(first)
+    count = np.uint64(len(scores_T))
+    if width > 1:
+        for t in range(count):
+            at = (start + t) * np.uint64(width)
+            pair = sums[at : at + np.uint64(width)]
+            scores_T[t] = zero
+            if pair[width - 1] != zero:
+                y = start + t
+                scores_T[t] = finished(kind, ones, pair, x_scale, scales[y], x_size, sizes[y], shrinkage, min_common)
+                pair[:] = zero
+        return
+    # As `finished` does, in loops that become vector instructions.
+    their_scales = scales[start : start + count]
+    span = sums[start : start + count]
+    if kind == JACCARD:
+        their_sizes = sizes[start : start + count]
+        for t in range(count):
+            common = span[t]
+            factor = (x_scale * their_scales[t]) * (common / (common + shrinkage))
+            score = common / (x_size + their_sizes[t] - common) * factor
+            scores_T[t] = zero if common < min_common else score
+    elif ones:
+        for t in range(count):
+            common = span[t]
+            factor = (x_scale * their_scales[t]) * (common / (common + shrinkage))
+            scores_T[t] = zero if common < min_common else common * factor
+    else:
+        for t in range(count):
+            scores_T[t] = span[t] * (x_scale * their_scales[t])
+    span[:] = zero
+
+
+@njit(cache=True, nogil=True)
+def _offer(score, row, k, keys, count, floor):
+    """Take a similarity not below the floor; return how many are held and the key that others must beat."""
+    key = _key(score, row)
+    if key > floor:
+        keys[count] = key
+        count += 1
+        if count == len(keys):
+            _best_first(keys, k)
+            return k, keys[:k].min()
+    return count, floor
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _nearest_cpu(
     kind,
     width,
@@ -224,32 +252,47 @@ def _nearest_cpu(
     k = rows_BK.shape[1]
     for block in prange(len(bounds) - 1):
         sums = np.zeros(num_rows * width, np.float32)
-        seen = np.zeros(num_rows, np.bool_)
-        touched = np.empty(num_rows, np.uint32)
-        keys = np.empty(max(2 * k, k + 512), np.uint64)
+        scores = np.empty(SPAN, np.float32)
+        keys = np.empty(max(2 * k, k + 64), np.uint64)
         for b in range(bounds[block], bounds[block + 1]):
             query = rows_B[b]
             first = indptr_Q[query]
             end = indptr_Q[query + 1]
             indices = indices_Q[first:end]
             accumulate(kind, width, ones, indices, values_Q[first:end], starts, places, values, sums)
+            norm = norms_Q[query]
             size = np.float32(end - first)
-            num_touched = touched_by(width, indices, starts, places, sums, seen, touched)
             count = 0
-            floor = np.uint64(0)
-            for place in touched[:num_touched]:
-                pair = sums[place * width : place * width + width]
-                similarity = finished(
-                    kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
-                )
-                pair[:] = 0
-                if similarity > 0 and np.int64(place) != itself_B[b]:
-                    key = _key(similarity, order[place])
-                    if key > floor:
-                        keys[count] = key
-                        count += 1
-                        if count == len(keys):
-                            _best_first(keys, k)
-                            count = k
-                            floor = keys[:k].min()
+            floor = np.uint64(1) << np.uint64(63)  # the key of 0
+            least = LEAST
+            visits = 0
+            for column in indices:
+                visits += starts[np.uint64(column) + np.uint64(1)] - starts[column]
+            if visits * SCAN_SHARE > num_rows:
+                for begin in range(0, num_rows, SPAN):
+                    span = scores[: min(SPAN, num_rows - begin)]
+                    _finish_span(kind, width, ones, sums, begin, scales, sizes, norm, size, shrinkage, min_common, span)
+                    if 0 <= itself_B[b] - begin < len(span):
+                        span[itself_B[b] - begin] = 0
+                    above = np.uint32(0)
+                    for t in range(np.uint64(len(span))):
+                        above += np.uint32(span[t] >= least)
+                    if above == 0:
+                        continue
+                    for t in range(np.uint64(len(span))):
+                        if span[t] >= least:
+                            count, floor = _offer(span[t], order[np.uint64(begin) + t], k, keys, count, floor)
+                            least = max(_score_of(floor), LEAST)
+            else:
+                for column in indices:
+                    for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
+                        pair = sums[place * width : place * width + width]
+                        if pair[width - 1] == 0:
+                            continue  # met already
+                        score = finished(
+                            kind, ones, pair, norm, scales[place], size, sizes[place], shrinkage, min_common
+                        )
+                        pair[:] = 0
+                        if score > 0 and np.int64(place) != itself_B[b]:
+                            count, floor = _offer(score, order[place], k, keys, count, floor)
             _write(keys[:count], rows_BK[b], best_BK[b])
