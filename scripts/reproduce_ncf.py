@@ -1,0 +1,167 @@
+"""The published table of He et al. 2017's leave-one-out split of MovieLens 1M, with our ALS in it.
+
+    python scripts/reproduce_ncf.py                  # fit with conf/experiment/ncf_ml1m_als.yaml, report the test once
+    python scripts/reproduce_ncf.py --tune --trials 20   # choose hyper-parameters on validation; the test is not looked at
+
+SAMPLED metrics, for reproduction only: each user's one test item is ranked among 99 sampled ones, as published (Rendle et al.
+2020, "Neural Collaborative Filtering vs. Matrix Factorization Revisited", arXiv 2005.09683). An item that comes twice among a
+user's candidates counts once, as in the authors' code: so in 156 rows, where the test item is among the 99, it has 98 rivals.
+Equal scores count as their mean over all orders.
+
+Validation is drawn from train with a fixed seed: one interaction of each user who has two, and 99 items uniformly from those
+not in their train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from hydra.utils import instantiate
+
+from recsys_dl.compose import compose
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.metrics.sampled import sampled_ranking_metrics
+from recsys_dl.models.catalogue import CatalogueModel
+from recsys_dl.models.popularity import Popularity
+from recsys_dl.progress import track
+from recsys_dl.threads import limit_threads
+
+DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data")) / "ncf-ml-1m"
+PUBLISHED = {  # HR@10, NDCG@10 in Rendle et al. 2020, table 1 and figure 2
+    "Popularity": (0.4535, 0.2543),
+    "NeuMF, re-tuned": (0.7093, 0.4349),
+    "iALS": (0.7111, 0.4383),
+    "SLIM": (0.7162, 0.4468),
+    "MF, tuned": (0.7294, 0.4523),
+}
+SPACE = {
+    "embedding_size": [128, 192, 256],
+    "regularization": [0.001, 0.002, 0.004, 0.008],
+    "unobserved_weight": [0.05, 0.1, 0.2, 0.4, 0.8],
+    "frequency_exponent": [0.75, 1.0],
+    "epochs": [8, 12, 16],
+}
+
+
+def read_train(folder: Path) -> Interactions:
+    """Return the split's training pairs."""
+    pairs = pl.read_csv(folder / "ml-1m.train.pairs", separator="\t", has_header=False).to_numpy()
+    num_items = pl.read_csv(folder / "item_map.csv").height
+    return Interactions(pairs[:, 0], pairs[:, 1], num_items=num_items)
+
+
+def read_candidates(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return each user's test item and 99 sampled ones [U, 100], and which count."""
+    text = (folder / "ml-1m.test.negative").read_text()  # each line "(user,item)" and 99 items
+    rows = np.array(text.translate(str.maketrans("(),", "   ")).split(), np.int64).reshape(-1, 101)
+    if not np.array_equal(rows[:, 0], np.arange(len(rows))):
+        raise ValueError(f"{folder / 'ml-1m.test.negative'} must hold the users 0, 1, 2, … in order")
+    items_UL = rows[:, 1:]
+    return items_UL, first_of_each(items_UL)
+
+
+def first_of_each(items_UL: np.ndarray) -> np.ndarray:
+    """Return True where an item comes for the first time in its row."""
+    order_UL = np.argsort(items_UL, axis=1, kind="stable")
+    sorted_UL = np.take_along_axis(items_UL, order_UL, axis=1)
+    first_UL = np.ones(items_UL.shape, bool)
+    np.put_along_axis(first_UL, order_UL[:, 1:], sorted_UL[:, 1:] != sorted_UL[:, :-1], axis=1)
+    return first_UL
+
+
+def draw_validation(train: Interactions, rng: np.random.Generator) -> tuple[Interactions, np.ndarray, np.ndarray]:
+    """Return train without one interaction of each user who has two, those users [B], and their candidates [B, 100]."""
+    seen = train.by_user
+    counts_U = np.diff(seen.indptr)
+    users_B = np.flatnonzero(counts_U > 1)
+    taken_B = seen.indptr[users_B] + rng.integers(0, counts_U[users_B])
+    items_BL = np.empty((len(users_B), 100), np.int64)
+    items_BL[:, 0] = seen.indices[taken_B]
+    for row, user in enumerate(users_B):
+        unseen = np.setdiff1d(
+            np.arange(train.num_items), seen.indices[seen.indptr[user] : seen.indptr[user + 1]], assume_unique=True
+        )
+        items_BL[row, 1:] = rng.choice(unseen, 99, replace=False)
+    kept = seen.copy()
+    kept.data[taken_B] = 0
+    kept.eliminate_zeros()
+    return Interactions.from_csr(kept), users_B, items_BL
+
+
+def sampled(model: CatalogueModel, users_B: np.ndarray, items_BL: np.ndarray, valid_BL: np.ndarray) -> dict[str, float]:
+    """Return sampled HR@10 and NDCG@10."""
+    figures = sampled_ranking_metrics(model.score(users_B, items_BL), [10], valid_BL=valid_BL)
+    return {name: float(values.mean()) for name, values in figures.items()}
+
+
+def build(overrides: list[str]) -> CatalogueModel:
+    """Return the model of the experiment under some overrides."""
+    return instantiate(compose("train", ["experiment=ncf_ml1m_als", *overrides]).model)
+
+
+def tune(train: Interactions, trials: int, seed: int, overrides: list[str]) -> None:
+    """Print each trial's validation figures, best last."""
+    rng = np.random.default_rng(seed)
+    kept, users_B, items_BL = draw_validation(train, rng)
+    every = list(itertools.product(*SPACE.values()))
+    rows = []
+    for at in track(rng.permutation(len(every))[:trials], "trials"):
+        setting = [f"model.{name}={value}" for name, value in zip(SPACE, every[at], strict=True)]
+        model = build([*setting, *overrides]).fit(kept)
+        figures = sampled(model, users_B, items_BL, first_of_each(items_BL))
+        rows.append((figures["sampled_ndcg@10"], figures["sampled_hit_rate@10"], " ".join(setting)))
+        print("validation: sampled NDCG@10 {:.4f}, sampled HR@10 {:.4f}  {}".format(*rows[-1]), flush=True)
+    print("best: sampled NDCG@10 {:.4f}, sampled HR@10 {:.4f}  {}".format(*max(rows)))
+
+
+def report(train: Interactions, folder: Path, overrides: list[str]) -> None:
+    """Fit to all of train, and print the test's figures beside the published ones."""
+    items_UL, valid_UL = read_candidates(folder)
+    repeated = int((~valid_UL).any(axis=1).sum())
+    start = time.perf_counter()
+    models = {
+        "Popularity (checks the protocol)": Popularity().fit(train),
+        "ALS, rendle2022": build(overrides).fit(train),
+    }
+    seconds = time.perf_counter() - start
+    print(
+        f"SAMPLED metrics (1 + 99 candidates; {repeated} rows hold an item twice, which counts once): a reproduction\n"
+    )
+    print("| model | sampled HR@10 | sampled NDCG@10 |\n|---|---|---|")
+    for name, (hit_rate, ndcg) in PUBLISHED.items():
+        print(f"| {name}, published | {hit_rate:.4f} | {ndcg:.4f} |")
+    for name, model in models.items():
+        figures = sampled(model, np.arange(train.num_users), items_UL, valid_UL)
+        print(f"| {name}, ours | {figures['sampled_hit_rate@10']:.4f} | {figures['sampled_ndcg@10']:.4f} |")
+    print(f"\nfitted in {seconds:.0f} s")
+
+
+def main() -> None:
+    """Tune, or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="such as model.embedding_size=64")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of ml-1m.train.pairs and its neighbours")
+    parser.add_argument("--tune", action="store_true", help="choose on validation; the test is not read")
+    parser.add_argument("--trials", type=int, default=20, help="settings that --tune draws (default 20)")
+    parser.add_argument("--seed", type=int, default=7, help="of the validation draw and the trials")
+    chosen = parser.parse_args()
+    if not chosen.data.is_dir():
+        parser.error(
+            f"no folder {chosen.data}: set RECSYS_DATA to the folder that holds ncf-ml-1m, or name it by --data"
+        )
+    limit_threads(None)
+    train = read_train(chosen.data)
+    if chosen.tune:
+        tune(train, chosen.trials, chosen.seed, chosen.overrides)
+    else:
+        report(train, chosen.data, chosen.overrides)
+
+
+if __name__ == "__main__":
+    main()
