@@ -269,7 +269,9 @@ def _places(
     """Return, for each interaction, how many of its user's come after it, and how many its user has in all."""
     key_N: np.ndarray | None = None
     if order == "time":
-        key_N = _times(log, "order='time'", "Or say that the log's rows follow each other in time: order='log'.")
+        key_N = _times(
+            log, "order='time'", "If the log's rows follow each other in time, say order='log'; else use random_split."
+        )
     elif order == "random" and rng is not None:
         key_N = rng.permutation(len(log))
     elif order != "log":
