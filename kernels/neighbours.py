@@ -12,7 +12,7 @@ from numba import njit, parallel_chunksize, prange
 
 from .device import Device, resolve
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
-from .topk import _best_first, _item_of, _key, _score_of
+from .topk import best_first, item_of, key_of, score_of
 from .vectors import Prepared, Vectors, asked_for, by_column
 
 
@@ -173,20 +173,20 @@ def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complet
         sims = sims_RK[others[o]]
         keys = np.zeros(2 * k, np.uint64)
         count = 0
-        last = _key(sims[k - 1], rows[k - 1]) if rows[k - 1] >= 0 else np.uint64(0)
+        last = key_of(sims[k - 1], rows[k - 1]) if rows[k - 1] >= 0 else np.uint64(0)
         for place in range(k):
             if rows[place] >= 0 and not changed_R[rows[place]]:
-                keys[count] = _key(sims[place], rows[place])
+                keys[count] = key_of(sims[place], rows[place])
                 count += 1
             if fresh_OK[o, place] >= 0:
-                keys[k + place] = _key(fresh_sims_OK[o, place], fresh_OK[o, place])
+                keys[k + place] = key_of(fresh_sims_OK[o, place], fresh_OK[o, place])
         best = np.sort(keys)[::-1][:k]
         complete_O[o] = best[k - 1] >= last
         if complete_O[o]:
             for place in range(k):
                 found = best[place] > 0
-                rows[place] = _item_of(best[place]) if found else -1
-                sims[place] = _score_of(best[place]) if found else -np.inf
+                rows[place] = item_of(best[place]) if found else -1
+                sims[place] = score_of(best[place]) if found else -np.inf
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
@@ -240,17 +240,17 @@ def _deviations_cpu(
                         kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
                     )
                     if similarity > 0:
-                        keys[count] = _key(similarity, order[place])
+                        keys[count] = key_of(similarity, order[place])
                         count += 1
                         deviation_R[order[place]] = theirs[n]
                 if count > k:
-                    _best_first(keys[:count], k)
+                    best_first(keys[:count], k)
                     count = k
                 pulls = np.float32(0)
                 total = np.float32(0)
                 for key in keys[:count]:
-                    similarity = _score_of(key)
-                    pulls += similarity * deviation_R[_item_of(key)]
+                    similarity = score_of(key)
+                    pulls += similarity * deviation_R[item_of(key)]
                     total += similarity
                 if total > 0:
                     result_P[p] = pulls / total

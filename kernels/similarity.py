@@ -26,7 +26,7 @@ import numpy as np
 from numba import get_num_threads, njit, parallel_chunksize, prange
 
 from .device import Device, resolve
-from .topk import _best_first, _key, _score_of, _write
+from .topk import best_first, key_of, score_of, write_list
 from .vectors import COMMON, JACCARD, PEARSON, PRODUCT, Asked, Prepared, Vectors, asked_for
 
 BLOCKS_PER_THREAD = 16
@@ -215,12 +215,12 @@ def _finish_span(kind, width, ones, sums, first, scales, sizes, x_scale, x_size,
 @njit(cache=True, nogil=True)
 def _offer(score, row, k, keys, count, floor):
     """Take a similarity not below the floor; return how many are held and the key that others must beat."""
-    key = _key(score, row)
+    key = key_of(score, row)
     if key > floor:
         keys[count] = key
         count += 1
         if count == len(keys):
-            _best_first(keys, k)
+            best_first(keys, k)
             return k, keys[:k].min()
     return count, floor
 
@@ -282,7 +282,7 @@ def _nearest_cpu(
                     for t in range(np.uint64(len(span))):
                         if span[t] >= least:
                             count, floor = _offer(span[t], order[np.uint64(begin) + t], k, keys, count, floor)
-                            least = max(_score_of(floor), LEAST)
+                            least = max(score_of(floor), LEAST)
             else:
                 for column in indices:
                     for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
@@ -295,4 +295,4 @@ def _nearest_cpu(
                         pair[:] = 0
                         if score > 0 and np.int64(place) != itself_B[b]:
                             count, floor = _offer(score, order[place], k, keys, count, floor)
-            _write(keys[:count], rows_BK[b], best_BK[b])
+            write_list(keys[:count], rows_BK[b], best_BK[b])

@@ -136,7 +136,7 @@ def top_k_dot(
             if packed is None or len(firsts) > 1:
                 packed = _pack(item_emb_ID[first : first + stretch], bias_I[first : first + stretch], padded)
             _offer_products(query_BD, begin, together, *packed, first, num_items, lists, k, keys_BC, counts_B, floors_B)
-        _write_lists(keys_BC, counts_B, items_BK[some], best_BK[some])
+        _write_all(keys_BC, counts_B, items_BK[some], best_BK[some])
     return items_BK, best_BK
 
 
@@ -172,26 +172,29 @@ def _to_read(array: Any, dtype: DTypeLike) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _key(score, item):
+def key_of(score, item):
+    """Return a uint64 that is larger for a larger score, and among equal scores for the lower item."""
     bits = np.float32(score + np.float32(0)).view(np.uint32)  # + 0 makes one zero of both
     bits = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
     return (np.uint64(bits) << np.uint64(32)) | np.uint64(~np.uint32(item))
 
 
 @njit(cache=True, nogil=True)
-def _score_of(key):
+def score_of(key):
+    """Return the float32 score of a key."""
     bits = np.uint32(key >> np.uint64(32))
     bits = bits & np.uint32((1 << 31) - 1) if bits >> np.uint32(31) else ~bits
     return np.uint32(bits).view(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _item_of(key):
+def item_of(key):
+    """Return the int32 item of a key."""
     return np.int32(~np.uint32(key))
 
 
 @njit(cache=True, nogil=True)
-def _best_first(keys_C, k):
+def best_first(keys_C, k):
     """Bring the k largest keys to the front, in any order (Hoare 1961, Find)."""
     low = 0
     high = len(keys_C) - 1
@@ -220,12 +223,12 @@ def _best_first(keys_C, k):
 def _take(score, item, k, keys_C, count, floor):
     """Keep a candidate above the floor; return the new count and floor."""
     if count == len(keys_C):
-        _best_first(keys_C, k)
+        best_first(keys_C, k)
         count = k
-        floor = _score_of(keys_C[:k].min())
+        floor = score_of(keys_C[:k].min())
         if not score > floor:
             return count, floor
-    keys_C[count] = _key(score, item)
+    keys_C[count] = key_of(score, item)
     return count + 1, floor
 
 
@@ -282,17 +285,17 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
 
 
 @njit(cache=True, nogil=True)
-def _write(keys_C, items_K, best_K):
+def write_list(keys_C, items_K, best_K):
     """Write the best of the candidates, padded."""
     k = len(items_K)
     if len(keys_C) > k:
-        _best_first(keys_C, k)
+        best_first(keys_C, k)
     keys_K = np.sort(keys_C[:k])
     filled = len(keys_K)
     for place in range(filled):
         key = keys_K[filled - 1 - place]
-        items_K[place] = _item_of(key)
-        best_K[place] = _score_of(key)
+        items_K[place] = item_of(key)
+        best_K[place] = score_of(key)
     items_K[filled:] = -1
     best_K[filled:] = -np.inf
 
@@ -304,13 +307,13 @@ def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
         count, _ = _offer(
             scores_BI[b], 0, scores_BI.shape[1], b, lists, items_BK.shape[1], keys_C, 0, np.float32(-np.inf)
         )
-        _write(keys_C[:count], items_BK[b], best_BK[b])
+        write_list(keys_C[:count], items_BK[b], best_BK[b])
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _write_lists(keys_BC, counts_B, items_BK, best_BK):
+def _write_all(keys_BC, counts_B, items_BK, best_BK):
     for b in prange(len(keys_BC)):
-        _write(keys_BC[b, : counts_B[b]], items_BK[b], best_BK[b])
+        write_list(keys_BC[b, : counts_B[b]], items_BK[b], best_BK[b])
 
 
 # Products: four rows with a tile of items. Sums run over D in order, with one rounding a step, wherever a pair stands
