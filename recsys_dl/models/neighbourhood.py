@@ -152,18 +152,19 @@ class Neighbourhood(CatalogueModel):
         """Store the interactions and the baseline of ratings: mean + b_u + b_i, by damped means in turn."""
         self.interactions_UI = interactions_UI
         self.__dict__.pop("_prepared", None)
-        values = interactions_UI.data.astype(np.float64)
-        rows_N = np.repeat(np.arange(interactions_UI.shape[0]), np.diff(interactions_UI.indptr))
-        mean = values.mean()
-        bias_U, bias_I = np.zeros(interactions_UI.shape[0]), np.zeros(interactions_UI.shape[1])
+        mean = float(interactions_UI.data.mean(dtype=np.float64))
+        parts = (interactions_UI.indices, interactions_UI.indptr)
+        had_UI = sp.csr_matrix((np.ones_like(interactions_UI.data), *parts), interactions_UI.shape)
+        left_UI = sp.csr_matrix((interactions_UI.data.astype(np.float64) - mean, *parts), interactions_UI.shape)
+        left_U, left_I = (np.asarray(left_UI.sum(axis=axis)).ravel() for axis in (1, 0))
+        bias_U = np.zeros(had_UI.shape[0])
         for _ in range(SWEEPS):
-            left_N = values - mean - bias_U[rows_N]
-            bias_I = np.bincount(interactions_UI.indices, left_N, len(bias_I)) / (self.item_counts_I + ITEM_DAMPING)
-            bias_U = _user_biases(interactions_UI, mean, bias_I)
+            bias_I = (left_I - had_UI.T @ bias_U) / (self.item_counts_I + ITEM_DAMPING)
+            bias_U = (left_U - had_UI @ bias_I) / (self.user_counts_U + USER_DAMPING)
         self.mean = np.array(mean, np.float32)
         self.bias_I = bias_I.astype(np.float32)
         self.bias_U = _user_biases(interactions_UI, self.mean, self.bias_I).astype(np.float32)
-        self.rating_range_2 = np.array([values.min(), values.max()], np.float32)
+        self.rating_range_2 = np.array([interactions_UI.data.min(), interactions_UI.data.max()], np.float32)
 
     def _ready(self) -> Prepared:
         """Return the vectors ready to be compared; made once a fit or load."""
