@@ -88,11 +88,11 @@ def near(word: str, known: Iterable[str]) -> str:
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     """Return every leaf of a config as a dotted key."""
     found = []
-    for key in config:
-        name = f"{prefix}{key}"
+    for key in map(str, config):
+        name = prefix + key
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
             found += _keys(node, f"{name}.")
-        elif not str(key).startswith("_") or OmegaConf.is_config(node):
+        elif not key.startswith("_") or OmegaConf.is_config(node):
             found.append(name)
     return found

@@ -50,7 +50,7 @@ def recommend(config: DictConfig) -> None:
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
-    users = OmegaConf.to_container(config.users) if OmegaConf.is_list(config.users) else [config.users]
+    users = list(config.users) if OmegaConf.is_list(config.users) else [config.users]
     table = run.recommend(users, k=config.k)
     if config.output is None:
         history = run.history(users, k=config.history) if config.history else None
@@ -73,7 +73,8 @@ def compare(config: DictConfig) -> None:
         for name in config.models:
             one = compose("train", [f"model={name}"])
             OmegaConf.set_struct(one, False)
-            evaluations[name] = _train(OmegaConf.merge(one, shared), aside / name)
+            one.merge_with(shared)
+            evaluations[name] = _train(one, aside / name)
         comparison = compare_evaluations(evaluations, metric=config.metric)
         (aside / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
     print(comparison)
