@@ -152,13 +152,12 @@ def mass_with_own(indices_N, start, end, below_I1, had_N1, rank):
 
 
 def bisect(below, low, high, place):
-    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one."""
-    while high - low > 1:
-        middle = (low + high) >> 1
-        if below[middle] <= place:
-            low = middle
-        else:
-            high = middle
+    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one. Takes no branches."""
+    size = high - low
+    while size > 1:
+        half = size >> 1
+        low += half * np.int64(below[low + half] <= place)
+        size -= half
     return low
 
 

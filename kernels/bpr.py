@@ -1,0 +1,342 @@
+"""Bayesian personalised ranking by stochastic gradient descent: parallel, and the same bits on any number of threads.
+
+Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback": a step takes
+a user u, an item i that u had and an item j that u did not have. With x = b_i - b_j + p_u . (q_i - q_j) it follows, with step
+`learning_rate`, minus the gradient of
+
+    ln(1 + exp(-x)) + regularization / 2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)
+
+An epoch takes each interaction once as (u, i). Two steps can be taken at once if they share no user and no item, so users
+and items are cut into B blocks each, B a function of the data's shape alone, and of the B x B cells those that lie on one
+wrapped diagonal are worked on together, diagonal after diagonal (Gemulla et al. 2011, "Large-Scale Matrix Factorization with
+Distributed Stochastic Gradient Descent"). Within a cell steps follow each other in order, so an epoch is one sequence of steps,
+whoever takes them. j is drawn from the block of i; which items make a block is drawn anew for each epoch. So, over the
+draws of blocks and for each (u, i),
+
+- drawn alike, j is each item that u did not have with the same probability;
+- drawn by masses, j has probability mass_j / (mass of what u did not have in i's block): within a block in proportion to mass,
+  and nearly so over all, as long as no item has much of a block's mass.
+
+Where u had all items of the block (all of mass above 0), the step is left out.
+
+U users, I items, N interactions, D embedding size; B blocks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .device import Device, resolve
+from .negatives import bisect
+from .random import random_below, random_bits, stream_key
+
+MOST_BLOCKS = 128
+LEAST_ITEMS = 64  # in a block
+LEAST_STEPS = 1024  # in a cell, on average: what it costs that threads wait for each other is spread over them
+TRIES = 16  # draws of j before the items that u did not have are counted through
+
+
+def num_blocks(num_users: int, num_items: int, num_interactions: int) -> int:
+    """Return B: more blocks occupy more threads and keep a cell in cache, fewer leave more items to draw j from."""
+    return max(1, min(MOST_BLOCKS, num_users, num_items // LEAST_ITEMS, int((num_interactions / LEAST_STEPS) ** 0.5)))
+
+
+def bpr_epoch(
+    indptr_U1: Any,
+    indices_N: Any,
+    user_emb_UD: Any,
+    item_emb_ID: Any,
+    item_bias_I: Any,
+    *,
+    learning_rate: float,
+    regularization: float,
+    seed: int,
+    epoch: int,
+    masses_I: np.ndarray | None = None,
+    device: Device = "auto",
+) -> None:
+    """Take one step for each interaction, changing embeddings and biases in place.
+
+    Args:
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what users had.
+        indices_N: int32, ascending and distinct within a user.
+        user_emb_UD: float32, C-contiguous.
+        item_emb_ID: float32, C-contiguous, same D.
+        item_bias_I: float32.
+        learning_rate: length of a step.
+        regularization: penalty of each row that a step touches, biases alike.
+        seed: of blocks and draws.
+        epoch: another one gives other blocks and draws.
+        masses_I: from `negatives.whole_masses`, in proportion to which j is drawn; None draws alike.
+        device: where to compute. Arrays that lie on the device are changed there. On the CPU the result is the same bits on
+            any number of threads; a GPU takes the same steps in the same order, differs by rounding, and repeats itself.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+    (num_users, size), (num_items, item_size) = user_emb_UD.shape, item_emb_ID.shape
+    if size != item_size or indptr_U1.shape[0] != num_users + 1 or item_bias_I.shape[0] != num_items:
+        raise ValueError(
+            f"indptr, users, items and biases must be of [U + 1], [U, D], [I, D], [I], got {indptr_U1.shape}, "
+            f"{user_emb_UD.shape}, {item_emb_ID.shape}, {item_bias_I.shape}"
+        )
+    blocks = num_blocks(num_users, num_items, indices_N.shape[0])
+    key = stream_key(seed, epoch)
+    shuffled_I, below_I1 = _shuffled(num_items, key, masses_I)
+    ends_B1 = np.arange(blocks + 1) * num_items // blocks
+    block_I = np.empty(num_items, np.int32)
+    block_I[shuffled_I] = np.repeat(np.arange(blocks), np.diff(ends_B1))
+    draws = (block_I, ends_B1, shuffled_I, below_I1, key)
+    tables = (user_emb_UD, item_emb_ID, item_bias_I)
+    steps = (np.float32(learning_rate), np.float32(learning_rate * regularization))
+    if resolve(device) == "cuda":
+        from .cuda import bpr as twin
+
+        twin.bpr_epoch(indptr_U1, indices_N, *draws, *tables, *steps)
+        return
+    triples_3N = np.empty((3, len(indices_N)), np.int32)
+    starts_BB1 = np.empty((blocks, blocks + 1), np.int64)
+    threads = get_num_threads()
+    _draw_cpu(indptr_U1, indices_N, user_blocks(indptr_U1, blocks), *draws, threads, triples_3N, starts_BB1)
+    for diagonal in range(blocks):
+        _steps_cpu(diagonal, _shares(starts_BB1, diagonal, threads), starts_BB1, *triples_3N, *tables, *steps)
+
+
+def fold_users(
+    indptr_U1: Any,
+    indices_N: Any,
+    item_emb_ID: Any,
+    item_bias_I: Any,
+    *,
+    epochs: int,
+    learning_rate: float,
+    regularization: float,
+    seed: int,
+    masses_I: np.ndarray | None = None,
+    device: Device = "auto",
+) -> Any:
+    """Return embeddings of users that training did not know: the same steps from 0, with items and biases as they are.
+
+    Each user goes through their items `epochs` times, by steps that shrink linearly from `learning_rate` to 0, so that the
+    noise of the draws averages out. j is any item that the user did not have, drawn as in `bpr_epoch` with one block.
+
+    Args:
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what these users had.
+        indices_N: int32, ascending and distinct within a user.
+        item_emb_ID: float32, C-contiguous.
+        item_bias_I: float32.
+        epochs: times through a user's items.
+        learning_rate: length of the first step.
+        regularization: penalty of the user's row.
+        seed: of the draws.
+        masses_I: from `negatives.whole_masses`, in proportion to which j is drawn; None draws alike.
+        device: where to compute; between devices the result differs by rounding.
+
+    Returns:
+        float32 [U, D]; on the device if `item_emb_ID` lies there. A row depends on that user's items alone, and is 0 for a
+        user without items, or with all of them.
+    """
+    num_items, size = item_emb_ID.shape
+    below_I1 = np.zeros(num_items + 1, np.uint64)
+    np.cumsum(np.ones(num_items, np.uint64) if masses_I is None else masses_I, out=below_I1[1:])
+    draws = (below_I1, stream_key(seed))
+    steps = (epochs, np.float32(learning_rate), np.float32(regularization))
+    if resolve(device) == "cuda":
+        from .cuda import bpr as twin
+
+        return twin.fold_users(indptr_U1, indices_N, item_emb_ID, item_bias_I, *draws, *steps)
+    user_emb_UD = np.zeros((len(indptr_U1) - 1, size), np.float32)
+    some = user_blocks(indptr_U1, 8 * get_num_threads())
+    _fold_cpu(indptr_U1, indices_N, some, item_emb_ID, item_bias_I, *draws, *steps, user_emb_UD)
+    return user_emb_UD
+
+
+def user_blocks(indptr_U1: np.ndarray, blocks: int) -> np.ndarray:
+    """Return the first user of each block, int64 [B + 1], so that blocks have about as many interactions."""
+    first_B1 = np.searchsorted(indptr_U1, np.arange(blocks + 1) * int(indptr_U1[-1]) // blocks)
+    first_B1[0], first_B1[-1] = 0, len(indptr_U1) - 1
+    return first_B1
+
+
+def _shuffled(num_items: int, key: np.uint64, masses_I: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items in random order, int32 [I], and the mass of those before each place in it, uint64 [I + 1]."""
+    with np.errstate(over="ignore"):
+        order_I = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
+    below_I1 = np.zeros(num_items + 1, np.uint64)
+    np.cumsum(np.ones(num_items, np.uint64) if masses_I is None else masses_I[order_I], out=below_I1[1:])
+    return order_I.astype(np.int32), below_I1
+
+
+_bits = njit(random_bits, inline="always")
+_below = njit(random_below, inline="always")
+_bisect = njit(bisect, inline="always")
+
+
+@njit(cache=True, nogil=True)
+def _guides(ends, below):
+    """Return, for each block and value of the first bits of a draw, the place from where to look for it; and how many bits.
+
+    Chen, Asau 1974, "On generating random variates from an empirical distribution": what bisection finds, in one or two looks.
+    """
+    longest = 1
+    for b in range(len(ends) - 1):
+        longest = max(longest, ends[b + 1] - ends[b])
+    bits = np.uint64(1)
+    while np.int64(1) << np.int64(bits) < longest:
+        bits += np.uint64(1)
+    guides = np.empty((len(ends) - 1, np.int64(1) << np.int64(bits)), np.int32)
+    for b in range(len(guides)):
+        base = below[ends[b]]
+        whole = below[ends[b + 1]] - base
+        for value in range(guides.shape[1]):
+            rank = _below(np.uint64(value) << (np.uint64(64) - bits), whole)
+            guides[b, value] = _bisect(below, ends[b], ends[b + 1], base + rank) if whole else ends[b]
+    return guides, bits
+
+
+@njit(cache=True, nogil=True)
+def _draw(bits, block, ends, shuffled, below, guides, guide_bits, had):
+    """Return an item of the block that the user did not have, by mass; -1 if there is none."""
+    first, last = ends[block], ends[block + 1]
+    base = below[first]
+    whole = below[last] - base
+    if whole == np.uint64(0):
+        return -1
+    for again in range(TRIES):
+        at = base + _below(bits, whole)
+        place = guides[block, np.int64(bits >> (np.uint64(64) - guide_bits))]
+        while below[place + 1] <= at:
+            place += 1
+        if not had[shuffled[place]]:
+            return shuffled[place]
+        bits = _bits(bits, np.uint64(again))
+    free = np.uint64(0)
+    for place in range(first, last):
+        if not had[shuffled[place]]:
+            free += below[place + 1] - below[place]
+    rank = _below(bits, free)
+    for place in range(first, last):
+        if not had[shuffled[place]]:
+            mass = below[place + 1] - below[place]
+            if rank < mass:
+                return shuffled[place]
+            rank -= mass
+    return -1
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, threads, triples_3N, starts):
+    """Draw j for all interactions; sort them by user block, item block and user, and write where each cell starts."""
+    blocks = len(starts)
+    guides, guide_bits = _guides(ends, below)
+    for thread in prange(threads):
+        had = np.zeros(len(shuffled), np.bool_)
+        at = np.empty(blocks + 1, np.int64)
+        for b in range(thread, blocks, threads):
+            at[:] = 0
+            for n in range(indptr[first_user[b]], indptr[first_user[b + 1]]):
+                at[block_I[indices[n]] + 1] += 1
+            at[0] = indptr[first_user[b]]
+            for other in range(blocks):
+                at[other + 1] += at[other]
+            starts[b] = at
+            for user in range(first_user[b], first_user[b + 1]):
+                for n in range(indptr[user], indptr[user + 1]):
+                    had[indices[n]] = True
+                for n in range(indptr[user], indptr[user + 1]):
+                    block = block_I[indices[n]]
+                    bits = _bits(key, np.uint64(n))
+                    triples_3N[0, at[block]] = user
+                    triples_3N[1, at[block]] = indices[n]
+                    triples_3N[2, at[block]] = _draw(bits, block, ends, shuffled, below, guides, guide_bits, had)
+                    at[block] += 1
+                for n in range(indptr[user], indptr[user + 1]):
+                    had[indices[n]] = False
+
+
+@njit(cache=True, nogil=True)
+def _shares(starts, diagonal, threads):
+    """Return the diagonal's cells for each thread, by user block, -1 at the end: the longest first, to whoever has least."""
+    blocks = len(starts)
+    sizes = np.empty(blocks, np.int64)
+    for b in range(blocks):
+        other = (b + diagonal) % blocks
+        sizes[b] = starts[b, other + 1] - starts[b, other]
+    shares = np.full((threads, blocks + 1), -1, np.int64)
+    taken, loads = np.zeros(threads, np.int64), np.zeros(threads, np.int64)
+    for b in np.argsort(-sizes):
+        thread = np.argmin(loads)
+        shares[thread, taken[thread]] = b
+        taken[thread] += 1
+        loads[thread] += sizes[b]
+    return shares
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _step(u, i, j, user_emb, item_emb, bias, rate, decay):
+    size = np.uint64(user_emb.shape[1])
+    x = bias[i] - bias[j]
+    for d in range(size):
+        x += user_emb[u, d] * (item_emb[i, d] - item_emb[j, d])
+    pull = rate / (np.float32(1.0) + np.exp(x))
+    keep = np.float32(1.0) - decay
+    for d in range(size):
+        p, q, r = user_emb[u, d], item_emb[i, d], item_emb[j, d]
+        user_emb[u, d] = keep * p + pull * (q - r)
+        item_emb[i, d] = keep * q + pull * p
+        item_emb[j, d] = keep * r - pull * p
+    bias[i] = keep * bias[i] + pull
+    bias[j] = keep * bias[j] - pull
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _steps_cpu(diagonal, shares, starts, users_N, items_N, others_N, user_emb, item_emb, bias, rate, decay):
+    """Take the steps of the cells on a diagonal."""
+    blocks = len(starts)
+    for thread in prange(len(shares)):
+        for b in shares[thread]:
+            if b < 0:
+                break
+            cell = (b + diagonal) % blocks
+            for n in range(starts[b, cell], starts[b, cell + 1]):
+                if others_N[n] >= 0:
+                    u, i, j = np.uint64(users_N[n]), np.uint64(items_N[n]), np.uint64(others_N[n])
+                    _step(u, i, j, user_emb, item_emb, bias, rate, decay)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _user_step(u, i, j, user_emb, item_emb, bias, rate, decay):
+    size = np.uint64(user_emb.shape[1])
+    x = bias[i] - bias[j]
+    for d in range(size):
+        x += user_emb[u, d] * (item_emb[i, d] - item_emb[j, d])
+    pull = rate / (np.float32(1.0) + np.exp(x))
+    keep = np.float32(1.0) - decay
+    for d in range(size):
+        user_emb[u, d] = keep * user_emb[u, d] + pull * (item_emb[i, d] - item_emb[j, d])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _fold_cpu(indptr, indices, first_user, item_emb, bias, below, key, epochs, rate, regularization, user_emb):
+    everything = np.arange(len(bias), dtype=np.int32)
+    ends = np.array([0, len(bias)])
+    guides, guide_bits = _guides(ends, below)
+    for b in prange(len(first_user) - 1):
+        had = np.zeros(len(bias), np.bool_)
+        for user in range(first_user[b], first_user[b + 1]):
+            begin, end = indptr[user], indptr[user + 1]
+            for n in range(begin, end):
+                had[indices[n]] = True
+            for epoch in range(epochs):
+                now = rate * np.float32(epochs - epoch) / np.float32(epochs)
+                for n in range(begin, end):
+                    bits = _bits(key, np.uint64(epoch * (end - begin) + n - begin))
+                    j = _draw(bits, 0, ends, everything, below, guides, guide_bits, had)
+                    if j >= 0:
+                        u, i = np.uint64(user), np.uint64(indices[n])
+                        _user_step(u, i, np.uint64(j), user_emb, item_emb, bias, now, now * regularization)
+            for n in range(begin, end):
+                had[indices[n]] = False
