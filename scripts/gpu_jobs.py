@@ -300,4 +300,85 @@ def negative_checks(tiny: bool) -> Iterator[Check]:
     )
 
 
-CHECKS = (top_k_checks, als_checks, similarity_checks, neighbour_checks, negative_checks)
+def bpr_checks(tiny: bool) -> Iterator[Check]:
+    """An epoch: small against its steps one by one in NumPy, large against the same steps in float64 on the CPU."""
+    from recsys_dl.kernels.bpr import bpr_epoch
+
+    def epoch(inputs: Sequence[Any], device: str) -> Sequence[Any]:
+        bpr_epoch(*inputs, learning_rate=0.05, regularization=0.01, seed=10, epoch=1, device=device)
+        return inputs[2:]
+
+    for num_users, num_items, each, size, by_steps in (
+        ((6, 70, 12, 4, True),) if tiny else ((2000, 2000, 60, 32, True), (50_000, 20_000, 100, 64, False))
+    ):
+        indptr, items = interactions(num_users, num_items, each)
+        tables = embeddings(num_users, size, 11), embeddings(num_items, size, 12), np.zeros(num_items, np.float32)
+        exact = [table.astype(np.float64) for table in tables]
+        if by_steps:
+            bpr_steps(indptr, items, *exact, rate=0.05, decay=0.05 * 0.01, seed=10, epoch=1)
+        else:
+            epoch((indptr, items, *exact), "cpu")
+        yield Check(
+            "bpr",
+            f"one epoch over {num_users} x {num_items}, {len(items)} entries, D={size}",
+            1e-4,  # some hundreds of steps a row, each rounded to 6e-8
+            (indptr, items, *tables),
+            epoch,
+            lambda outputs, exact=exact: max(map(relative, outputs, exact)),
+        )
+
+
+@np.errstate(over="ignore")
+def bpr_steps(
+    indptr: np.ndarray,
+    items: np.ndarray,
+    user_emb: np.ndarray,
+    item_emb: np.ndarray,
+    bias: np.ndarray,
+    *,
+    rate: float,
+    decay: float,
+    seed: int,
+    epoch: int,
+) -> None:
+    """Take the steps that `kernels/bpr.py` describes, one after another."""
+    from recsys_dl.kernels.bpr import num_blocks
+    from recsys_dl.kernels.random import random_bits, stream_key
+
+    num_users, num_items = len(indptr) - 1, len(item_emb)
+    blocks = num_blocks(num_users, num_items, len(items))
+    key = stream_key(seed, epoch)
+    shuffled_I = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
+    place_I = np.argsort(shuffled_I)
+    ends = np.arange(blocks + 1) * num_items // blocks
+    first_user = np.searchsorted(indptr, np.arange(blocks + 1) * len(items) // blocks)
+    first_user[0], first_user[-1] = 0, num_users
+    users_N = np.repeat(np.arange(num_users), np.diff(indptr))
+    user_block_N = np.searchsorted(first_user, users_N, side="right") - 1
+    item_block_N = np.searchsorted(ends, place_I[items], side="right") - 1
+    order = np.lexsort((users_N, item_block_N, user_block_N))
+    diagonal_N = (item_block_N[order] - user_block_N[order]) % blocks
+    for n in np.argsort(diagonal_N, kind="stable"):
+        user, item, block = users_N[order[n]], items[order[n]], item_block_N[order[n]]
+        own = place_I[items[indptr[user] : indptr[user + 1]]]
+        others = np.setdiff1d(np.arange(ends[block], ends[block + 1]), own)
+        if len(others) == 0:
+            continue
+        bits = random_bits(key, np.uint64(n))
+        for again in range(17):
+            rank = int(bits) * (int(ends[block + 1] - ends[block]) if again < 16 else len(others)) >> 64
+            place = ends[block] + rank if again < 16 else others[rank]
+            if place not in own:
+                break
+            bits = random_bits(bits, np.uint64(again))
+        other = shuffled_I[place]
+        p, q, r = user_emb[user].copy(), item_emb[item].copy(), item_emb[other].copy()
+        pull = rate / (1 + np.exp(bias[item] - bias[other] + p @ (q - r)))
+        user_emb[user] += pull * (q - r) - decay * p
+        item_emb[item] += pull * p - decay * q
+        item_emb[other] -= pull * p + decay * r
+        bias[item] += pull - decay * bias[item]
+        bias[other] -= pull + decay * bias[other]
+
+
+CHECKS = (top_k_checks, als_checks, similarity_checks, neighbour_checks, negative_checks, bpr_checks)

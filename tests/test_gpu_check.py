@@ -28,6 +28,7 @@ def test_without_a_gpu_it_says_so_and_exits_2():
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_every_kernel_passes_under_the_simulator():
     pytest.importorskip("numba_cuda")
     pytest.importorskip("greenlet")
