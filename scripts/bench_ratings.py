@@ -2,7 +2,7 @@
 
     python scripts/bench_ratings.py                                   # ours alone, if surprise is not installed here
     python scripts/bench_ratings.py --peer-python path/to/python      # where it is installed
-    python scripts/bench_ratings.py --models funk_svd svd_pp --folds 1 2
+    python scripts/bench_ratings.py --models FunkSVD SVDpp --folds 1 2
 
 In each fold a tenth of the base (seed 7) is held back; every setting of a model's grid below is fitted on the rest, and the one with the
 least RMSE on that tenth is fitted again on the whole base and predicts the test, once. The test is never used to choose. Next to it stands
