@@ -22,14 +22,18 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from .device import Device, resolve
 
 Solver = Literal["cholesky", "cg", "ials++"]
 
 LANES = 16  # columns are padded to whole vectors of so many float32
-BUFFER_BYTES = 384 << 10  # of gathered rows a thread keeps: within a second-level cache
+BUFFER_BYTES = 4 << 20  # of gathered rows a thread keeps; longer rows gather them again at each pass
+AHEAD = 12  # rows that are asked for before they are gathered
+PART = 32  # gathered rows that a pass goes through at once: within a first-level cache
 BLOCKS_PER_THREAD = 8
 
 
@@ -149,13 +153,37 @@ def _gram(table_SW: np.ndarray) -> np.ndarray:
 # Arithmetic of one row. Loops over columns have unsigned indices and whole vectors, so that LLVM vectorises them.
 
 
+@intrinsic
+def _prefetch(typing, table, row, column):
+    """Ask for a cache line of a table ahead of its use: rows in no order are otherwise waited for one by one."""
+
+    def emit(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        at = builder.add(builder.mul(arguments[1], cgutils.unpack_tuple(builder, array.shape)[1]), arguments[2])
+        address = builder.bitcast(builder.gep(array.data, [at]), cgutils.voidptr_t)
+        flag = cgutils.int32_t
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
+            "llvm.prefetch.p0i8",
+        )
+        builder.call(function, [address, flag(0), flag(3), flag(1)])  # to read, keep near, data
+        return context.get_dummy_value()
+
+    return types.void(table, types.uint64, types.uint64), emit
+
+
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _gather(table, indices, first, count, column, rows):
     """Copy the columns of some fixed rows, from `column` on, into `rows`; zeros up to a multiple of four rows."""
     width = np.uint64(rows.shape[1])
     column = np.uint64(column)
+    last = np.uint64(max(indices.shape[0], 1) - 1)
     for k in range(np.uint64(count)):
         source = np.uint64(indices[np.uint64(first) + k])
+        ahead = np.uint64(indices[min(np.uint64(first) + k + np.uint64(AHEAD), last)])
+        for d in range(np.uint64(0), width, np.uint64(LANES)):
+            _prefetch(table, ahead, column + d)
         for d in range(width):
             rows[k, d] = table[source, column + d]
     for k in range(np.uint64(count), np.uint64((count + 3) // 4 * 4)):
@@ -273,10 +301,10 @@ def _gram_cpu(table, bounds, parts):
 def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, bounds, threads, solved):
     """Conjugate gradients from what `solved` holds; each row's fixed rows are gathered once if they fit the buffer."""
     size = table.shape[1]
-    capacity = max(4, BUFFER_BYTES // (4 * size) // 4 * 4)
+    capacity = max(1, BUFFER_BYTES // (4 * size * PART)) * PART
     for thread in prange(threads):
         rows = np.empty((capacity, size), np.float32)
-        scale = np.empty(capacity, np.float32)
+        scale = np.empty(PART, np.float32)
         direction = np.empty(size, np.float32)
         residual = np.empty(size, np.float32)
         product = np.empty(size, np.float32)
@@ -291,18 +319,20 @@ def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, boun
                     # product = A direction: in step 0 the direction is x, and the pulls are taken off
                     product[:] = penalties[row] * direction
                     _add_scaled(gram, size, direction, product)
-                    for first in range(begin, end, capacity):
-                        count = min(capacity, end - first)
-                        if step == 0 or end - begin > capacity:
-                            _gather(table, indices, first, count, 0, rows)
-                        scale[: (count + 3) // 4 * 4] = np.float32(0.0)
-                        _add_dots(rows, count, direction, scale)
+                    for first in range(begin, end, PART):
+                        count = min(PART, end - first)
+                        fits = end - begin <= capacity
+                        mine = rows[first - begin : first - begin + PART] if fits else rows[:PART]
+                        if step == 0 or not fits:
+                            _gather(table, indices, first, count, 0, mine)
+                        scale[:] = np.float32(0.0)
+                        _add_dots(mine, count, direction, scale)
                         for k in range(count):
                             scale[k] *= weights[first + k]
                         if step == 0:
                             for k in range(count):
                                 scale[k] -= pulls[first + k]
-                        _add_scaled(rows, count, scale, product)
+                        _add_scaled(mine, count, scale, product)
                     if step == 0:
                         residual[:] = -product
                         direction[:] = residual

@@ -130,10 +130,13 @@ def test_a_matrix_that_shared_memory_cannot_hold(device, monkeypatch):
         pytest.skip("concerns the GPU alone")
     from recsys_dl.kernels.cuda import als as twin
 
-    monkeypatch.setattr(twin, "SHARED_BYTES", 0)
+    monkeypatch.setattr(twin, "SHARED_BYTES", 800)  # 84 too few
     observed, fixed_SD, start_RD = problem(5, **shape(device))
     found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, device=device)
     close(found, exact(observed, fixed_SD, 0.7), 1e-5)
+    monkeypatch.setattr(twin, "SHARED_BYTES", 700)
+    with pytest.raises(ValueError, match=r'5 columns together are too many.*use solver="ials\+\+"'):
+        solve_rows(observed, fixed_SD, start_RD, device=device)
 
 
 def test_arrays_on_the_device_stay_there(device):

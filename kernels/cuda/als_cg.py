@@ -1,0 +1,124 @@
+"""Conjugate gradients for many small systems at once on a GPU, for `als`: a block of threads for each row."""
+
+from __future__ import annotations
+
+from numba import cuda, float32, uint64
+
+WARPS = 4  # of a block
+ALL = 0xFFFFFFFF  # lanes of a warp
+
+SIGNATURES = {
+    "cg_rows": "void(int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1], "
+    "int64, int64, float32[:, ::1])",
+}
+
+
+@cuda.jit(device=True)
+def warp_sum(value):
+    """Return the sum over the lanes of the warp, to each of them."""
+    value += cuda.shfl_xor_sync(ALL, value, 16)
+    value += cuda.shfl_xor_sync(ALL, value, 8)
+    value += cuda.shfl_xor_sync(ALL, value, 4)
+    value += cuda.shfl_xor_sync(ALL, value, 2)
+    return value + cuda.shfl_xor_sync(ALL, value, 1)
+
+
+@cuda.jit
+def cg_rows(indptr, indices, weights, pulls, penalties, fixed, gram, steps, kept, solved):
+    """Conjugate gradients from what `solved` holds. Warps share out a row's entries, lanes their columns."""
+    pool = cuda.shared.array(0, float32)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    size = fixed.shape[1]
+    row = cuda.blockIdx.x
+    begin, end = indptr[row], indptr[row + 1]
+    direction = pool[:size]
+    residual = pool[size : 2 * size]
+    product = pool[2 * size : 3 * size]
+    sums = pool[3 * size : (3 + WARPS) * size]
+    near = pool[(3 + WARPS) * size :]
+    for d in range(thread, size, threads):
+        direction[d] = solved[row, d]
+    for at in range(thread, min(kept, end - begin) * size, threads):
+        near[at] = fixed[indices[begin + at // size], at % size]
+    cuda.syncthreads()
+    # The residual is pulls minus A x, and A x the product with the direction x.
+    _product(
+        indices, weights, pulls, penalties[row], fixed, gram, begin, end, True, kept, direction, sums, near, product
+    )
+    for d in range(thread, size, threads):
+        residual[d] = -product[d]
+        direction[d] = -product[d]
+    cuda.syncthreads()
+    squares = _dot(residual, residual)
+    for _ in range(steps):
+        if squares < float32(1e-20):
+            break
+        _product(
+            indices,
+            weights,
+            pulls,
+            penalties[row],
+            fixed,
+            gram,
+            begin,
+            end,
+            False,
+            kept,
+            direction,
+            sums,
+            near,
+            product,
+        )
+        length = squares / _dot(direction, product)
+        for d in range(thread, size, threads):
+            solved[row, d] += length * direction[d]
+            residual[d] -= length * product[d]
+        cuda.syncthreads()
+        fresh = _dot(residual, residual)
+        for d in range(thread, size, threads):
+            direction[d] = residual[d] + fresh / squares * direction[d]
+        squares = fresh
+        cuda.syncthreads()
+
+
+@cuda.jit(device=True)
+def _dot(a, b):
+    """The inner product, made by each warp for itself."""
+    total = float32(0.0)
+    for d in range(cuda.threadIdx.x % 32, a.shape[0], 32):
+        total += a[d] * b[d]
+    return warp_sum(total)
+
+
+@cuda.jit(device=True)
+def _product(
+    indices, weights, pulls, penalty, fixed, gram, begin, end, take_pulls, kept, direction, sums, near, product
+):
+    """product = A direction, less the pulls if asked: each warp sums its entries, then each thread its columns."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    lane, warp = thread % 32, thread // 32
+    size = fixed.shape[1]
+    for d in range(lane, size, 32):
+        sums[warp * size + d] = float32(0.0)
+    for n in range(begin + warp, end, threads // 32):
+        at = n - begin
+        source = uint64(indices[uint64(n)])
+        total = float32(0.0)
+        for d in range(lane, size, 32):
+            total += (near[uint64(at * size + d)] if at < kept else fixed[source, uint64(d)]) * direction[uint64(d)]
+        scale = weights[n] * warp_sum(total)
+        if take_pulls:
+            scale -= pulls[n]
+        for d in range(lane, size, 32):
+            sums[uint64(warp * size + d)] += scale * (
+                near[uint64(at * size + d)] if at < kept else fixed[source, uint64(d)]
+            )
+    cuda.syncthreads()
+    for d in range(thread, size, threads):
+        total = penalty * direction[d]
+        for e in range(size):
+            total += gram[uint64(e), uint64(d)] * direction[uint64(e)]
+        for other in range(threads // 32):
+            total += sums[other * size + d]
+        product[d] = total
+    cuda.syncthreads()
