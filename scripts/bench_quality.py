@@ -43,23 +43,20 @@ SPACES: dict[str, dict[str, list]] = {
     "user_knn": NEIGHBOURS | {"measure": ["cosine", "jaccard"]},
     "rp3beta": {"num_neighbors": [50, 100, 200, 400], "alpha": [0.6, 0.8, 1.0, 1.2], "beta": [0.2, 0.4, 0.6, 0.8]},
     "ease": {"regularization": [30, 100, 200, 400, 800, 1600]},
-    "svd": {"embedding_size": [8, 16, 32, 64, 128]},
+    "svd": {"embedding_size": [8, 16, 32, 50, 100], "item_exponent": [0.6, 0.8, 1.0]},
     "als": {
-        "objective": ["rendle2022"],
         "embedding_size": [32, 64, 128],
-        "regularization": [0.003, 0.01, 0.03, 0.1],
+        "regularization": [0.005, 0.015, 0.05, 0.15],
         "unobserved_weight": [0.03, 0.1, 0.3, 1.0],
-        "epochs": [10, 20],
     },
     "bpr": {
         "embedding_size": [32, 64, 128],
-        "learning_rate": [0.02, 0.05, 0.1],
-        "regularization": [0.001, 0.005, 0.02],
-        "epochs": [50, 100, 200],
+        "regularization": [0.01, 0.03, 0.1],
+        "popularity_exponent": [0, 0.25, 0.5],
     },
-    "funk_svd": {"embedding_size": [8, 32], "epochs": [20, 40]},
-    "svd_pp": {"embedding_size": [8, 32]},
-    "explicit_als": {"embedding_size": [8, 32], "regularization": [0.05, 0.1, 0.2]},
+    "funk_svd": {"embedding_size": [8, 32, 100]},
+    "svd_pp": {"embedding_size": [8, 32, 100]},
+    "explicit_als": {"embedding_size": [15, 63], "regularization": [0.06, 0.12, 0.24]},
 }
 RATING_MODELS = {"funk_svd", "svd_pp", "explicit_als"}  # learn the ratings themselves, so they get them
 
