@@ -143,14 +143,14 @@ def fold_users(
     below_I1 = np.zeros(num_items + 1, np.uint64)
     np.cumsum(np.ones(num_items, np.uint64) if masses_I is None else masses_I, out=below_I1[1:])
     draws = (below_I1, stream_key(seed))
-    steps = (epochs, np.float32(learning_rate), np.float32(regularization))
+    rate, penalty = np.float32(learning_rate), np.float32(regularization)
     if resolve(device) == "cuda":
         from .cuda import bpr as twin
 
-        return twin.fold_users(indptr_U1, indices_N, item_emb_ID, item_bias_I, *draws, *steps)
+        return twin.fold_users(indptr_U1, indices_N, item_emb_ID, item_bias_I, *draws, epochs, rate, penalty)
     user_emb_UD = np.zeros((len(indptr_U1) - 1, size), np.float32)
     some = user_blocks(indptr_U1, 8 * get_num_threads())
-    _fold_cpu(indptr_U1, indices_N, some, item_emb_ID, item_bias_I, *draws, *steps, user_emb_UD)
+    _fold_cpu(indptr_U1, indices_N, some, item_emb_ID, item_bias_I, *draws, epochs, rate, penalty, user_emb_UD)
     return user_emb_UD
 
 

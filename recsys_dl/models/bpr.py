@@ -1,0 +1,204 @@
+"""Matrix factorisation for rankings: Bayesian personalised ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.als import fetch, place
+from recsys_dl.kernels.bpr import bpr_epoch, fold_users
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.negatives import whole_masses
+from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.progress import track
+
+from .catalogue import CatalogueModel
+
+
+class BPR(CatalogueModel):
+    """score(u, i) = b_i + p_u . q_i, learnt from pairs: what a user had should score above what they did not.
+
+    Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback", with item
+    biases. An epoch takes one step of stochastic gradient descent for each distinct pair (u, i) of the log, whatever its
+    weight, against one item drawn among those that u did not have: see `kernels.bpr`, also for how this is parallel and still
+    gives the same bits on any number of threads.
+
+    A user without interactions is answered with the most popular items; one who had all items learns nothing and is answered
+    by the biases. An item without users is learnt only as one not chosen: it ranks low, and is similar to none.
+
+    Args:
+        embedding_size: D.
+        epochs: steps for each interaction.
+        learning_rate: length of a step in the first epoch; it falls linearly to nothing, so that the noise of the draws
+            averages out.
+        regularization: penalty of each embedding and bias that a step touches.
+        popularity_exponent: items are drawn to compare with in proportion to max(1, users of the item) to this power; 0 draws
+            all alike. Higher teaches to tell popular items apart, lower to rank the whole catalogue.
+        initial_scale: standard deviation of the embeddings before training, times sqrt(D).
+        seed: of the initial embeddings and of all draws.
+        device: where to train and to rank. Each repeats itself bit by bit; the two differ by rounding.
+
+    Attributes:
+        user_emb_UD: float32.
+        item_emb_ID: float32.
+        item_bias_I: float32.
+        train_UI: CSR float32, all interactions learnt from, for `partial_fit`.
+        epochs_taken: int64, no dimension; so that learning on makes draws of its own.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    fitted = ("user_emb_UD", "item_emb_ID", "item_bias_I", "train_UI", "epochs_taken")
+    user_emb_UD: np.ndarray
+    item_emb_ID: np.ndarray
+    item_bias_I: np.ndarray
+    train_UI: sp.csr_matrix
+    epochs_taken: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 64,
+        epochs: int = 150,
+        learning_rate: float = 0.05,
+        regularization: float = 0.03,
+        popularity_exponent: float = 0.25,
+        initial_scale: float = 0.1,
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        if embedding_size < 1 or epochs < 0:
+            raise ValueError(f"embedding_size must be at least 1, epochs at least 0, got {embedding_size} and {epochs}")
+        if learning_rate <= 0 or regularization < 0 or learning_rate * regularization >= 1:
+            raise ValueError(
+                "learning_rate must be positive, regularization not negative, and their product below 1, "
+                f"got {learning_rate} and {regularization}"
+            )
+        self.embedding_size = embedding_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.regularization = regularization
+        self.popularity_exponent = popularity_exponent
+        self.initial_scale = initial_scale
+        self.seed = seed
+        self.device = device
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Learn from `train`; return self."""
+        interactions = self._begin(train)
+        self.user_emb_UD = self.item_emb_ID = np.empty((0, self.embedding_size), np.float32)
+        self.item_bias_I = np.empty(0, np.float32)
+        self.epochs_taken = np.zeros((), np.int64)
+        self._learn(interactions, self.epochs, "BPR")
+        return self
+
+    def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 20) -> Self:
+        """Learn on from new interactions, of known and new users and items; return self.
+
+        All interactions since `fit` are kept (8 bytes each, also in saved folders), and `epochs` more epochs go over old and
+        new ones together from where the embeddings stood: what was had is never drawn as not had, and nothing is forgotten.
+        New rows begin as in `fit`.
+
+        Args:
+            new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
+                Interactions if it was fitted on Interactions: rows past the known ones are new.
+            epochs: steps for each interaction, old or new; they shrink from `learning_rate` as in `fit`.
+
+        Raises:
+            ValueError: Interactions for a model that knows ids, or a Dataset for one that does not.
+        """
+        fresh = self._aligned(new)
+        self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, learning on")
+        return self
+
+    def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
+        """Grow the embeddings to the shape of the interactions, and take epochs over them."""
+        self._remember(interactions)
+        self.train_UI = interactions.by_user
+        arrays = (
+            self.train_UI.indptr.astype(np.int64),
+            self.train_UI.indices,
+            self._grown(self.user_emb_UD, self.num_users, 0),
+            self._grown(self.item_emb_ID, self.num_items, 1),
+            np.pad(self.item_bias_I, (0, self.num_items - len(self.item_bias_I))),
+        )
+        indptr, indices, users, items, bias = place(arrays, self.device)
+        masses_I = self._masses()
+        for epoch in track(range(epochs), name):
+            bpr_epoch(
+                indptr,
+                indices,
+                users,
+                items,
+                bias,
+                learning_rate=self.learning_rate * (epochs - epoch) / epochs,
+                regularization=self.regularization,
+                seed=self.seed,
+                epoch=int(self.epochs_taken) + epoch,
+                masses_I=masses_I,
+                device=self.device,
+            )
+        self.user_emb_UD, self.item_emb_ID, self.item_bias_I = fetch(users), fetch(items), fetch(bias)
+        self.epochs_taken = self.epochs_taken + epochs
+
+    def _grown(self, emb: np.ndarray, size: int, side: int) -> np.ndarray:
+        """Return a copy with rows added, drawn as at the start."""
+        rng = np.random.default_rng([self.seed, side, len(emb)])
+        scale = self.initial_scale / np.sqrt(self.embedding_size)
+        added = scale * rng.standard_normal((size - len(emb), self.embedding_size))
+        return np.concatenate([emb, added.astype(np.float32)])
+
+    def _masses(self) -> np.ndarray:
+        return whole_masses(np.maximum(self.item_counts_I, 1) ** float(self.popularity_exponent))
+
+    def _values(self, users_B: np.ndarray) -> np.ndarray:
+        return self.user_emb_UD[users_B]
+
+    def _fold(self, histories: Interactions) -> np.ndarray:
+        """Take the steps that training would have taken for these users, with items as they are."""
+        had = histories.by_user
+        return fold_users(
+            had.indptr.astype(np.int64),
+            had.indices,
+            self.item_emb_ID,
+            self.item_bias_I,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            regularization=self.regularization,
+            seed=self.seed,
+            masses_I=self._masses(),
+            device=self.device,
+        )
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        return values @ self.item_emb_ID.T + self.item_bias_I
+
+    def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+        if items_BL.shape[1] * self.embedding_size > self.num_items:
+            return super()._pair_scores(values, items_BL)
+        return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL]) + self.item_bias_I[items_BL]
+
+    def _top_k(
+        self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return top_k_dot(
+            values,
+            self.item_emb_ID,
+            k,
+            item_bias_I=self.item_bias_I,
+            exclude=exclude,
+            allow=allow,
+            device=self.device,
+        )
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the embeddings."""
+        unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, self.item_counts_I == 0] = -np.inf
+        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return cosines_BI
