@@ -51,10 +51,12 @@ def nearest(
         k: length of the lists, at least 1.
         rows: which of the rows to find neighbours of, [B]; None: of all. A row is never its own neighbour.
         queries: other vectors over the same columns to find neighbours of instead.
-        device: where to compute; the result does not depend on it beyond rounding (1e-6 relative).
+        device: where to compute; the result does not depend on it beyond rounding (1e-6 relative). Vectors prepared on a
+            device, or queries that lie there, are always searched there.
 
     Returns:
-        int32 rows [B, K] padded with -1, float32 similarities [B, K] padded with -inf.
+        int32 rows [B, K] padded with -1, float32 similarities [B, K] padded with -inf; on the device if the vectors asked
+        for lie there.
 
     Raises:
         ValueError: k below 1, or queries over other columns.
@@ -62,7 +64,7 @@ def nearest(
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     asked = asked_for(prepared, rows, queries)
-    if resolve(device) == "cuda":
+    if prepared.on_device or not isinstance(asked.values_N, np.ndarray) or resolve(device) == "cuda":
         from .cuda import similarity as twin
 
         return twin.nearest(prepared, asked, k)

@@ -47,6 +47,7 @@ class Prepared:
     order_R: np.ndarray  # int32, row of each place within
     place_R: np.ndarray  # int32, place of each row
     columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], places and values of each column
+    on_device: bool = False  # the arrays above lie there, and the rows keep their numbers
     resident: dict[str, Any] = field(default_factory=dict)  # what a device holds of it
 
 
@@ -61,7 +62,7 @@ def prepare(
     """Return vectors ready for `nearest`.
 
     Args:
-        vectors: what is compared.
+        vectors: what is compared. Those on a device are used where they lie, and searched there.
         measure: formulas stand in `kernels.similarity`.
         shrinkage: in common columns; a similarity over n of them is multiplied by n / (n + shrinkage).
         min_common: pairs with fewer common columns are no neighbours.
@@ -75,6 +76,18 @@ def prepare(
     if not shrinkage >= 0 or not min_common >= 1:
         raise ValueError(f"shrinkage must be at least 0 and min_common at least 1, got {shrinkage} and {min_common}")
     kind = KINDS.get(measure, COMMON)
+    rule: dict[str, Any] = {
+        "kind": kind,
+        "normed": measure == "cosine",
+        "shrinkage": np.float32(shrinkage),
+        "min_common": np.float32(min_common),
+    }
+    if lies_on_device(vectors):
+        from .cuda import vectors as twin
+
+        counted = kind == PRODUCT and (shrinkage > 0 or min_common > 1)
+        rule |= {"ones": kind == JACCARD, "width": WIDTHS[kind] + counted}
+        return twin.prepare(vectors, rule, measure == "adjusted_cosine", scale_R)
     indptr = np.ascontiguousarray(vectors.indptr_R1, np.int64)
     indices = np.ascontiguousarray(vectors.indices_N, np.int32).view(np.uint32)
     values = np.ascontiguousarray(vectors.values_N, np.float32)
@@ -93,12 +106,9 @@ def prepare(
     place_R[order_R] = np.arange(num_rows, dtype=np.int32)
     columns = by_column(indptr, indices, values, order_R, vectors.num_columns)
     return Prepared(
-        kind=kind,
+        **rule,
         width=width,
         ones=ones,
-        normed=measure == "cosine",
-        shrinkage=np.float32(shrinkage),
-        min_common=np.float32(min_common),
         means_C=means_C,
         vectors=Vectors(indptr, indices, values, vectors.num_columns),
         norms_R=norms_R,
@@ -107,6 +117,11 @@ def prepare(
         place_R=place_R,
         columns=columns,
     )
+
+
+def lies_on_device(vectors: Vectors) -> bool:
+    """Return whether the arrays are a GPU's: Torch's, or Numba's own, simulated too."""
+    return hasattr(vectors.values_N, "__cuda_array_interface__") or hasattr(vectors.values_N, "__cuda_ndarray__")
 
 
 class Asked(NamedTuple):
@@ -130,6 +145,10 @@ def asked_for(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | No
         raise ValueError(
             f"queries must be over the same {prepared.vectors.num_columns} columns, got {queries.num_columns}"
         )
+    if prepared.on_device or lies_on_device(queries):
+        from .cuda import vectors as twin
+
+        return twin.asked_for(prepared, queries)
     indptr = np.ascontiguousarray(queries.indptr_R1, np.int64)
     indices = np.ascontiguousarray(queries.indices_N, np.int32).view(np.uint32)
     values = _shifted(prepared.kind, indptr, indices, np.asarray(queries.values_N, np.float32), prepared.means_C)

@@ -95,6 +95,41 @@ def test_queries_are_compared_as_rows_are(device, measure):
     check(found, best, all_similarities(asked, dense, measure))
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(("shrinkage", "min_common"), [(0, 1), (3, 2)])
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_vectors_on_the_device_stay_there(device, measure, shrinkage, min_common):
+    from numba import cuda
+
+    matrix, queries = stars(12, 15), stars(4, 15, seed=1)
+    options = {"measure": measure, "shrinkage": shrinkage, "min_common": min_common}
+    options |= {"scale_R": np.linspace(0.5, 2, 12).astype(np.float32)} if measure == "dot" else {}
+
+    def there(matrix):
+        parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data
+        return Vectors(*(cuda.to_device(part) for part in parts), matrix.shape[1])
+
+    for asked in (None, queries):
+        # Vectors of the device are searched there, whatever `device` says: "auto" would not take the simulator.
+        lists = nearest(prepare(there(matrix), **options), 5, queries=None if asked is None else there(asked))
+        assert all(hasattr(part, "copy_to_host") for part in lists)
+        wanted = nearest(
+            prepare(as_vectors(matrix), **options),
+            5,
+            queries=None if asked is None else as_vectors(asked),
+            device="cpu",
+        )
+        best = lists[1].copy_to_host()
+        sure = wanted[1] > 1e-5  # float32 sums may leave a zero of 1e-6
+        np.testing.assert_allclose(best[sure], wanted[1][sure], **CLOSE)
+        assert (best[~sure] <= 1e-5).all()
+        assert lists[0].copy_to_host().dtype == np.int32
+    rows = np.array([5, 1])
+    some = nearest(prepare(there(matrix), **options), 2, rows=rows)[1].copy_to_host()
+    wanted = nearest(prepare(as_vectors(matrix), **options), 2, rows=rows, device="cpu")[1]
+    np.testing.assert_allclose(some[some > 1e-5], wanted[some > 1e-5], **CLOSE)
+
+
 @pytest.mark.parametrize("num_rows", [1, 2, 127, 128, 129, 700])
 def test_sizes_against_scikit_learn(num_rows):
     matrix = stars(num_rows, 60, density=0.2)

@@ -16,7 +16,7 @@ from ..similarity import COMMON, finished_plain
 from ..topk import ItemLists
 from ..vectors import Asked, Prepared
 from . import topk
-from .arrays import to_device
+from .arrays import on_device, to_device
 
 THREADS = 128
 STAGED = 128  # columns whose places and values lie in shared memory
@@ -30,7 +30,7 @@ SIGNATURES = {
 _finished = cuda.jit(device=True)(finished_plain)
 
 
-class _Searched(NamedTuple):
+class Searched(NamedTuple):
     """The vectors searched, on the device, in their own numbering."""
 
     starts_C1: Any
@@ -40,29 +40,29 @@ class _Searched(NamedTuple):
     sizes_R: Any
 
 
-def nearest(prepared: Prepared, asked: Asked, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(prepared: Prepared, asked: Asked, k: int) -> tuple[Any, Any]:
     """Return what `kernels.similarity.nearest` promises."""
-    rows_BK = np.empty((len(asked.rows_B), k), np.int32)
-    best_BK = np.empty((len(asked.rows_B), k), np.float32)
+    size = (len(asked.rows_B), k)
+    there = on_device(asked.values_N)
+    make: Any = cuda.device_array if there else np.empty
+    rows_BK, best_BK = make(size, np.int32), make(size, np.float32)
     num_rows = len(prepared.order_R)
     itself_B = np.where(asked.itself_B < 0, -1, prepared.order_R[asked.itself_B] if num_rows else -1).astype(np.int32)
-    vectors = tuple(
-        to_device(array, dtype)
-        for array, dtype in (
-            (asked.indptr_R1, np.int64),
-            (asked.indices_N.view(np.int32), np.int32),
-            (asked.values_N, np.float32),
-            (asked.norms_R, np.float32),
-        )
-    )
+    indices = asked.indices_N if there else asked.indices_N.view(np.int32)
+    parts = (asked.indptr_R1, np.int64), (indices, np.int32), (asked.values_N, np.float32), (asked.norms_R, np.float32)
+    vectors = tuple(to_device(array, dtype) for array, dtype in parts)
     step = max(1, SCRATCH_BYTES // max(1, 4 * num_rows * (prepared.width + 1)))
-    for begin in range(0, len(asked.rows_B), step):
-        some = slice(begin, begin + step)
+    for begin in range(0, size[0], step):
+        some = slice(begin, min(begin + step, size[0]))
         scores = _similarities(prepared, asked.rows_B[some], vectors)
         own = itself_B[some]
         places = np.arange(len(own), dtype=np.int64)
         found, best = topk.top_k(scores, k, exclude=ItemLists(places, places + (own >= 0), own), allow=None)
-        rows_BK[some], best_BK[some] = found.copy_to_host(), best.copy_to_host()
+        if there:
+            rows_BK[some].copy_to_device(found)
+            best_BK[some].copy_to_device(best)
+        else:
+            rows_BK[some], best_BK[some] = found.copy_to_host(), best.copy_to_host()
     return rows_BK, best_BK
 
 
@@ -87,7 +87,7 @@ def _similarities(prepared: Prepared, rows_B: np.ndarray, vectors: tuple[Any, ..
     return scores
 
 
-def _searched(prepared: Prepared) -> _Searched:
+def _searched(prepared: Prepared) -> Searched:
     """Return the searched side; it is brought to the device once."""
     if "searched" not in prepared.resident:
         starts, places, values = prepared.columns
@@ -99,7 +99,7 @@ def _searched(prepared: Prepared) -> _Searched:
             (prepared.scale_R, np.float32),
             (sizes, np.float32),
         )
-        prepared.resident["searched"] = _Searched(*(to_device(array, dtype) for array, dtype in arrays))
+        prepared.resident["searched"] = Searched(*(to_device(array, dtype) for array, dtype in arrays))
     return prepared.resident["searched"]
 
 
