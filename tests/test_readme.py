@@ -1,0 +1,39 @@
+"""The README's own lines, run in its order in an empty folder with a ratings.csv."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_its_python_and_its_commands_run(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    commands = [line.split("#")[0].strip() for line in re.findall(r"^    (recsys-dl .*)$", readme, re.MULTILINE)]
+    assert len(blocks) == 3
+    assert {command.split()[1] for command in commands} == {"train", "evaluate", "recommend", "compare", "reproduce"}
+    rng = np.random.default_rng(0)
+    users = [196, 22, *range(500, 560)]
+    rows = [
+        f"{user},{item},{4 + item % 2},{1_400_000_000 + user * 100 + n}"
+        for user in users
+        for n, item in enumerate(rng.choice(np.arange(user % 2, 60, 2), 12, replace=False))
+    ]
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
+    first = subprocess.run(
+        [sys.executable, "-c", blocks[0] + blocks[1]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert first.returncode == 0, first.stderr
+    assert "ndcg" in first.stdout
+    for command in commands:
+        words = [word.strip("'") for word in command.split()[1:]]
+        done = subprocess.run(
+            [sys.executable, "-m", "recsys_dl.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    last = subprocess.run([sys.executable, "-c", blocks[2]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
