@@ -80,10 +80,11 @@ def solve_rows(
         ValueError: an unknown solver, or sizes that do not fit together.
     """
     num_rows, size = start_RD.shape
-    if fixed_SD.shape[1] != size or len(observed.indptr_R1) != num_rows + 1 or len(observed.penalties_R) != num_rows:
+    num_bounds, num_penalties = observed.indptr_R1.shape[0], observed.penalties_R.shape[0]
+    if fixed_SD.shape[1] != size or num_bounds != num_rows + 1 or num_penalties != num_rows:
         raise ValueError(
             f"start, fixed rows, indptr and penalties must be of [R, D], [S, D], [R + 1], [R], got {start_RD.shape}, "
-            f"{fixed_SD.shape}, [{len(observed.indptr_R1)}], [{len(observed.penalties_R)}]"
+            f"{fixed_SD.shape}, [{num_bounds}], [{num_penalties}]"
         )
     if solver not in ("cholesky", "cg", "ials++"):
         raise ValueError(f'solver must be "cholesky", "cg" or "ials++", got {solver!r}')
