@@ -22,7 +22,6 @@ class Check(NamedTuple):
     inputs: tuple[np.ndarray, ...]
     run: Callable[[Sequence[Any], str], Sequence[Any]]  # inputs and a device -> outputs
     error: Callable[[Sequence[np.ndarray]], float]  # of outputs: the largest, as a share of the largest true value
-    in_place: bool = True  # whether arrays on the device go in and out without a copy
 
 
 def interactions(num_users: int, num_items: int, each: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +185,6 @@ def similarity_checks(tiny: bool) -> Iterator[Check]:
             (indptr, users, values),
             near,
             error_of,
-            in_place=False,  # vectors are sorted and transposed on the host first
         )
 
 
@@ -245,7 +243,6 @@ def neighbour_checks(tiny: bool) -> Iterator[Check]:
         (*left, values[0], *right, values[1]),
         product,
         lambda outputs: relative(outputs[0][:some], exact_BI),
-        in_place=False,  # histories come from the host
     )
 
 
