@@ -105,14 +105,30 @@ def main() -> None:
         }
         print(f"{name}: validation {best:.4f}, test {evaluations[name].values['ndcg@10']:.4f}", flush=True)
     comparison = compare(evaluations, metric="ndcg@10")
-    print(f"\n{chosen.data}: {parts['binary'].train!r}, {threads} threads\n")
-    print(comparison)
-    print("\n| model | chosen on validation | validation NDCG@10 | fit, s | evaluate, s |\n|---|---|---|---|---|")
-    for name, row in rows.items():
-        figures = f"{row['validation_ndcg@10']:.4f} | {row['fit_seconds']:.2f} | {row['evaluate_seconds']:.2f}"
-        print(f"| {name} | {row['chosen']} | {figures} |")
+    result = {"comparison": comparison.to_dict(), "rows": rows}
+    print(f"\n{chosen.data}: {parts['binary'].train!r}, {threads} threads\n\n{comparison}\n\n{markdown(result)}")
     if chosen.output:
-        chosen.output.write_text(json.dumps({"comparison": comparison.to_dict(), "rows": rows}, indent=2) + "\n")
+        chosen.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def markdown(result: dict) -> str:
+    """Return the table of docs/benchmarks.md."""
+    comparison, rows = result["comparison"], result["rows"]
+    lines = [
+        f"| model | NDCG@10 | minus {comparison['baseline']} | p | recall@10 | recall@20 | coverage@10 | valid. NDCG@10 | chosen |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, evaluation in comparison["models"].items():
+        values, (low, high) = evaluation["values"], evaluation["intervals"]["ndcg@10"]
+        difference, p = "", ""
+        if name in comparison["differences"]:
+            against = comparison["differences"][name]
+            difference = f"{against['value']:+.4f} [{against['interval'][0]:+.4f}, {against['interval'][1]:+.4f}]"
+            p = f"{against['p_value_holm']:.3f}"
+        others = " | ".join(f"{values[metric]:.4f}" for metric in ("recall@10", "recall@20", "coverage@10"))
+        figures = f"{values['ndcg@10']:.4f} [{low:.4f}, {high:.4f}] | {difference} | {p} | {others}"
+        lines.append(f"| {name} | {figures} | {rows[name]['validation_ndcg@10']:.4f} | {rows[name]['chosen']} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
