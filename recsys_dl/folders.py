@@ -24,7 +24,8 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     """Yield an empty folder to fill; on success it becomes `path`, on any error it is removed.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false.
+        FileExistsError: `path` exists and `overwrite` is false. If it appeared while the folder was filled, nothing is lost:
+            the new one takes the next free name, and the message says which.
         OSError: the disk is full or the parent cannot be written; the message names `path`.
     """
     target = Path(path).absolute()
@@ -36,6 +37,10 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         aside.chmod(0o777 & ~_umask())
         yield aside
+        if target.exists() and not overwrite:
+            other = next_free(target)
+            aside.rename(other)
+            raise FileExistsError(f"{target} was made by someone else meanwhile; what was to go there is in {other}")
         if target.exists():
             old = aside.with_suffix(".old")
             target.rename(old)
@@ -52,6 +57,15 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     finally:
         if aside is not None and aside.exists():
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def next_free(folder: Path) -> Path:
+    """Return `folder`, or the first of folder-2, folder-3, ... that does not exist."""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
 
 
 def save_arrays(file: Path, arrays: Mapping[str, np.ndarray | sp.csr_matrix]) -> None:

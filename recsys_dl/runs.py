@@ -213,15 +213,6 @@ def logged_to(file: Path) -> Iterator[None]:
         handler.close()
 
 
-def next_free(folder: Path) -> Path:
-    """Return `folder`, or the first of folder-2, folder-3, … that does not exist."""
-    candidate, number = folder, 1
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
-
-
 def peak_memory() -> int:
     """Return the largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -181,7 +181,7 @@ def _asked(split: _Parts, part: str) -> tuple[Any, Any]:
 
 
 def _target(config: DictConfig, name: str) -> Path:
-    from recsys_dl.runs import next_free
+    from recsys_dl.folders import next_free
 
     return Path(config.run) if config.run is not None else next_free(Path("runs") / name)
 

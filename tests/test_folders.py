@@ -39,6 +39,16 @@ def test_what_exists_is_only_replaced_when_asked(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_two_at_once_lose_nothing(tmp_path):
+    with pytest.raises(FileExistsError, match="what was to go there is in .*model-2"):
+        with new_folder(tmp_path / "model") as aside:
+            (aside / "a").write_text("second")
+            with new_folder(tmp_path / "model") as faster:
+                (faster / "a").write_text("first")
+    assert (tmp_path / "model" / "a").read_text() == "first"
+    assert (tmp_path / "model-2" / "a").read_text() == "second"
+
+
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path):
     """/dev/full refuses every write as a full disk does."""
     if not Path("/dev/full").exists():
