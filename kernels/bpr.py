@@ -36,6 +36,7 @@ from .random import random_below, random_bits, stream_key
 MOST_BLOCKS = 128
 LEAST_ITEMS = 64  # in a block
 LEAST_STEPS = 1024  # in a cell, on average: what it costs that threads wait for each other is spread over them
+REORDER = {"reassoc", "contract", "nsz", "arcp"}  # sums may be vectorised; exp may overflow to inf
 TRIES = 16  # draws of j before the items that u did not have are counted through
 
 
@@ -275,7 +276,7 @@ def _shares(starts, diagonal, threads):
     return shares
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=REORDER, error_model="numpy")
 def _step(u, i, j, user_emb, item_emb, bias, rate, decay):
     size = np.uint64(user_emb.shape[1])
     x = bias[i] - bias[j]
@@ -307,7 +308,7 @@ def _steps_cpu(diagonal, shares, starts, users_N, items_N, others_N, user_emb, i
                     _step(u, i, j, user_emb, item_emb, bias, rate, decay)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=REORDER, error_model="numpy")
 def _user_step(u, i, j, user_emb, item_emb, bias, rate, decay):
     size = np.uint64(user_emb.shape[1])
     x = bias[i] - bias[j]

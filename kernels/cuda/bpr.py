@@ -239,7 +239,7 @@ def draw(first_user, indptr, indices, block_I, ends, shuffled, below, key, place
         cuda.syncwarp()
 
 
-@cuda.jit(fastmath=True)
+@cuda.jit
 def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, decay):
     """Take the steps of the cells on a diagonal. A warp for each cell."""
     lane = cuda.threadIdx.x
@@ -272,7 +272,7 @@ def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, deca
         cuda.syncwarp()
 
 
-@cuda.jit(fastmath=True)
+@cuda.jit
 def fold(indptr, indices, item_emb, bias, below, everything, key, epochs, rate, regularization, user_emb):
     """Take the steps of one user from 0, items as they are. A warp for each user; lanes draw for 32 steps at once."""
     lane = cuda.threadIdx.x
