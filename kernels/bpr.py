@@ -33,7 +33,7 @@ from .device import Device, resolve
 from .negatives import bisect
 from .random import random_below, random_bits, stream_key
 
-MOST_BLOCKS = 128
+MOST_BLOCKS = 64
 LEAST_ITEMS = 64  # in a block
 LEAST_STEPS = 1024  # in a cell, on average: what it costs that threads wait for each other is spread over them
 REORDER = {"reassoc", "contract", "nsz", "arcp"}  # sums may be vectorised; exp may overflow to inf
