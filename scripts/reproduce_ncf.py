@@ -1,7 +1,7 @@
 """The published table of He et al. 2017's leave-one-out split of MovieLens 1M, with our ALS in it.
 
     python scripts/reproduce_ncf.py                  # fit with conf/experiment/ncf_ml1m_als.yaml, report the test once
-    python scripts/reproduce_ncf.py --tune --trials 20   # choose hyper-parameters on validation; the test is not looked at
+    python scripts/reproduce_ncf.py --tune   # choose hyper-parameters on validation; the test is not looked at
 
 SAMPLED metrics, for reproduction only: each user's one test item is ranked among 99 sampled ones, as published (Rendle et al.
 2020, "Neural Collaborative Filtering vs. Matrix Factorization Revisited", arXiv 2005.09683). An item that comes twice among a
@@ -40,12 +40,10 @@ PUBLISHED = {  # HR@10, NDCG@10 in Rendle et al. 2020, table 1 and figure 2
     "SLIM": (0.7162, 0.4468),
     "MF, tuned": (0.7294, 0.4523),
 }
-SPACE = {
-    "embedding_size": [128, 192, 256],
-    "regularization": [0.001, 0.002, 0.004, 0.008],
-    "unobserved_weight": [0.05, 0.1, 0.2, 0.4, 0.8],
-    "frequency_exponent": [0.75, 1.0],
-    "epochs": [8, 12, 16],
+SPACE = {  # around what 25 settings tried by hand on the same validation draw showed to be good
+    "embedding_size": [192, 256],
+    "regularization": [0.004, 0.006, 0.008],
+    "unobserved_weight": [0.2, 0.3, 0.4],
 }
 
 
@@ -148,7 +146,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="such as model.embedding_size=64")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of ml-1m.train.pairs and its neighbours")
     parser.add_argument("--tune", action="store_true", help="choose on validation; the test is not read")
-    parser.add_argument("--trials", type=int, default=20, help="settings that --tune draws (default 20)")
+    parser.add_argument("--trials", type=int, default=18, help="settings that --tune draws (default 18: all)")
     parser.add_argument("--seed", type=int, default=7, help="of the validation draw and the trials")
     chosen = parser.parse_args()
     if not chosen.data.is_dir():
