@@ -18,7 +18,6 @@ which is, up to a constant, the row's part of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -106,20 +105,6 @@ def solve_rows(
     else:
         _block_cpu(*observed, table_SW, gram_WW, step, bounds, threads, solved_RW)
     return np.ascontiguousarray(solved_RW[:, :size])
-
-
-def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
-    """Return the arrays where `solve_rows` works without moving them: on the GPU if `device` means one, else as they are."""
-    if resolve(device) == "cpu":
-        return tuple(arrays)
-    from .cuda.arrays import to_device
-
-    return tuple(to_device(array) for array in arrays)
-
-
-def fetch(array: Any) -> np.ndarray:
-    """Return an array as NumPy, from wherever it lies."""
-    return array if isinstance(array, np.ndarray) else array.copy_to_host()
 
 
 def _columns_together(size: int, most: int) -> int:

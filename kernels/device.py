@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -29,6 +32,20 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     if device == "auto":
         return "cpu"
     raise RuntimeError(f'device="cuda" needs {missing}. Use device="cpu", or device="auto" to take what there is.')
+
+
+def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
+    """Return the arrays where kernels work without moving them: on the GPU if `device` means one, else as they are."""
+    if resolve(device) == "cpu":
+        return tuple(arrays)
+    from .cuda.arrays import to_device
+
+    return tuple(to_device(array) for array in arrays)
+
+
+def fetch(array: Any) -> np.ndarray:
+    """Return an array as NumPy, from wherever it lies."""
+    return array if isinstance(array, np.ndarray) else array.copy_to_host()
 
 
 @cache

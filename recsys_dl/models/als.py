@@ -10,8 +10,8 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.als import Observed, Solver, fetch, place, solve_rows
-from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.als import Observed, Solver, solve_rows
+from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
 
@@ -230,9 +230,4 @@ class ALS(CatalogueModel):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the embeddings."""
-        norms_I = np.linalg.norm(self.item_emb_ID, axis=1)
-        unit_ID = self.item_emb_ID / np.maximum(norms_I, 1e-30)[:, None]
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, norms_I == 0] = -np.inf
-        cosines_BI[norms_I[items_B] == 0] = -np.inf
-        return cosines_BI
+        return self._cosines(self.item_emb_ID, items_B)

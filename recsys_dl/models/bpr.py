@@ -8,9 +8,8 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.als import fetch, place
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
-from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.negatives import whole_masses
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
@@ -205,8 +204,4 @@ class BPR(CatalogueModel):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the embeddings."""
-        unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, self.item_counts_I == 0] = -np.inf
-        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
-        return cosines_BI
+        return self._cosines(self.item_emb_ID, items_B)

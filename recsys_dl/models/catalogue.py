@@ -272,6 +272,14 @@ class CatalogueModel(ABC):
             new = old
         return Interactions(users_N, items_N, new.weights_N, new.times_N, num_users=num_users, num_items=num_items)
 
+    def _cosines(self, emb_ID: np.ndarray, items_B: np.ndarray) -> np.ndarray:
+        """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where nobody had one of the two."""
+        unit_ID = emb_ID / np.maximum(np.linalg.norm(emb_ID, axis=1, keepdims=True), 1e-30)
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, self.item_counts_I == 0] = -np.inf
+        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return cosines_BI
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "num_items"):
             raise ValueError(f"this {type(self).__name__} has not been fitted; call fit(train) first")

@@ -8,8 +8,8 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.als import Observed, Solver, fetch, place, solve_rows
-from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.als import Observed, Solver, solve_rows
+from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.progress import track
 
 from .funk_svd import FunkSVD, average_ratings

@@ -214,12 +214,7 @@ class FunkSVD(CatalogueModel):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the embeddings."""
-        norms_I = np.maximum(np.linalg.norm(self.item_emb_ID, axis=1), 1e-12)
-        cosines_BI = (self.item_emb_ID[items_B] / norms_I[items_B, None]) @ self.item_emb_ID.T
-        cosines_BI /= norms_I
-        cosines_BI[:, self.item_counts_I == 0] = -np.inf
-        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
-        return cosines_BI
+        return self._cosines(self.item_emb_ID, items_B)
 
 
 def average_ratings(interactions: Interactions) -> sp.csr_matrix:

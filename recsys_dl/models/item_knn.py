@@ -6,10 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbours import sparse_product
 
-from .neighbourhood import Measure, Neighbourhood, Weighting, as_vectors, by_item, stored_scores
+from .neighbourhood import Neighbourhood, as_vectors, by_item, stored_scores
 
 
 class ItemKNN(Neighbourhood):
@@ -44,27 +43,6 @@ class ItemKNN(Neighbourhood):
     Raises:
         ValueError: an unknown measure or weighting, or a count or shrinkage out of range.
     """
-
-    def __init__(
-        self,
-        *,
-        num_neighbors: int = 100,
-        measure: Measure = "cosine",
-        weighting: Weighting | None = None,
-        shrinkage: float = 0.0,
-        min_common: int = 1,
-        num_raters: int = 40,
-        device: Device = "auto",
-    ) -> None:
-        super().__init__(
-            num_neighbors=num_neighbors,
-            measure=measure,
-            weighting=weighting,
-            shrinkage=shrinkage,
-            min_common=min_common,
-            num_raters=num_raters,
-            device=device,
-        )
 
     def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
         return by_item(users_items)

@@ -48,13 +48,13 @@ class Neighbourhood(CatalogueModel):
     def __init__(
         self,
         *,
-        num_neighbors: int,
-        measure: Measure,
-        weighting: Weighting | None,
-        shrinkage: float,
-        min_common: int,
-        num_raters: int,
-        device: Device,
+        num_neighbors: int = 100,
+        measure: Measure = "cosine",
+        weighting: Weighting | None = None,
+        shrinkage: float = 0.0,
+        min_common: int = 1,
+        num_raters: int = 40,
+        device: Device = "auto",
     ) -> None:
         for name, value in (("num_neighbors", num_neighbors), ("min_common", min_common), ("num_raters", num_raters)):
             if value < 1:

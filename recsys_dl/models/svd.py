@@ -91,12 +91,7 @@ class SVD(CatalogueModel):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the items in the space of the singular vectors, each axis as long as its singular value."""
-        scaled_ID = self.item_emb_ID * self.singular_values_D
-        scaled_ID /= np.maximum(np.linalg.norm(scaled_ID, axis=1, keepdims=True), 1e-12)
-        cosines_BI = scaled_ID[items_B] @ scaled_ID.T
-        cosines_BI[:, self.item_counts_I == 0] = -np.inf
-        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
-        return cosines_BI
+        return self._cosines(self.item_emb_ID * self.singular_values_D, items_B)
 
 
 def _right_singular_vectors(matrix: sp.csr_matrix, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
