@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 
 VERBS = ("train", "evaluate", "recommend", "compare", "reproduce")
@@ -35,7 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     if verb not in VERBS:
         return _fail(f"there is no verb {verb!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}", 2)
     if {"-h", "--help"} & set(overrides):
-        print(describe(verb))
+        try:
+            print(describe(verb, [word for word in overrides if word not in ("-h", "--help")]))
+        except ValueError as error:
+            return _fail(str(error), 2)
         return 0
     if verb == "reproduce" and overrides and "=" not in overrides[0]:
         overrides[0] = f"run={overrides[0]}"
@@ -47,14 +52,19 @@ def main(arguments: list[str] | None = None) -> int:
     console.setLevel(logging.WARNING)  # the rest goes to run.log
     logging.basicConfig(format="%(message)s", handlers=[console])
     logging.getLogger("recsys_dl").setLevel(logging.INFO)
+    with contextlib.suppress(ValueError):  # of another thread than the main one
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop politely is to leave nothing half-written
     try:
         from recsys_dl import verbs
 
-        return int(getattr(verbs, verb)(config) or 0)
+        status = int(getattr(verbs, verb)(config) or 0)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return _fail("stopped; nothing half-written is left", 130)
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise

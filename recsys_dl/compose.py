@@ -30,7 +30,10 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_module("recsys_dl.conf", version_base="1.3"):
         try:
-            return hydra_compose(config_name=verb, overrides=list(overrides))
+            config = hydra_compose(config_name=verb, overrides=list(overrides))
+            chosen = [override for override in overrides if override.partition("=")[0] in groups()]
+            _check_types(config, hydra_compose(config_name=verb, overrides=chosen))
+            return config
         except (HydraException, OmegaConfBaseException) as error:
             message = _misspelt(verb, overrides, hydra_compose) or str(error).strip()
             raise ValueError(message) from error
@@ -71,18 +74,41 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
     return None
 
 
-def describe(verb: str) -> str:
-    """Return the settings of a verb as its YAML words them, and the options of each group it chooses from."""
+def describe(verb: str, overrides: Sequence[str] = ()) -> str:
+    """Return the settings of a verb as its YAML words them, the options of its groups, and what those chosen hold.
+
+    Raises:
+        ValueError: an override that fits nothing.
+    """
     text = (CONF / f"{verb}.yaml").read_text()
     chosen = [group for group in groups() if re.search(rf"^  - {group}: ", text, re.MULTILINE)]
     table = "".join(f"  {group:<12} {', '.join(options(group))}\n" for group in chosen)
-    return f"{text}\nOptions, one YAML each:\n{table}" if chosen else text
+    if not chosen:
+        return text
+    config = compose(verb, overrides)
+    within = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [group for group in chosen if config.get(group)]))
+    return f"{text}\nOptions, one YAML each:\n{table}\nWhat the chosen ones hold (another: recsys-dl {verb} model=bpr --help):\n\n{within}"
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean …?" for the nearest known word, or nothing."""
+    """Return " (did you mean …?)" for the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _check_types(config: DictConfig, default: DictConfig) -> None:
+    """Check that numbers are still numbers; a single value where a list belongs becomes a list of one."""
+    for key in _keys(default):
+        was, now = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        if OmegaConf.is_list(was):
+            values = list(now) if OmegaConf.is_list(now) else [now]
+            if not values or (isinstance(was[0], int) and not all(isinstance(value, int) for value in values)):
+                raise ValueError(f"{key} must be a list such as {list(was)}, got {values}")
+            OmegaConf.update(config, key, values)
+        elif isinstance(was, bool) != isinstance(now, bool) and isinstance(was, bool | int | float):
+            raise ValueError(f"{key} must be {'true or false' if isinstance(was, bool) else 'a number'}, got {now!r}")
+        elif isinstance(was, int | float) and not isinstance(now, int | float):
+            raise ValueError(f"{key} must be a number such as {was}, got {now!r}")
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

@@ -40,6 +40,7 @@ from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, save_arrays
 from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.models.saved import load_model
+from recsys_dl.protocols import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Run:
             ValueError: k out of range.
         """
         rows = self.users.rows(user_ids)
-        ranking = self.model.recommend(rows, k, exclude=self.seen)
+        ranking = self._ranked(rows, k)
         kept = (ranking.items_BK >= 0).ravel()
         return self._table(
             np.repeat(rows, k)[kept],
@@ -103,8 +104,25 @@ class Run:
             score=ranking.scores_BK.ravel()[kept],
         )
 
+    def _ranked(self, rows: np.ndarray, k: int) -> Ranking:
+        """Rank for trained users by their row; for those that the split kept from training, by folding in what is known."""
+        ranking = self.model.recommend(rows, k, exclude=self.seen)
+        unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+        if unseen.any():
+            histories = self.seen.of_users(rows[unseen])
+            folded = self.model.recommend(self.model.fold_in(histories), k, exclude=histories)
+            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
+        return ranking
+
     def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
-        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight)."""
+        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight).
+
+        Raises:
+            KeyError: an id that training did not know.
+            ValueError: k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         rows = self.users.rows(user_ids)
         parts = []
         for row in rows:
@@ -163,15 +181,25 @@ def write_run(
 
 
 def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    """Add evaluations to a run folder's metrics.json and per_user/, replacing those of the same part."""
+    """Add evaluations to a run folder's metrics.json and per_user/.
+
+    Figures at other k stay beside those that are there, as long as both hold under the same conventions.
+    """
     file = folder / "metrics.json"
     metrics = json.loads(file.read_text()) if file.exists() else {}
-    metrics |= {part: evaluation.to_dict() for part, evaluation in evaluations.items()}
-    aside = file.with_suffix(".partial")
-    aside.write_text(json.dumps(metrics, indent=2) + "\n")
     (folder / "per_user").mkdir(exist_ok=True)
     for part, evaluation in evaluations.items():
-        save_arrays(folder / "per_user" / f"{part}.npz", evaluation.arrays())
+        old, new = metrics.get(part), evaluation.to_dict()
+        users, arrays = folder / "per_user" / f"{part}.npz", evaluation.arrays()
+        if old is not None and all(old[key] == new[key] for key in ("conventions", "confidence")):
+            new["values"], new["intervals"] = old["values"] | new["values"], old["intervals"] | new["intervals"]
+            new["k"] = sorted({*old["k"], *new["k"]})
+            arrays = load_arrays(users) | arrays
+        metrics[part] = new
+        save_arrays(users.with_suffix(".partial"), arrays)
+        users.with_suffix(".partial").replace(users)
+    aside = file.with_suffix(".partial")
+    aside.write_text(json.dumps(metrics, indent=2) + "\n")
     aside.replace(file)
 
 

@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from recsys_dl.threads import limit_threads
 
 log = logging.getLogger(__name__)
 
+ACCURACY = ("precision", "recall", "hit_rate", "map", "mrr", "ndcg")
+
 
 def train(config: DictConfig) -> None:
     """Fit one model, evaluate it, leave a run folder."""
-    target = _target(config, _name(config))
-    evaluation = _train(config, target)
-    print(evaluation)
+    with _target(config, _name(config)) as target:
+        evaluation = _train(config, target, overwrite=config.run is None)
+    _print_figures(_name(config), config, evaluation)
     print(f"\nThe run is in {_shown(target)}. Next:")
     print(f"  recsys-dl evaluate run={_shown(target)} part=test")
     print(f"  recsys-dl recommend run={_shown(target)} 'users=[…]'")
@@ -42,7 +46,8 @@ def evaluate(config: DictConfig) -> None:
     asked, exclude = _asked(split, config.part)
     evaluation = evaluate_model(run.model, split.train, asked, k=list(config.k), exclude=exclude)
     write_metrics(run.folder, {config.part: evaluation})
-    print(evaluation)
+    trained.evaluate.part = config.part
+    _print_figures(_name(trained), trained, evaluation)
 
 
 def recommend(config: DictConfig) -> None:
@@ -50,7 +55,9 @@ def recommend(config: DictConfig) -> None:
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
-    users = list(config.users) if OmegaConf.is_list(config.users) else [config.users]
+    users = list(dict.fromkeys(map(str, config.users if OmegaConf.is_list(config.users) else [config.users])))
+    if not users:
+        raise ValueError("users must name at least one user id, got none: users=[196,22]")
     table = run.recommend(users, k=config.k)
     if config.output is None:
         history = run.history(users, k=config.history) if config.history else None
@@ -62,22 +69,28 @@ def recommend(config: DictConfig) -> None:
 
 def compare(config: DictConfig) -> None:
     """Fit several models on one split; print and leave their table with intervals and paired tests."""
-    from recsys_dl.compose import compose
+    from recsys_dl.compose import compose, near
     from recsys_dl.evaluation import compare as compare_evaluations
     from recsys_dl.folders import new_folder
 
-    target = _target(config, "compare")
+    metrics = [f"{name}@{k}" for name in ACCURACY for k in config.evaluate.k]
+    if config.metric not in metrics:
+        raise ValueError(
+            f"metric must be one of {', '.join(metrics)}, got {config.metric}{near(config.metric, metrics)}"
+        )
+    if len(set(config.models)) < max(2, len(config.models)):
+        raise ValueError(f"models must name at least two models, each once, got {', '.join(config.models)}")
     shared = {key: value for key, value in config.items() if key not in ("models", "run", "metric")}
     evaluations = {}
-    with new_folder(target) as aside:
-        for name in config.models:
-            one = compose("train", [f"model={name}"])
+    singles = {name: compose("train", [f"model={name}"]) for name in config.models}
+    with _target(config, "compare") as target, new_folder(target, overwrite=config.run is None) as aside:
+        for name, one in singles.items():
             OmegaConf.set_struct(one, False)
             one.merge_with(shared)
             evaluations[name] = _train(one, aside / name)
         comparison = compare_evaluations(evaluations, metric=config.metric)
         (aside / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
-    print(comparison)
+    print(f"{len(evaluations)} models, {config.evaluate.part}\n\n{comparison}")
     print(f"\nThe runs are in {_shown(target)}/")
 
 
@@ -91,7 +104,8 @@ def reproduce(config: DictConfig) -> int:
         _train(OmegaConf.create(run.config), again, expected_hash=run.manifest["data"]["hash"])
         twin = load_run(again)
     part = run.config["evaluate"]["part"]
-    differences = [] if run.metrics[part] == twin.metrics[part] else [f"the {part} metrics"]
+    then, now = run.metrics[part]["values"], twin.metrics[part]["values"]
+    differences = [] if then | now == then else [f"the {part} metrics"]
     differences += [f"model.{name}" for name in run.model.fitted if not _same(run.model, twin.model, name)]
     if differences:
         then, now = run.manifest, twin.manifest
@@ -106,7 +120,7 @@ def reproduce(config: DictConfig) -> int:
     return 0
 
 
-def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None) -> Any:
+def _train(config: DictConfig, target: Path, *, overwrite: bool = False, expected_hash: str | None = None) -> Any:
     """Leave a finished run in `target`, which appears whole or not at all; return its evaluation."""
     threads = limit_threads(config.threads)
     from recsys_dl.data.interactions import Interactions
@@ -115,7 +129,9 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
     from recsys_dl.runs import Stages, logged_to, write_run
 
     stages = Stages()
-    with new_folder(target) as aside, logged_to(aside / "run.log"):
+    if config.data.get("path") is not None:
+        config.data.path = str(Path(config.data.path).absolute())  # a run is read back from anywhere
+    with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", _name(config), threads, config.seed)
         split = _read(config, stages, expected_hash=expected_hash)
         part, k = config.evaluate.part, list(config.evaluate.k)
@@ -130,7 +146,10 @@ def _train(config: DictConfig, target: Path, *, expected_hash: str | None = None
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
             model=model,
-            seen=Interactions.concat([split.train.interactions, split.validation.interactions]),
+            seen=Interactions.concat(
+                [split.train.interactions, split.validation.interactions]
+                + [part.histories for part in (split.validation, split.test) if part.histories is not None]
+            ),
             data=split.data,
             evaluations={part: evaluation},
             stages=stages,
@@ -165,7 +184,11 @@ def _read(config: DictConfig, stages: Any, *, expected_hash: str | None) -> _Par
     with stages.stage("split"):
         train, validation, test = instantiate(config.split)(data)
         log.info("train %d, validation %d, test %d interactions", len(train), len(validation), len(test))
-        log.info("%s", leakage(train, test, validation=validation))
+        found = leakage(train, test, validation=validation)
+        log.info("%s", found)
+        for finding in found.findings:
+            if finding.kind in ("seen", "before own past", "duplicates"):
+                log.warning("%s", finding)
     return _Parts(data, train, validation, test)
 
 
@@ -180,10 +203,31 @@ def _asked(split: _Parts, part: str) -> tuple[Any, Any]:
     raise ValueError(f"part must be validation or test, got {part!r}")
 
 
-def _target(config: DictConfig, name: str) -> Path:
+@contextmanager
+def _target(config: DictConfig, name: str) -> Iterator[Path]:
+    """Yield the folder asked for, or the next free one under runs/, kept from others by an empty folder of its name."""
+    if config.run is not None:
+        yield Path(config.run)
+        return
     from recsys_dl.folders import next_free
 
-    return Path(config.run) if config.run is not None else next_free(Path("runs") / name)
+    target = next_free(Path("runs") / name)
+    while True:
+        try:
+            target.mkdir(parents=True)
+            break
+        except FileExistsError:
+            target = next_free(target)
+    try:
+        yield target
+    except BaseException:
+        target.rmdir()
+        raise
+
+
+def _print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
+    source = config.data.get("path") or config.data._target_.split(".")[-1]
+    print(f"{name} on {source}, {config.evaluate.part}\n\n{evaluation}")
 
 
 def _name(config: DictConfig) -> str:
@@ -207,16 +251,18 @@ def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | 
     from rich.table import Table
 
     console = Console()
-    for user in map(str, users):
+    for user in users:
         if history is not None:
             liked = history.filter(pl.col("user_id") == user)
             names = [title or item for title, item in zip(liked["title"], liked["item_id"], strict=True)]
             console.print(
                 f"\n[bold]User {user}[/bold], who liked: {'; '.join(names) or 'nothing yet'}", highlight=False
             )
-        shown = Table("rank", "item", "title", "score", title_justify="left")
+        titled = table["title"].null_count() < len(table)
+        shown = Table("rank", "item", *(["title"] if titled else []), "score")
         for row in table.filter(pl.col("user_id") == user).iter_rows(named=True):
-            shown.add_row(str(row["rank"]), row["item_id"], row["title"] or "", f"{row['score']:.3f}")
+            title = [row["title"] or ""] if titled else []
+            shown.add_row(str(row["rank"]), row["item_id"], *title, f"{row['score']:.3f}")
         console.print(shown)
 
 

@@ -21,7 +21,9 @@ import numpy as np
 from hydra.utils import instantiate
 
 from recsys_dl.compose import compose
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.split import Split
 from recsys_dl.evaluation import compare, evaluate
 from recsys_dl.progress import track
 from recsys_dl.threads import limit_threads
@@ -58,6 +60,7 @@ SPACES: dict[str, dict[str, list]] = {
     "svd_pp": {"embedding_size": [8, 32, 100]},
     "explicit_als": {"embedding_size": [15, 63], "regularization": [0.06, 0.12, 0.24]},
 }
+METRICS = ["recall", "ndcg", "coverage", "novelty"]
 RATING_MODELS = {"funk_svd", "svd_pp", "explicit_als"}  # learn the ratings themselves, so they get them
 
 
@@ -66,6 +69,11 @@ def settings(space: dict[str, list], trials: int, rng: np.random.Generator) -> l
     every = list(itertools.product(*space.values()))
     drawn = [every[at] for at in rng.permutation(len(every))[: trials - 1]]
     return [[], *[[f"model.{key}={value}" for key, value in zip(space, values, strict=True)] for values in drawn]]
+
+
+def joined(split: Split) -> Dataset:
+    """Return train and validation as one."""
+    return split.train.with_interactions(Interactions.concat([split.train.interactions, split.validation.interactions]))
 
 
 def main() -> None:
@@ -85,18 +93,18 @@ def main() -> None:
         parts[weights] = instantiate(config.split)(instantiate(config.weights)(instantiate(config.data)))
     evaluations, rows = {}, {}
     for name in chosen.models:
-        train, validation, test = parts["keep" if name in RATING_MODELS else "binary"]
+        learnt = parts["keep" if name in RATING_MODELS else "binary"]
+        train, validation, test = parts["binary"]  # what is known and asked is the same for all
         trials = []
         for overrides in track(settings(SPACES[name], chosen.trials, np.random.default_rng(chosen.seed)), name):
-            model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model).fit(train)
+            model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model).fit(learnt.train)
             trials.append((evaluate(model, train, validation, k=[10], metrics=["ndcg"]).values["ndcg@10"], overrides))
         best, overrides = max(trials, key=lambda trial: trial[0])
-        both = train.with_interactions(Interactions.concat([train.interactions, validation.interactions]))
         model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model)
         start = time.perf_counter()
-        model.fit(both)
+        model.fit(joined(learnt))
         fitted = time.perf_counter()
-        evaluations[name] = evaluate(model, both, test, k=[10, 20])
+        evaluations[name] = evaluate(model, joined(parts["binary"]), test, k=[10, 20], metrics=METRICS)
         rows[name] = {
             "validation_ndcg@10": best,
             "chosen": " ".join(override.removeprefix("model.") for override in overrides) or "the YAML's own",

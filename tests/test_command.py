@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,56 @@ def test_every_split_weight_and_filter_by_its_name(place, tmp_path, split):
     assert set(metrics["validation"]["values"]) == set(metrics["test"]["values"])
 
 
+def test_users_kept_from_training_are_answered_by_what_they_had(place, tmp_path):
+    run("train", "data=log", f"data.path={place / 'log.csv'}", "model=item_knn", "split=user", "run=here", cwd=tmp_path)
+    trained = load_run(tmp_path / "here")
+    unseen = np.flatnonzero((trained.model.user_counts_U == 0) & (trained.seen.user_counts_U > 0))
+    assert len(unseen) == 12
+    table = trained.recommend(trained.users.at(unseen), k=3)
+    own = [int(item) % 2 == int(user) % 2 for user, item in zip(table["user_id"], table["item_id"], strict=True)]
+    assert np.mean(own) > 0.9
+
+
+def test_other_k_stand_beside_and_do_not_break_reproduction(place, tmp_path):
+    shutil.copytree(place / "runs" / "item_knn", tmp_path / "copy")
+    run("evaluate", f"run={tmp_path / 'copy'}", "k=5", "part=validation", cwd=place)
+    values = json.loads((tmp_path / "copy" / "metrics.json").read_text())["validation"]["values"]
+    assert {"ndcg@5", "ndcg@10", "ndcg@20"} <= set(values)
+    assert {"ndcg@5", "ndcg@10"} <= set(np.load(tmp_path / "copy" / "per_user" / "validation.npz"))
+    assert "to the bit" in run("reproduce", tmp_path / "copy", cwd=place).stdout
+
+
+def test_trainings_at_once_take_names_of_their_own(place, tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "recsys_dl.cli",
+        "train",
+        "data=log",
+        f"data.path={place / 'log.csv'}",
+        "model=popularity",
+    ]
+    both = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    for name in ("popularity", "popularity-2"):
+        assert load_run(tmp_path / "runs" / name).metrics
+
+
+def test_stopped_politely_or_left_by_its_reader(place, tmp_path):
+    words = [sys.executable, "-m", "recsys_dl.cli", "train", "data=log", f"data.path={place / 'log.csv'}", "model=bpr"]
+    words += ["model.epochs=1000000", "run=here"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".here.*")) and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    assert "stopped; nothing half-written is left" in process.communicate()[1]
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    reader = f"{sys.executable} -m recsys_dl.cli recommend run={place}/runs/item_knn 'users=[100]' | true"
+    done = subprocess.run(["bash", "-c", reader], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_folder_is_never_written_over(place):
     words = ["train", "data=log", "data.path=log.csv", "model=popularity"]
     assert "exists already" in run(*words, "run=runs/item_knn", cwd=place, status=1).stderr
@@ -148,13 +199,21 @@ def test_a_taken_folder_is_never_written_over(place):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian"], "there is no verb 'trian'; did you mean 'train'?"),
-        (["train", "modle=als"], "there is no setting 'modle'; did you mean 'model'?"),
-        (["train", "model=item_kn"], "there is no such model; did you mean 'item_knn'?"),
+        (["trian"], "there is no verb 'trian' (did you mean 'train'?)"),
+        (["train", "modle=als"], "there is no setting 'modle' (did you mean 'model'?)"),
+        (["train", "model=item_kn"], "there is no such model (did you mean 'item_knn'?)"),
         (["train", "model=als", "model.embeding_size=3"], "did you mean 'model.embedding_size'?"),
         (["train", "sed=3"], "did you mean 'seed'?"),
         (["train", "model"], "written key=value"),
         (["recommend", "users=[1]"], "a setting is missing"),
+        (["recommend", "run=runs/item_knn", "users=[]"], "at least one user id"),
+        (["train", "model.num_neighbors=abc", "model=item_knn"], "model.num_neighbors must be a number such as 100"),
+        (["train", "seed=x"], "seed must be a number such as 7, got 'x'"),
+        (["train", "evaluate.k=[]"], "evaluate.k must be a list such as [10, 20], got []"),
+        (["train", "evaluate.k=ten"], "evaluate.k must be a list such as [10, 20], got ['ten']"),
+        (["compare", "data=log", "data.path=log.csv", "metric=ndgc@10"], "(did you mean 'ndcg@10'?)"),
+        (["compare", "data=log", "data.path=log.csv", "models=als"], "at least two models"),
+        (["compare", "data=log", "data.path=log.csv", "models=[als,alss]"], "(did you mean 'als'?)"),
         (["train", "threads=0", "data=log", "data.path=log.csv"], "threads must be between 1 and"),
         (["train", "evaluate.part=tset", "data=log", "data.path=log.csv"], "part must be validation or test"),
         (["train", "data=log", "data.path=nothing.csv"], "nothing.csv"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
+from recsys_dl import evaluate
 from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
@@ -248,6 +249,22 @@ def test_wrong_rows(model, train):
         model.fold_in([[41]])
     with pytest.raises(ValueError, match="exclude must be over"):
         model.recommend([5], k=1, exclude=Interactions([0], [0], num_items=NUM_ITEMS))
+
+
+def test_rows_that_mean_others(model, train):
+    order = np.argsort([f"u{row}" for row in range(NUM_USERS)][::-1], kind="stable")
+    other = Dataset(train.interactions, Vocabulary(train.users.ids[order.tolist()], noun="user"), train.items)
+    with pytest.raises(ValueError, match="numbers its users otherwise"):
+        model.recommend([0], k=1, exclude=other)
+    other = Dataset(train.interactions, train.users, Vocabulary(train.items.ids.reverse(), noun="item"))
+    with pytest.raises(ValueError, match="numbers its items otherwise"):
+        model.fold_in(other)
+    with pytest.raises(ValueError, match="numbers its items otherwise"):
+        evaluate(model, other, other, k=1)
+    with pytest.raises(ValueError, match=r"Interactions\.from_histories"):
+        model.recommend([0, 1], k=1, exclude=[[3], [4]])
+    with pytest.raises(ValueError, match=r"for a single user write \[\[3, 5, 8\]\]"):
+        model.fold_in([1, 2, 3])
 
 
 def test_not_fitted_or_nothing_to_fit(model):

@@ -134,6 +134,22 @@ class Dataset:
         return replace(self, interactions=interactions, histories=histories)
 
 
+def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | None, items: Vocabulary | None) -> None:
+    """Check that a Dataset's rows mean the users and items that a model learnt; None is not checked.
+
+    Raises:
+        ValueError: it numbers its ids otherwise.
+    """
+    if not isinstance(data, Dataset):
+        return
+    for noun, mine, theirs in (("users", data.users, users), ("items", data.items, items)):
+        if theirs is not None and not mine.begins(theirs):
+            raise ValueError(
+                f"this Dataset numbers its {noun} otherwise than the data the model was fitted on, so its rows mean others. "
+                "Use parts of the same Dataset, or read the same file in the same order; partial_fit matches by id."
+            )
+
+
 def as_interactions(data: Dataset | Interactions) -> Interactions:
     """Return the interactions of a dataset, or the interactions themselves."""
     if isinstance(data, Dataset):

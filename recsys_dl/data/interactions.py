@@ -90,7 +90,11 @@ class Interactions:
     @classmethod
     def from_histories(cls, histories: Iterable[Sequence[int]], *, num_items: int) -> Interactions:
         """Take one list of item rows for each user; user b is row b of the result."""
-        lists = [np.asarray(items).ravel() for items in histories]
+        lists = [np.asarray(items) for items in histories]
+        if any(items.ndim != 1 for items in lists):
+            raise ValueError(
+                "histories must be one list of item rows for each user; for a single user write [[3, 5, 8]]"
+            )
         lists = [items if items.size else items.astype(np.int64) for items in lists]
         users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
         items = np.concatenate(lists) if lists else np.empty(0, np.int64)

@@ -95,6 +95,10 @@ class Vocabulary:
         fresh = fresh.filter(pl.Series(self.find(fresh) < 0, dtype=pl.Boolean))
         return Vocabulary(pl.concat([self.ids, fresh]), noun=self.noun)
 
+    def begins(self, other: Vocabulary) -> bool:
+        """Return whether each of these ids has the same row in `other`, which may have more."""
+        return self is other or (len(self) <= len(other) and self.ids.equals(other.ids.head(len(self))))
+
     @cached_property
     def content_hash(self) -> str:
         """Hexadecimal SHA-256 over the ids in order."""
@@ -121,7 +125,7 @@ def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:
     Raises:
         ValueError: one value in place of many, a number that is not whole, bytes that are not UTF-8, or nested values.
     """
-    if isinstance(ids, str | bytes):
+    if isinstance(ids, str | bytes | int | float):
         raise ValueError(f"ids must come as a list, got the single value {ids!r}; write [{ids!r}]")
     if isinstance(ids, pl.Series) and ids.dtype != pl.Object:
         series = ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from .scorecard import Evaluation, conventions_text
 from .tables import text_table
 
 LOWER_IS_BETTER = ("rmse", "mae")
-WIDTH = 110  # of the printed tables, in characters
+NARROWEST, WIDEST = 80, 160  # of the printed tables, in characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +44,11 @@ class Comparison:
         _, _, k = self.metric.partition("@")
         beside = [name for name in self._common() if name != self.metric and name.partition("@")[2] in (k, "")]
         left = max(map(len, ["model", *self.evaluations]))
+        width = min(max(shutil.get_terminal_size((110, 24)).columns, NARROWEST), WIDEST)
         while beside:
             shown = [beside.pop(0)]
             cells = {name: self._column(name) for name in shown}
-            while beside and left + sum(2 + max(map(len, self._column(name))) for name in [*shown, beside[0]]) <= WIDTH:
+            while beside and left + sum(2 + max(map(len, self._column(name))) for name in [*shown, beside[0]]) <= width:
                 shown.append(beside.pop(0))
                 cells[shown[-1]] = self._column(shown[-1])
             columns = [cells[name] for name in shown]

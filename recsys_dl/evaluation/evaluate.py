@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
@@ -79,6 +79,7 @@ def evaluate(
     known, asked = as_interactions(train), _beside(train, test, "test")
     more = None if exclude is None else _beside(train, exclude, "exclude")
     more = None if more is known else more
+    check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
     histories = test.histories if isinstance(test, Dataset) else None
     ks = lengths(k, known.num_items)
     names = _names(metrics, model, with_vectors=item_vectors_ID is not None, with_histories=histories is not None)

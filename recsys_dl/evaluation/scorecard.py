@@ -87,15 +87,13 @@ class Evaluation:
         return f"{self._table()}\n{conventions_text(self.conventions, self.confidence)}"
 
     def _table(self) -> str:
-        """One row a metric, one column a k; figures without k stand in the first column."""
+        """One row a metric, one column a k; those of ratings, which have no k, below."""
         metrics = list(dict.fromkeys(name.partition("@")[0] for name in self.values))
         header = ["metric", *(f"@{k}" for k in self.k)]
-        rows = []
-        for metric in metrics:
-            names = [metric] if metric in self.values else [f"{metric}@{k}" for k in self.k]
-            cells = [self.cell(name) for name in names]
-            rows.append([metric, *cells, *[""] * (len(self.k) - len(cells))])
-        return text_table(header, rows)
+        listed = [[name, *(self.cell(f"{name}@{k}") for k in self.k)] for name in metrics if name not in self.values]
+        rated = [[name, self.cell(name)] for name in metrics if name in self.values]
+        tables = [text_table(header, listed)] if listed else []
+        return "\n\n".join([*tables, *([text_table(["metric", "of predicted ratings"], rated)] if rated else [])])
 
     def cell(self, name: str) -> str:
         """Return a figure as text, with its interval where it has one."""

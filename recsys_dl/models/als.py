@@ -128,7 +128,7 @@ class ALS(CatalogueModel):
             epochs: times that both sides are solved.
 
         Raises:
-            ValueError: Interactions for a model that knows ids, or a Dataset for one that does not.
+            ValueError: a Dataset for a model that knows no ids, or Interactions with new rows for one that does.
         """
         fresh = self._aligned(new)
         interactions = Interactions.concat([Interactions.from_csr(self.train_UI), fresh])

@@ -110,7 +110,7 @@ class BPR(CatalogueModel):
             epochs: steps for each interaction, old or new; they shrink from `learning_rate` as in `fit`.
 
         Raises:
-            ValueError: Interactions for a model that knows ids, or a Dataset for one that does not.
+            ValueError: a Dataset for a model that knows no ids, or Interactions with new rows for one that does.
         """
         fresh = self._aligned(new)
         self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, learning on")

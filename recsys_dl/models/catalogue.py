@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
@@ -196,6 +196,7 @@ class CatalogueModel(ABC):
         """
         self._check_fitted()
         if isinstance(histories, Dataset | Interactions):
+            check_numbering(histories, None, self.items)
             known = as_interactions(histories)
         else:
             known = Interactions.from_histories(histories, num_items=self.num_items)
@@ -223,7 +224,7 @@ class CatalogueModel(ABC):
         model = load_model(folder)
         if not isinstance(model, cls):
             raise ValueError(
-                f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; use {type(model).__name__}.load"
+                f"{folder} holds the model {type(model).__name__}, not {cls.__name__}; use {type(model).__name__}.load"
             )
         return model
 
@@ -330,6 +331,7 @@ class CatalogueModel(ABC):
         if given is None:
             return None
         if isinstance(given, Dataset | Interactions):
+            check_numbering(given, self.users, self.items)
             part = as_interactions(given)
             if part.num_items > self.num_items or rows.max(initial=-1) >= part.num_users:
                 raise ValueError(
@@ -340,7 +342,12 @@ class CatalogueModel(ABC):
             return ItemLists(
                 matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64), matrix.indices
             )
-        items = np.unique(np.asarray(given))
+        items = np.asarray(given)
+        if items.ndim != 1:
+            raise ValueError(
+                f"{name} as a list must be item rows for all users alike, in one dimension; for lists of each user's own give Interactions.from_histories(lists, num_items={self.num_items})"
+            )
+        items = np.unique(items)
         self._check_items(items)
         size = len(rows)
         return ItemLists(np.zeros(size, np.int64), np.full(size, len(items), np.int64), items.astype(np.int32))
