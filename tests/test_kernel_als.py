@@ -6,7 +6,8 @@ import pytest
 import scipy.sparse as sp
 from conftest import SIMULATED
 
-from recsys_dl.kernels.als import Observed, place, solve_rows
+from recsys_dl.kernels.als import Observed, solve_rows
+from recsys_dl.kernels.device import place
 
 # Sizes that are not whole vectors, whole warps or whole tiles; one past what fits a GPU's shared memory at once.
 SIZES = [1, 16, 17, 64, 127, 128, 129, 150]
