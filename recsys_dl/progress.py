@@ -1,9 +1,10 @@
-"""A progress bar for every loop that may take longer than a second."""
+"""A progress bar for every loop that may take longer than a second, and a sign of life for a single long step."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,3 +38,15 @@ def track(steps: Iterable[T], description: str, *, total: int | None = None) -> 
     count = total if total is not None else len(steps) if isinstance(steps, Sized) else None
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(steps, total=count, description=description)
+
+
+@contextmanager
+def waiting(description: str) -> Iterator[None]:
+    """Show on stderr that something is going on inside the block. Silent where `track` is; no `track` may run inside."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
+        yield

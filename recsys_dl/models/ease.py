@@ -11,7 +11,7 @@ from typing_extensions import Self
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, resolve
-from recsys_dl.progress import track
+from recsys_dl.progress import track, waiting
 
 from .catalogue import CatalogueModel
 
@@ -124,11 +124,12 @@ def _inverse_gram(rows: sp.csr_matrix, penalty: np.float32, where: str) -> np.nd
     for start in track(range(0, size, BLOCK), "EASE: products"):
         gram[start : start + BLOCK] = (rows[start : start + BLOCK] @ rows.T).toarray()
     gram.flat[:: size + 1] += penalty
-    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram).to(where))
-    if failed:
-        raise ValueError(
-            f"regularization must be larger for this log: the products of its rows plus {penalty} on their diagonal are "
-            "not positive definite in float32"
-        )
-    del gram
-    return torch.cholesky_inverse(factor).cpu().numpy()
+    with waiting("EASE: inverse"):
+        factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(gram).to(where))
+        if failed:
+            raise ValueError(
+                f"regularization must be larger for this log: the products of its rows plus {penalty} on their diagonal are "
+                "not positive definite in float32"
+            )
+        del gram
+        return torch.cholesky_inverse(factor).cpu().numpy()

@@ -12,6 +12,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.progress import waiting
 
 from .catalogue import CatalogueModel
 
@@ -66,7 +67,8 @@ class SVD(CatalogueModel):
         norms_I = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
         scale_I = np.power(norms_I, self.item_exponent - 1, out=np.zeros_like(norms_I), where=norms_I > 0)
         size = min(self.embedding_size, max(1, min(matrix.shape) // 4))
-        values_D, emb_ID = _right_singular_vectors(matrix @ sp.diags(scale_I), size, self.seed)
+        with waiting("SVD"):
+            values_D, emb_ID = _right_singular_vectors(matrix @ sp.diags(scale_I), size, self.seed)
         self.singular_values_D = values_D.astype(np.float32)
         self.item_emb_ID = np.ascontiguousarray(emb_ID, np.float32)
         self.user_emb_UD = (matrix @ emb_ID).astype(np.float32)
