@@ -24,7 +24,8 @@ class EASE(CatalogueModel):
     B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). Where there are more items
     than users, P comes from the users' side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: the same, cheaper.
 
-    A user of whom nothing is known gets the most popular items; an item that nobody had scores 0.
+    A user of whom nothing is known gets the most popular items; an item that nobody had scores 0. The inverse is LAPACK's: another
+    number of threads rounds it otherwise.
 
     Args:
         regularization: in interactions: the penalty is that times the mean squared weight, so that ratings and ones
