@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -55,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.suppress(ValueError):  # of another thread than the main one
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop politely is to leave nothing half-written
     try:
-        from recsys_dl import verbs
-
-        status = int(getattr(verbs, verb)(config) or 0)
+        status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config) or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

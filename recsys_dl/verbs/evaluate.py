@@ -1,0 +1,25 @@
+"""A run on a part of its split."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_dl.threads import limit_threads
+
+from .running import asked_of, name_of, print_figures, read_parts
+
+
+def evaluate(config: DictConfig) -> None:
+    """Evaluate a run's model on a part of its split; add the figures to the run."""
+    from recsys_dl.evaluation import evaluate as evaluate_model
+    from recsys_dl.runs import Stages, load_run, write_metrics
+
+    run = load_run(config.run)
+    trained = OmegaConf.create(run.config)
+    limit_threads(trained.threads)
+    split = read_parts(trained, Stages(), expected_hash=run.manifest["data"]["hash"])
+    asked, exclude = asked_of(split, config.part)
+    evaluation = evaluate_model(run.model, split.train, asked, k=list(config.k), exclude=exclude)
+    write_metrics(run.folder, {config.part: evaluation})
+    trained.evaluate.part = config.part
+    print_figures(name_of(trained), trained, evaluation)

@@ -1,0 +1,45 @@
+"""A run, run again."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from .running import fit_and_leave, shown
+
+
+def reproduce(config: DictConfig) -> int:
+    """Run a run's config again; say whether metrics and model are the same. Exit status 1 if they are not."""
+    from recsys_dl.runs import load_run
+
+    run = load_run(config.run)
+    with tempfile.TemporaryDirectory() as folder:
+        again = Path(folder) / "again"
+        fit_and_leave(OmegaConf.create(run.config), again, expected_hash=run.manifest["data"]["hash"])
+        twin = load_run(again)
+    part = run.config["evaluate"]["part"]
+    then, now = run.metrics[part]["values"], twin.metrics[part]["values"]
+    differences = [] if then | now == then else [f"the {part} metrics"]
+    differences += [f"model.{name}" for name in run.model.fitted if not _same(run.model, twin.model, name)]
+    if differences:
+        then, now = run.manifest, twin.manifest
+        changed = [
+            f"{key}: {then[key]} -> {now[key]}" for key in ("versions", "threads", "commit") if then[key] != now[key]
+        ]
+        print(
+            f"NOT reproduced: {', '.join(differences)} differ. {'; '.join(changed) or 'Versions and threads are the same.'}"
+        )
+        return 1
+    print(f"reproduced: {shown(run.folder)} gives the same {part} metrics and the same model, to the bit")
+    return 0
+
+
+def _same(one: Any, two: Any, name: str) -> bool:
+    first, second = getattr(one, name), getattr(two, name)
+    if hasattr(first, "nnz"):
+        return first.shape == second.shape and (first != second).nnz == 0
+    return np.array_equal(first, second)

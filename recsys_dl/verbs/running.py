@@ -1,0 +1,145 @@
+"""What the verbs that train share: reading, splitting, fitting, evaluating, and the folder that is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_dl.threads import limit_threads
+
+log = logging.getLogger(__name__)
+
+
+def fit_and_leave(
+    config: DictConfig, target: Path, *, overwrite: bool = False, expected_hash: str | None = None
+) -> Any:
+    """Leave a finished run in `target`, which appears whole or not at all; return its evaluation."""
+    threads = limit_threads(config.threads)
+    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.evaluation import evaluate as evaluate_model
+    from recsys_dl.folders import new_folder
+    from recsys_dl.runs import Stages, logged_to, write_run
+
+    stages = Stages()
+    if config.data.get("path") is not None:
+        config.data.path = str(Path(config.data.path).absolute())  # a run is read back from anywhere
+    with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
+        log.info("%s on %d threads, seed %s", name_of(config), threads, config.seed)
+        split = read_parts(config, stages, expected_hash=expected_hash)
+        part, k = config.evaluate.part, list(config.evaluate.k)
+        asked, exclude = asked_of(split, part)  # wrong words are told before the training, not after
+        if max(k) > split.data.num_items:
+            raise ValueError(f"evaluate.k must be at most the {split.data.num_items} items there are, got {max(k)}")
+        with stages.stage("fit"):
+            model = instantiate(config.model).fit(split.train)
+        with stages.stage("evaluate"):
+            evaluation = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
+        write_run(
+            aside,
+            config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
+            model=model,
+            seen=Interactions.concat(
+                [split.train.interactions, split.validation.interactions]
+                + [part.histories for part in (split.validation, split.test) if part.histories is not None]
+            ),
+            data=split.data,
+            evaluations={part: evaluation},
+            stages=stages,
+        )
+    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
+    print(f"{name_of(config)}: {spent}", file=sys.stderr)
+    return evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The data of a run and its split."""
+
+    data: Any
+    train: Any
+    validation: Any
+    test: Any
+
+
+def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) -> Parts:
+    """Read the data as configured, split it, and log what the split gives away."""
+    from recsys_dl.data.checks import leakage
+
+    with stages.stage("read"):
+        data = instantiate(config.data)
+        data = instantiate(config.weights)(data)
+        if config.get("filter") is not None:
+            data = instantiate(config.filter)(data)
+        log.info("%r", data)
+    if expected_hash is not None and data.content_hash != expected_hash:
+        raise ValueError(
+            f"the data has changed since the run: its hash is {data.content_hash[:12]}, the manifest says "
+            f"{expected_hash[:12]}. Restore the file the run was trained on, or train again."
+        )
+    with stages.stage("split"):
+        train, validation, test = instantiate(config.split)(data)
+        log.info("train %d, validation %d, test %d interactions", len(train), len(validation), len(test))
+        found = leakage(train, test, validation=validation)
+        log.info("%s", found)
+        for finding in found.findings:
+            if finding.kind in ("seen", "before own past", "duplicates"):
+                log.warning("%s", finding)
+    return Parts(data, train, validation, test)
+
+
+def asked_of(split: Parts, part: str) -> tuple[Any, Any]:
+    """Return the part to evaluate on, and what is left out of the lists: what is known by then."""
+    from recsys_dl.data.interactions import Interactions
+
+    if part == "validation":
+        return split.validation, split.train
+    if part == "test":
+        return split.test, Interactions.concat([split.train.interactions, split.validation.interactions])
+    raise ValueError(f"part must be validation or test, got {part!r}")
+
+
+@contextmanager
+def run_folder(config: DictConfig, name: str) -> Iterator[Path]:
+    """Yield the folder asked for, or the next free one under runs/, kept from others by an empty folder of its name."""
+    if config.run is not None:
+        yield Path(config.run)
+        return
+    from recsys_dl.folders import next_free
+
+    target = next_free(Path("runs") / name)
+    while True:
+        try:
+            target.mkdir(parents=True)
+            break
+        except FileExistsError:
+            target = next_free(target)
+    try:
+        yield target
+    except BaseException:
+        target.rmdir()
+        raise
+
+
+def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
+    """Print an evaluation under a line that says of what it is."""
+    source = config.data.get("path") or config.data._target_.split(".")[-1]
+    print(f"{name} on {source}, {config.evaluate.part}\n\n{evaluation}")
+
+
+def name_of(config: DictConfig) -> str:
+    """Return the name of the model's file."""
+    return config.model._target_.split(".")[-2]
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be written here."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

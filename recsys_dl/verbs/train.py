@@ -1,0 +1,17 @@
+"""Fit one model."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from .running import fit_and_leave, name_of, print_figures, run_folder, shown
+
+
+def train(config: DictConfig) -> None:
+    """Fit one model, evaluate it, leave a run folder."""
+    with run_folder(config, name_of(config)) as target:
+        evaluation = fit_and_leave(config, target, overwrite=config.run is None)
+    print_figures(name_of(config), config, evaluation)
+    print(f"\nThe run is in {shown(target)}. Next:")
+    print(f"  recsys-dl evaluate run={shown(target)} part=test")
+    print(f"  recsys-dl recommend run={shown(target)} 'users=[…]'")
