@@ -1,0 +1,392 @@
+"""What is known of users or items, as numbers that a network takes.
+
+R rows, M values of a row, F dense numbers, V rows of a table of values.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from typing_extensions import Self
+
+from .text_vectors import TextVectors
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["category", "bag", "number", "log_number", "text", "ignore"]
+KINDS = ("category", "bag", "number", "log_number", "text", "ignore")
+TEXTS = "texts"  # the column that free texts become
+MOST_CATEGORIES = 50  # distinct whole numbers that are taken as categories
+FARTHEST = 5.0  # standard deviations from the mean; numbers beyond are drawn in
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of features, encoded.
+
+    A row's categories and words of lists are rows of one table of values, whose vectors a network sums with weights; everything
+    else is dense.
+
+    Attributes:
+        codes_RM: int32 in [0, V); 0 is padding.
+        weights_RM: float32: 1 for a category, 1 / n for each of n values of a list, 0 at padding.
+        dense_RF: float32.
+    """
+
+    codes_RM: np.ndarray
+    weights_RM: np.ndarray
+    dense_RF: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes_RM)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """How one column is encoded: what `fit` learned of it, but for the vectors of texts."""
+
+    name: str
+    kind: Kind
+    family: str
+    values: list[str] | None = (
+        None  # of a category or bag; value j has the code first + 1 + j, none of them the code first
+    )
+    first: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class FeatureEncoder:
+    """Learns a table's columns from one frame, encodes that and later ones.
+
+    Kinds of columns, by type unless `kinds` says otherwise:
+
+    - category (text, booleans, whole numbers of at most 50 different values): a code. Values met less than `min_count` times,
+      unknown values and missing ones share a code.
+    - bag (lists of text or of whole numbers): a code for each different value, weighed 1 / n; unknown values are left out, and
+      a list without a known one has a code of its own.
+    - number (other numbers, dates): less its mean, over its standard deviation, at most 5 from 0; and 1 where it is missing, which
+      counts as the mean. log_number, for heavy tails: ln(1 + x) first; never taken by itself.
+    - text (`texts`; columns of text if `kinds` says so): `TextVectors` of `text_size`; and 1 where it is missing.
+    - ignore: columns that `kinds` names, or that say nothing: without values, with a single one, with none met often enough.
+
+    Args:
+        kinds: column -> kind, where the type does not tell.
+        min_count: rows that a value must be met in.
+        text_size: numbers that each text becomes.
+        seed: of the text vectors.
+        noun: "user" or "item", for messages.
+
+    Attributes:
+        num_values: V, padding among them.
+        num_dense: F.
+        ignored: column -> why it is not encoded.
+    """
+
+    num_values: int
+    num_dense: int
+    ignored: dict[str, str]
+
+    def __init__(
+        self,
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        min_count: int = 3,
+        text_size: int = 64,
+        seed: int = 7,
+        noun: str = "item",
+    ) -> None:
+        unknown = [f"{name}={kind!r}" for name, kind in (kinds or {}).items() if kind not in KINDS]
+        if unknown:
+            raise ValueError(f"the kind of a column must be one of {', '.join(KINDS)}, got {unknown[0]}")
+        if min_count < 1 or text_size < 1:
+            raise ValueError(f"min_count and text_size must be at least 1, got {min_count} and {text_size}")
+        self.kinds = dict(kinds or {})
+        self.min_count = min_count
+        self.text_size = text_size
+        self.seed = seed
+        self.noun = noun
+        self._columns: list[_Column] = []
+        self._texts: dict[str, TextVectors] = {}
+
+    def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Self:
+        """Learn how to encode; `transform` does it.
+
+        Args:
+            frame: one row each.
+            texts: one each, null where there is none.
+
+        Raises:
+            ValueError: no column that says anything, one whose type has no kind, NaN or infinite numbers, `kinds` of a column
+                that is not there.
+        """
+        table = self._table(frame, texts)
+        if missing := [name for name in self.kinds if name not in table.columns]:
+            raise ValueError(
+                f"kinds names {missing[0]!r}, which is no column of the {self.noun} features; they are {_list(table.columns)}"
+            )
+        self._columns, self._texts, self.ignored = [], {}, {}
+        self.num_values, self.num_dense = 1, 0
+        for column in table:
+            learned = self._learn(column)
+            if isinstance(learned, str):
+                self.ignored[column.name] = learned
+            else:
+                self._columns.append(learned)
+                self._count(learned)
+        if self.ignored:
+            told = "; ".join(f"{name} ({why})" for name, why in self.ignored.items())
+            log.info("%s features not encoded: %s", self.noun, told)
+        if not self._columns:
+            raise ValueError(
+                f"{self.noun} features need a column that tells rows apart, got {_list(table.columns) or 'none'}"
+                f"{'; ' if self.ignored else ''}{'; '.join(f'{name}: {why}' for name, why in self.ignored.items())}"
+            )
+        return self
+
+    def transform(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Features:
+        """Return encoded rows of the columns that were learned, in any order; others are not looked at.
+
+        Raises:
+            ValueError: a column that was learned is missing or has another type, or numbers are NaN or infinite; says which.
+        """
+        table = self._table(frame, texts)
+        coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        dense: list[np.ndarray] = []
+        for learned in self._columns:
+            if learned.name not in table.columns:
+                raise ValueError(
+                    f"the {self.noun} features must have {_called(learned.name)} ({learned.family}) as in training, got "
+                    f"{_list(table.columns) or 'no columns'}"
+                )
+            column = table[learned.name]
+            family = _family(column.dtype)
+            if family not in (learned.family, "nothing") and not (
+                learned.kind in ("number", "log_number") and {family, learned.family} <= {"numbers", "whole numbers"}
+            ):
+                raise ValueError(
+                    f"{_called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
+                    f"{family or column.dtype}"
+                )
+            if learned.kind == "category":
+                coded.append(_category_codes(column, learned))
+            elif learned.kind == "bag":
+                coded.append(_bag_codes(column, learned))
+            elif learned.kind == "text":
+                dense += [self._texts[learned.name].transform(column), column.is_null().to_numpy()[:, None]]
+            else:
+                numbers_R = self._numbers(column, learned.kind)
+                scaled_R = np.clip((numbers_R - learned.mean) / learned.std, -FARTHEST, FARTHEST)
+                dense += [np.nan_to_num(scaled_R)[:, None], np.isnan(numbers_R)[:, None]]
+        size = table.height
+        codes_RM, weights_RM = _padded(coded, size)
+        dense_RF = np.concatenate([np.empty((size, 0)), *dense], axis=1).astype(np.float32)
+        return Features(codes_RM, weights_RM, dense_RF)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what was learned as arrays of numbers; no name has a dot."""
+        learned = {"columns": [vars(column) for column in self._columns], "ignored": self.ignored, "noun": self.noun}
+        arrays = {"schema": np.frombuffer(json.dumps(learned).encode(), np.uint8)}
+        for at, column in enumerate(self._columns):
+            if column.kind == "text":
+                arrays |= {f"text_{at}_{name}": array for name, array in self._texts[column.name].arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return what `arrays` gave, able to `transform`."""
+        learned = json.loads(arrays["schema"].tobytes().decode())
+        encoder = cls(noun=learned["noun"])
+        encoder._columns = [_Column(**column) for column in learned["columns"]]
+        encoder.ignored = learned["ignored"]
+        encoder.num_values, encoder.num_dense = 1, 0
+        for at, column in enumerate(encoder._columns):
+            if column.kind == "text":
+                prefix = f"text_{at}_"
+                own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+                encoder._texts[column.name] = TextVectors.from_arrays(own)
+            encoder._count(column)
+        return encoder
+
+    def _table(self, frame: pl.DataFrame | None, texts: pl.Series | None) -> pl.DataFrame:
+        if texts is None:
+            return pl.DataFrame() if frame is None else frame
+        if frame is not None and TEXTS in frame.columns:
+            raise ValueError(
+                f"a column of the {self.noun} features may not be called {TEXTS!r} beside texts; rename it"
+            )
+        texts = texts.alias(TEXTS)
+        return texts.to_frame() if frame is None else frame.with_columns(texts)
+
+    def _count(self, column: _Column) -> None:
+        """Add a learned column to the sizes."""
+        if column.kind in ("category", "bag"):
+            self.num_values += 1 + len(column.values or ())
+        else:
+            size = self._texts[column.name].components_WT.shape[1] if column.kind == "text" else 1
+            self.num_dense += size + 1
+
+    def _learn(self, column: pl.Series) -> _Column | str:
+        """Return how to encode a column, or why it cannot say anything."""
+        kind = self.kinds.get(column.name)
+        if kind == "ignore":
+            return "as kinds says"
+        family = _family(column.dtype)
+        if family == "nothing" or column.null_count() == len(column):
+            return "no values"
+        fitting = _kinds_of(family)
+        if not fitting:
+            raise ValueError(
+                f"{_called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; bring text, "
+                f"numbers, dates or lists of text, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
+            )
+        if kind is not None and kind not in fitting:
+            raise ValueError(
+                f"{_called(column.name)} of the {self.noun} features holds {family}, which can be {' or '.join(fitting)}, not {kind}"
+            )
+        if kind is None:
+            kind = "text" if column.name == TEXTS else fitting[0]
+            if family == "whole numbers" and column.n_unique() <= MOST_CATEGORIES:
+                kind = "category"
+        if kind in ("category", "bag"):
+            return self._learn_values(column, kind, family)
+        if kind == "text":
+            vectors = TextVectors(size=self.text_size, seed=self.seed).fit(column)
+            if not len(vectors.words):
+                return "texts share no words"
+            self._texts[column.name] = vectors
+            return _Column(column.name, kind, family)
+        numbers_R = self._numbers(column, kind)
+        mean, std = float(np.nanmean(numbers_R)), float(np.nanstd(numbers_R))
+        if std <= 1e-9 * abs(mean):
+            return "a single value"
+        return _Column(column.name, kind, family, mean=mean, std=std)
+
+    def _learn_values(self, column: pl.Series, kind: Kind, family: str) -> _Column | str:
+        values = _values(column)
+        counts = values.unique(["row", "value"]).group_by("value").len("rows").sort("value")
+        counts = counts.filter(pl.col("rows") >= self.min_count)
+        if not len(counts):
+            return f"no value in {self.min_count} rows"
+        if len(counts) == 1 and counts["rows"][0] == len(column):
+            return "a single value"
+        return _Column(column.name, kind, family, values=counts["value"].to_list(), first=self.num_values)
+
+    def _numbers(self, column: pl.Series, kind: Kind) -> np.ndarray:
+        """Return float64 numbers, NaN where one is missing."""
+        if column.dtype.is_temporal():
+            column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+        numbers = column.cast(pl.Float64)
+        bad = ~numbers.is_finite().fill_null(True)
+        if kind == "log_number":
+            bad |= (numbers < 0).fill_null(False)
+        if bad.any():
+            row = int(bad.arg_max() or 0)
+            raise ValueError(
+                f"{_called(column.name)} of the {self.noun} features must hold finite numbers"
+                f"{' that are not negative' if kind == 'log_number' else ''}, or null where one is missing, got "
+                f"{numbers[row]} in row {row}"
+            )
+        values_R = numbers.fill_null(float("nan")).to_numpy()
+        return np.log1p(values_R) if kind == "log_number" else values_R
+
+
+def _family(dtype: pl.DataType) -> str:
+    """Return what a column holds in words that survive a change of width; "" where it cannot be encoded."""
+    if dtype == pl.Null:
+        return "nothing"
+    if dtype == pl.Boolean:
+        return "true or false"
+    if dtype.is_integer():
+        return "whole numbers"
+    if dtype.is_float() or dtype.is_decimal():
+        return "numbers"
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "text"
+    if dtype in (pl.Date, pl.Datetime):
+        return "dates"
+    if isinstance(dtype, pl.List | pl.Array):
+        inner = _family(dtype.inner)  # type: ignore[arg-type]
+        if inner in ("text", "whole numbers"):
+            return f"lists of {inner}"
+        return "nothing" if inner == "nothing" else ""
+    return ""
+
+
+def _kinds_of(family: str) -> tuple[Kind, ...]:
+    """Return the kinds that a column may be, the one it is by itself first."""
+    if family.startswith("lists"):
+        return ("bag",)
+    return {
+        "true or false": ("category",),
+        "whole numbers": ("number", "log_number", "category"),
+        "numbers": ("number", "log_number"),
+        "dates": ("number",),
+        "text": ("category", "text"),
+    }.get(family, ())  # type: ignore[return-value]
+
+
+def _values(column: pl.Series) -> pl.DataFrame:
+    """Return rows and their values as text, those of a list one by one; nothing where one is missing."""
+    frame = column.alias("value").to_frame().with_row_index("row")
+    if isinstance(column.dtype, pl.List | pl.Array):
+        frame = frame.with_columns(pl.col("value").cast(pl.List(pl.String))).explode("value")
+    return frame.with_columns(pl.col("value").cast(pl.String)).drop_nulls()
+
+
+def _codes(column: pl.Series, learned: _Column) -> pl.DataFrame:
+    """Return rows and the codes of their known values, each once."""
+    values = learned.values or []
+    codes = np.arange(learned.first + 1, learned.first + 1 + len(values), dtype=np.int32)
+    known = pl.DataFrame({"value": pl.Series(values, dtype=pl.String), "code": codes})
+    joined = _values(column).join(known, on="value", how="inner", maintain_order="left")
+    return joined.unique(["row", "code"], maintain_order=True)
+
+
+def _category_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, codes and weights, one each a row."""
+    codes_R = np.full(len(column), learned.first, np.int32)
+    found = _codes(column, learned)
+    codes_R[found["row"].to_numpy()] = found["code"].to_numpy()
+    return np.arange(len(column)), codes_R, np.ones(len(column), np.float32)
+
+
+def _bag_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, codes and weights, at least one a row."""
+    found = _codes(column, learned)
+    rows = found["row"].to_numpy()
+    counts_R = np.bincount(rows, minlength=len(column))
+    blank = np.flatnonzero(counts_R == 0)
+    codes = np.concatenate([found["code"].to_numpy(), np.full(len(blank), learned.first)])
+    weights = np.concatenate([1 / counts_R[rows], np.ones(len(blank))])
+    return np.concatenate([rows, blank]), codes, weights
+
+
+def _padded(coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and weights as matrices [R, M], the columns' in their order, padded."""
+    if not coded:
+        return np.zeros((size, 0), np.int32), np.zeros((size, 0), np.float32)
+    rows, codes, weights = (np.concatenate(parts) for parts in zip(*coded, strict=True))
+    order = np.argsort(rows, kind="stable")
+    rows = rows[order]
+    counts_R = np.bincount(rows, minlength=size)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts_R) - counts_R, counts_R)
+    codes_RM = np.zeros((size, int(counts_R.max(initial=0))), np.int32)
+    weights_RM = np.zeros(codes_RM.shape, np.float32)
+    codes_RM[rows, places] = codes[order]
+    weights_RM[rows, places] = weights[order]
+    return codes_RM, weights_RM
+
+
+def _called(name: str) -> str:
+    return "texts" if name == TEXTS else f"the column {name!r}"
+
+
+def _list(names: list[str] | Any) -> str:
+    return ", ".join(repr(name) for name in names)
