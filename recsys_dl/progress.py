@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -50,3 +51,41 @@ def waiting(description: str) -> Iterator[None]:
 
     with Console(stderr=True).status(description):
         yield
+
+
+class Meter:
+    """A bar for a training: steps, loss, samples a second, time left. Silent where `track` is."""
+
+    def __init__(self, description: str, total: int) -> None:
+        self.description, self.total = description, total
+        self.shown = False
+
+    def start(self, done: int = 0) -> None:
+        """Show the bar, `done` steps along."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}, {task.fields[rate]:,.0f} samples/s"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(self.description, total=self.total, completed=done, loss=0.0, rate=0.0)
+        self._progress.start()
+        self._began, self._since, self.shown = time.perf_counter(), done, True
+
+    def advance(self, done: int, *, loss: float, num_samples: int) -> None:
+        """Move to `done` steps of `num_samples` each."""
+        rate = (done - self._since) * num_samples / max(time.perf_counter() - self._began, 1e-9)
+        self._progress.update(self._task, completed=done, loss=loss, rate=rate)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self.shown:
+            self._progress.stop()
+            self.shown = False

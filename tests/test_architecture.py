@@ -23,7 +23,7 @@ ALLOWED = {
     "metrics": set(),
     "protocols": {"data"},
     "training": {"kernels", "data", "losses", "metrics", "protocols", "folders", "progress"},
-    "models": {"kernels", "data", "losses", "training", "protocols", "folders", "progress", "version"},
+    "models": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},
     "retrieval": {"kernels", "data", "protocols", "folders", "progress"},
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},

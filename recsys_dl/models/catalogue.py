@@ -23,6 +23,7 @@ from recsys_dl.protocols import Ranking, Users, UserState
 
 from .saved import load_model, save_model
 
+COUNTS = ("user_counts_U", "item_counts_I")
 BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalogue is ranked
 
 
@@ -57,7 +58,7 @@ class CatalogueModel(ABC):
     item_counts_I: np.ndarray
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
         fitted = (
             f" of {self.num_users:,} users and {self.num_items:,} items"
             if hasattr(self, "num_items")
@@ -227,6 +228,28 @@ class CatalogueModel(ABC):
                 f"{folder} holds the model {type(model).__name__}, not {cls.__name__}; use {type(model).__name__}.load"
             )
         return model
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments; of a class that hands further ones on (`**`), those of its parent too."""
+        names: dict[str, None] = {}
+        for cls in type(self).__mro__:
+            if "__init__" in vars(cls):
+                kinds = {one.name: one.kind for one in inspect.signature(cls).parameters.values()}
+                names |= {name: None for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD}
+                if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+                    break
+        return {name: getattr(self, name) for name in names}
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name: NumPy arrays and CSR matrices. What is None is left out."""
+        arrays = {name: getattr(self, name) for name in (*COUNTS, *self.fitted)}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        for name in (*COUNTS, *self.fitted):
+            setattr(self, name, arrays.get(name))
+        self.num_users, self.num_items = len(self.user_counts_U), len(self.item_counts_I)
 
     # For subclasses
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from .catalogue import CatalogueModel
 
 FORMAT = 1  # of the folder; raised when an older one can no longer be read
-COUNTS = ("user_counts_U", "item_counts_I")
 
 
 def save_model(model: CatalogueModel, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -28,8 +26,7 @@ def save_model(model: CatalogueModel, folder: str | os.PathLike[str], *, overwri
         FileExistsError: the folder exists and `overwrite` is false.
     """
     with new_folder(folder, overwrite=overwrite) as aside:
-        arrays = {name: getattr(model, name) for name in (*COUNTS, *model.fitted)}
-        save_arrays(aside / "arrays.npz", {name: array for name, array in arrays.items() if array is not None})
+        save_arrays(aside / "arrays.npz", model.arrays())
         for noun in ("users", "items"):
             if (vocabulary := getattr(model, noun)) is not None:
                 vocabulary.save(aside / f"{noun}.parquet")
@@ -37,7 +34,7 @@ def save_model(model: CatalogueModel, folder: str | os.PathLike[str], *, overwri
             "format": FORMAT,
             "version": __version__,
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
-            "arguments": {name: getattr(model, name) for name in inspect.signature(type(model)).parameters},
+            "arguments": model.arguments(),
             "sha256": {file.name: sha256(file) for file in sorted(aside.iterdir())},
         }
         (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -79,11 +76,8 @@ def load_model(folder: str | os.PathLike[str]) -> CatalogueModel:
     if not (isinstance(cls, type) and issubclass(cls, CatalogueModel)):
         raise ValueError(f"{path} names the class {home}, which is not a recommender of this version")
     model = cls(**arguments)
-    arrays = load_arrays(path / "arrays.npz")
-    for name in (*COUNTS, *cls.fitted):
-        setattr(model, name, arrays.get(name))
-    model.num_users, model.num_items = len(model.user_counts_U), len(model.item_counts_I)
     for noun, singular in (("users", "user"), ("items", "item")):
         file = path / f"{noun}.parquet"
         setattr(model, noun, Vocabulary.load(file, noun=singular) if file.name in files else None)
+    model.restore(load_arrays(path / "arrays.npz"))
     return model

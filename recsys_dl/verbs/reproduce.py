@@ -24,7 +24,8 @@ def reproduce(config: DictConfig) -> int:
     part = run.config["evaluate"]["part"]
     then, now = run.metrics[part]["values"], twin.metrics[part]["values"]
     differences = [] if then | now == then else [f"the {part} metrics"]
-    differences += [f"model.{name}" for name in run.model.fitted if not _same(run.model, twin.model, name)]
+    one, two = run.model.arrays(), twin.model.arrays()
+    differences += [f"model.{name}" for name in one if not _same(one[name], two.get(name))]
     if differences:
         then, now = run.manifest, twin.manifest
         changed = [
@@ -38,8 +39,7 @@ def reproduce(config: DictConfig) -> int:
     return 0
 
 
-def _same(one: Any, two: Any, name: str) -> bool:
-    first, second = getattr(one, name), getattr(two, name)
+def _same(first: Any, second: Any) -> bool:
     if hasattr(first, "nnz"):
         return first.shape == second.shape and (first != second).nnz == 0
     return np.array_equal(first, second)

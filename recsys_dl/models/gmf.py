@@ -1,0 +1,53 @@
+"""Generalised matrix factorisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.kernels.topk import ItemLists, top_k_dot
+
+from .pair_network import PairModel, PairNetwork
+
+
+class GMFNetwork(PairNetwork):
+    """score(u, i) = w . (p_u * q_i)."""
+
+    def __init__(self, num_users: int, num_items: int, embedding_size: int, **table: Any) -> None:
+        super().__init__(num_users, num_items, embedding_size, **table)
+        self.axis_weights = nn.Parameter(torch.ones(embedding_size))
+
+    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+        """Return w * p_u."""
+        return user_emb_BE * self.axis_weights
+
+    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+        """Return q_i."""
+        return item_emb_XE
+
+    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+        """Return inner products."""
+        return torch.bmm(item_state_BLT, user_state_BS[:, :, None]).squeeze(-1)
+
+    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+        """Return one matrix product."""
+        return user_state_BS @ item_state_IT.T
+
+
+class GMF(PairModel):
+    """score(u, i) = w . (p_u * q_i): an inner product whose axes have learned weights.
+
+    He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.2. See `PairModel` for the arguments.
+    """
+
+    def _build(self) -> GMFNetwork:
+        return GMFNetwork(self.num_users, self.num_items, self.embedding_size, **self._table_options())
+
+    def _top_k(
+        self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        item_emb_ID = self.item_state_IT.cpu().numpy()
+        return top_k_dot(values, item_emb_ID, k, exclude=exclude, allow=allow, device=self.torch_device.type)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+"""Neural collaborative filtering by a perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .pair_network import PairModel, PairNetwork
+
+ITEMS_AT_ONCE = 8192  # of the catalogue, so that what layers give is a few megabytes
+
+
+class Layers(nn.Module):
+    """A perceptron over a pair whose first layer is split: W [p; q] + b = W_p p + (W_q q + b).
+
+    What a layer of width H costs a pair is then a sum of H numbers, not a product of H by 2D.
+
+    Args:
+        embedding_size: D, of the user's and of the item's part.
+        hidden_sizes: widths of the hidden layers, the first at least.
+        dropout: share of the hidden units left out at random in training.
+    """
+
+    def __init__(self, embedding_size: int, hidden_sizes: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        first = hidden_sizes[0]
+        self.user_part = nn.Linear(embedding_size, first, bias=False)
+        self.item_part = nn.Linear(embedding_size, first)
+        self.hidden = nn.ModuleList(nn.Linear(one, two) for one, two in pairwise(hidden_sizes))
+        self.output = nn.Linear(hidden_sizes[-1], 1, bias=False)
+        self.dropout = dropout
+        for layer in (self.user_part, self.item_part, *self.hidden, self.output):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, user_part_BH: Tensor, item_part_BLH: Tensor) -> Tensor:
+        """Return [B, L]; the parts broadcast."""
+        units = torch.relu_(user_part_BH[..., None, :] + item_part_BLH)
+        for layer in self.hidden:
+            if self.training and self.dropout:
+                units = F.dropout(units, self.dropout)
+            units = torch.relu_(layer(units))
+        return self.output(units).squeeze(-1)
+
+    def catalogue(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
+        """Return [B, I], in memory for a few thousand pairs at a time."""
+        scores_BI = user_part_BH.new_empty(len(user_part_BH), len(item_part_IH))
+        for b, user_part_H in enumerate(user_part_BH):
+            for first in range(0, len(item_part_IH), ITEMS_AT_ONCE):
+                some = slice(first, first + ITEMS_AT_ONCE)
+                scores_BI[b, some] = self(user_part_H, item_part_IH[some])
+        return scores_BI
+
+
+class MLPNetwork(PairNetwork):
+    """score(u, i) = perceptron([p_u; q_i])."""
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_size: int,
+        hidden_sizes: Sequence[int],
+        dropout: float,
+        **table: Any,
+    ) -> None:
+        super().__init__(num_users, num_items, embedding_size, **table)
+        self.layers = Layers(embedding_size, hidden_sizes, dropout)
+
+    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+        """Return the user's part of the first layer."""
+        return self.layers.user_part(user_emb_BE)
+
+    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+        """Return the item's part of the first layer."""
+        return self.layers.item_part(item_emb_XE)
+
+    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+        """Return what the layers make of both parts."""
+        return self.layers(user_state_BS, item_state_BLT)
+
+    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+        """Return the scores of all items."""
+        return self.layers.catalogue(user_state_BS, item_state_IT)
+
+
+class MLP(PairModel):
+    """score(u, i) = perceptron([p_u; q_i]): a learnt function of both embeddings in place of an inner product.
+
+    He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.3.
+
+    Args:
+        hidden_sizes: widths of the hidden layers.
+        dropout: share of hidden units left out at random in training.
+        pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
+    """
+
+    def __init__(self, *, hidden_sizes: Sequence[int] = (128, 64), dropout: float = 0.0, **pair: Any) -> None:
+        super().__init__(**pair)
+        self.hidden_sizes, self.dropout = check_layers(hidden_sizes, dropout), dropout
+
+    def _build(self) -> MLPNetwork:
+        return MLPNetwork(
+            self.num_users,
+            self.num_items,
+            self.embedding_size,
+            self.hidden_sizes,
+            self.dropout,
+            **self._table_options(),
+        )
+
+
+def check_layers(hidden_sizes: Sequence[int], dropout: float) -> list[int]:
+    """Return the widths as a plain list.
+
+    Raises:
+        ValueError: none, one below 1, or dropout outside [0, 1).
+    """
+    sizes = [int(size) for size in hidden_sizes]
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"hidden_sizes must be one or more widths of at least 1, got {sizes}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+    return sizes

@@ -1,0 +1,137 @@
+"""Neural matrix factorisation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .gmf import GMF
+from .mlp import MLP, Layers, check_layers
+from .pair_network import PairModel, PairNetwork
+from .saved import load_model
+
+
+class NeuMFNetwork(PairNetwork):
+    """score(u, i) = w . (p_u * q_i) + perceptron([p'_u; q'_i]); a table's first D columns are p or q, its others p' or q'."""
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_size: int,
+        hidden_sizes: Sequence[int],
+        dropout: float,
+        **table: Any,
+    ) -> None:
+        super().__init__(num_users, num_items, 2 * embedding_size, **table)
+        self.embedding_size = embedding_size
+        self.axis_weights = nn.Parameter(torch.ones(embedding_size))
+        self.layers = Layers(embedding_size, hidden_sizes, dropout)
+
+    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+        """Return [w * p_u; the user's part of the first layer]."""
+        size = self.embedding_size
+        return torch.cat(
+            [user_emb_BE[..., :size] * self.axis_weights, self.layers.user_part(user_emb_BE[..., size:])], -1
+        )
+
+    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+        """Return [q_i; the item's part of the first layer]."""
+        size = self.embedding_size
+        return torch.cat([item_emb_XE[..., :size], self.layers.item_part(item_emb_XE[..., size:])], -1)
+
+    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+        """Return both parts' sum."""
+        size = self.embedding_size
+        products_BL = torch.bmm(item_state_BLT[..., :size], user_state_BS[:, :size, None]).squeeze(-1)
+        return products_BL + self.layers(user_state_BS[:, size:], item_state_BLT[..., size:])
+
+    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+        """Return the scores of all items."""
+        size = self.embedding_size
+        scores_BI = self.layers.catalogue(user_state_BS[:, size:], item_state_IT[:, size:])
+        return scores_BI.addmm_(user_state_BS[:, :size], item_state_IT[:, :size].T)
+
+
+class NeuMF(PairModel):
+    """score(u, i) = w . (p_u * q_i) + perceptron([p'_u; q'_i]): GMF and MLP, each with embeddings of its own, added up.
+
+    He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.4; with `gmf` and `mlp` given, it begins
+    from those two, as in section 3.4.1.
+
+    Args:
+        hidden_sizes: widths of the hidden layers.
+        dropout: share of hidden units left out at random in training.
+        gmf: folder of a run or of a saved GMF to begin from; None begins at random. Of the same data and embedding_size.
+        mlp: likewise an MLP, with the same hidden_sizes too. Both or none.
+        mix: share of the GMF in the score at the start; the MLP has the rest.
+        pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
+    """
+
+    network: NeuMFNetwork
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
+        gmf: str | os.PathLike[str] | None = None,
+        mlp: str | os.PathLike[str] | None = None,
+        mix: float = 0.5,
+        **pair: Any,
+    ) -> None:
+        super().__init__(**pair)
+        if (gmf is None) != (mlp is None):
+            raise ValueError("NeuMF begins from a GMF and an MLP, or from neither: give both gmf and mlp")
+        if not 0 <= mix <= 1:
+            raise ValueError(f"mix must be a share between 0 and 1, got {mix}")
+        self.hidden_sizes, self.dropout = check_layers(hidden_sizes, dropout), dropout
+        self.gmf = None if gmf is None else str(gmf)
+        self.mlp = None if mlp is None else str(mlp)
+        self.mix = mix
+
+    def _build(self) -> NeuMFNetwork:
+        return NeuMFNetwork(
+            self.num_users,
+            self.num_items,
+            self.embedding_size,
+            self.hidden_sizes,
+            self.dropout,
+            **self._table_options(),
+        )
+
+    def _start(self) -> None:
+        """Take the weights of a GMF and an MLP over."""
+        if self.gmf is None or self.mlp is None:
+            return
+        gmf: Any = self._pretrained(self.gmf, GMF).network
+        mlp: Any = self._pretrained(self.mlp, MLP).network
+        with torch.no_grad():
+            for table in ("user_emb", "item_emb"):
+                both = [getattr(one, table).weight for one in (gmf, mlp)]
+                getattr(self.network, table).weight.copy_(torch.cat(both, dim=1))
+            self.network.axis_weights.copy_(self.mix * gmf.axis_weights)
+            self.network.layers.load_state_dict(mlp.layers.state_dict())
+            self.network.layers.output.weight.mul_(1 - self.mix)
+
+    def _pretrained(self, folder: str, cls: type[PairModel]) -> PairModel:
+        path = Path(folder)
+        model = load_model(path / "model" if (path / "model").is_dir() else path)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} must hold a {cls.__name__} to begin from, got a {type(model).__name__}")
+        for noun in ("users", "items"):
+            mine, theirs = getattr(self, noun), getattr(model, noun)
+            if mine is not None and theirs is not None and mine.content_hash != theirs.content_hash:
+                raise ValueError(
+                    f"{folder} was trained on other {noun}, or numbers them otherwise; train it on this data"
+                )
+        for name in ("num_users", "num_items", "embedding_size", *(("hidden_sizes",) if cls is MLP else ())):
+            mine, theirs = getattr(self, name), getattr(model, name)
+            if mine != theirs:
+                raise ValueError(f"{folder} must have the {name} of this NeuMF, {mine}, got {theirs}")
+        return model

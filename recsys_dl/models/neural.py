@@ -1,0 +1,296 @@
+"""What every neural model here shares: a network trained by Lightning, weights kept as arrays, answers in bounded memory.
+
+B batch, U users, I items, K list, L candidates, S and T sizes of what is computed of a user and of an item beforehand.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from recsys_dl import losses
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device, resolve
+from recsys_dl.metrics import ranking
+from recsys_dl.training import TrainerOptions
+from recsys_dl.training.batches import Batches, Examples, mixed
+
+from .catalogue import CatalogueModel
+
+if TYPE_CHECKING:
+    from recsys_dl.training.scorer import Scorer
+
+USERS_AT_ONCE = 1024  # that validation asks for
+
+
+class NeuralModel(CatalogueModel):
+    """A recommender whose scores are a network's.
+
+    A subclass gives `_build` (the network, untrained), `_examples` (what a step learns from), `_objective` (its loss) and
+    `_prepare` (what serving needs, computed from the network), beside what every `CatalogueModel` gives.
+
+    Args:
+        epochs: passes over the examples; fewer if `trainer.patience` stops it.
+        batch_size: examples a step; an epoch takes at least 50 steps, so a small log is cut into smaller batches.
+        optimizer: "adam", "row_adam" (touches only the rows of a batch: for tables of millions) or "sgd".
+        learning_rate: of the optimizer.
+        weight_decay: of the optimizer, of all weights.
+        schedule: of the learning rate: "constant", "linear" or "cosine".
+        warmup: share of the steps in which the learning rate rises.
+        seed: of the weights at the start, of the order, of draws and dropout.
+        device: where to train and to answer.
+
+    Attributes:
+        network: the trained nn.Module; `lightning_module` wraps it for a Trainer of your own.
+        losses: mean loss of each epoch of the last training.
+        train_UI: CSR float32, what was learnt from.
+    """
+
+    fitted = ("train_UI",)
+    network: Any
+    losses: list[float]
+    train_UI: Any
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        batch_size: int,
+        optimizer: str = "adam",
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        from recsys_dl.training.optimizers import OPTIMIZERS, rate_at
+
+        if epochs < 0 or batch_size < 1:
+            raise ValueError(f"epochs must be at least 0 and batch_size at least 1, got {epochs} and {batch_size}")
+        if not learning_rate > 0 or weight_decay < 0:
+            raise ValueError(
+                f"learning_rate must be above 0 and weight_decay not below, got {learning_rate} and {weight_decay}"
+            )
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+        rate_at(schedule, warmup, 1)
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
+        self.seed = seed
+        self.device = device
+
+    # What a model gives
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """Return a new network for `num_users` and `num_items`; Torch's generator is seeded."""
+
+    @abstractmethod
+    def _examples(self, log: Interactions) -> Examples:
+        """Return what to learn from, on `torch_device`."""
+
+    @abstractmethod
+    def _objective(self, network: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a batch that the examples made: a mean over its examples."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Compute from `network`, which is in evaluation mode on `torch_device`, what answering needs."""
+
+    # What users call
+
+    def fit(
+        self,
+        train: Dataset | Interactions,
+        *,
+        validation: Dataset | Interactions | None = None,
+        trainer: TrainerOptions | None = None,
+    ) -> Self:
+        """Learn from `train`; return self.
+
+        Args:
+            train: what to learn from.
+            validation: what `trainer.metric` is measured on where `trainer.patience` is given; over the same rows.
+            trainer: how to run; None takes `TrainerOptions()`.
+
+        Raises:
+            ValueError: nothing to learn from, patience without a validation part, a checkpoint of another training.
+            RuntimeError: device "cuda" without a usable GPU.
+        """
+        log = self._begin(train)
+        options = trainer or TrainerOptions()
+        if options.patience is not None and validation is None:
+            raise ValueError(
+                "trainer.patience stops by a validation metric, but no validation part was given: fit(train, "
+                "validation=…), or patience=None"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed(self.seed))
+            self.network = self._build().to(self.torch_device)
+        self._start()
+        self._learn(log, validation, options, self.epochs)
+        return self
+
+    def lightning_module(self, *, num_steps: int = 1) -> Scorer:
+        """Return the fitted network as a LightningModule, for a Trainer of your own; `num_steps` is for the schedule."""
+        from recsys_dl.training.scorer import Scorer
+
+        self._check_fitted()
+        return Scorer(
+            self.network,
+            self._objective,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            num_steps=num_steps,
+            seed=mixed(self.seed, 2),
+        )
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the network lies.
+
+        Raises:
+            RuntimeError: device "cuda" where Torch finds none.
+        """
+        where = resolve(self.device)
+        if where == "cuda" and not torch.cuda.is_available():
+            if self.device == "cuda":
+                raise RuntimeError(
+                    'device="cuda" needs a torch that was built for CUDA and a GPU that it can use; '
+                    f'torch {torch.__version__} finds none. Use device="cpu" or "auto".'
+                )
+            where = "cpu"
+        return torch.device(where)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name; the network's weights as `network.…`."""
+        weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        return super().arrays() | weights
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        super().restore(arrays)
+        self.losses = []
+        with torch.random.fork_rng(devices=[]):
+            self.network = self._build().to(self.torch_device)
+        weights = {key[len("network.") :]: value for key, value in arrays.items() if key.startswith("network.")}
+        self.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self._serve()
+
+    # For subclasses
+
+    def _start(self) -> None:
+        """Change the new network before it is trained, as pre-training does."""
+
+    def _learn(
+        self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
+    ) -> None:
+        """Train the network on, from where it stands."""
+        from recsys_dl.training.fitting import fit_scorer
+
+        self.train_UI = log.by_user
+        self.losses = []
+        batches = Batches(self._examples(log), self.batch_size, seed=mixed(self.seed, 1))
+        validate = None
+        if options.patience is not None and validation is not None:
+            asked = _Validation(self, validation, log, options.metric)
+            validate = asked.figure
+        if epochs:
+            scorer = self.lightning_module(num_steps=epochs * len(batches) // options.accumulate)
+            scorer.train()
+            self.losses = fit_scorer(
+                scorer,
+                batches,
+                epochs=epochs,
+                options=options,
+                device=self.torch_device,
+                identity=self._identity(log),
+                validate=validate,
+                name=type(self).__name__,
+            )
+        self.network.to(self.torch_device)
+        self._serve()
+
+    def _identity(self, log: Interactions) -> dict[str, Any]:
+        """Return what a checkpoint must agree in, plain values."""
+        arguments = {key: repr(value) for key, value in self.arguments().items() if key != "device"}
+        return {"model": type(self).__name__, "data": log.content_hash} | arguments
+
+    def _serve(self) -> None:
+        self.network.eval()
+        with torch.no_grad():
+            self._prepare()
+
+    def _ints(self, rows: np.ndarray) -> Tensor:
+        """Return int64 rows where the network lies."""
+        return torch.from_numpy(np.ascontiguousarray(rows, np.int64)).to(self.torch_device)
+
+
+def check_loss(name: str) -> None:
+    """Check that `losses` has a loss of this name.
+
+    Raises:
+        ValueError: it has none.
+    """
+    known = [one for one in losses.__all__ if one.endswith("_loss")]
+    if name not in known:
+        raise ValueError(f"loss must be one of {', '.join(known)}, got {name!r}")
+
+
+class _Validation:
+    """The figure that early stopping goes by: a ranking metric over the full catalogue, its users shared by processes."""
+
+    def __init__(self, model: NeuralModel, part: Dataset | Interactions, log: Interactions, metric: str) -> None:
+        check_numbering(part, model.users, model.items)
+        self.model, self.log = model, log
+        self.histories = part.histories if isinstance(part, Dataset) else None
+        asked = as_interactions(part)
+        if (asked.num_users, asked.num_items) != (log.num_users, log.num_items):
+            raise ValueError(
+                f"validation must be over the rows of train, {log.num_users} users x {log.num_items} items, got "
+                f"{asked.num_users} x {asked.num_items}. Split one log."
+            )
+        self.users = np.unique(asked.users_N[asked.weights_N > 0])
+        if not len(self.users):
+            raise ValueError("validation needs an interaction of weight above 0, got none; check how the log was split")
+        self.relevant = asked.by_user[self.users]
+        self.name, _, k = metric.partition("@")
+        self.k = min(int(k), log.num_items)
+
+    def figure(self) -> float:
+        """Return the mean over users; the same whatever the number of processes."""
+        self.model._serve()
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+        values = torch.zeros(len(self.users), dtype=torch.float64)
+        for start in range(rank * USERS_AT_ONCE, len(self.users), size * USERS_AT_ONCE):
+            block = slice(start, start + USERS_AT_ONCE)
+            judged = ranking.judge(self._lists(self.users[block]), self.relevant[block])
+            per_user = ranking.per_user(judged, [self.name], [self.k], gains="binary", blank_users="left_out")
+            values[block] = torch.from_numpy(per_user[f"{self.name}@{self.k}"])
+        if several:
+            there = values.to(self.model.torch_device)
+            torch.distributed.all_reduce(there)  # each user is a number of one process and zeros of the others
+            values = there.cpu()
+        return float(values.mean())
+
+    def _lists(self, users_B: np.ndarray) -> np.ndarray:
+        if self.histories is None:
+            return self.model.recommend(users_B, self.k, exclude=self.log).items_BK
+        mine = self.histories.of_users(users_B)
+        return self.model.recommend(self.model.fold_in(mine), self.k, exclude=mine).items_BK

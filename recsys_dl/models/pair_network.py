@@ -1,0 +1,241 @@
+"""Networks over pairs of a user and an item, and the model around them.
+
+A pair's score is a function of two states, one of the user and one of the item, each computed once and not for each pair.
+
+B batch, U users, I items, L candidates, D embedding, E columns of a table of embeddings, S and T sizes of a user's and an
+item's state, C items drawn for fold-in.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_dl import losses
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.training.batches import mixed
+from recsys_dl.training.pairs import KINDS, Lists, Negatives, PairExamples
+
+from .catalogue import CatalogueModel
+from .neural import NeuralModel, check_loss
+
+FOLD_STEPS = 60  # of Adam, to learn the embedding of a user never seen
+FOLD_RATE = 0.05
+FOLD_ITEMS = 512  # drawn to tell a new user's items from, the same for all users of a call
+FOLD_USERS = 128  # at once, so that memory is bounded
+HISTORY = 256  # newest items of a new user that are learnt from
+
+
+class PairNetwork(nn.Module):
+    """Embeddings of users and items; a subclass says what states are made of them, and how two states make a score.
+
+    Args:
+        num_users, num_items: U and I.
+        num_columns: E, of both tables.
+        initial_scale: standard deviation of the embeddings at the start.
+        sparse: whether gradients of the tables hold only the rows of a batch, for "row_adam".
+    """
+
+    def __init__(self, num_users: int, num_items: int, num_columns: int, *, initial_scale: float, sparse: bool) -> None:
+        super().__init__()
+        self.sparse = sparse
+        self.user_emb = nn.Embedding(num_users, num_columns, sparse=sparse)
+        self.item_emb = nn.Embedding(num_items, num_columns, sparse=sparse)
+        for table in (self.user_emb, self.item_emb):
+            nn.init.normal_(table.weight, std=initial_scale)
+
+    @abstractmethod
+    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+        """Return [B, S]."""
+
+    @abstractmethod
+    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+        """Return [..., T] for embeddings [..., E]."""
+
+    @abstractmethod
+    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+        """Return scores [B, L]."""
+
+    @abstractmethod
+    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+        """Return scores [B, I], in memory that does not grow with B times I times T."""
+
+    def forward(self, users_B: Tensor, items_BL: Tensor) -> Tensor:
+        """Return the scores [B, L] of items_BL[b] for users_B[b]."""
+        return self.scores_and_squares(users_B, items_BL)[0]
+
+    def scores_and_squares(self, users_B: Tensor, items_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores [B, L], and the mean squared length of the users' and of the items' embeddings, added."""
+        user_emb_BE = self.user_emb(users_B)
+        if self.sparse or items_BL.numel() < len(self.item_emb.weight):
+            item_emb_BLE = self.item_emb(items_BL)
+            item_state_BLT = self.item_state(item_emb_BLE)
+            squares_BL = item_emb_BLE.square().sum(-1)
+        else:  # there are more pairs than items: each item's state is computed once
+            item_state_BLT = F.embedding(items_BL, self.item_state(self.item_emb.weight))
+            squares_BL = self.item_emb.weight.square().sum(-1)[items_BL]
+        scores_BL = self.interact(self.user_state(user_emb_BE), item_state_BLT)
+        return scores_BL, user_emb_BE.square().sum(-1).mean() + squares_BL.mean()
+
+
+class PairModel(NeuralModel):
+    """A recommender around a `PairNetwork`, learnt from observed pairs against items drawn.
+
+    A user never seen gets an embedding by gradient descent on their history, the network as it is (`fold_in`). A user of
+    whom nothing is known is answered with the most popular items. An item without users is learnt only as one not chosen.
+
+    Args:
+        embedding_size: D.
+        loss: a function of `recsys_dl.losses` over lists of one pair and its negatives, such as "bce_loss" or "softmax_loss".
+        num_negatives: items drawn for each pair, anew in each epoch.
+        negatives: "uniform", "popularity" or "hard", see `PairExamples`.
+        popularity_exponent: of "popularity".
+        regularization: times the mean squared length of the embeddings that a batch uses.
+        initial_scale: standard deviation of the embeddings at the start.
+        training: `epochs`, `batch_size`, `optimizer`, `learning_rate` and the rest of `NeuralModel`.
+    """
+
+    network: PairNetwork
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 64,
+        loss: str = "bce_loss",
+        num_negatives: int = 4,
+        negatives: Negatives = "uniform",
+        popularity_exponent: float = 0.75,
+        regularization: float = 0.0,
+        initial_scale: float = 0.1,
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        if embedding_size < 1 or num_negatives < 1:
+            raise ValueError(
+                f"embedding_size and num_negatives must be at least 1, got {embedding_size} and {num_negatives}"
+            )
+        if negatives not in KINDS:
+            raise ValueError(f"negatives must be one of {', '.join(KINDS)}, got {negatives!r}")
+        if regularization < 0 or initial_scale < 0:
+            raise ValueError(
+                f"regularization and initial_scale must not be negative, got {regularization} and {initial_scale}"
+            )
+        check_loss(loss)
+        self.embedding_size = embedding_size
+        self.loss = loss
+        self.num_negatives = num_negatives
+        self.negatives = negatives
+        self.popularity_exponent = popularity_exponent
+        self.regularization = regularization
+        self.initial_scale = initial_scale
+
+    def _table_options(self) -> dict[str, Any]:
+        return {"initial_scale": self.initial_scale, "sparse": self.optimizer == "row_adam"}
+
+    def _examples(self, log: Interactions) -> PairExamples:
+        everyone = np.arange(self.num_users)
+
+        def best(num: int) -> np.ndarray:
+            self._serve()
+            found = CatalogueModel.recommend(self, everyone, num, exclude=log).items_BK
+            self.network.train()
+            return found
+
+        return PairExamples(
+            log,
+            num_negatives=self.num_negatives,
+            negatives=self.negatives,
+            popularity_exponent=self.popularity_exponent,
+            best=best,
+            seed=mixed(self.seed, 3),
+            device=self.torch_device,
+        )
+
+    def _objective(self, network: nn.Module, batch: Lists) -> Tensor:
+        assert isinstance(network, PairNetwork)
+        scores_BL, squares = network.scores_and_squares(batch.users_B, batch.items_BL)
+        loss = getattr(losses, self.loss)(scores_BL, batch.labels_BL, batch.valid_BL)
+        return loss + self.regularization * squares if self.regularization else loss
+
+    def _prepare(self) -> None:
+        self.user_state_US = self.network.user_state(self.network.user_emb.weight).cpu().numpy()
+        self.item_state_IT = self.network.item_state(self.network.item_emb.weight.detach()).contiguous()
+
+    def _values(self, users_B: np.ndarray) -> np.ndarray:
+        return self.user_state_US[users_B]
+
+    def _scores(self, values: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            states_BS = torch.from_numpy(values).to(self.torch_device)
+            return self.network.catalogue(states_BS, self.item_state_IT).cpu().numpy()
+
+    def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            states_BS = torch.from_numpy(values).to(self.torch_device)
+            return self.network.interact(states_BS, self.item_state_IT[self._ints(items_BL)]).cpu().numpy()
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the embeddings."""
+        return self._cosines(self.network.item_emb.weight.detach().cpu().numpy(), items_B)
+
+    def _fold(self, histories: Interactions) -> np.ndarray:
+        """Learn embeddings of users, the rest as it is: their items against a sample of the others, by logistic loss."""
+        blocks = [
+            self._fold_block(histories.of_users(np.arange(start, min(start + FOLD_USERS, histories.num_users))))
+            for start in range(0, histories.num_users, FOLD_USERS)
+        ]
+        size = self.user_state_US.shape[1]
+        return np.concatenate(blocks) if blocks else np.empty((0, size), np.float32)
+
+    def _fold_block(self, histories: Interactions) -> np.ndarray:
+        had = histories.by_user
+        device, network = self.torch_device, self.network
+        counts = np.minimum(np.diff(had.indptr), HISTORY)
+        items_BH = np.zeros((histories.num_users, max(1, counts.max(initial=0))), np.int64)
+        valid_BH = np.arange(items_BH.shape[1]) < counts[:, None]
+        items_BH[valid_BH] = had.indices[
+            np.arange(had.nnz) - np.repeat(had.indptr[:-1], np.diff(had.indptr))
+            < np.repeat(counts, np.diff(had.indptr))
+        ]
+        rng = torch.Generator().manual_seed(mixed(self.seed, 4))
+        drawn_C = torch.randperm(self.num_items, generator=rng)[:FOLD_ITEMS].numpy()
+        known_BC = had[:, drawn_C].toarray() > 0
+        valid_BL = torch.from_numpy(np.concatenate([valid_BH, ~known_BC], axis=1)).to(device)
+        labels_BL = torch.zeros(valid_BL.shape, device=device)
+        labels_BL[:, : items_BH.shape[1]] = 1
+        # Of the users' weight in training each pair had one part and the items drawn num_negatives.
+        share_BL = valid_BL * torch.where(
+            labels_BL > 0,
+            1.0,
+            self.num_negatives
+            * valid_BL[:, : items_BH.shape[1]].sum(1, keepdim=True)
+            / valid_BL[:, items_BH.shape[1] :].sum(1, keepdim=True).clamp_min(1),
+        )
+        share_BL = share_BL / share_BL.sum(1, keepdim=True).clamp_min(1e-9)
+        items_BL = self._ints(np.concatenate([items_BH, np.broadcast_to(drawn_C, known_BC.shape)], axis=1))
+        frozen = [weights for weights in network.parameters() if weights.requires_grad]
+        for weights in frozen:
+            weights.requires_grad_(False)
+        try:
+            start = network.user_emb.weight[self._ints(np.flatnonzero(self.user_counts_U))].mean(0)
+            user_emb_BE = start.repeat(histories.num_users, 1).requires_grad_(True)
+            optimizer = torch.optim.Adam([user_emb_BE], lr=FOLD_RATE)
+            with torch.enable_grad():
+                item_state_BLT = self.item_state_IT[items_BL]
+                for _ in range(FOLD_STEPS):
+                    scores_BL = network.interact(network.user_state(user_emb_BE), item_state_BLT)
+                    told = F.binary_cross_entropy_with_logits(scores_BL, labels_BL, share_BL, reduction="sum")
+                    squares = user_emb_BE.square().sum()
+                    optimizer.zero_grad()
+                    (told + self.regularization * squares).backward()
+                    optimizer.step()
+            with torch.no_grad():
+                return network.user_state(user_emb_BE).cpu().numpy()
+        finally:
+            for weights in frozen:
+                weights.requires_grad_(True)

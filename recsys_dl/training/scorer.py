@@ -1,0 +1,89 @@
+"""The Lightning module that every neural model is trained through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from .batches import Share, mixed
+from .optimizers import make_optimizer, rate_at
+
+
+class DivergedError(ValueError):
+    """A loss that is no number; the message says at which batch and what to do."""
+
+
+class Scorer(pl.LightningModule):
+    """A network, its objective and its optimizer.
+
+    Training repeats itself to the bit: dropout and the like are seeded anew at each step, by (seed, step, process), so it does
+    not matter where a training was taken up again.
+
+    Args:
+        network: what is learnt.
+        objective: (network, batch) -> loss, a mean over the batch's examples.
+        optimizer: name, see `make_optimizer`.
+        learning_rate, weight_decay: of the optimizer.
+        schedule, warmup: of the learning rate, see `rate_at`.
+        num_steps: of the whole training.
+        seed: of dropout.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Callable[[nn.Module, Any], Tensor],
+        *,
+        optimizer: str = "adam",
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        num_steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.optimizer_name, self.learning_rate, self.weight_decay = optimizer, learning_rate, weight_decay
+        self.rate = rate_at(schedule, warmup, num_steps)
+        self.seed = seed
+        self.newest_loss = torch.zeros(())
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return what the network returns."""
+        return self.network(*inputs)
+
+    def training_step(self, share: Share, index: int) -> Tensor:
+        """Return the loss of one batch.
+
+        Raises:
+            DivergedError: it is NaN or infinite.
+        """
+        torch.manual_seed(mixed(self.seed, self.trainer.current_epoch, index, self.global_rank))
+        loss = self.objective(self.network, share.batch)
+        self.newest_loss = loss.detach()
+        if not torch.isfinite(self.newest_loss):
+            raise DivergedError(
+                f"the loss must stay a number, but is {float(self.newest_loss)} at {share.names}. Weights of the last good "
+                "checkpoint are kept, if there is one. Lower learning_rate, set trainer.clip_norm, or look for extreme "
+                "values in weights and features."
+            )
+        return loss if share.weight == 1 else loss * share.weight
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and, where the rate changes, its schedule by step."""
+        learnable = [weights for weights in self.parameters() if weights.requires_grad]
+        optimizer = make_optimizer(
+            self.optimizer_name, learnable, learning_rate=self.learning_rate, weight_decay=self.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return the batch as it is: it was made on the device."""
+        return batch
