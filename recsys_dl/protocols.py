@@ -1,19 +1,23 @@
 """The nouns that rooms share: what a recommender promises, and what it answers with.
 
-B batch of users, I items, K list, L candidates.
+B batch of users, U users, I items, K list, L candidates, H length of a history, S size of a user's state, D embedding size.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,37 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.items_BK)
+
+
+@dataclass(frozen=True)
+class Reranked(Ranking):
+    """What a re-ranker answers: a ranking, and what happened to each item.
+
+    The order is that of the places; `scores_BK` is each item's score or, where a better place holds a lower one, that
+    lower one, so that scores never increase. L candidates of a list, N messages.
+
+    Attributes:
+        places_BK: int32, where the item stood among the candidates, 0 the first; -1 at padding and where it was none of them.
+        moved_BK: int16, position in `reasons` of what put the item where it is; 0 where nothing did.
+        dropped_BL: int16, position in `reasons` of what took a candidate out; 0 where nothing did.
+        reasons: names of rules or stages; the first is empty.
+        unmet_N2: int32, what could not be kept: row of the list, position in `messages`.
+        messages: in words.
+        propensities_BK: float64, the probability with which this item was put at this place; None where nothing was
+            left to chance.
+    """
+
+    places_BK: np.ndarray
+    moved_BK: np.ndarray
+    dropped_BL: np.ndarray
+    reasons: tuple[str, ...] = ("",)
+    unmet_N2: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    messages: tuple[str, ...] = ()
+    propensities_BK: np.ndarray | None = None
+
+    def unmet(self, b: int) -> list[str]:
+        """Return in words what could not be kept in list b."""
+        return [self.messages[message] for row, message in self.unmet_N2 if row == b]
 
 
 @dataclass(frozen=True)
@@ -84,4 +119,85 @@ class Recommender(Protocol):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted model to a folder that appears whole or not at all."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Whatever puts candidates into another order: for diversity, by rules, by chance."""
+
+    def prepare(self, train: Dataset | Interactions, *, item_vectors_ID: np.ndarray | None = None) -> Any:
+        """Learn from `train` what lists are judged by (attributes, histories, ages); return self."""
+        ...
+
+    def rerank(
+        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
+    ) -> Reranked:
+        """Fill k places for each user from the candidates; `keep` appends the rest in its order, up to that length."""
+        ...
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write what `prepare` learnt to a folder that appears whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor that a user tower wants beside the history.
+
+    Attributes:
+        name: ends in its axes, e.g. "weights_BH", "age_BF".
+        dtype: of its numbers.
+        shape: after B: ("H",) for one number an item of the history, else sizes, e.g. (3,).
+        fill: what stands where nobody says anything.
+    """
+
+    name: str
+    dtype: Literal["float32", "int64", "bool"]
+    shape: tuple[int | Literal["H"], ...]
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A fitted model as arrays and torch modules that run without it: what `served` returns and `recsys_dl.export` writes.
+
+    The modules are compiled by TorchScript and traced by `torch.export` with B and H open, so: typed arguments, no branch on
+    a number inside a tensor (but under `torch.jit.is_scripting()`), fitted arrays as buffers, evaluation mode.
+
+    Attributes:
+        states: float32 [U, S], dense or CSR: what the scorer needs of each user row.
+        known_U: bool [U]; where False, the state says nothing, and the row is answered as someone unseen.
+        scorer: `forward(state_BS: Tensor) -> Tensor`, float32 scores [B, I] of the whole catalogue.
+        user_tower: `forward(history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor`, the states [B, S] of people unseen.
+            history_BH holds int64 item rows, oldest first, the rest of a row filled with -1; it may be all -1. `extra`
+            has a tensor for each of `inputs`. None: this model cannot serve them.
+        inputs: beside the history.
+        item_emb_ID: float32 [I, S] if `scorer` is the inner product of state and embedding (biases as columns more); else None.
+        popularity_I: float32, the scores for whoever has neither a state nor a history, and for all unseen where `user_tower`
+            is None. None: the user tower's own answer to an empty history means something.
+        pair_floats: float32 numbers that the scorer holds at once for each user and item, for the size of blocks.
+    """
+
+    states: np.ndarray | sp.csr_matrix
+    known_U: np.ndarray
+    scorer: nn.Module
+    user_tower: nn.Module | None = None
+    inputs: tuple[Input, ...] = ()
+    item_emb_ID: np.ndarray | None = None
+    popularity_I: np.ndarray | None = None
+    pair_floats: int = 1
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A recommender that can leave this package."""
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the fitted model as arrays and torch modules.
+
+        Args:
+            seen: what users had by now, by the same rows. A user that training had nothing of, but who is here, gets the
+                state that `fold_in` gives.
+        """
         ...

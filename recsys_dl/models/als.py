@@ -14,6 +14,7 @@ from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 
@@ -158,6 +159,21 @@ class ALS(CatalogueModel):
         ):
             total += float((self._penalties(counts, others).astype(np.float64) * (emb**2).sum(axis=1)).sum())
         return total
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import SolvedUser, inner_product, stored
+
+        rendle = self.objective == "rendle2022"
+        tower = SolvedUser(
+            self.item_emb_ID,
+            all_weight=self._all_weight,
+            confidence=None if rendle else self.confidence,
+            regularization=self.regularization,
+            unobserved=self.unobserved_weight * self.num_items if rendle else 0.0,
+            exponent=self.frequency_exponent if rendle else 0.0,
+        )
+        return inner_product(self, seen, stored(self, seen), self.item_emb_ID, tower)
 
     def _initial_users(self, first: int, stop: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, first])

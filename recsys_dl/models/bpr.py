@@ -13,6 +13,7 @@ from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.negatives import whole_masses
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 
@@ -115,6 +116,13 @@ class BPR(CatalogueModel):
         fresh = self._aligned(new)
         self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, learning on")
         return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import inner_product, stored
+
+        states_UE = np.pad(stored(self, seen), ((0, 0), (0, 1)), constant_values=1)  # times the bias
+        return inner_product(self, seen, states_UE, np.column_stack([self.item_emb_ID, self.item_bias_I]))
 
     def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
         """Grow the embeddings to the shape of the interactions, and take epochs over them."""

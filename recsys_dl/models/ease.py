@@ -12,6 +12,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, resolve
 from recsys_dl.progress import track, waiting
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 
@@ -79,6 +80,12 @@ class EASE(CatalogueModel):
         np.fill_diagonal(weights_II, 0)
         self.histories, self.weights_II = matrix, weights_II
         return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import Weights, item_to_item
+
+        return item_to_item(self, seen, Weights(self.weights_II))
 
     def _torch_device(self) -> str:
         where = resolve(self.device)

@@ -107,6 +107,10 @@ class ExplicitALS(FunkSVD):
             + self.regularization * (sizes_I @ np.bincount(ratings.col, minlength=len(items)))
         )
 
+    @property
+    def _bias_penalty(self) -> float:
+        return self.regularization
+
     def _observed(self, ratings: sp.csr_matrix) -> Observed:
         counts = np.maximum(np.diff(ratings.indptr), 1)
         penalties_R = (self.regularization * counts).astype(np.float32)

@@ -14,7 +14,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.rating_sgd import biased_epoch
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
-from recsys_dl.protocols import UserState
+from recsys_dl.protocols import Served, UserState
 
 from .catalogue import CatalogueModel
 
@@ -143,6 +143,28 @@ class FunkSVD(CatalogueModel):
             + np.where((users_P < 0) | (items_P < 0), 0, dots_P)
         )
         return np.clip(rating_P, *self.rating_range_2).astype(np.float32)
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import RatingUser, inner_product, stored
+
+        bias_U, emb_UD = stored(self, seen)
+        ones_I1 = np.ones((self.num_items, 1), np.float32)
+        tower = RatingUser(
+            self.item_emb_ID,
+            self.bias_I,
+            float(self.mean),
+            regularization=self.regularization,
+            bias_regularization=self._bias_penalty,
+            implicit_emb_ID=getattr(self, "implicit_emb_ID", None),
+        )
+        states_UE = np.column_stack([emb_UD, bias_U + self.mean, np.ones_like(bias_U)])
+        item_emb_IE = np.hstack([self.item_emb_ID, ones_I1, self.bias_I[:, None]])
+        return inner_product(self, seen, states_UE, item_emb_IE, tower, fill=float(self.rating_range_2[1]))
+
+    @property
+    def _bias_penalty(self) -> float:
+        return self.bias_regularization
 
     def _start(self, train: Dataset | Interactions) -> sp.csr_matrix:
         """Set every fitted array to its state before the first step; return the ratings, users x items."""

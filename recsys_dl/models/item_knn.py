@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.protocols import Served
 
 from .neighbourhood import Neighbourhood, as_vectors, by_item, stored_scores
 
@@ -49,6 +50,12 @@ class ItemKNN(Neighbourhood):
 
     def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return items_P, users_P
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import Neighbours, item_to_item
+
+        return item_to_item(self, seen, Neighbours(self.neighbours_RR))
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.interactions_UI[users_B]

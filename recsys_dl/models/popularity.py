@@ -7,6 +7,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 
@@ -45,6 +46,13 @@ class Popularity(CatalogueModel):
         active = max(1, int((interactions.user_counts_U > 0).sum()))
         self.popularity_I = (interactions.item_counts_I / active).astype(np.float32)
         return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import inner_product
+
+        ones_U1 = np.ones((self.num_users, 1), np.float32)
+        return inner_product(self, seen, ones_U1, self.popularity_I[:, None])
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return users_B

@@ -13,6 +13,7 @@ from recsys_dl.kernels.neighbours import sparse_product
 from recsys_dl.kernels.similarity import nearest
 from recsys_dl.kernels.vectors import prepare
 from recsys_dl.progress import track
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 from .neighbourhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
@@ -86,6 +87,12 @@ class RP3beta(CatalogueModel):
         neighbours.data *= np.repeat(inverse_I**self.beta, np.diff(neighbours.indptr)).astype(np.float32)
         self.neighbours_II = neighbours
         return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import Neighbours, item_to_item
+
+        return item_to_item(self, seen, Neighbours(self.neighbours_II), exponent=self.alpha)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.histories_UI[users_B]

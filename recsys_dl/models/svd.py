@@ -13,6 +13,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import waiting
+from recsys_dl.protocols import Served
 
 from .catalogue import CatalogueModel
 
@@ -73,6 +74,12 @@ class SVD(CatalogueModel):
         self.item_emb_ID = np.ascontiguousarray(emb_ID, np.float32)
         self.user_emb_UD = (matrix @ emb_ID).astype(np.float32)
         return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import Projection, inner_product, stored
+
+        return inner_product(self, seen, stored(self, seen), self.item_emb_ID, Projection(self.item_emb_ID))
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_emb_UD[users_B]

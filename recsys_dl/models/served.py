@@ -1,0 +1,274 @@
+"""How the classical models leave this package: the torch modules and states that their `served` returns.
+
+B batch, U users, I items, D embedding size, H length of a history, K neighbours, S size of a state. Written in the part of
+Python that TorchScript compiles. Scores agree with the model's to float32 rounding.
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import Input, Served
+
+from .catalogue import CatalogueModel
+
+TOGETHER = 8  # neighbours of an item gathered at once
+
+
+def weights(fill: float = 1.0) -> Input:
+    """Return the input of what each interaction of a history weighs."""
+    return Input("weights_BH", "float32", ("H",), fill)
+
+
+def stored(model: CatalogueModel, seen: Interactions | None) -> Any:
+    """Return the values of all user rows; those that only `seen` knows are folded in."""
+    values = model._values(np.arange(model.num_users))
+    if seen is None:
+        return values
+    fresh = np.flatnonzero(known(model, seen) & (model.user_counts_U == 0))
+    if not len(fresh):
+        return values
+    folded = model.fold_in(seen.of_users(fresh)).values
+    if isinstance(values, tuple):
+        return tuple(_put(old, fresh, new) for old, new in zip(values, folded, strict=True))
+    return _put(values, fresh, folded)
+
+
+def known(model: CatalogueModel, seen: Interactions | None) -> np.ndarray:
+    """Return bool [U]: whose stored values say something."""
+    known_U = model.user_counts_U > 0
+    if seen is not None:
+        known_U[: seen.num_users] |= seen.user_counts_U > 0
+    return known_U
+
+
+def _put(old: Any, rows: np.ndarray, new: Any) -> Any:
+    order = np.arange(old.shape[0])
+    order[rows] = old.shape[0] + np.arange(len(rows))
+    return sp.vstack([old, new], format="csr")[order] if sp.issparse(old) else np.concatenate([old, new])[order]
+
+
+def inner_product(
+    model: CatalogueModel,
+    seen: Interactions | None,
+    states: np.ndarray,
+    item_emb: np.ndarray,
+    user_tower: nn.Module | None = None,
+    *,
+    fill: float = 1.0,
+) -> Served:
+    """Return a model whose scores are inner products of states and item embeddings."""
+    return Served(
+        states=states,
+        known_U=known(model, seen),
+        scorer=InnerProduct(item_emb),
+        user_tower=user_tower,
+        inputs=() if user_tower is None else (weights(fill),),
+        item_emb_ID=item_emb,
+        popularity_I=model._popularity() if model.popularity_fallback else None,
+    )
+
+
+def item_to_item(
+    model: CatalogueModel, seen: Interactions | None, scorer: nn.Module, *, exponent: float | None = None
+) -> Served:
+    """Return a model whose scores are a user's history times items x items weights. `exponent`: see `History`."""
+    return Served(
+        states=stored(model, seen),
+        known_U=known(model, seen),
+        scorer=scorer,
+        user_tower=History(model.num_items, exponent),
+        inputs=(weights(),),
+        popularity_I=model._popularity(),
+        pair_floats=2 * TOGETHER if isinstance(scorer, Neighbours) else 1,
+    )
+
+
+class InnerProduct(nn.Module):
+    """score = <state, item embedding>."""
+
+    def __init__(self, item_emb_ID: np.ndarray) -> None:
+        super().__init__()
+        self.item_emb_ID = _buffer(item_emb_ID)
+
+    def forward(self, state_BS: Tensor) -> Tensor:
+        """Return scores [B, I]."""
+        return state_BS @ self.item_emb_ID.t()
+
+
+class Weights(nn.Module):
+    """score = sum over the history of weights of the item had, in the item scored; the weights written out in full."""
+
+    def __init__(self, weights_II: np.ndarray) -> None:
+        super().__init__()
+        self.weights_II = _buffer(weights_II)
+
+    def forward(self, state_BI: Tensor) -> Tensor:
+        """Return scores [B, I]; a few histories are multiplied with the rows of their items alone."""
+        had_H = (state_BI != 0).any(0).nonzero().squeeze(1)
+        if torch.jit.is_scripting() and 4 * had_H.size(0) > state_BI.size(1):
+            return state_BI @ self.weights_II
+        return state_BI[:, had_H] @ self.weights_II[had_H]
+
+
+class Neighbours(nn.Module):
+    """score = sum over the neighbours of the item scored of similarity times what they weigh in the history."""
+
+    def __init__(self, neighbours_II: sp.csr_matrix) -> None:
+        super().__init__()
+        sizes = np.diff(neighbours_II.indptr)
+        filled_IK = np.arange(max(1, sizes.max(initial=0))) < sizes[:, None]
+        items_IK, similarity_IK = np.zeros(filled_IK.shape, np.int32), np.zeros(filled_IK.shape, np.float32)
+        items_IK[filled_IK], similarity_IK[filled_IK] = neighbours_II.indices, neighbours_II.data
+        self.items_IK, self.similarity_IK = _buffer(items_IK), _buffer(similarity_IK)
+
+    def forward(self, state_BI: Tensor) -> Tensor:
+        """Return scores [B, I], a few neighbours of every item at a time."""
+        scores_BI = torch.zeros_like(state_BI)
+        for first in range(0, self.items_IK.size(1), 8):  # TOGETHER; TorchScript knows no constants of a module
+            some_BIK = state_BI[:, self.items_IK[:, first : first + 8]]
+            scores_BI = scores_BI + (some_BIK * self.similarity_IK[:, first : first + 8]).sum(2)
+        return scores_BI
+
+
+class History(nn.Module):
+    """The state of someone unseen is what each item weighs in their history; with an exponent, its share to that power."""
+
+    def __init__(self, num_items: int, exponent: float | None = None) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.exponent = exponent
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, I]; repeated items are summed."""
+        weights_BH = torch.where(history_BH >= 0, extra["weights_BH"], 0.0)
+        nothing_BI = weights_BH.new_zeros([history_BH.size(0), self.num_items])
+        state_BI = nothing_BI.scatter_add(1, history_BH.clamp(min=0), weights_BH)
+        exponent = self.exponent
+        if exponent is None:
+            return state_BI
+        share_BI = state_BI / weights_BH.sum(1, keepdim=True).clamp(min=1e-30)
+        return torch.where(state_BI > 0, share_BI**exponent, 0.0)
+
+
+class Projection(nn.Module):
+    """The state of someone unseen is the weighted sum of the embeddings of what they had."""
+
+    def __init__(self, item_emb_ID: np.ndarray) -> None:
+        super().__init__()
+        self.item_emb_ID = _buffer(item_emb_ID)
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, D]."""
+        weights_BH = torch.where(history_BH >= 0, extra["weights_BH"], 0.0)
+        return (self.item_emb_ID[history_BH.clamp(min=0)] * weights_BH.unsqueeze(2)).sum(1)
+
+
+class SolvedUser(nn.Module):
+    """The state of someone unseen is solved exactly, with all items as they are: ALS, one half-step (see `kernels.als`)."""
+
+    def __init__(
+        self,
+        item_emb_ID: np.ndarray,
+        *,
+        all_weight: float,
+        confidence: float | None,
+        regularization: float,
+        unobserved: float,
+        exponent: float,
+    ) -> None:
+        """`confidence` None: weight = pull = r; the penalty is `regularization (items had + unobserved)^exponent`."""
+        super().__init__()
+        items = item_emb_ID.astype(np.float64)
+        self.item_emb_ID = _buffer(item_emb_ID)
+        self.gram_DD = _buffer(all_weight * (items.T @ items))
+        self.confidence = confidence
+        self.regularization, self.unobserved, self.exponent = regularization, unobserved, exponent
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, D]."""
+        share_BH, r_BH = distinct(history_BH, extra["weights_BH"], self.item_emb_ID.size(0))
+        weights_BH, pulls_BH = r_BH, r_BH
+        confidence = self.confidence
+        if confidence is not None:
+            weights_BH = r_BH * confidence
+            pulls_BH = (1 + weights_BH) * (r_BH > 0)
+        penalty_B = self.regularization * (share_BH.sum(1) + self.unobserved) ** self.exponent
+        items_BHD = self.item_emb_ID[history_BH.clamp(min=0)].double()
+        weighted_BHD = items_BHD * (weights_BH * share_BH).unsqueeze(2)
+        gram_BDD = self.gram_DD + weighted_BHD.transpose(1, 2) @ items_BHD
+        right_BD = (items_BHD * (pulls_BH * share_BH).unsqueeze(2)).sum(1)
+        return solved(gram_BDD, penalty_B.clamp(min=1e-12).unsqueeze(1), right_BD).float()
+
+
+class RatingUser(nn.Module):
+    """The state of someone unseen: bias and embedding solved from their ratings, with all items as they are.
+
+    State: the embedding, mean + b_u, and 1; so that its product with an item's embedding, 1 and b_i is the rating. With
+    `implicit`, the embedding begins at the sum of those over the square root of the number rated (SVD++).
+    """
+
+    def __init__(
+        self,
+        item_emb_ID: np.ndarray,
+        bias_I: np.ndarray,
+        mean: float,
+        *,
+        regularization: float,
+        bias_regularization: float,
+        implicit_emb_ID: np.ndarray | None = None,
+    ) -> None:
+        super().__init__()
+        ones = np.ones((len(bias_I), 1), np.float32)
+        self.item_emb_IE = _buffer(np.hstack([item_emb_ID, ones]))
+        self.bias_I = _buffer(bias_I)
+        penalty_E = np.full(item_emb_ID.shape[1] + 1, regularization)
+        penalty_E[-1] = bias_regularization
+        self.penalty_E = _buffer(penalty_E + 1e-9)
+        self.implicit_emb_ID = None if implicit_emb_ID is None else _buffer(implicit_emb_ID)
+        self.mean = mean
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, D + 2]."""
+        safe_BH = history_BH.clamp(min=0)
+        share_BH, total_BH = distinct(history_BH, extra["weights_BH"], self.bias_I.size(0))
+        num_B1 = share_BH.sum(1, keepdim=True).clamp(min=1)
+        items_BHE = self.item_emb_IE[safe_BH].double()
+        # a rating given twice counts as the average: share is 1 over how often
+        left_BH = (total_BH * share_BH - self.mean - self.bias_I[safe_BH]) * share_BH
+        start_BE = torch.zeros_like(items_BHE[:, 0])
+        implicit_emb_ID = self.implicit_emb_ID
+        if implicit_emb_ID is not None:
+            start_BD = (implicit_emb_ID[safe_BH] * share_BH.unsqueeze(2)).sum(1) / num_B1.sqrt()
+            start_BE = torch.cat([start_BD, torch.zeros_like(num_B1)], 1)
+            left_BH = left_BH - (items_BHE * start_BE.unsqueeze(1)).sum(2) * share_BH
+        gram_BEE = (items_BHE * share_BH.unsqueeze(2)).transpose(1, 2) @ items_BHE
+        right_BE = (items_BHE * left_BH.unsqueeze(2)).sum(1)
+        user_BE = solved(gram_BEE, self.penalty_E * num_B1, right_BE) + start_BE
+        return torch.cat([user_BE[:, :-1], user_BE[:, -1:] + self.mean, torch.ones_like(num_B1)], 1).float()
+
+
+def distinct(history_BH: Tensor, weights_BH: Tensor, num_items: int) -> "tuple[Tensor, Tensor]":
+    """Return float64 [B, H]: 1 over how often the item stands in its history (0 at padding), and what it weighs in all."""
+    real_BH = (history_BH >= 0).double()
+    safe_BH = history_BH.clamp(min=0)
+    nothing_BI = real_BH.new_zeros([history_BH.size(0), num_items])
+    times_BH = nothing_BI.scatter_add(1, safe_BH, real_BH).gather(1, safe_BH)
+    total_BH = nothing_BI.scatter_add(1, safe_BH, weights_BH.double() * real_BH).gather(1, safe_BH)
+    return real_BH / times_BH.clamp(min=1), total_BH
+
+
+def solved(gram_BDD: Tensor, penalty_BD: Tensor, right_BD: Tensor) -> Tensor:
+    """Return [B, D], the solution of (gram + diag(penalty)) x = right."""
+    matrix_BDD = gram_BDD + torch.diag_embed(penalty_BD.expand_as(right_BD))
+    return torch.linalg.solve_ex(matrix_BDD, right_BD.unsqueeze(2))[0].squeeze(2)
+
+
+def _buffer(array: np.ndarray) -> nn.Buffer:
+    """Return an array as a buffer, without copying one that may be written to."""
+    array = np.ascontiguousarray(array)
+    return nn.Buffer(torch.from_numpy(array if array.flags.writeable else array.copy()))
