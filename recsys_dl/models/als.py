@@ -175,6 +175,11 @@ class ALS(CatalogueModel):
         )
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, tower)
 
+    def item_vectors(self) -> np.ndarray:
+        """Return the item embeddings: scores are inner products with them."""
+        self._check_fitted()
+        return self.item_emb_ID
+
     def _initial_users(self, first: int, stop: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, first])
         scale = self.initial_scale / np.sqrt(self.embedding_size)
@@ -225,6 +230,9 @@ class ALS(CatalogueModel):
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_emb_UD[users_B]
+
+    def _queries(self, values: np.ndarray) -> np.ndarray:
+        return values
 
     def _fold(self, histories: Interactions) -> np.ndarray:
         """Solve the users' rows exactly, with all items as they are."""

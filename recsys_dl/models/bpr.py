@@ -121,8 +121,12 @@ class BPR(CatalogueModel):
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import inner_product, stored
 
-        states_UE = np.pad(stored(self, seen), ((0, 0), (0, 1)), constant_values=1)  # times the bias
-        return inner_product(self, seen, states_UE, np.column_stack([self.item_emb_ID, self.item_bias_I]))
+        return inner_product(self, seen, self._queries(stored(self, seen)), self.item_vectors())
+
+    def item_vectors(self) -> np.ndarray:
+        """Return the item embeddings with the biases as a column more."""
+        self._check_fitted()
+        return np.column_stack([self.item_emb_ID, self.item_bias_I])
 
     def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
         """Grow the embeddings to the shape of the interactions, and take epochs over them."""
@@ -172,6 +176,9 @@ class BPR(CatalogueModel):
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_emb_UD[users_B]
+
+    def _queries(self, values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, 0), (0, 1)), constant_values=1)  # times the bias
 
     def _fold(self, histories: Interactions) -> np.ndarray:
         """Take steps as in training, with items as they are."""

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.lists import item_lists
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, top_k
@@ -108,6 +109,12 @@ class CatalogueModel(ABC):
                 device=self.device,
             )
         return items_BK, scores_BK
+
+    def _queries(self, values: Any) -> np.ndarray:
+        """Return users' values as vectors whose inner products with `item_vectors` are the scores, where there are such."""
+        raise ValueError(
+            f"the scores of {type(self).__name__} are no inner products of vectors: no index can hold them"
+        )
 
     # What users call
 
@@ -204,6 +211,20 @@ class CatalogueModel(ABC):
         if known.num_items != self.num_items:
             raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
         return UserState(self._fold(known), known)
+
+    def item_vectors(self) -> np.ndarray | None:
+        """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if this model has no such form."""
+        self._check_fitted()
+        return None
+
+    def query_vectors(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return float32 [B, D] to search an index of `item_vectors` with, and bool [B]: who is answered by popularity instead.
+
+        Raises:
+            ValueError: a user row out of range, or a model without `item_vectors`.
+        """
+        _, values, blank_B = self._asked(users)
+        return self._queries(values), blank_B & self.popularity_fallback
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write `config.yaml`, `arrays.npz` and the vocabularies to a folder that appears whole or not at all.
@@ -355,25 +376,7 @@ class CatalogueModel(ABC):
             return None
         if isinstance(given, Dataset | Interactions):
             check_numbering(given, self.users, self.items)
-            part = as_interactions(given)
-            if part.num_items > self.num_items or rows.max(initial=-1) >= part.num_users:
-                raise ValueError(
-                    f"{name} must be over the users asked for (rows up to {rows.max(initial=-1)}) and at most "
-                    f"{self.num_items} items, got {part.num_users} users and {part.num_items} items"
-                )
-            matrix = part.by_user
-            return ItemLists(
-                matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64), matrix.indices
-            )
-        items = np.asarray(given)
-        if items.ndim != 1:
-            raise ValueError(
-                f"{name} as a list must be item rows for all users alike, in one dimension; for lists of each user's own give Interactions.from_histories(lists, num_items={self.num_items})"
-            )
-        items = np.unique(items)
-        self._check_items(items)
-        size = len(rows)
-        return ItemLists(np.zeros(size, np.int64), np.full(size, len(items), np.int64), items.astype(np.int32))
+        return ItemLists(*item_lists(given, rows, num_items=self.num_items, name=name))
 
     def _popularity(self) -> np.ndarray:
         active = max(1, int((self.user_counts_U > 0).sum()))

@@ -148,8 +148,6 @@ class FunkSVD(CatalogueModel):
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import RatingUser, inner_product, stored
 
-        bias_U, emb_UD = stored(self, seen)
-        ones_I1 = np.ones((self.num_items, 1), np.float32)
         tower = RatingUser(
             self.item_emb_ID,
             self.bias_I,
@@ -158,9 +156,13 @@ class FunkSVD(CatalogueModel):
             bias_regularization=self._bias_penalty,
             implicit_emb_ID=getattr(self, "implicit_emb_ID", None),
         )
-        states_UE = np.column_stack([emb_UD, bias_U + self.mean, np.ones_like(bias_U)])
-        item_emb_IE = np.hstack([self.item_emb_ID, ones_I1, self.bias_I[:, None]])
-        return inner_product(self, seen, states_UE, item_emb_IE, tower, fill=float(self.rating_range_2[1]))
+        states_UE = self._queries(stored(self, seen))
+        return inner_product(self, seen, states_UE, self.item_vectors(), tower, fill=float(self.rating_range_2[1]))
+
+    def item_vectors(self) -> np.ndarray:
+        """Return the item embeddings, ones for what a user adds to every item, and the biases."""
+        self._check_fitted()
+        return np.column_stack([self.item_emb_ID, np.ones_like(self.bias_I), self.bias_I])
 
     @property
     def _bias_penalty(self) -> float:
@@ -190,6 +192,10 @@ class FunkSVD(CatalogueModel):
 
     def _values(self, users_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.bias_U[users_B], self.user_emb_UD[users_B]
+
+    def _queries(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        bias_B, emb_BD = values
+        return np.column_stack([emb_BD, bias_B + self.mean, np.ones_like(bias_B)])
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         """Minimise the same objective over b_u and p_u alone, exactly, with all items as they are."""

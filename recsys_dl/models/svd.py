@@ -81,8 +81,16 @@ class SVD(CatalogueModel):
 
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, Projection(self.item_emb_ID))
 
+    def item_vectors(self) -> np.ndarray:
+        """Return the item embeddings: scores are inner products with them."""
+        self._check_fitted()
+        return self.item_emb_ID
+
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_emb_UD[users_B]
+
+    def _queries(self, values: np.ndarray) -> np.ndarray:
+        return values
 
     def _fold(self, histories: Interactions) -> np.ndarray:
         return histories.by_user @ self.item_emb_ID
