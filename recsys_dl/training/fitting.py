@@ -112,8 +112,7 @@ class _Position(pl.Callback):
         self.batches.seek(trainer.current_epoch, done % len(self.batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
-            self.batches.seek(trainer.current_epoch)
+        self.batches.seek(trainer.current_epoch)  # not called where training goes on in mid-epoch
 
 
 class _Monitor(pl.Callback):
