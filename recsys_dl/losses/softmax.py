@@ -58,6 +58,6 @@ def sampled_softmax_loss(
 
 
 def surprise(scores_BL: Tensor, valid_BL: Tensor) -> Tensor:
-    """Return -log softmax over the valid items, 0 at padding."""
-    lowest = torch.finfo(scores_BL.dtype).min  # not -inf: a list of padding alone would give NaN
-    return -scores_BL.masked_fill(~valid_BL, lowest).log_softmax(dim=1).masked_fill(~valid_BL, 0.0)
+    """Return -log softmax over the valid items; at padding any finite number, for a target of 0."""
+    lowest = torch.finfo(scores_BL.dtype).min  # not -inf: 0 times inf, and a list of padding alone, would be NaN
+    return -scores_BL.masked_fill(~valid_BL, lowest).log_softmax(dim=1)
