@@ -66,8 +66,8 @@ def top_k(
     rows, num_items = scores_BI.shape
     items_BK = np.empty((rows, k), np.int32)
     best_BK = np.empty((rows, k), np.float32)
-    lists = _flat(exclude, allow, rows)
-    _top_k_cpu(_to_read(scores_BI, np.float32), lists, num_candidates(k, num_items), items_BK, best_BK)
+    lists = flat_lists(exclude, allow, rows)
+    _top_k_cpu(read_only(scores_BI, np.float32), lists, num_candidates(k, num_items), items_BK, best_BK)
     return items_BK, best_BK
 
 
@@ -111,12 +111,12 @@ def top_k_dot(
         from .cuda import topk as twin
 
         return twin.top_k_dot(query_BD, item_emb_ID, k, item_bias_I=item_bias_I, exclude=exclude, allow=allow)
-    query_BD = _to_read(query_BD, np.float32)
-    item_emb_ID = _to_read(item_emb_ID, np.float32)
-    bias_I = _to_read(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
+    query_BD = read_only(query_BD, np.float32)
+    item_emb_ID = read_only(item_emb_ID, np.float32)
+    bias_I = read_only(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
     items_BK = np.empty((rows, k), np.int32)
     best_BK = np.empty((rows, k), np.float32)
-    lists = _flat(exclude, allow, rows)
+    lists = flat_lists(exclude, allow, rows)
 
     tile, padded = int(TILE), -(-size // 4) * 4
     num_kept = num_candidates(k, num_items)
@@ -156,12 +156,18 @@ def or_empty(lists: ItemLists | None, rows: int) -> ItemLists:
     return ItemLists(nowhere, nowhere, np.zeros(0, np.int32)) if lists is None else lists
 
 
-def _flat(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tuple[Any, ...]:
+def lists_of(lists: ItemLists | None, rows: slice | np.ndarray) -> ItemLists | None:
+    """Return the lists of some rows; None where there are none at all."""
+    return None if lists is None else ItemLists(lists.starts_B[rows], lists.ends_B[rows], lists.items)
+
+
+def flat_lists(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tuple[Any, ...]:
+    """Return both lists' arrays as the kernels take them, and whether there is an allow-list."""
     columns = zip((*or_empty(exclude, rows), *or_empty(allow, rows)), (np.int64, np.int64, np.int32) * 2, strict=True)
-    return (*(_to_read(column, dtype) for column, dtype in columns), allow is not None)
+    return (*(read_only(column, dtype) for column, dtype in columns), allow is not None)
 
 
-def _to_read(array: Any, dtype: DTypeLike) -> np.ndarray:
+def read_only(array: Any, dtype: DTypeLike) -> np.ndarray:
     """Return a view of one type, layout and mutability, so that Numba compiles once, whoever calls."""
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False
@@ -233,7 +239,7 @@ def _take(score, item, k, keys_C, count, floor):
 
 
 @njit(cache=True, nogil=True)
-def _first_from(items, low, high, item):
+def first_from(items, low, high, item):
     """Return the first place in items[low:high], ascending, that holds `item` or a later one."""
     while low < high:
         middle = (low + high) >> 1
@@ -253,10 +259,10 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
     out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
     end = first + size
     out_end = out_ends[row]
-    out = _first_from(out_items, out_starts[row], out_end, first)
+    out = first_from(out_items, out_starts[row], out_end, first)
     if has_allow:
         in_end = in_ends[row]
-        inside = _first_from(in_items, in_starts[row], in_end, first)
+        inside = first_from(in_items, in_starts[row], in_end, first)
         while inside < in_end and in_items[inside] < end:
             item = in_items[inside]
             inside += 1

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce")
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "index")
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
@@ -18,6 +18,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
   recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
+  recsys-dl index run=runs/als k=10 loss=0.01                  what settings of an index cost, and which to take
 
 Every setting is written key=value; recsys-dl VERB --help shows them all."""
 

@@ -19,7 +19,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import item_lists
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
-from recsys_dl.kernels.topk import ItemLists, top_k
+from recsys_dl.kernels.topk import ItemLists, lists_of, top_k
 from recsys_dl.protocols import Ranking, Users, UserState
 
 from .saved import load_model, save_model
@@ -104,8 +104,8 @@ class CatalogueModel(ABC):
             items_BK[block], scores_BK[block] = top_k(
                 self._scores(_take(values, block)),
                 k,
-                exclude=_part(exclude, block),
-                allow=_part(allow, block),
+                exclude=lists_of(exclude, block),
+                allow=lists_of(allow, block),
                 device=self.device,
             )
         return items_BK, scores_BK
@@ -150,7 +150,7 @@ class CatalogueModel(ABC):
                 blank = np.arange(len(rows))[block][blank_B[block]]
                 scores_bI = np.tile(self._popularity(), (len(blank), 1))
                 items_BK[blank], scores_BK[blank] = top_k(
-                    scores_bI, k, exclude=_part(out, blank), allow=_part(within, blank), device=self.device
+                    scores_bI, k, exclude=lists_of(out, blank), allow=lists_of(within, blank), device=self.device
                 )
         return Ranking(items_BK, scores_BK)
 
@@ -386,7 +386,3 @@ class CatalogueModel(ABC):
 def _take(values: Any, block: slice) -> Any:
     """Slice users' values: one array or CSR matrix, or a tuple of them."""
     return tuple(part[block] for part in values) if isinstance(values, tuple) else values[block]
-
-
-def _part(lists: ItemLists | None, block: slice | np.ndarray) -> ItemLists | None:
-    return None if lists is None else ItemLists(lists.starts_B[block], lists.ends_B[block], lists.items)

@@ -1,0 +1,63 @@
+"""cuVS's graph on a GPU, through FAISS: for the wheel faiss-gpu-cuvs alone. Never run; see docs/retrieval.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .flat import Flat
+from .library import faiss_library, out_of_memory, resolve
+from .vector_index import Measure
+
+
+class CAGRA(Flat):
+    """Graph index of Ootomo et al. 2024 ("CAGRA: Highly Parallel Graph Construction and Approximate Nearest Neighbor Search").
+
+    The vectors are kept in memory too, for what the graph does not find. A saved index holds them alone, and the graph is
+    built again where it is loaded.
+
+    Args:
+        num_links: of a vector.
+        measure: "dot" or "cosine".
+
+    Raises:
+        ValueError: an argument out of range, or items to add: the graph does not grow.
+        RuntimeError: no GPU, or a FAISS without CAGRA.
+    """
+
+    def __init__(self, *, num_links: int = 64, measure: Measure = "dot") -> None:
+        super().__init__(measure=measure, device="cuda")
+        if num_links < 2:
+            raise ValueError(f"num_links must be at least 2, got {num_links}")
+        self.num_links = num_links
+
+    def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:
+        raise ValueError("the graph of cagra does not grow: build it anew with all vectors, or take ivf or hnsw")
+
+    def _place(self) -> None:
+        resolve("cuda")
+        faiss = faiss_library()
+        if not hasattr(faiss, "GpuIndexCagra"):
+            raise RuntimeError("cagra needs a FAISS built with cuVS: pip install 'recsys_dl[cuvs]'")
+        self._on_gpu(_Graph(faiss, self._faiss, self.num_links))
+
+    def _parameters(self, faiss: Any, fetch: int, widen: int, selector: dict[str, Any]) -> Any:
+        parameters = faiss.SearchParametersCagra()
+        parameters.itopk_size = max(64, 32 * -(-fetch * widen // 32))
+        return parameters
+
+
+class _Graph:
+    """The graph on the first GPU, where `OnGpu` has a copy."""
+
+    def __init__(self, faiss: Any, vectors: Any, num_links: int) -> None:
+        self._resources = faiss.StandardGpuResources()  # must outlive the index
+        config = faiss.GpuIndexCagraConfig()
+        config.graph_degree = num_links
+        config.intermediate_graph_degree = 2 * num_links
+        self.index = faiss.GpuIndexCagra(self._resources, vectors.d, faiss.METRIC_INNER_PRODUCT, config)
+        try:
+            self.index.train(vectors.reconstruct_n(0, vectors.ntotal))
+        except RuntimeError as error:
+            raise out_of_memory(error) from error

@@ -1,0 +1,70 @@
+"""FAISS's graph: each vector is linked to near ones, and a query walks along the links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.progress import waiting
+
+from .faiss_index import FaissIndex
+from .library import faiss_library
+from .vector_index import Measure
+
+
+class HNSW(FaissIndex):
+    """Hierarchical navigable small world graph (Malkov, Yashunin 2018), by inner product, on the CPU alone.
+
+    Scores are exact; what is missed was not met on the walk. Vectors of very unlike lengths link badly by inner product, and
+    parts of the graph may not be reached at all: the promise of k results is then kept by exact scoring. The graph depends
+    on the number of threads that built it.
+
+    Args:
+        num_links: of a vector, in each direction ("M"); twice as many at the bottom.
+        ef_construction: candidates kept while linking a vector.
+        ef_search: candidates kept while walking; may be set anew at any time.
+        measure: "dot" or "cosine".
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    lower = "Lower num_links, or take ivf_pq with rescore=0, which keeps a code of each vector."
+    tunable = ("ef_search",)
+
+    def __init__(
+        self, *, num_links: int = 32, ef_construction: int = 80, ef_search: int = 64, measure: Measure = "dot"
+    ) -> None:
+        self._check_measure(measure)
+        if num_links < 2 or min(ef_construction, ef_search) < 1:
+            raise ValueError(
+                "num_links must be at least 2, ef_construction and ef_search at least 1, got "
+                f"{num_links}, {ef_construction} and {ef_search}"
+            )
+        self.num_links = num_links
+        self.ef_construction = ef_construction
+        self.ef_search = ef_search
+        self.measure: Measure = measure
+
+    def bytes_needed(self, num_items: int, size: int) -> int:
+        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        return num_items * (4 * size + 8 * self.num_links + 25)
+
+    def _trained(self, emb_ID: np.ndarray) -> Any:
+        faiss = faiss_library()
+        index = faiss.IndexHNSWFlat(emb_ID.shape[1], self.num_links, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = self.ef_construction
+        return index
+
+    def _build(self, emb_ID: np.ndarray) -> None:
+        with waiting(f"HNSW: {len(emb_ID):,} vectors"):
+            super()._build(emb_ID)
+
+    def _parameters(self, faiss: Any, fetch: int, widen: int, selector: dict[str, Any]) -> Any:
+        return faiss.SearchParametersHNSW(efSearch=max(self.ef_search * widen, fetch), **selector)
+
+    def _faiss_bytes(self) -> int:
+        graph = self._faiss.hnsw
+        links = 4 * (graph.neighbors.size() + graph.levels.size()) + 8 * graph.offsets.size()
+        return self._faiss.ntotal * self._faiss.d * 4 + links

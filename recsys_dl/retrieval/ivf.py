@@ -1,0 +1,99 @@
+"""FAISS's inverted file: vectors in lists around centroids, of which a query visits the nearest few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.kernels.device import Device
+from recsys_dl.progress import waiting
+
+from .faiss_index import FaissIndex
+from .library import LONGEST_ON_GPU, OnGpu, faiss_library, resolve
+from .vector_index import Measure
+
+POINTS_A_LIST = (
+    64  # vectors that k-means sees for each centroid; FAISS takes 256, which is slower and finds no better lists
+)
+FEWEST_A_LIST = 39  # items, where the number of lists is not given: below, FAISS warns of poor centroids
+
+
+class IVF(FaissIndex):
+    """Inverted file (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest Neighbor Search", section 4) of whole vectors.
+
+    Scores are exact; what is missed lies in lists that were not visited.
+
+    Args:
+        num_lists: centroids; None takes 4 sqrt(I), and no more than leave 39 items for each.
+        num_probes: lists visited for a query; may be set anew at any time.
+        measure: "dot" or "cosine".
+        seed: of the centroids.
+        device: where to search; centroids are always learnt on the CPU.
+
+    Raises:
+        ValueError: an argument out of range; more lists than vectors.
+    """
+
+    lower = "Take ivf_pq with rescore=0, which keeps a code of each vector, or fewer dimensions."
+    tunable = ("num_probes",)
+
+    def __init__(
+        self,
+        *,
+        num_lists: int | None = None,
+        num_probes: int = 16,
+        measure: Measure = "dot",
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        self._check_measure(measure)
+        if (num_lists is not None and num_lists < 1) or num_probes < 1:
+            raise ValueError(f"num_lists and num_probes must be at least 1, got {num_lists} and {num_probes}")
+        self.num_lists = num_lists
+        self.num_probes = num_probes
+        self.measure: Measure = measure
+        self.seed = seed
+        self.device = device
+
+    def bytes_needed(self, num_items: int, size: int) -> int:
+        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        return num_items * (4 * size + 25) + 4 * size * self._lists_for(num_items)
+
+    def _lists_for(self, num_items: int) -> int:
+        if self.num_lists is None:
+            return max(1, min(round(4 * num_items**0.5), num_items // FEWEST_A_LIST))
+        return self.num_lists
+
+    def _trained(self, emb_ID: np.ndarray) -> Any:
+        resolve(self.device)
+        faiss = faiss_library()
+        num_lists = self._lists_for(len(emb_ID))
+        if num_lists > len(emb_ID):
+            raise ValueError(
+                f"num_lists must be at most the {len(emb_ID):,} vectors there are, got {num_lists}; null chooses it"
+            )
+        index = self._empty(faiss, emb_ID.shape[1], num_lists)
+        index.cp.seed = self.seed
+        index.cp.min_points_per_centroid = 1  # the number was checked, or is the user's own
+        index.cp.max_points_per_centroid = POINTS_A_LIST
+        with waiting(f"{type(self).__name__}: {num_lists:,} centroids"):
+            index.train(emb_ID)
+        index.make_direct_map()  # from an item to its vector
+        return index
+
+    def _empty(self, faiss: Any, size: int, num_lists: int) -> Any:
+        """Return an index that is not trained yet."""
+        return faiss.IndexIVFFlat(faiss.IndexFlatIP(size), size, num_lists, faiss.METRIC_INNER_PRODUCT)
+
+    def _place(self) -> None:
+        if resolve(self.device) == "cuda":
+            self._on_gpu(OnGpu(self._faiss))
+
+    def _parameters(self, faiss: Any, fetch: int, widen: int, selector: dict[str, Any]) -> Any:
+        probes = min(self.num_probes * widen, self._faiss.nlist, LONGEST_ON_GPU if self._gpu else self._faiss.nlist)
+        return faiss.SearchParametersIVF(nprobe=probes, **selector)
+
+    def _faiss_bytes(self) -> int:
+        index = self._faiss
+        return index.ntotal * (index.code_size + 16) + index.nlist * index.d * 4  # ids and the map from items: 8 each

@@ -1,0 +1,86 @@
+"""FAISS's inverted file with product quantisation: a code of a few bytes in place of each vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.kernels.device import Device
+
+from .ivf import IVF
+from .vector_index import Measure
+
+CODES = 256  # of each part of a vector: one byte
+DIMENSIONS = 4  # of a part, where the number of parts is not given
+
+
+class IVFPQ(IVF):
+    """Inverted file of codes (Jégou, Douze, Schmid 2011): each part of a vector becomes the nearest of 256 learnt ones.
+
+    With `rescore` the vectors are kept beside the codes, and the best `rescore` k by code are scored exactly: better lists
+    and exact scores, for 4 bytes a dimension and item. With rescore=0 the index is small and scores are those of the codes.
+
+    Args:
+        num_lists: centroids; None takes 4 sqrt(I), and no more than leave 39 items for each.
+        num_probes: lists visited for a query; may be set anew at any time.
+        num_subvectors: parts of a vector, and bytes of its code; None takes one for every four dimensions. Vectors whose
+            size it does not divide are filled up with zeros.
+        rescore: candidates by code for each of the k, scored exactly; 0 keeps no vectors.
+        measure: "dot" or "cosine".
+        seed: of the centroids.
+        device: where to search; centroids and codes are always learnt on the CPU.
+
+    Raises:
+        ValueError: an argument out of range; more lists than vectors; fewer than 256 vectors to learn the codes from.
+    """
+
+    lower = "Take rescore=0, fewer num_subvectors, or fewer dimensions."
+
+    def __init__(
+        self,
+        *,
+        num_lists: int | None = None,
+        num_probes: int = 16,
+        num_subvectors: int | None = None,
+        rescore: int = 8,
+        measure: Measure = "dot",
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        super().__init__(num_lists=num_lists, num_probes=num_probes, measure=measure, seed=seed, device=device)
+        if (num_subvectors is not None and num_subvectors < 1) or rescore < 0:
+            raise ValueError(
+                f"num_subvectors must be at least 1 and rescore at least 0, got {num_subvectors} and {rescore}"
+            )
+        self.num_subvectors = num_subvectors
+        self.rescore = rescore
+
+    def bytes_needed(self, num_items: int, size: int) -> int:
+        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        kept = 4 * size if self.rescore else 0
+        return num_items * (self._parts(size) + kept + 25) + 4 * size * (self._lists_for(num_items) + CODES)
+
+    def _parts(self, size: int) -> int:
+        return -(-size // DIMENSIONS) if self.num_subvectors is None else self.num_subvectors
+
+    def _ready(self, emb: np.ndarray) -> np.ndarray:
+        short = -emb.shape[1] % self._parts(emb.shape[1])
+        return np.pad(emb, ((0, 0), (0, short))) if short else emb
+
+    def _trained(self, emb_ID: np.ndarray) -> Any:
+        if len(emb_ID) < CODES:
+            raise ValueError(
+                f"ivf_pq learns {CODES} codes and needs as many vectors, got {len(emb_ID)}; so few are quickly searched by exact"
+            )
+        return super()._trained(emb_ID)
+
+    def _empty(self, faiss: Any, size: int, num_lists: int) -> Any:
+        coarse = faiss.IndexFlatIP(size)
+        index = faiss.IndexIVFPQ(coarse, size, num_lists, self._parts(size), 8, faiss.METRIC_INNER_PRODUCT)
+        index.pq.cp.seed = self.seed
+        index.pq.cp.min_points_per_centroid = 1
+        return index
+
+    def _faiss_bytes(self) -> int:
+        return super()._faiss_bytes() + CODES * self._faiss.d * 4

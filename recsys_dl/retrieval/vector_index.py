@@ -1,0 +1,298 @@
+"""What every index here shares: checking a request, which items are present, adding, removing, saving and loading.
+
+B queries, I items, N items added, D embedding size, K list.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import psutil
+from typing_extensions import Self
+
+from recsys_dl import __version__
+from recsys_dl.data.lists import item_lists
+from recsys_dl.folders import load_object, save_object
+from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.protocols import Ranking
+
+from .index import Lists
+
+Measure = Literal["dot", "cosine"]
+
+
+class VectorIndex(ABC):
+    """Item vectors, to be searched by inner product ("dot") or by its value for vectors of length 1 ("cosine").
+
+    A subclass stores its arguments under their own names and gives `_build`, `_add`, `_search`, `vectors`, `arrays` and
+    `restore`. Vectors are copied; queries and vectors may be NumPy arrays or torch tensors.
+
+    Attributes:
+        num_items: I, one more than the highest item row; removed items count.
+        embedding_size: D.
+        present_I: bool, False where an item was removed or never added.
+        num_present: how many are True; `len(index)` likewise.
+    """
+
+    measure: Measure = "dot"
+    lower: ClassVar[str]  # what to do where memory does not suffice
+    tunable: ClassVar[tuple[str, ...]] = ()  # arguments that may be set anew after the build
+
+    num_items: int
+    embedding_size: int
+    present_I: np.ndarray
+    num_present: int = 0
+
+    def __len__(self) -> int:
+        return self.num_present
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        built = f" of {len(self):,} items" if hasattr(self, "present_I") else ", not built"
+        return f"{type(self).__name__}({arguments}){built}"
+
+    # What an index gives
+
+    @abstractmethod
+    def _build(self, emb_ID: np.ndarray) -> None:
+        """Take vectors that were checked, in place of all there were."""
+
+    @abstractmethod
+    def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:
+        """Take vectors of items that are not present; `num_items` and `present_I` are as before."""
+
+    @abstractmethod
+    def _remove(self, items_N: np.ndarray) -> None:
+        """Forget items that are present; `present_I` is as before."""
+
+    @abstractmethod
+    def _search(
+        self, query_BD: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return items and scores, both [B, K]."""
+
+    @abstractmethod
+    def vectors(self, items_N: np.ndarray) -> np.ndarray:
+        """Return float32 [N, D]: the vectors of items as they are scored; anything for items that are not present."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Any]:
+        """Return all that the index holds, by name."""
+
+    @abstractmethod
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `build`."""
+
+    @abstractmethod
+    def bytes_needed(self, num_items: int, size: int) -> int:
+        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Bytes of memory that the index takes."""
+
+    # What users call
+
+    def build(self, item_emb_ID: np.ndarray) -> Self:
+        """Take the vectors of items 0 ... I - 1 in place of all there were; return self.
+
+        Raises:
+            ValueError: not numbers of shape [I, D], NaN or infinite, or too few of them for this index.
+            MemoryError: they would not fit.
+            ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
+        """
+        emb_ID = self._checked(item_emb_ID, "item vectors")
+        if not emb_ID.size:
+            raise ValueError(f"an index needs at least one vector of at least one number, got shape {emb_ID.shape}")
+        self._check_memory(*emb_ID.shape)
+        self._build(emb_ID)
+        self.num_items, self.embedding_size = emb_ID.shape
+        self._present(np.ones(self.num_items, bool))
+        return self
+
+    def search(
+        self, query_BD: np.ndarray, k: int, *, exclude: Lists | None = None, allow: Lists | None = None
+    ) -> Ranking:
+        """Return min(k, number of permitted items) items for each query, best first.
+
+        Args:
+            query_BD: one vector a row, of the embedding size of the index.
+            k: length of each list, between 1 and the number of items; any length that memory holds.
+            exclude: item rows to leave out, for all queries; or Interactions, of which user b counts for query b; or
+                ItemLists (ascending).
+            allow: likewise, the item rows that alone may be returned.
+
+        Returns:
+            Ranking of [B, k]; of equal scores among those found the lower row comes first, and a list that runs out of
+            permitted items is padded with -1 / -inf.
+
+        Raises:
+            ValueError: not built, a query of another size, NaN or infinite, k or an item row out of range.
+        """
+        self._check_built()
+        query_BD = self._checked(query_BD, "queries", self.embedding_size)
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.num_items:
+            raise ValueError(f"k must be between 1 and the {self.num_items} items of the index, got {k!r}")
+        out = self._lists(exclude, len(query_BD), "exclude")
+        within = self._lists(allow, len(query_BD), "allow")
+        if not len(query_BD):
+            return Ranking(np.empty((0, k), np.int32), np.empty((0, k), np.float32))
+        return Ranking(*self._search(query_BD, int(k), out, within))
+
+    def add(self, item_emb_ND: np.ndarray, items: np.ndarray | Sequence[int] | None = None) -> Self:
+        """Take more items, without a rebuild; return self.
+
+        Args:
+            item_emb_ND: their vectors.
+            items: their rows: new ones, or ones that were removed. None appends them after the last row.
+
+        Raises:
+            ValueError: vectors as in `build`, or rows that are present, repeated, negative or not as many as vectors.
+        """
+        self._check_built()
+        emb_ND = self._checked(item_emb_ND, "item vectors", self.embedding_size)
+        if items is None:
+            rows = np.arange(self.num_items, self.num_items + len(emb_ND))
+        else:
+            rows = self._rows(items)
+        if len(rows) != len(emb_ND):
+            raise ValueError(f"items must have one row for each of {len(emb_ND)} vectors, got {len(rows)}")
+        known = rows[rows < self.num_items]
+        if (there := known[self.present_I[known]]).size:
+            raise ValueError(f"item row {there[0]} is in the index already; remove it first, then add its new vector")
+        if not len(rows):
+            return self
+        size = max(self.num_items, int(rows.max()) + 1)
+        self._check_memory(size - self.num_items, self.embedding_size)
+        self._add(emb_ND, rows)
+        present_I = np.concatenate([self.present_I, np.zeros(size - self.num_items, bool)])
+        present_I[rows] = True
+        self._present(present_I)
+        self.num_items = size
+        return self
+
+    def remove(self, items: np.ndarray | Sequence[int]) -> Self:
+        """Take items out, without a rebuild; return self. They never come back, unless they are added again.
+
+        Raises:
+            ValueError: a row that is not present, or given twice.
+        """
+        self._check_built()
+        rows = self._rows(items)
+        absent = rows[rows >= self.num_items]
+        absent = absent if absent.size else rows[~self.present_I[rows]]
+        if absent.size:
+            raise ValueError(f"item row {absent[0]} is not in the index, so it cannot be removed")
+        self._remove(rows)
+        self.present_I[rows] = False
+        self.num_present -= len(rows)
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
+
+        Raises:
+            FileExistsError: the folder exists and `overwrite` is false.
+        """
+        self._check_built()
+        save_object(self, folder, version=__version__, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. Nothing in the folder is ever unpickled.
+
+        Raises:
+            FileNotFoundError: no saved index there.
+            ValueError: it is damaged, of a format this version cannot read, or another class's.
+        """
+        return load_object(folder, cls, noun="index")
+
+    # For subclasses
+
+    def _checked(self, values: Any, noun: str, size: int | None = None) -> np.ndarray:
+        """Return vectors as float32 [N, D] in memory, of length 1 if compared by cosine."""
+        array = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+        if array.ndim != 2 or array.dtype.kind not in "fiu":
+            raise ValueError(f"{noun} must be numbers of shape [N, D], got {array.dtype} of shape {array.shape}")
+        if size is not None and array.shape[1] != size:
+            raise ValueError(f"{noun} must have the embedding size {size} of the index, got {array.shape[1]}")
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32)
+        if not np.isfinite(array).all():
+            bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+            raise ValueError(f"{noun} must be finite, got NaN or infinity in row {bad[0]} ({len(bad):,} rows in all)")
+        if self.measure == "cosine":
+            array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.float32(1e-30))
+        return array
+
+    def _present(self, present_I: np.ndarray) -> None:
+        self.present_I, self.num_present = present_I, int(present_I.sum())
+
+    def _check_measure(self, measure: str) -> None:
+        if measure not in ("dot", "cosine"):
+            raise ValueError(f'measure must be "dot" or "cosine", got {measure!r}')
+
+    # Inside
+
+    def _check_built(self) -> None:
+        if not hasattr(self, "present_I"):
+            raise ValueError(f"this {type(self).__name__} holds nothing yet; call build(item_emb_ID) first")
+
+    def _check_memory(self, num_items: int, size: int) -> None:
+        needed, free = self.bytes_needed(num_items, size), psutil.virtual_memory().available
+        if needed > free:
+            raise MemoryError(
+                f"{type(self).__name__} of {num_items:,} items of embedding size {size} needs about {needed:,} bytes of "
+                f"memory, and {free:,} are free. {self.lower}"
+            )
+
+    def _lists(self, given: Lists | None, rows: int, name: str) -> ItemLists | None:
+        if given is None:
+            return None
+        if not isinstance(given, ItemLists):
+            return ItemLists(*item_lists(given, np.arange(rows), num_items=self.num_items, name=name))
+        if not len(given.starts_B) == len(given.ends_B) == rows:
+            raise ValueError(f"{name} must hold one list for each of {rows} queries, got {len(given.starts_B)}")
+        if given.items.size and not 0 <= given.items.min() <= given.items.max() < self.num_items:
+            raise ValueError(f"{name} must hold rows of the {self.num_items} items of the index")
+        return given
+
+    def _rows(self, items: np.ndarray | Sequence[int]) -> np.ndarray:
+        rows = np.atleast_1d(np.asarray(items))
+        if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or not rows.size):
+            raise ValueError(f"items must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}")
+        rows = rows.astype(np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < np.iinfo(np.int32).max:
+            raise ValueError(f"item rows must lie in [0, {np.iinfo(np.int32).max}), got {rows.min()} to {rows.max()}")
+        if len(np.unique(rows)) < len(rows):
+            raise ValueError("items must be given once each, got one twice")
+        return rows
+
+
+def load_index(folder: str | os.PathLike[str]) -> VectorIndex:
+    """Read a saved index of whatever kind.
+
+    Raises:
+        FileNotFoundError: no saved index there.
+        ValueError: it is damaged, or of a format this version cannot read.
+    """
+    return load_object(folder, VectorIndex, noun="index")  # type: ignore[type-abstract]
+
+
+def grown(table: np.ndarray, size: int) -> np.ndarray:
+    """Return a table of at least `size` rows that begins with the given one; room is left, so that adding is cheap."""
+    if size <= len(table):
+        return table
+    larger = np.zeros((max(size, len(table) * 5 // 4), *table.shape[1:]), table.dtype)
+    larger[: len(table)] = table
+    return larger

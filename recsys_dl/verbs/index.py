@@ -1,0 +1,260 @@
+"""What settings of an index cost, and which to take."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_dl.threads import limit_threads
+
+from .running import asked_of, name_of, read_parts, run_folder, shown
+
+if TYPE_CHECKING:
+    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.evaluation import Evaluation
+    from recsys_dl.retrieval.budget import Figures
+    from recsys_dl.retrieval.vector_index import VectorIndex
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is indexed and asked for.
+
+    Attributes:
+        source: in words.
+        item_emb_ID: what is indexed.
+        query_BD: what is asked for.
+        exclude: what user b had is left out of the list of query b; or None.
+        evaluate: the NDCG of a run's model with its lists from an index; None where nothing was held out.
+    """
+
+    source: str
+    item_emb_ID: np.ndarray
+    query_BD: np.ndarray
+    exclude: Interactions | None
+    evaluate: Callable[[VectorIndex], Evaluation] | None
+
+
+def index(config: DictConfig) -> None:
+    """Measure every setting of the grid; print the table and the setting to take, leave report and plot in a folder."""
+    from recsys_dl.folders import new_folder
+
+    with run_folder(OmegaConf.create({"run": config.output}), "index") as target:
+        _check(config)
+        with new_folder(target, overwrite=config.output is None) as aside:
+            table, verdict = report(config, aside)
+    print(f"{table}\n\n{verdict}")
+    print(f"\nThe report{' and plot.png are' if config.plot else ' is'} in {shown(target)}/")
+
+
+def report(config: DictConfig, folder: Path) -> tuple[str, str]:
+    """Fill an empty folder with a report; return its table and verdict as text."""
+    threads = limit_threads(config.threads)
+    from recsys_dl.evaluation.tables import text_table
+    from recsys_dl.retrieval.budget import choose
+
+    if config.run is not None and config.vectors is not None:
+        raise ValueError("give either run=… or vectors=… with queries=…, not both")
+    task = of_run(config) if config.run is not None else of_vectors(config)
+    of = config.loss_of or ("recall" if task.evaluate is None else "ndcg")
+    if of == "ndcg" and task.evaluate is None:
+        raise ValueError(
+            "loss_of=ndcg needs a run, of which something was held out; of bare vectors take loss_of=recall"
+        )
+    rows = measure_all(config, task)
+    chosen = choose(rows, loss=config.loss, of=of, prefer=config.prefer)
+    title = f"{task.source}: {len(task.item_emb_ID):,} items x {task.item_emb_ID.shape[1]}, {threads} thread{'s' * (threads > 1)}"
+    facts = {
+        "source": task.source,
+        "items": len(task.item_emb_ID),
+        "embedding_size": task.item_emb_ID.shape[1],
+        "queries": len(task.query_BD),
+        "threads": threads,
+        **{name: config[name] for name in ("k", "loss", "prefer", "measure", "part", "seed")},
+        "loss_of": of,
+        "rows": [_plain(row) for row in rows],
+        "chosen": _plain(chosen),
+    }
+    (folder / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
+    lines = table_of(rows)
+    with (folder / "report.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    if config.plot:
+        from recsys_dl.retrieval.plot import draw
+
+        draw(rows, chosen, folder / "plot.png", title=title, k=config.k, loss=config.loss, of=of)
+    return f"{title}\n\n{text_table(lines[0], lines[1:])}", verdict_of(config, rows, chosen, of)
+
+
+def of_vectors(config: DictConfig) -> Task:
+    """Return the task of bare vectors in files."""
+    if config.vectors is None or config.queries is None:
+        raise ValueError(
+            "give run=… (a folder that recsys-dl train left), or both vectors=… and queries=… (.npy files)"
+        )
+    item_emb_ID, query_BD = (_array(Path(config[name])) for name in ("vectors", "queries"))
+    rng = np.random.default_rng(config.seed)
+    if len(query_BD) > config.num_queries:
+        query_BD = query_BD[np.sort(rng.choice(len(query_BD), config.num_queries, replace=False))]
+    return Task(Path(config.vectors).stem, item_emb_ID, query_BD, None, None)
+
+
+def of_run(config: DictConfig) -> Task:
+    """Return the task of a run: its item vectors, users of a part of its split, and what they had."""
+    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.evaluation import evaluate
+    from recsys_dl.retrieval.exact import Exact
+    from recsys_dl.retrieval.retriever import Retriever
+    from recsys_dl.runs import Stages, load_run
+
+    run = load_run(config.run)
+    trained = OmegaConf.create(run.config)
+    retriever = Retriever(run.model, Exact(device="cpu")).build()
+    split = read_parts(trained, Stages(), expected_hash=run.manifest["data"]["hash"])
+    asked, known = asked_of(split, config.part)
+    left_out = Interactions.concat([split.train.interactions, getattr(known, "interactions", known)])
+    users = np.unique(asked.interactions.users_N)
+    if len(users) > config.num_queries:
+        users = np.sort(np.random.default_rng(config.seed).choice(users, config.num_queries, replace=False))
+    exclude = left_out.of_users(users)
+    state: Any = users
+    if asked.histories is not None:
+        histories = asked.histories.of_users(users)
+        exclude, state = Interactions.concat([exclude, histories]), run.model.fold_in(histories)
+    query_BD, otherwise_B = run.model.query_vectors(state)
+    if otherwise_B.all():
+        raise ValueError(f"no user of {config.part} had anything in training, so there is no query to search with")
+
+    def evaluated(index: VectorIndex) -> Evaluation:
+        found = Retriever(run.model, index)
+        return evaluate(found, split.train, asked, k=config.k, metrics=["ndcg"], exclude=known)  # type: ignore[arg-type]
+
+    return Task(
+        f"{name_of(trained)} in {shown(Path(config.run))}, {config.part}",
+        retriever.index.item_emb_ID,  # type: ignore[attr-defined]
+        query_BD[~otherwise_B],
+        exclude.of_users(np.flatnonzero(~otherwise_B)),
+        evaluated,
+    )
+
+
+def measure_all(config: DictConfig, task: Task) -> list[Figures]:
+    """Return the figures of exact search, then of every setting of the grid."""
+    from recsys_dl.evaluation import compare
+    from recsys_dl.retrieval.budget import survey
+
+    names = ["exact", *(name for name in config.indexes if name != "exact")]
+    metric = f"ndcg@{config.k}"
+    evaluations: dict[str, Evaluation] = {}
+
+    def quality(index: VectorIndex) -> tuple[float, tuple[float, float, float]]:
+        """Return NDCG, and the share of that of exact search (the first that comes) that is lost."""
+        assert task.evaluate is not None
+        found = task.evaluate(index)
+        whole = evaluations.setdefault("exact", found).values[metric]
+        if not whole:
+            raise ValueError(f"{metric} of exact search is 0, so none can be lost; take loss_of=recall, or a larger k")
+        apart = compare({"exact": evaluations["exact"], "this": found}, metric, baseline="exact").differences["this"]
+        lost = (
+            -apart.value / whole + 0.0,
+            -apart.high / whole + 0.0,
+            -apart.low / whole + 0.0,
+        )  # + 0 takes the sign off 0
+        return found.values[metric], lost
+
+    rows = survey(
+        {name: functools.partial(instantiate, part_of(config, name), measure=config.measure) for name in names},
+        OmegaConf.to_container(config.grid),  # type: ignore[arg-type]
+        task.item_emb_ID,
+        task.query_BD,
+        config.k,
+        exclude=task.exclude,
+        quality=None if task.evaluate is None else quality,
+    )
+    return list(rows)
+
+
+def part_of(config: DictConfig, name: str) -> DictConfig:
+    """Return the config of an index by the name of its YAML."""
+    from recsys_dl.compose import compose, near, options
+
+    if name not in options("index"):
+        raise ValueError(
+            f"there is no index {name!r}{near(name, options('index'))}. There are: {', '.join(options('index'))}"
+        )
+    return compose("index", [f"+index={name}", f"seed={config.seed}", f"device={config.device}"]).index
+
+
+def table_of(rows: list[Figures]) -> list[list[str]]:
+    """Return the report as lines of text cells, the header first."""
+    with_ndcg = rows[0].ndcg is not None
+    header = ["index", "recall", "p50 ms", "p99 ms", "queries/s", "MB", "build s"]
+    lines = [[*header, *(["NDCG", "NDCG lost [95%]"] if with_ndcg else [])]]
+    for row in rows:
+        cells = [
+            row.label,
+            f"{row.recall:.4f}",
+            f"{row.p50_ms:.3g}",
+            f"{row.p99_ms:.3g}",
+            f"{row.queries_per_second:,.0f}",
+        ]
+        cells += [f"{row.num_bytes / 1e6:,.1f}", f"{row.build_seconds:.2f}"]
+        if row.ndcg_lost is not None:
+            value, low, high = (100 * share for share in row.ndcg_lost)
+            cells += [f"{row.ndcg:.4f}", f"{value:+.2f}% [{low:+.2f}, {high:+.2f}]"]
+        lines.append(cells)
+    return lines
+
+
+def verdict_of(config: DictConfig, rows: list[Figures], chosen: Figures, of: str) -> str:
+    """Return the setting to take, and what it brings against exact search."""
+    best = {"latency": "lowest latency", "throughput": "most queries/s", "memory": "least memory"}[config.prefer]
+    noun = f"NDCG@{config.k}" if of == "ndcg" else f"recall@{config.k}"
+    exact, settings = rows[0], ", ".join(f"{name}={value!r}" for name, value in chosen.settings.items())
+    target = part_of(config, chosen.index)._target_.rpartition(".")[2]
+    return (
+        f"For a loss of at most {config.loss:.2%} of {noun}, the {best} has: {chosen.label}\n"
+        f"  {exact.p50_ms / chosen.p50_ms:.1f} times as fast as exact for a single query, "
+        f"{chosen.queries_per_second / exact.queries_per_second:.1f} times in a batch, "
+        f"{chosen.num_bytes / exact.num_bytes:.2f} times its memory\n"
+        f"  from recsys_dl.retrieval import {target}; index = {target}({settings}).build(item_emb_ID)"
+    )
+
+
+def _check(config: DictConfig) -> None:
+    """Refuse what would fail only after everything was measured."""
+    from recsys_dl.retrieval.budget import PREFERENCES
+
+    if config.prefer not in PREFERENCES:
+        raise ValueError(f"prefer must be one of {', '.join(PREFERENCES)}, got {config.prefer!r}")
+    if config.loss_of not in (None, "ndcg", "recall"):
+        raise ValueError(f"loss_of must be ndcg or recall, got {config.loss_of!r}")
+    if not 0 <= config.loss < 1:
+        raise ValueError(f"loss must be a share in [0, 1), such as 0.01 for one in a hundred, got {config.loss}")
+    if config.num_queries < 2:
+        raise ValueError(f"num_queries must be at least 2, got {config.num_queries}")
+    if config.plot and find_spec("matplotlib") is None:
+        raise ImportError("the plot needs matplotlib: pip install 'recsys_dl[plot]', or leave it out with plot=false")
+    for name in config.indexes:
+        part_of(config, name)
+
+
+def _plain(row: Figures) -> dict[str, Any]:
+    return {"label": row.label, **dataclasses.asdict(row)}
+
+
+def _array(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{file} must be a .npy file of numbers, one vector a row ({error})") from error
