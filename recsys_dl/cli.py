@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "index")
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "index", "export")
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
@@ -19,6 +19,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
   recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  what settings of an index cost, and which to take
+  recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
 Every setting is written key=value; recsys-dl VERB --help shows them all."""
 

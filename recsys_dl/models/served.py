@@ -269,6 +269,5 @@ def solved(gram_BDD: Tensor, penalty_BD: Tensor, right_BD: Tensor) -> Tensor:
 
 
 def _buffer(array: np.ndarray) -> nn.Buffer:
-    """Return an array as a buffer, without copying one that may be written to."""
-    array = np.ascontiguousarray(array)
-    return nn.Buffer(torch.from_numpy(array if array.flags.writeable else array.copy()))
+    """Return an array as a buffer; copied only where it may not be written to."""
+    return nn.Buffer(torch.from_numpy(np.require(array, requirements=["C", "W"])))

@@ -1,0 +1,199 @@
+"""Writing an export: a folder of files and a manifest, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_dl import __version__
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.folders import new_folder, sha256
+from recsys_dl.protocols import Exportable
+
+from .parts import Parts, Port, Written
+
+NEEDS = {  # format -> packages beside numpy, in the words of pip
+    "torchscript": ("torch",),
+    "torch_export": ("torch",),
+    "onnx": ("torch", "onnx", "onnxscript"),
+    "safetensors": ("safetensors",),
+    "parquet": ("pyarrow",),
+}
+FORMATS = tuple(NEEDS)
+LAYOUT = 1  # of the folder; raised when a consumer of an older one must change
+
+
+def export(
+    model: Any,
+    output: str | os.PathLike[str],
+    *,
+    format: str = "torchscript",
+    seen: Interactions | None = None,
+    exclude_seen: bool = True,
+    allow: Sequence[Any] | None = None,
+    k: int = 100,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a fitted model to a new folder that another process serves without this package; return the folder.
+
+    Args:
+        model: fitted on a Dataset, so that it knows ids; `protocols.Exportable`.
+        output: the folder.
+        format: "torchscript", "onnx", "torch_export" (they answer "user in, top-k out"), "safetensors" or "parquet".
+        seen: what users had, by the model's rows. Users that training had nothing of are folded in from it.
+        exclude_seen: whether that, and the items of a history given in a call, are never recommended.
+        allow: ids of the items that alone may ever be recommended; None allows all.
+        k: length of the lists of "onnx" and "torch_export", at most the number of items; the first ones of a list are a
+            shorter list. The others take any k.
+        about: whatever the manifest shall say of the model's origin.
+
+    Raises:
+        ValueError: a format that there is not or that cannot hold this model, a model without ids, k below 1, an empty `allow`.
+        KeyError: an id of `allow` that the model does not know.
+        ImportError: a package that the format needs is not installed.
+        FileExistsError: the folder exists.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    missing = [name for name in NEEDS[format] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"format={format} needs {' and '.join(missing)}: pip install 'recsys_dl[export]'")
+    parts = _parts(model, seen, exclude_seen, allow, k, about)
+    with new_folder(output) as folder:
+        try:
+            written = _writer(format)(parts, folder)
+        except ValueError as error:
+            raise ValueError(f"format={format} cannot hold {type(model).__name__}: {error}") from error
+        written += _beside(parts, format, folder)
+        manifest = _manifest(parts, format, type(model), written, folder)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    return Path(output)
+
+
+def _parts(
+    model: Any,
+    seen: Interactions | None,
+    exclude_seen: bool,
+    allow: Sequence[Any] | None,
+    k: int,
+    about: Mapping[str, Any] | None,
+) -> Parts:
+    name = type(model).__name__
+    if not isinstance(model, Exportable):
+        raise ValueError(f"a model must offer served() to be exported, and {name} does not; docs/export.md says how")
+    users, items = getattr(model, "users", None), getattr(model, "items", None)
+    if users is None or items is None:
+        raise ValueError(f"an export answers by id, and this {name} knows none: fit it on a Dataset (read_log)")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if seen is not None and (seen.num_users > len(users) or seen.num_items != len(items)):
+        raise ValueError(
+            f"seen must be over the model's {len(users)} users and {len(items)} items, got {seen.num_users} and {seen.num_items}"
+        )
+    served = model.served(seen)
+    if served.user_tower is None and served.popularity_I is None:
+        raise ValueError(f"{name}.served() must give a user_tower, or popularity_I for users unseen; it gives neither")
+    allowed_I = None
+    if allow is not None:
+        if not len(allow):
+            raise ValueError("allow must name at least one item id, or be None to allow all; got an empty list")
+        allowed_I = np.zeros(len(items), bool)
+        allowed_I[items.rows(allow)] = True
+    return Parts(
+        served=served,
+        user_ids=users.ids.to_list(),
+        item_ids=items.ids.to_list(),
+        seen=seen.by_user if seen is not None and exclude_seen else None,
+        allowed_I=allowed_I,
+        k=min(k, len(items)),
+        about=dict(about or {}),
+    )
+
+
+def _writer(format: str) -> Callable[[Parts, Path], list[Written]]:
+    """Return what writes a format; each brings its own slow imports."""
+    if format == "onnx":
+        from .onnx_files import write_onnx
+
+        return write_onnx
+    if format in ("safetensors", "parquet"):
+        from . import tables
+
+        return tables.write_safetensors if format == "safetensors" else tables.write_parquet
+    from . import torch_files
+
+    return torch_files.write_torchscript if format == "torchscript" else torch_files.write_torch_export
+
+
+def _beside(parts: Parts, format: str, folder: Path) -> list[Written]:
+    """Write the ids in the order of their rows, and the item embeddings where they are not in the format's own files."""
+    if format == "parquet":
+        return []
+    written = []
+    for noun, ids in (("users", parts.user_ids), ("items", parts.item_ids)):
+        (folder / f"{noun}.json").write_text(json.dumps(ids, ensure_ascii=False) + "\n")
+        written.append(Written(f"{noun}.json", "ids in the order of their rows"))
+    emb = parts.served.item_emb_ID
+    if format != "safetensors" and emb is not None:
+        np.save(folder / "item_embeddings.npy", emb, allow_pickle=False)
+        holds = Port("item_emb_ID", str(emb.dtype), emb.shape)
+        written.append(Written("item_embeddings.npy", "score = <state, embedding>", outputs=[holds]))
+    return written
+
+
+def _manifest(parts: Parts, format: str, cls: type, written: list[Written], folder: Path) -> dict[str, Any]:
+    served = parts.served
+    files = {
+        one.name: {
+            "holds": one.holds,
+            "inputs": {port.name: port.described for port in one.inputs},
+            "outputs": {port.name: port.described for port in one.outputs},
+            "bytes": (folder / one.name).stat().st_size,
+            "sha256": sha256(folder / one.name),
+        }
+        for one in written
+    }
+    for extra in sorted(file.name for file in folder.iterdir() if file.name not in files):
+        file = folder / extra
+        files[extra] = {
+            "holds": "weights of the file of that name",
+            "bytes": file.stat().st_size,
+            "sha256": sha256(file),
+        }
+    unseen = "by user_tower, from their history" if served.user_tower is not None else "the most popular items"
+    nothing = "by user_tower" if served.popularity_I is None else "the most popular items, scored by popularity_I"
+    return {
+        "layout": LAYOUT,
+        "format": format,
+        "model": f"{cls.__module__}.{cls.__qualname__}",
+        "versions": {"recsys_dl": __version__, "numpy": np.__version__}
+        | {name: importlib.metadata.version(name) for name in NEEDS[format]},
+        "users": len(parts.user_ids),
+        "items": len(parts.item_ids),
+        "state_size": parts.state_size,
+        "inner_product": served.item_emb_ID is not None,
+        "k": parts.k if format in ("onnx", "torch_export") else None,
+        "bytes_a_user": parts.bytes_a_user,
+        "files": files,
+        "conventions": {
+            "rows": "positions in users.json and items.json; -1 is nobody, nothing, padding",
+            "ties": "equal scores: the lower item row first",
+            "padding": "a list that runs out of items ends in -1 and scores of -inf",
+            "history": "item rows, oldest first; rows that are no item are passed over",
+            "known users": "by their stored state, whatever the history",
+            "unseen users": unseen,
+            "nothing known of a user": nothing,
+            "excluded": "exclude_BE"
+            if parts.seen is None
+            else "exclude_BE, the items of history_BH, and what a known user had",
+            "allowed": "all items" if parts.allowed_I is None else f"{int(parts.allowed_I.sum())} items, fixed",
+        },
+        "about": dict(parts.about),
+    }

@@ -1,0 +1,48 @@
+"""A run as files that another process serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from .running import shown
+
+
+def export(config: DictConfig) -> None:
+    """Write a run's model to a folder; print what it holds."""
+    from recsys_dl.export import FORMATS
+    from recsys_dl.export import export as export_model
+    from recsys_dl.folders import next_free
+    from recsys_dl.runs import load_run
+
+    if config.format not in FORMATS:  # told before a large run is read
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {config.format}")
+    run = load_run(config.run)
+    name = f"{run.folder.resolve().name}-{config.format}"
+    target = next_free(Path("exports") / name) if config.output is None else Path(config.output)
+    export_model(
+        run.model,
+        target,
+        format=config.format,
+        seen=run.seen,
+        exclude_seen=config.exclude_seen,
+        allow=_allowed(config),
+        k=config.k,
+        about={"run": run.folder.resolve().name, "model": run.config["model"], "data": run.manifest["data"]},
+    )
+    for file in sorted(target.iterdir()):
+        print(f"{file.stat().st_size:>14,} bytes  {shown(file)}")
+    print("\nHow a process without this package reads them: docs/export.md")
+
+
+def _allowed(config: DictConfig) -> list[str] | None:
+    """Return the ids, from the config or from the file it names."""
+    if config.allow is None:
+        return None
+    if OmegaConf.is_list(config.allow):
+        return [str(one) for one in config.allow]
+    file = Path(str(config.allow))
+    if not file.is_file():
+        raise ValueError(f"allow must be a list of item ids, or a text file with one a line; there is no file {file}")
+    return file.read_text().splitlines()
