@@ -175,7 +175,8 @@ class Served:
         inputs: beside the history.
         item_emb_ID: float32 [I, S] if `scorer` is the inner product of state and embedding (biases as columns more); else None.
         popularity_I: float32, the scores for whoever has neither a state nor a history, and for all unseen where `user_tower`
-            is None. None: the user tower's own answer to an empty history means something.
+            is None. None: the model's own answer means something, so the user tower takes empty histories, and rows that
+            are not known have the state of one.
         pair_floats: float32 numbers that the scorer holds at once for each user and item, for the size of blocks.
     """
 

@@ -51,8 +51,8 @@ def write_parquet(parts: Parts, folder: Path) -> list[Written]:
             "parquet holds a vector for each user and item, whose inner product is the score, and this model "
             "has none. Take safetensors for its numbers, or torchscript, onnx or torch_export to run it."
         )
-    known_U = np.asarray(served.known_U, bool)
-    users = {"id": pa.array(parts.user_ids, pa.string()), "vector": _vectors(served.states, ~known_U)}
+    nobody_U = None if served.popularity_I is None else ~np.asarray(served.known_U, bool)
+    users = {"id": pa.array(parts.user_ids, pa.string()), "vector": _vectors(served.states, nobody_U)}
     if parts.seen is not None:
         items = pa.array(parts.item_ids, pa.string()).take(pa.array(parts.seen.indices))
         users["seen"] = pa.LargeListArray.from_arrays(pa.array(parts.seen.indptr.astype(np.int64)), items)

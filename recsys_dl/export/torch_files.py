@@ -12,8 +12,9 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.jit.frontend import FrontendError
 
+from .compiled import Compiled, CompiledUsers, Fills
 from .parts import Parts, Port, Written, ranked
-from .recommender import Catalogue, Compiled, CompiledUsers, Fills, Traced, TracedUsers
+from .recommender import Catalogue, Traced, TracedUsers
 
 OPEN = {name: Dim(name, min=1) for name in "BHE"}
 EXAMPLE = {"B": 2, "H": 3, "E": 4}  # unlike one another, and none is 0 or 1, which would be taken for constants

@@ -1,0 +1,176 @@
+"""Exports, in processes that cannot import this package: the same ids and the same scores, for each model and format."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_contract import NUM_ITEMS, NUM_USERS, build, planted
+
+from recsys_dl.compose import options
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.export import FORMATS, export
+from recsys_dl.protocols import Exportable
+
+TABLES = ("safetensors", "parquet")
+LENGTH = 12  # of the longest history
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # what the issue promises
+
+
+class Consumer:
+    """A process of export_consumer.py."""
+
+    def __init__(self, *blocked):
+        script = Path(__file__).with_name("export_consumer.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-W", "ignore", script, "recsys_dl", *blocked],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+        )
+
+    def __call__(self, **order):
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        said = self.process.stdout.readline().strip()
+        assert said == "ok", json.loads(said) if said.startswith('"') else said
+
+
+@pytest.fixture(scope="session")
+def consumers():
+    """One with torch, one with onnxruntime and the readers of tables but no torch."""
+    made = {"torch": Consumer(), "numpy": Consumer("torch")}
+    yield made
+    for consumer in made.values():
+        consumer.process.stdin.close()
+        consumer.process.wait()
+
+
+HELD_OUT = NUM_USERS  # one user more, whom only `seen` knows
+NUM_ALL = NUM_USERS + 1
+
+
+@pytest.fixture(scope="module")
+def train() -> Dataset:
+    log = planted()
+    return Dataset(
+        Interactions(log.users_N, log.items_N, log.weights_N, log.times_N, num_users=NUM_ALL, num_items=NUM_ITEMS),
+        Vocabulary([f"u{row}" for row in range(NUM_ALL)], noun="user"),
+        Vocabulary([f"i{row}" for row in range(NUM_ITEMS)], noun="item"),
+    )
+
+
+@pytest.fixture(scope="module")
+def seen(train) -> Interactions:
+    """Training, one thing more of user 0, and what is known of HELD_OUT."""
+    more = Interactions(
+        [0, *[HELD_OUT] * 4], [40, 1, 3, 9, 2], [1, 5, 4.5, 4, 1], num_users=NUM_ALL, num_items=NUM_ITEMS
+    )
+    return Interactions.concat([train.interactions, more])
+
+
+@pytest.fixture(scope="module", params=options("model"))
+def model(request, train):
+    made = build(request.param)
+    if not isinstance(made, Exportable):
+        pytest.skip(f"{request.param} offers no served()")
+    return made.fit(train)
+
+
+def histories() -> list[list[int]]:
+    """Of different lengths, with repeats, and an empty one."""
+    rng = np.random.default_rng(5)
+    lists = [rng.choice(np.arange(size % 2, 40, 2), size).tolist() for size in (1, 4, 9, LENGTH)]
+    return [*lists, [7, 7, 3], []]
+
+
+def questions(unseen: list[list[int]]) -> dict[str, dict[str, np.ndarray]]:
+    """Known users, then people unseen: as they are; with exclusions; with those and an allow-list; with weights."""
+    rng = np.random.default_rng(6)
+    users_B = np.append(np.arange(NUM_ALL), np.full(len(unseen), -1)).astype(np.int64)
+    history_BH = np.full((len(users_B), LENGTH), -1)
+    for b, items in enumerate(unseen, NUM_ALL):
+        history_BH[b, : len(items)] = items
+    plain = {"users_B": users_B, "history_BH": history_BH, "k": np.array(NUM_ITEMS)}
+    exclude_BE = rng.integers(-1, NUM_ITEMS, (len(users_B), 6))
+    asked = {
+        "plain": plain,
+        "excluding": plain | {"exclude_BE": exclude_BE},
+        "allowing": plain | {"exclude_BE": exclude_BE, "allow_I": rng.random(NUM_ITEMS) < 0.4},
+    }
+    if unseen:
+        asked["weighing"] = plain | {"weights_BH": rng.choice([1, 2.5, 5], history_BH.shape).astype(np.float32)}
+    return asked
+
+
+def own_answer(model, seen: Interactions, unseen: list[list[int]], question) -> tuple[np.ndarray, np.ndarray]:
+    """What the model itself says."""
+    served = model.served()
+    allow = np.flatnonzero(question["allow_I"]) if "allow_I" in question else None
+    out_BE = question.get("exclude_BE", np.full((len(question["users_B"]), 1), -1))
+
+    def excluded(log: Interactions, part: slice) -> Interactions:
+        rows, columns = np.nonzero(out_BE[part] >= 0)
+        more = Interactions(rows, out_BE[part][rows, columns], num_users=log.num_users, num_items=NUM_ITEMS)
+        return Interactions.concat([log, more])
+
+    known = model.recommend(np.arange(NUM_ALL), NUM_ITEMS, exclude=excluded(seen, slice(NUM_ALL)), allow=allow)
+    held_out = seen.of_users([HELD_OUT])  # as Run.recommend does
+    out = excluded(held_out, slice(HELD_OUT, NUM_ALL))
+    one = model.recommend(model.fold_in(held_out), NUM_ITEMS, exclude=out, allow=allow)
+    known.items_BK[HELD_OUT], known.scores_BK[HELD_OUT] = one.items_BK[0], one.scores_BK[0]
+    if not unseen:
+        return known.items_BK, known.scores_BK
+    told = Interactions.from_histories(unseen, num_items=NUM_ITEMS)
+    out = excluded(told, slice(NUM_ALL, None))
+    if served.user_tower is None:  # the declared fallback
+        state = model.fold_in([[] for _ in unseen])
+    elif "weights_BH" in question and any(one.name == "weights_BH" for one in served.inputs):
+        history_BH = question["history_BH"][NUM_ALL:]
+        state = model.fold_in(told.with_weights(question["weights_BH"][NUM_ALL:][history_BH >= 0]))
+    else:
+        state = model.fold_in(unseen)
+    others = model.recommend(state, NUM_ITEMS, exclude=out, allow=allow)
+    return np.concatenate([known.items_BK, others.items_BK]), np.concatenate([known.scores_BK, others.scores_BK])
+
+
+def check_same(found: tuple[np.ndarray, np.ndarray], own: tuple[np.ndarray, np.ndarray]) -> None:
+    """Scores agree, and so do items, but for neighbours whose scores rounding cannot tell apart."""
+    (items, scores), (own_items, own_scores) = found, own
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, own_scores, **CLOSE)
+    finite = np.maximum(own_scores, -1e9)
+    gaps = np.abs(np.diff(finite, prepend=np.inf, append=-np.inf, axis=1))
+    near_tie = np.minimum(gaps[:, :-1], gaps[:, 1:]) <= 2e-5 * np.maximum(1, np.abs(finite))
+    assert (near_tie | (items == own_items)).all()
+    assert (np.sort(items, axis=1) == np.sort(own_items, axis=1)).all()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_ids_and_scores_without_this_package(model, seen, format, consumers, tmp_path):
+    if format == "parquet" and model.served().item_emb_ID is None:
+        with pytest.raises(ValueError, match=f"format=parquet cannot hold {type(model).__name__}: .* safetensors"):
+            export(model, tmp_path / "out", format=format, seen=seen)
+        assert list(tmp_path.iterdir()) == []
+        return
+    folder = export(model, tmp_path / "out", format=format, seen=seen, k=NUM_ITEMS)
+    unseen = [] if format in TABLES else histories()
+    asked = questions(unseen)
+    arrays = {f"{name}/{key}": value for name, question in asked.items() for key, value in question.items()}
+    np.savez(tmp_path / "questions.npz", **arrays)
+    paths = {"questions": str(tmp_path / "questions.npz"), "answers": str(tmp_path / "answers.npz")}
+    consumer = consumers["torch" if format.startswith("torch") else "numpy"]
+    consumer(folder=str(folder), format=format, **paths)
+    answers = np.load(tmp_path / "answers.npz")
+    if format == "safetensors" and not answers.files:
+        return
+    trained = np.flatnonzero(model.user_counts_U)
+    every = np.tile(np.arange(NUM_ITEMS), (len(trained), 1))
+    for name, question in asked.items():
+        check_same((answers[f"{name}/items"], answers[f"{name}/scores"]), own_answer(model, seen, unseen, question))
+        np.testing.assert_allclose(answers[f"{name}/halves"][trained], model.score(trained, every), **CLOSE)
