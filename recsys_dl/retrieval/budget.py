@@ -163,7 +163,7 @@ def measured(
     k = exact_BK.shape[1]
     found = index.search(query_BD, k, exclude=exclude)  # not timed: compiles, and wakes the threads
     batches: list[float] = []
-    while len(batches) < BATCHES and sum(batches) < LONGEST:
+    while not batches or (len(batches) < BATCHES and sum(batches) < LONGEST):
         start = time.perf_counter()
         index.search(query_BD, k, exclude=exclude)
         batches.append(time.perf_counter() - start)

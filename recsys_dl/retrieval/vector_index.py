@@ -107,10 +107,11 @@ class VectorIndex(ABC):
             MemoryError: they would not fit.
             ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
         """
+        if len(shape := np.shape(item_emb_ID)) == 2:
+            self._check_memory(*shape)  # before anything is read or copied
         emb_ID = self._checked(item_emb_ID, "item vectors")
         if not emb_ID.size:
             raise ValueError(f"an index needs at least one vector of at least one number, got shape {emb_ID.shape}")
-        self._check_memory(*emb_ID.shape)
         self._build(emb_ID)
         self.num_items, self.embedding_size = emb_ID.shape
         self._present(np.ones(self.num_items, bool))
@@ -228,7 +229,7 @@ class VectorIndex(ABC):
             raise ValueError(f"{noun} must have the embedding size {size} of the index, got {array.shape[1]}")
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(array, np.float32)
-        if not np.isfinite(array).all():
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
             bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
             raise ValueError(f"{noun} must be finite, got NaN or infinity in row {bad[0]} ({len(bad):,} rows in all)")
         if self.measure == "cosine":
