@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
+
+FORMAT = 1  # of a saved object's folder; raised when an older one can no longer be read
 
 
 @contextmanager
@@ -88,12 +92,98 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     arrays: dict[str, np.ndarray | sp.csr_matrix] = {}
     for name, array in flat.items():
         stem, _, part = name.rpartition(".")
-        if not stem:
+        if f"{stem}.indptr" not in flat:
             arrays[name] = array
         elif part == "shape":
             parts = (flat[f"{stem}.data"], flat[f"{stem}.indices"], flat[f"{stem}.indptr"])
             arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
     return arrays
+
+
+class Kept(Protocol):
+    """Whatever can be written down as its constructor's arguments and arrays."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as YAML can hold them."""
+        ...
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name: NumPy arrays and CSR matrices."""
+        ...
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned."""
+        ...
+
+
+T = TypeVar("T", bound=Kept)
+
+
+def save_object(thing: Kept, path: str | os.PathLike[str], *, version: str, overwrite: bool = False) -> None:
+    """Write `config.yaml` (class, arguments, checksum) and `arrays.npz` to a folder that appears whole or not at all.
+
+    Raises:
+        FileExistsError: the folder exists and `overwrite` is false.
+    """
+    import yaml
+
+    with new_folder(path, overwrite=overwrite) as aside:
+        save_arrays(aside / "arrays.npz", thing.arrays())
+        config = {
+            "format": FORMAT,
+            "version": version,
+            "class": f"{type(thing).__module__}.{type(thing).__qualname__}",
+            "arguments": thing.arguments(),
+            "sha256": {"arrays.npz": sha256(aside / "arrays.npz")},
+        }
+        (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def load_object(path: str | os.PathLike[str], kind: type[T], *, noun: str) -> T:
+    """Read what `save_object` wrote: an object of `kind` or a class under it. Nothing is ever unpickled.
+
+    Args:
+        path: the folder.
+        kind: the class that must have been saved, or a parent of it.
+        noun: what such an object is called in messages.
+
+    Raises:
+        FileNotFoundError: nothing saved there.
+        ValueError: it is damaged, of a format this version cannot read, or of another class.
+    """
+    import yaml
+
+    folder = Path(path)
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        found, home, files = config["format"], config["class"], dict(config["sha256"])
+        arguments = dict(config["arguments"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or make it anew"
+        ) from error
+    if found != FORMAT:
+        raise ValueError(
+            f"{folder} is of format {found}, this version reads format {FORMAT}. It was written by version "
+            f"{config.get('version')}: load it there, or make it anew."
+        )
+    for name, wanted in files.items():
+        if not (folder / name).is_file() or sha256(folder / name) != wanted:
+            raise ValueError(
+                f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or make it anew"
+            )
+    module, _, name = home.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(f"{folder} needs the class {home}, which cannot be imported here ({error})") from error
+    if not (isinstance(cls, type) and issubclass(cls, kind)):
+        raise ValueError(f"{folder} holds {home}, which is no {kind.__name__}")
+    thing = cls(**arguments)
+    thing.restore(load_arrays(folder / "arrays.npz"))
+    return thing
 
 
 def sha256(file: Path) -> str:

@@ -71,11 +71,16 @@ def test_arrays_and_matrices_come_back(tmp_path):
     rng = np.random.default_rng(0)
     matrix = sp.random(7, 5, 0.4, "csr", np.float32, rng)
     dense = rng.normal(size=(3, 4)).astype(np.float32)
-    save_arrays(
-        tmp_path / "a.npz", {"m": matrix, "dense_UD": dense, "none": np.empty((0, 3), np.int32), "one": np.float64(2)}
-    )
+    arrays = {
+        "m": matrix,
+        "dense_UD": dense,
+        "none": np.empty((0, 3), np.int32),
+        "one": np.float64(2),
+        "network.bias": dense[0],
+    }
+    save_arrays(tmp_path / "a.npz", arrays)
     back = load_arrays(tmp_path / "a.npz")
-    assert set(back) == {"m", "dense_UD", "none", "one"}
+    assert set(back) == {"m", "dense_UD", "none", "one", "network.bias"}
     assert (back["m"] != matrix).nnz == 0
     assert back["m"].dtype == np.float32
     np.testing.assert_array_equal(back["dense_UD"], dense)

@@ -6,6 +6,7 @@ padded: B groups, L documents of the longest of them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -221,6 +222,14 @@ class Groups:
     def owners_N(self) -> np.ndarray:
         """int64 [N]: the group of each document."""
         return np.repeat(np.arange(len(self)), self.sizes_Q)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hexadecimal SHA-256 over all that is held, in its order."""
+        digest = hashlib.sha256(repr((self.features_NF.shape, self.group_ids, self.names)).encode())
+        for column in (self.features_NF, self.labels_N, self.starts_Q, self.positions_N, self.weights_N):
+            digest.update(b"-" if column is None else column.data)
+        return digest.hexdigest()
 
     def select(self, groups_B: np.ndarray | Sequence[int]) -> Groups:
         """Return some groups, by number or mask, in the order given.

@@ -1,0 +1,212 @@
+"""Features that follow from retrievers and from the log: what was done, by whom, when.
+
+U users, I items, L candidates, B users of a block, C features of a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from recsys_dl.data.interactions import Interactions
+
+from .column import Block, Column, ItemColumn, Known, UserColumn
+
+DAY = 86_400  # seconds
+
+
+class _Retrievers(Column):
+    """Columns of retrievers' scores.
+
+    Args:
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+    """
+
+    fitted = ("taken",)
+    taken: np.ndarray
+
+    def __init__(self, *, retrievers: Sequence[str] | None = None) -> None:
+        self.retrievers = None if retrievers is None else list(retrievers)
+
+    def fit(self, known: Known) -> None:
+        """Note whose scores to take."""
+        taken = known.retrievers if self.retrievers is None else self.retrievers
+        if not taken:
+            raise ValueError(
+                f"{type(self).__name__} needs retrievers, got none; name them here, or in fit(train, retrievers=...)"
+            )
+        self.taken = np.array(taken, np.str_)
+
+
+class RetrieverScores(_Retrievers):
+    """The score that each retriever gave, and 1 where it found the candidate at all; what it did not find has its lowest score.
+
+    Args:
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+    """
+
+    def fit(self, known: Known) -> None:
+        """Name the features."""
+        super().fit(known)
+        self.names = tuple(f"{name} {what}" for name in self.taken for what in ("score", "found"))
+
+    def values(self, block: Block) -> np.ndarray:
+        """Return scores and whether there is one."""
+        columns = []
+        for name in self.taken.tolist():
+            scores_BL, found_BL = _found(block, name)
+            lowest_B = np.where(found_BL, scores_BL, np.float32(np.inf)).min(axis=1, initial=np.float32(np.inf))
+            lowest_B = np.where(np.isfinite(lowest_B), lowest_B, np.float32(0))
+            columns += [np.where(found_BL, scores_BL, lowest_B[:, None]), found_BL]
+        return np.stack(columns, axis=2).astype(np.float32)
+
+
+class RetrieverRanks(_Retrievers):
+    """1 / rank of the candidate among those that each retriever found; 0 where it did not. Equal scores rank as they stand.
+
+    Args:
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+    """
+
+    def fit(self, known: Known) -> None:
+        """Name the features."""
+        super().fit(known)
+        self.names = tuple(f"{name} 1/rank" for name in self.taken)
+
+    def values(self, block: Block) -> np.ndarray:
+        """Return reciprocal ranks."""
+        columns = []
+        for name in self.taken.tolist():
+            scores_BL, found_BL = _found(block, name)
+            order_BL = np.argsort(np.where(found_BL, -scores_BL, np.float32(np.inf)), axis=1, kind="stable")
+            ranks_BL = np.empty(order_BL.shape, np.float32)
+            np.put_along_axis(ranks_BL, order_BL, np.arange(1, order_BL.shape[1] + 1, dtype=np.float32)[None], axis=1)
+            columns.append(np.where(found_BL, 1 / ranks_BL, np.float32(0)))
+        return np.stack(columns, axis=2).astype(np.float32)
+
+
+class Popularity(ItemColumn):
+    """ln(1 + users who had the item).
+
+    Args:
+        window_days: counts only so many days before now; None counts all.
+    """
+
+    def __init__(self, *, window_days: float | None = None) -> None:
+        self.window_days = None if window_days is None else _days(window_days)
+
+    def fit(self, known: Known) -> None:
+        """Count."""
+        days = self.window_days
+        self.names = ("popularity",) if days is None else (f"popularity of {days:g} days",)
+        counts_I = known.log.item_counts_I if days is None else _counts(known, self, days, 0)
+        self.values_IC = np.log1p(counts_I)[:, None].astype(np.float32)
+
+
+class PopularityTrend(ItemColumn):
+    """ln(1 + users of the last days) - ln(1 + users of as many days before): above 0 where an item rises.
+
+    Args:
+        window_days: length of each of the two windows.
+    """
+
+    def __init__(self, *, window_days: float = 30) -> None:
+        self.window_days = _days(window_days)
+
+    def fit(self, known: Known) -> None:
+        """Count both windows."""
+        days = self.window_days
+        self.names = (f"trend of {days:g} days",)
+        now_I, before_I = _counts(known, self, days, 0), _counts(known, self, 2 * days, days)
+        self.values_IC = (np.log1p(now_I) - np.log1p(before_I))[:, None].astype(np.float32)
+
+
+class ItemAge(ItemColumn):
+    """ln(1 + days since the item was first had), and likewise last. An item that nobody had is new, and last had before the log."""
+
+    def fit(self, known: Known) -> None:
+        """Find first and last times."""
+        times_N, now = _times(known, self)
+        self.names = ("item age", "item recency")
+        first_I = np.full(known.log.num_items, now)
+        last_I = np.full(known.log.num_items, times_N.min(initial=now))
+        np.minimum.at(first_I, known.log.items_N, times_N)
+        np.maximum.at(last_I, known.log.items_N, times_N)
+        self.values_IC = np.stack([_log_days(now - first_I), _log_days(now - last_I)], axis=1)
+
+
+class UserActivity(UserColumn):
+    """ln(1 + items the user had), and with times ln(1 + those of the last days) and ln(1 + days since the last).
+
+    Args:
+        window_days: of the second.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = (*UserColumn.fitted, "oldest")
+    oldest: np.ndarray
+
+    def __init__(self, *, window_days: float = 30) -> None:
+        self.window_days = _days(window_days)
+
+    def fit(self, known: Known) -> None:
+        """Count, and find last times."""
+        self.names = ("activity",)
+        self.oldest = np.asarray(-1)
+        if known.now is not None:
+            self.oldest = np.asarray(_times(known, self)[0].min(initial=known.now))
+            self.names = ("activity", f"activity of {self.window_days:g} days", "days since the user's last")
+        super().fit(known)
+
+    def _of(self, log: Interactions, now: int) -> np.ndarray:
+        counts_U = np.log1p(log.user_counts_U).astype(np.float32)
+        if len(self.names) == 1:
+            return counts_U[:, None]
+        if log.times_N is None:
+            raise ValueError("the histories of users must have times, as the log of training had, got none")
+        recent_U = np.bincount(log.users_N[log.times_N > now - self.window_days * DAY], minlength=log.num_users)
+        last_U = np.full(log.num_users, int(self.oldest))
+        np.maximum.at(last_U, log.users_N, log.times_N)
+        return np.stack([counts_U, np.log1p(recent_U).astype(np.float32), _log_days(now - last_U)], axis=1)
+
+
+def _found(block: Block, name: str) -> tuple[np.ndarray, np.ndarray]:
+    if name not in block.retriever_scores:
+        raise ValueError(
+            f"candidates need the scores of the retriever {name!r}, got those of {', '.join(block.retriever_scores) or 'none'}"
+        )
+    scores_BL = np.asarray(block.retriever_scores[name], np.float32)
+    if scores_BL.shape != block.items_BL.shape:
+        raise ValueError(
+            f"the scores of {name!r} must be one a candidate, shape {block.items_BL.shape}, got {scores_BL.shape}"
+        )
+    found_BL = block.valid_BL & ~np.isneginf(scores_BL)
+    if not np.isfinite(scores_BL[found_BL]).all():
+        raise ValueError(f"the scores of {name!r} must be numbers, or -inf where it did not find the candidate")
+    return scores_BL, found_BL
+
+
+def _days(days: float) -> float:
+    if not days > 0:
+        raise ValueError(f"window_days must be above 0, got {days}")
+    return days
+
+
+def _times(known: Known, column: Column) -> tuple[np.ndarray, int]:
+    if known.log.times_N is None or known.now is None:
+        raise ValueError(
+            f"{type(column).__name__} needs interactions with times, got none; read a time column, or leave it out"
+        )
+    return known.log.times_N, known.now
+
+
+def _counts(known: Known, column: Column, since_days: float, until_days: float) -> np.ndarray:
+    """Return the users of each item from `since_days` to `until_days` before now."""
+    times_N, now = _times(known, column)
+    chosen = (times_N > now - since_days * DAY) & (times_N <= now - until_days * DAY)
+    return known.log.select(chosen).item_counts_I
+
+
+def _log_days(seconds: np.ndarray) -> np.ndarray:
+    return np.log1p(np.maximum(seconds, 0) / DAY).astype(np.float32)

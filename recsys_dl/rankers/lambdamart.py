@@ -1,0 +1,196 @@
+"""LambdaMART by LightGBM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl.data.groups import Groups
+from recsys_dl.metrics.ranking import Gains, check_conventions
+
+from .ranker import Ranker
+
+try:
+    import lightgbm as lgb
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "LambdaMART needs the package lightgbm, which is not installed: pip install 'recsys_dl[rank]'"
+    ) from error
+
+HIGHEST_GRADE = 30  # 2^30 - 1 is the largest gain that LightGBM's own table holds
+
+
+class LambdaMART(Ranker):
+    """Boosted regression trees on LambdaRank's gradients (Burges 2010, "From RankNet to LambdaRank to LambdaMART"), by LightGBM.
+
+    Every document is scored by itself. Training stops by NDCG@k in `metrics.ranking`'s convention, queries without a relevant
+    document left out; LightGBM's own figure counts those 1, which changes the figure and never the best round. The same seed
+    gives the same trees on any number of threads.
+
+    Args:
+        num_trees: at most.
+        learning_rate: of each tree.
+        num_leaves: of each tree, at most.
+        min_documents: of a leaf.
+        regularization: L2, of the leaves' values.
+        feature_fraction: share of the features that each tree may use.
+        query_fraction: share of the queries that each tree is fitted to.
+        truncation: pairs count whose better document is within so many ranks.
+        gains: of a grade, in gradients and NDCG: "exponential" 2^g - 1, or "linear" g.
+        k: of the NDCG that is validated.
+        patience: rounds without a better NDCG@k on validation after which training stops; the best round's trees are kept.
+            Without validation all trees are.
+        monotone: feature (name, or number from 0) -> 1 or -1, if the score may only rise or only fall with it.
+        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected; see `propensity.per_click`.
+        learn_position_bias: let LightGBM estimate and subtract a bias of each logged position while it trains.
+        position_regularization: of these biases.
+        seed: of the fractions.
+
+    Attributes:
+        booster: LightGBM's, cut after the best round.
+
+    Raises:
+        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30.
+    """
+
+    booster: lgb.Booster
+
+    def __init__(
+        self,
+        *,
+        num_trees: int = 500,
+        learning_rate: float = 0.05,
+        num_leaves: int = 31,
+        min_documents: int = 20,
+        regularization: float = 0.0,
+        feature_fraction: float = 1.0,
+        query_fraction: float = 1.0,
+        truncation: int = 30,
+        gains: Gains = "exponential",
+        k: int = 10,
+        patience: int = 50,
+        monotone: Mapping[str | int, int] | None = None,
+        propensities: Sequence[float] | None = None,
+        learn_position_bias: bool = False,
+        position_regularization: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        check_conventions(gains, "left_out")
+        if gains == "binary":
+            raise ValueError('gains must be "exponential" or "linear"; for binary grades the two are the same')
+        if learn_position_bias and propensities is not None:
+            raise ValueError("position bias is corrected once: by propensities or by learn_position_bias, got both")
+        self.num_trees, self.learning_rate, self.num_leaves = num_trees, learning_rate, num_leaves
+        self.min_documents, self.regularization = min_documents, regularization
+        self.feature_fraction, self.query_fraction, self.truncation = feature_fraction, query_fraction, truncation
+        self.gains, self.k, self.patience = gains, k, patience
+        self.monotone = None if monotone is None else dict(monotone)
+        self.propensities = None if propensities is None else [float(value) for value in propensities]
+        self.learn_position_bias, self.position_regularization = learn_position_bias, position_regularization
+        self.seed = seed
+
+    def fit(self, groups: Groups, *, validation: Groups | None = None) -> Self:
+        """Grow trees, with `validation` until NDCG@k on it has not risen for `patience` rounds."""
+        groups, validation = self._begin(groups, validation)
+        grades = groups.labels_N
+        if (grades != np.round(grades)).any() or grades.max(initial=0) > HIGHEST_GRADE:
+            bad = grades[(grades != np.round(grades)) | (grades > HIGHEST_GRADE)][0]
+            raise ValueError(f"LambdaMART needs grades that are whole numbers up to {HIGHEST_GRADE}, got {bad:g}")
+        if self.learn_position_bias and groups.positions_N is None:
+            raise ValueError("learn_position_bias needs the positions at which documents were shown; give positions_N")
+        data = lgb.Dataset(
+            groups.features_NF,
+            grades,
+            group=groups.sizes_Q,
+            weight=groups.weights_N,
+            position=groups.positions_N if self.learn_position_bias else None,
+            free_raw_data=False,
+        )
+        callbacks: list[Any] = []
+        valid_sets = []
+        feval = None
+        if validation is not None:
+            known = validation
+            valid_sets = [data.create_valid(known.features_NF, known.labels_N, group=known.sizes_Q)]
+
+            def feval(scores_N: np.ndarray, _: lgb.Dataset) -> tuple[str, float, bool]:
+                self.history.append(self._ndcg(scores_N, known))
+                return f"ndcg@{self.k}", self.history[-1], True
+
+            callbacks = [lgb.early_stopping(self.patience, verbose=False)]
+        booster = lgb.train(
+            self._parameters(grades), data, self.num_trees, valid_sets=valid_sets, feval=feval, callbacks=callbacks
+        )
+        best = booster.best_iteration if validation is not None else booster.current_iteration()
+        self.booster = lgb.Booster(model_str=booster.model_to_string(num_iteration=best))
+        return self
+
+    def feature_importance(self, groups: Groups | None = None, *, seed: int = 0) -> dict[str, float]:
+        """Return each feature's share of the gain of all splits; with `groups`, the NDCG@k lost without it, see `Ranker`."""
+        if groups is not None:
+            return super().feature_importance(groups, seed=seed)
+        self._check_fitted()
+        gain_F = self.booster.feature_importance("gain")
+        shares_F = gain_F / max(gain_F.sum(), 1e-300)
+        return {self._name(feature): float(share) for feature, share in enumerate(shares_F)}
+
+    def _parameters(self, grades_N: np.ndarray) -> dict[str, Any]:
+        levels = np.arange(int(grades_N.max(initial=0)) + 2)
+        gains = np.exp2(levels) - 1 if self.gains == "exponential" else levels
+        return {
+            "objective": "lambdarank",
+            "metric": "None",
+            "learning_rate": self.learning_rate,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_documents,
+            "lambda_l2": self.regularization,
+            "feature_fraction": self.feature_fraction,
+            "bagging_fraction": self.query_fraction,
+            "bagging_freq": int(self.query_fraction < 1),
+            "bagging_by_query": True,
+            "lambdarank_truncation_level": self.truncation,
+            "lambdarank_norm": self.propensities
+            is None,  # it makes small what a list that is far from right adds: no sum over clicks
+            "lambdarank_position_bias_regularization": self.position_regularization,
+            "label_gain": gains.tolist(),
+            "monotone_constraints": self._directions(),
+            "seed": self.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+
+    def _directions(self) -> list[int] | None:
+        if not self.monotone:
+            return None
+        directions = [0] * self.num_features
+        for feature, direction in self.monotone.items():
+            if isinstance(feature, int) and 0 <= feature < self.num_features:
+                at = feature
+            elif self.names is not None and feature in self.names:
+                at = self.names.index(str(feature))
+            else:
+                known = f"0 to {self.num_features - 1}" if self.names is None else ", ".join(self.names)
+                raise ValueError(f"monotone must name features of training ({known}), got {feature!r}")
+            if direction not in (1, -1):
+                raise ValueError(f"monotone directions must be 1 or -1, got {direction!r} for {feature!r}")
+            directions[at] = direction
+        return directions
+
+    def _scores(self, features_BLF: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
+        scores_BL = np.zeros(valid_BL.shape, np.float32)
+        scores_BL[valid_BL] = self.booster.predict(features_BLF[valid_BL])
+        return scores_BL
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt; `model` is LightGBM's text model, as bytes of UTF-8."""
+        text = self.booster.model_to_string().encode()
+        return super().arrays() | {"model": np.frombuffer(text, np.uint8)}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        super().restore(arrays)
+        self.booster = lgb.Booster(model_str=arrays["model"].tobytes().decode())

@@ -1,0 +1,33 @@
+"""A perceptron over each candidate's features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .networks import MLPNetwork
+from .neural import NeuralRanker
+
+
+class MLPRanker(NeuralRanker):
+    """score(candidate) = perceptron(features): each candidate by itself.
+
+    Args:
+        hidden_sizes: widths of the hidden layers; none makes the score linear.
+        dropout: share of hidden units left out at random in training.
+        training: `loss`, `normalization`, `epochs` and the rest of `NeuralRanker`.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(self, *, hidden_sizes: Sequence[int] = (64, 32), dropout: float = 0.1, **training: Any) -> None:
+        super().__init__(**training)
+        self.hidden_sizes, self.dropout = [int(size) for size in hidden_sizes], dropout
+        if min(self.hidden_sizes, default=1) < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"hidden_sizes must be at least 1 and dropout in [0, 1), got {self.hidden_sizes} and {dropout}"
+            )
+
+    def _build(self, num_outputs: int) -> MLPNetwork:
+        return MLPNetwork(self.num_features, self.hidden_sizes, self.dropout, num_outputs)

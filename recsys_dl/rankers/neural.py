@@ -1,0 +1,283 @@
+"""What neural rankers share: features on one scale, a network trained by Lightning under any loss, weights kept as arrays.
+
+B lists, L candidates, F features, Q groups, N documents, G outputs a candidate.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from recsys_dl import losses
+from recsys_dl.data.groups import BLOCK_BYTES, Groups
+from recsys_dl.kernels.device import Device
+from recsys_dl.metrics.ranking import Gains, check_conventions
+from recsys_dl.training import TrainerOptions
+from recsys_dl.training.batches import Batches, mixed
+
+from .normalization import Normalization, check_normalization, learn_normalization, normalized
+from .ranker import Ranker
+
+
+class NeuralRanker(Ranker):
+    """A ranker whose scores are a network's; a subclass gives `_build`.
+
+    The same seed gives the same weights to the bit, on one device and number of threads.
+
+    Args:
+        loss: name of a function of `recsys_dl.losses`. "ordinal_loss" gives the network one output for each grade above 0.
+        loss_arguments: its own, such as {"temperature": 0.1}.
+        normalization: of features: "none", "standard", "log1p" or "quantile", see `learn_normalization`.
+        epochs: passes over the groups; fewer where validation stops them.
+        batch_size: groups a step.
+        learning_rate: of Adam.
+        weight_decay: of all weights.
+        schedule: of the learning rate: "constant", "linear" or "cosine".
+        warmup: share of the steps in which it rises.
+        gains: of a grade, in the NDCG that is validated.
+        k: of that NDCG.
+        patience: epochs without a better NDCG@k on validation after which training stops; the best epoch's weights are kept.
+        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected; see `propensity.per_click`.
+        seed: of weights, order and dropout.
+        device: where to train and score.
+
+    Attributes:
+        network: the trained nn.Module.
+        losses: mean loss of each epoch.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    network: Any
+    losses: list[float]
+
+    def __init__(
+        self,
+        *,
+        loss: str = "softmax_loss",
+        loss_arguments: Mapping[str, Any] | None = None,
+        normalization: Normalization = "standard",
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        gains: Gains = "exponential",
+        k: int = 10,
+        patience: int = 20,
+        propensities: Sequence[float] | None = None,
+        seed: int = 7,
+        device: Device = "auto",
+    ) -> None:
+        check_conventions(gains, "left_out")
+        check_normalization(normalization)
+        if epochs < 1 or batch_size < 1 or not learning_rate > 0 or weight_decay < 0 or patience < 1:
+            raise ValueError(
+                "epochs, batch_size and patience must be at least 1, learning_rate above 0 and weight_decay not below, got "
+                f"{epochs}, {batch_size}, {patience}, {learning_rate} and {weight_decay}"
+            )
+        self.loss, self.loss_arguments = loss, dict(loss_arguments or {})
+        _check_loss(loss, self.loss_arguments)
+        self.normalization = normalization
+        self.epochs, self.batch_size, self.patience = epochs, batch_size, patience
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.schedule, self.warmup = schedule, warmup
+        self.gains, self.k = gains, k
+        self.propensities = None if propensities is None else [float(value) for value in propensities]
+        self.seed, self.device = seed, device
+
+    @abstractmethod
+    def _build(self, num_outputs: int) -> nn.Module:
+        """Return a new network for `num_features`, called with features_BLF and valid_BL; Torch's generator is seeded."""
+
+    def fit(self, groups: Groups, *, validation: Groups | None = None, trainer: TrainerOptions | None = None) -> Self:
+        """Learn from `groups`; with `validation`, keep the epoch whose NDCG@k on it is highest.
+
+        Args:
+            groups: what to learn from.
+            validation: with the same features.
+            trainer: precision, checkpoints, loggers and the like; its `patience` and `metric` are the ranker's own.
+
+        Raises:
+            ValueError: data that does not fit, or a checkpoint of another training.
+            RuntimeError: device "cuda" without a usable GPU.
+        """
+        from recsys_dl.training.fitting import fit_scorer
+        from recsys_dl.training.scorer import Scorer
+
+        patience = self.patience if validation is not None else None
+        options = replace(trainer or TrainerOptions(), patience=patience, metric=f"ndcg@{self.k}")
+        groups, validation = self._begin(groups, validation)
+        self.learnt = learn_normalization(groups.features_NF, self.normalization)
+        self.num_outputs = max(1, int(groups.labels_N.max())) if self.loss == "ordinal_loss" else 1
+        device = self.torch_device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed(self.seed))
+            self.network = self._build(self.num_outputs).to(device)
+        examples = _Lists(groups, self._normalized(groups.features_NF), device)
+        batches = Batches(examples, self.batch_size, seed=mixed(self.seed, 1))
+        batches.batch_size = min(
+            self.batch_size, len(groups)
+        )  # a list is many examples: a small set is not cut any finer
+        scorer = Scorer(
+            self.network,
+            self._objective,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            num_steps=self.epochs * len(batches) // options.accumulate,
+            seed=mixed(self.seed, 2),
+        )
+        scorer.train()
+        self.losses = fit_scorer(
+            scorer,
+            batches,
+            epochs=self.epochs,
+            options=options,
+            device=device,
+            identity={} if options.checkpoint is None else self._identity(groups),
+            validate=None if validation is None else _Validation(self, validation).figure,
+            name=type(self).__name__,
+        )
+        self.network.to(device).eval()
+        return self
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name; the network's weights as `network.…`."""
+        weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        return super().arrays() | self.learnt | weights | {"num_outputs": np.int64(self.num_outputs)}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        super().restore(arrays)
+        self.losses = []
+        self.num_outputs = int(arrays["num_outputs"])
+        self.learnt = {name: arrays[name] for name in ("quantiles_FT", "mean_F", "scale_F") if name in arrays}
+        with torch.random.fork_rng(devices=[]):
+            self.network = self._build(self.num_outputs).to(self.torch_device)
+        weights = {key[len("network.") :]: value for key, value in arrays.items() if key.startswith("network.")}
+        self.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self.network.eval()
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the network lies.
+
+        Raises:
+            RuntimeError: device "cuda" where Torch finds none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                f'device="cuda" needs a GPU that torch {torch.__version__} can use; take "cpu" or "auto"'
+            )
+        return torch.device("cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+    def _objective(self, network: nn.Module, batch: _Batch) -> Tensor:
+        outputs_BLG = network(batch.features_BLF, batch.valid_BL)
+        scores = outputs_BLG if self.loss == "ordinal_loss" else outputs_BLG.squeeze(-1)
+        loss = getattr(losses, self.loss)
+        return loss(scores, batch.labels_BL, batch.valid_BL, weights_BL=batch.weights_BL, **self.loss_arguments)
+
+    def _scores(self, features_BLF: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
+        return self._network_scores(self._normalized(features_BLF), valid_BL)
+
+    def _network_scores(self, features_BLF: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
+        scores_BL = np.empty(valid_BL.shape, np.float32)
+        device = self.torch_device
+        size = max(1, BLOCK_BYTES // max(1, self.network.bytes_of(valid_BL.shape[1])))
+        with torch.no_grad():
+            for start in range(0, len(valid_BL), size):
+                block = slice(start, start + size)
+                features, valid = torch.from_numpy(features_BLF[block]), torch.from_numpy(valid_BL[block])
+                outputs_BLG = self.network(features.to(device), valid.to(device)).float()
+                several = self.loss == "ordinal_loss"
+                scores = losses.expected_grades(outputs_BLG) if several else outputs_BLG.squeeze(-1)
+                scores_BL[block] = scores.cpu().numpy()
+        return scores_BL
+
+    def _normalized(self, features_NF: np.ndarray) -> np.ndarray:
+        return normalized(features_NF, self.learnt, self.normalization)
+
+    def _identity(self, groups: Groups) -> dict[str, Any]:
+        """Return what a checkpoint must agree in, plain values."""
+        arguments = {key: repr(value) for key, value in self.arguments().items() if key != "device"}
+        return {"ranker": type(self).__name__, "data": groups.content_hash} | arguments
+
+
+class _Batch(NamedTuple):
+    features_BLF: Tensor
+    labels_BL: Tensor
+    valid_BL: Tensor
+    weights_BL: Tensor | None
+
+
+class _Lists:
+    """Groups as training examples, on the device."""
+
+    def __init__(self, groups: Groups, features_NF: np.ndarray, device: torch.device) -> None:
+        self.device = device
+        self.features_NF = torch.tensor(features_NF, device=device)
+        self.labels_N = torch.tensor(groups.labels_N, device=device)
+        self.weights_N = None if groups.weights_N is None else torch.tensor(groups.weights_N, device=device)
+        self.starts_Q = torch.tensor(groups.starts_Q, device=device)
+
+    def __len__(self) -> int:
+        return len(self.starts_Q) - 1
+
+    def begin(self, epoch: int) -> None:
+        """Nothing to make ready."""
+
+    def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> _Batch:
+        """Return lists side by side, filled up to the longest."""
+        groups_B = chosen_G[mine]
+        starts_B, ends_B = self.starts_Q[groups_B], self.starts_Q[groups_B + 1]
+        steps_L = torch.arange(int((ends_B - starts_B).max()), device=self.device)
+        rows_BL = starts_B[:, None] + steps_L
+        valid_BL = rows_BL < ends_B[:, None]
+        rows_BL = rows_BL.where(valid_BL, 0)
+        weights_BL = None if self.weights_N is None else self.weights_N[rows_BL]
+        return _Batch(self.features_NF[rows_BL], self.labels_N[rows_BL], valid_BL, weights_BL)
+
+
+class _Validation:
+    """NDCG@k on validation, its lists made ready once."""
+
+    def __init__(self, ranker: NeuralRanker, groups: Groups) -> None:
+        self.ranker, self.groups = ranker, groups
+        self.parts = [
+            (ranker._normalized(part.features_BLF), part.valid_BL, part.rows_BL[part.valid_BL])
+            for part in groups.batches()
+        ]
+
+    def figure(self) -> float:
+        """Return it, and write it into the ranker's history."""
+        scores_N = np.empty(self.groups.num_documents, np.float32)
+        for features_BLF, valid_BL, rows in self.parts:
+            scores_N[rows] = self.ranker._network_scores(features_BLF, valid_BL)[valid_BL]
+        self.ranker.history.append(self.ranker._ndcg(scores_N, self.groups))
+        return self.ranker.history[-1]
+
+
+def _check_loss(name: str, arguments: Mapping[str, Any]) -> None:
+    known = [one for one in losses.__all__ if one.endswith("_loss")]
+    if name not in known:
+        raise ValueError(f"loss must be one of {', '.join(known)}, got {name!r}")
+    parameters = inspect.signature(getattr(losses, name)).parameters
+    own = [key for key, one in parameters.items() if one.kind is one.KEYWORD_ONLY and key != "weights_BL"]
+    if wrong := [key for key in arguments if key not in own]:
+        raise ValueError(f"loss_arguments of {name} must be among {', '.join(own) or 'none'}, got {wrong[0]!r}")
+    if needed := [key for key in own if parameters[key].default is inspect.Parameter.empty]:
+        raise ValueError(
+            f"{name} needs {', '.join(needed)} with every list, which groups do not hold; take another loss"
+        )
