@@ -163,7 +163,8 @@ class Served:
     """A fitted model as arrays and torch modules that run without it: what `served` returns and `recsys_dl.export` writes.
 
     The modules are compiled by TorchScript and traced by `torch.export` with B and H open, so: typed arguments, no branch on
-    a number inside a tensor (but under `torch.jit.is_scripting()`), fitted arrays as buffers, evaluation mode.
+    a number inside a tensor (but under `torch.jit.is_scripting()`), fitted arrays as buffers. They are given away: whoever
+    takes them freezes them and moves them to the CPU. The rules in full: docs/export.md.
 
     Attributes:
         states: float32 [U, S], dense or CSR: what the scorer needs of each user row.

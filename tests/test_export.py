@@ -74,7 +74,19 @@ def seen(train) -> Interactions:
     return Interactions.concat([train.interactions, more])
 
 
-@pytest.fixture(scope="module", params=options("model"))
+def pairs() -> list:
+    """Every model with every format; what torch traces takes seconds, and is slow but for one model of each kind."""
+    kinds = {"als", "bpr", "ease", "item_knn"}
+    return [
+        pytest.param(
+            name, format, marks=[pytest.mark.slow] * (format in ("torch_export", "onnx") and name not in kinds)
+        )
+        for name in options("model")
+        for format in FORMATS
+    ]
+
+
+@pytest.fixture(scope="module")
 def model(request, train):
     made = build(request.param)
     if not isinstance(made, Exportable):
@@ -151,7 +163,7 @@ def check_same(found: tuple[np.ndarray, np.ndarray], own: tuple[np.ndarray, np.n
     assert (np.sort(items, axis=1) == np.sort(own_items, axis=1)).all()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("model", "format"), pairs(), indirect=["model"])
 def test_the_same_ids_and_scores_without_this_package(model, seen, format, consumers, tmp_path):
     if format == "parquet" and model.served().item_emb_ID is None:
         with pytest.raises(ValueError, match=f"format=parquet cannot hold {type(model).__name__}: .* safetensors"):

@@ -130,8 +130,9 @@ class Neighbours(nn.Module):
         """Return scores [B, I], a few neighbours of every item at a time."""
         scores_BI = torch.zeros_like(state_BI)
         for first in range(0, self.items_IK.size(1), 8):  # TOGETHER; TorchScript knows no constants of a module
-            some_BIK = state_BI[:, self.items_IK[:, first : first + 8]]
-            scores_BI = scores_BI + (some_BIK * self.similarity_IK[:, first : first + 8]).sum(2)
+            items_IK, similarity_IK = self.items_IK[:, first : first + 8], self.similarity_IK[:, first : first + 8]
+            some_BIK = state_BI.index_select(1, items_IK.flatten()).unflatten(1, similarity_IK.shape)
+            scores_BI = scores_BI + (some_BIK * similarity_IK).sum(2)
         return scores_BI
 
 
