@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.protocols import Served
 
 from .pair_network import PairModel, PairNetwork
 
@@ -51,3 +53,9 @@ class GMF(PairModel):
     ) -> tuple[np.ndarray, np.ndarray]:
         item_emb_ID = self.item_state_IT.cpu().numpy()
         return top_k_dot(values, item_emb_ID, k, exclude=exclude, allow=allow, device=self.torch_device.type)  # type: ignore[arg-type]
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import inner_product, stored
+
+        return inner_product(self, seen, stored(self, seen), self.item_state_IT.cpu().numpy())

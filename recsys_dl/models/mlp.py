@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import Served
+
 from .pair_network import PairModel, PairNetwork
 
 ITEMS_AT_ONCE = 8192  # of the catalogue, so that what layers give is a few megabytes
@@ -101,6 +104,8 @@ class MLP(PairModel):
         pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
     """
 
+    network: MLPNetwork
+
     def __init__(self, *, hidden_sizes: Sequence[int] = (128, 64), dropout: float = 0.0, **pair: Any) -> None:
         super().__init__(**pair)
         self.hidden_sizes, self.dropout = check_layers(hidden_sizes, dropout), dropout
@@ -114,6 +119,12 @@ class MLP(PairModel):
             self.dropout,
             **self._table_options(),
         )
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import perceptron
+
+        return perceptron(self, seen, self.network.layers, self.item_state_IT.cpu().numpy(), self.hidden_sizes)
 
 
 def check_layers(hidden_sizes: Sequence[int], dropout: float) -> list[int]:

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import Served
+
 from .gmf import GMF
 from .mlp import MLP, Layers, check_layers
 from .pair_network import PairModel, PairNetwork
@@ -94,6 +97,13 @@ class NeuMF(PairModel):
         self.gmf = None if gmf is None else str(gmf)
         self.mlp = None if mlp is None else str(mlp)
         self.mix = mix
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import perceptron
+
+        items_IT, widths = self.item_state_IT.cpu().numpy(), self.hidden_sizes
+        return perceptron(self, seen, self.network.layers, items_IT, widths, products=self.embedding_size)
 
     def _build(self) -> NeuMFNetwork:
         return NeuMFNetwork(

@@ -4,6 +4,8 @@ B batch, U users, I items, D embedding size, H length of a history, K neighbours
 Python that TorchScript compiles. Scores agree with the model's to float32 rounding.
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from recsys_dl.protocols import Input, Served
 
 from .catalogue import CatalogueModel
 
+ITEMS_AT_ONCE = 1024  # that a perceptron scores; more where there would be over 64 blocks to trace
 TOGETHER = 8  # neighbours of an item gathered at once
 
 
@@ -88,6 +91,27 @@ def item_to_item(
     )
 
 
+def perceptron(
+    model: CatalogueModel,
+    seen: Interactions | None,
+    layers: nn.Module,
+    item_states_IT: np.ndarray,
+    widths: Sequence[int],
+    *,
+    products: int = 0,
+) -> Served:
+    """Return a model that scores pairs by layers of these widths, and by an inner product of the first columns."""
+    num_items = len(item_states_IT)
+    together = min(num_items, max(ITEMS_AT_ONCE, -(-num_items // 64)))
+    return Served(
+        states=stored(model, seen),
+        known_U=known(model, seen),
+        scorer=Perceptron(copy.deepcopy(layers), item_states_IT, products, together),
+        popularity_I=model._popularity(),
+        pair_floats=-(-2 * sum(widths) * together // num_items),
+    )
+
+
 class InnerProduct(nn.Module):
     """score = <state, item embedding>."""
 
@@ -134,6 +158,25 @@ class Neighbours(nn.Module):
             some_BIK = state_BI.index_select(1, items_IK.flatten()).unflatten(1, similarity_IK.shape)
             scores_BI = scores_BI + (some_BIK * similarity_IK).sum(2)
         return scores_BI
+
+
+class Perceptron(nn.Module):
+    """score = <state, item's state> over the first columns + what layers make of the others, some items at a time."""
+
+    def __init__(self, layers: nn.Module, item_states_IT: np.ndarray, products: int, together: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.item_states_IT = _buffer(item_states_IT)
+        self.products, self.together = products, together
+
+    def forward(self, state_BS: Tensor) -> Tensor:
+        """Return scores [B, I]."""
+        parts: list[Tensor] = []
+        for first in range(0, self.item_states_IT.size(0), self.together):
+            items_LT = self.item_states_IT[first : first + self.together]
+            units_BL = self.layers(state_BS[:, self.products :], items_LT[:, self.products :].unsqueeze(0))
+            parts.append(units_BL + state_BS[:, : self.products] @ items_LT[:, : self.products].t())
+        return torch.cat(parts, 1)
 
 
 class History(nn.Module):
