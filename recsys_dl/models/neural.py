@@ -6,7 +6,7 @@ B batch, U users, I items, K list, L candidates, S and T sizes of what is comput
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class NeuralModel(CatalogueModel):
 
     Args:
         epochs: passes over the examples; fewer if `trainer.patience` stops it.
-        batch_size: examples a step; an epoch takes at least 50 steps, so a small log is cut into smaller batches.
+        batch_size: examples a step; an epoch takes at least 16 steps, so a small log is cut into smaller batches.
         optimizer: "adam", "row_adam" (touches only the rows of a batch: for tables of millions) or "sgd".
         learning_rate: of the optimizer.
         weight_decay: of the optimizer, of all weights.
@@ -52,7 +52,7 @@ class NeuralModel(CatalogueModel):
         train_UI: CSR float32, what was learnt from.
     """
 
-    fitted = ("train_UI",)
+    fitted: ClassVar[tuple[str, ...]] = ("train_UI",)
     network: Any
     losses: list[float]
     train_UI: Any

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-FEWEST_STEPS = 50  # an epoch takes at least so many: a small log is cut into smaller batches
+FEWEST_STEPS = 16  # an epoch takes at least so many: a small log is cut into smaller batches
 
 
 class Share(NamedTuple):
@@ -59,7 +59,7 @@ class Batches:
 
     Args:
         examples: what to take from.
-        batch_size: examples a step, of all processes together; at most a fiftieth of all.
+        batch_size: examples a step, of all processes together; at most a sixteenth of all.
         seed: of the order.
         rank: this process.
         world_size: number of processes.
