@@ -1,0 +1,42 @@
+"""Calibration: lists with the categories a user likes, in the user's own proportions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_dl.kernels.rerank_categories import calibrated
+
+from .lists import Asked, Chosen, Relevance, relevance
+from .tastes import Tasteful
+
+
+class Calibration(Tasteful):
+    """Each place takes the item with the largest (1 - weight) relevance - weight * KL(p, q) of the list with it, in nats.
+
+    Steck 2018, "Calibrated Recommendations", equations 2, 3 and 7 to 9; their lambda is `weight`. p are the shares of
+    categories in what the user did, by weight; q those of the list, every place alike, mixed with `smoothing` of p. Having
+    no category is a category. Equal items go to the lower row.
+
+    Args:
+        categories: column of item features; an item of n categories has a share of 1 / n in each.
+        weight: of calibration against relevance, in [0, 1]; 0 keeps the order of the scores.
+        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
+        smoothing: share of p in what p is compared with, in (0, 1); keeps the divergence finite.
+    """
+
+    nothing_counts = True
+
+    def __init__(
+        self, *, categories: str, weight: float = 0.3, relevance: Relevance = "min_max", smoothing: float = 0.01
+    ) -> None:
+        super().__init__(categories=categories, weight=weight, relevance=relevance)
+        if not 0 < smoothing < 1:
+            raise ValueError(f"smoothing must be between 0 and 1, both excluded, got {smoothing!r}")
+        self.smoothing = smoothing
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        places_BK = np.empty((len(asked.items_BL), k), np.int32)
+        weights = float(self.weight), float(self.smoothing)
+        relevance_BL = relevance(asked, self.relevance)
+        calibrated(asked.items_BL, relevance_BL, *self._shares(), self._tastes(asked), *weights, places_BK)
+        return Chosen(places_BK, reasons=["calibration"])

@@ -1,0 +1,60 @@
+"""De-duplication: of items that are the same thing, one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+import polars as pl
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.rerank_lists import firsts
+
+from .attributes import column
+from .lists import Asked, Chosen, ListReranker
+
+
+class Distinct(ListReranker):
+    """The candidates in their order, of each group only the first.
+
+    Args:
+        by: column of item features whose equal values make a group; or `title`: titles that have the same words up to letter
+            case, accents, punctuation and order ("Matrix, The (1999)" and "The Matrix (1999)"). An item without a value is
+            a group of its own.
+
+    Attributes:
+        group_I: int32.
+    """
+
+    fitted = ("group_I",)
+    group_I: np.ndarray
+
+    def __init__(self, *, by: str = "title") -> None:
+        self.by = by
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        values = column(train, self.by, f"by={self.by}")
+        if values.dtype.is_nested():
+            raise ValueError(f"by={self.by} must be a column of single values, got {values.dtype}")
+        if self.by == "title":
+            values = pl.Series([words(title) for title in values], dtype=pl.String)
+        group_I = values.rank("dense").fill_null(0).to_numpy().astype(np.int32)
+        alone = group_I == 0
+        group_I[alone] = group_I.max(initial=0) + 1 + np.arange(alone.sum())
+        self.group_I = group_I
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        places_BK = np.empty((len(asked.items_BL), k), np.int32)
+        dropped_BL = np.empty(asked.items_BL.shape, np.int16)
+        firsts(asked.items_BL, self.group_I, places_BK, dropped_BL)
+        moved_BK = np.zeros(places_BK.shape, np.int16)
+        return Chosen(places_BK, moved_BK=moved_BK, dropped_BL=dropped_BL, reasons=[f"same {self.by}"])
+
+
+def words(title: str | None) -> str | None:
+    """Return a title's words in order of the alphabet, without case and accents; None where there are none."""
+    bare = unicodedata.normalize("NFKD", title or "").casefold()
+    bare = "".join(char for char in bare if not unicodedata.combining(char))
+    return " ".join(sorted(re.findall(r"\w+", bare))) or None

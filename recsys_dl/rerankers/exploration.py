@@ -1,0 +1,93 @@
+"""Exploration: random items at given places, with the probability of each logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.random import stream_key
+from recsys_dl.kernels.rerank_explore import digests, explore
+from recsys_dl.protocols import UserState
+
+from .attributes import meets
+from .lists import Asked, Chosen, ListReranker, plain
+
+
+class Exploration(ListReranker):
+    """The best candidates in their order, and at some places items drawn at random, so that logs can tell what others are worth.
+
+    Draws are uniform and without replacement. `Reranked.propensities_BK` holds the probability of each item shown to stand at its
+    place: 1 over the size of the pool at an exploring place, 1 everywhere else; over the pool they sum to 1 at each exploring
+    place. They are what inverse propensity weighting divides by (Li et al. 2011, "Unbiased Offline Evaluation of
+    Contextual-bandit-based News Article Recommendation Algorithms"). Put this stage last: whatever reorders after it falsifies
+    them. A pool smaller than its places is shown whole.
+
+    The same user and request get the same draw, in any batch and on any number of threads. A user is known by the row, one
+    never seen by the history.
+
+    Args:
+        places: that explore, from 1; those beyond k are left alone.
+        pool: condition on item features (as in Rules) that items to draw meet, out of the whole catalogue but what the user had
+            in training and what the list shows anyway; None draws from the candidates that would not be shown.
+        seed: of the draws.
+
+    Attributes:
+        pool_P: int32, ascending; empty without a condition.
+        had_UI: CSR, what users had; without entries where there is no condition.
+    """
+
+    fitted = ("pool_P", "had_UI")
+    pool_P: np.ndarray
+    had_UI: sp.csr_matrix
+
+    def __init__(self, *, places: Sequence[int], pool: Mapping[str, Any] | None = None, seed: int = 0) -> None:
+        given = plain(places)
+        bad = [place for place in given if isinstance(place, bool) or not isinstance(place, int) or place < 1]
+        if bad or not given or len(set(given)) < len(given):
+            raise ValueError(f"places must be distinct integers from 1, got {given!r}")
+        self.places = given
+        self.pool = plain(pool)
+        self.seed = seed
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        by_user = as_interactions(train).by_user
+        if self.pool is None:
+            self.pool_P = np.zeros(0, np.int32)
+            self.had_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)
+            return
+        self.pool_P = np.flatnonzero(meets(train, self.pool, "the pool of exploration")).astype(np.int32)
+        if not len(self.pool_P):
+            raise ValueError(
+                f"the pool of exploration must hold items, but none of {train.num_items} meets {self.pool}"
+            )
+        self.had_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        if isinstance(asked.users, UserState):
+            matrix, rows = asked.users.histories.by_user, np.arange(len(asked.users))
+        else:
+            matrix, rows = self.had_UI, asked.rows(self.num_users)
+        starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
+        had_H = matrix.indices.astype(np.int32, copy=False)
+        if isinstance(asked.users, UserState):
+            users_B = digests(starts_B, ends_B, had_H)
+        else:
+            users_B = rows.astype(np.uint64)
+        shape = (len(rows), k)
+        places_BK, outside_BK = np.empty(shape, np.int32), np.empty(shape, np.int32)
+        chances_BK, moved_BK = np.empty(shape, np.float64), np.empty(shape, np.int16)
+        slots_S = np.array(sorted(place - 1 for place in self.places if place <= k), np.int64)
+        drawn_from = (stream_key(self.seed, asked.request), users_B, self.pool_P, starts_B, ends_B, had_H)
+        explore(asked.items_BL, slots_S, *drawn_from, places_BK, outside_BK, chances_BK, moved_BK)
+        return Chosen(
+            places_BK,
+            outside_BK=outside_BK,
+            moved_BK=moved_BK,
+            reasons=["exploration"],
+            propensities_BK=chances_BK,
+        )

@@ -1,0 +1,97 @@
+"""Freshness: relevance that halves with the age of an item."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+
+from .attributes import ages, column
+from .lists import Asked, Chosen, ListReranker, Relevance, check_share, check_word, relevance
+
+DAY = 86400.0  # seconds
+UNITS = ("s", "ms", "us", "ns", "year")
+
+
+class Freshness(ListReranker):
+    """Candidates in the order of relevance * (1 - weight + weight * 2^(-age / half_life)).
+
+    The form is the usual exponential decay (Ding and Li 2005, "Time Weight Collaborative Filtering", section 4), on items
+    instead of ratings. Equal items go to the lower row.
+
+    Args:
+        half_life_days: after which an item counts half.
+        weight: of the decay, in [0, 1]: an item of endless age keeps 1 - weight of its relevance.
+        age_column: column of item features with dates, times or numbers; None takes the first interaction with an item in
+            training. An item without a time has the median age of those that have one; with None, where an item without
+            interactions is one that has not been seen before, age 0.
+        age_unit: of a column of numbers: s, ms, us or ns since 1970, or year.
+        now: what ages are counted to, seconds since 1970; None takes the last interaction in training.
+        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are, and none below 0.
+
+    Attributes:
+        age_I: float64, seconds.
+    """
+
+    fitted = ("age_I",)
+    age_I: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        half_life_days: float,
+        weight: float = 1.0,
+        age_column: str | None = None,
+        age_unit: str = "s",
+        now: int | None = None,
+        relevance: Relevance = "min_max",
+    ) -> None:
+        if isinstance(half_life_days, bool) or not 0 < half_life_days < np.inf:
+            raise ValueError(f"half_life_days must be above 0, got {half_life_days!r}")
+        check_share("weight", weight)
+        check_word("age_unit", age_unit, UNITS)
+        check_word("relevance", relevance, get_args(Relevance))
+        self.half_life_days = half_life_days
+        self.weight = weight
+        self.age_column = age_column
+        self.age_unit = age_unit
+        self.now = now
+        self.relevance: Relevance = relevance
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        log = as_interactions(train)
+        if (self.now is None or self.age_column is None) and (log.times_N is None or not len(log)):
+            raise ValueError(
+                "freshness needs interactions with times, or both age_column and now; this log has no times"
+            )
+        now = float(log.times_N.max() if self.now is None else self.now)  # type: ignore[union-attr]
+        if self.age_column is not None:
+            age_I = ages(column(train, self.age_column, "freshness"), self.age_unit, now)
+            known_I = np.isfinite(age_I)
+            if not known_I.any():
+                raise ValueError(f"freshness needs times in the column {self.age_column!r}; it has none")
+            age_I[~known_I] = np.median(age_I[known_I])
+        else:
+            assert log.times_N is not None
+            first_I = np.full(self.num_items, now)
+            np.minimum.at(first_I, log.items_N, log.times_N)
+            age_I = np.maximum(now - first_I, 0.0)
+        self.age_I = age_I
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        relevance_BL = relevance(asked, self.relevance)
+        there_BL = asked.items_BL >= 0
+        if self.relevance == "scores" and (relevance_BL[there_BL] < 0).any():
+            raise ValueError(
+                f"scores below 0 would rise as they decay, got {relevance_BL[there_BL].min()}; use relevance=min_max"
+            )
+        decay_I = 1 - self.weight + self.weight * np.exp2(-self.age_I / (self.half_life_days * DAY))
+        fresh_BL = np.where(there_BL, np.where(there_BL, relevance_BL, 0.0) * decay_I[asked.items_BL], -np.inf)
+        places_BK = np.lexsort((asked.items_BL, -fresh_BL), axis=-1)[:, :k]
+        short = k - places_BK.shape[1]
+        places_BK = np.pad(places_BK, ((0, 0), (0, max(short, 0))), constant_values=-1)
+        places_BK[np.arange(k) >= there_BL.sum(axis=1)[:, None]] = -1
+        return Chosen(places_BK, scores_BL=fresh_BL.astype(np.float32), reasons=["freshness"])

@@ -1,0 +1,298 @@
+"""What every re-ranker here shares: checking a request, writing the answer out, saving and loading.
+
+B lists, L candidates, K places, M places and what is kept after them, D vector size.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl import __version__
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.folders import load_object, save_object
+from recsys_dl.kernels.rerank_lists import NOT_FINITE, REPEATED, faults, min_max, written
+from recsys_dl.protocols import Ranking, Reranked, Users, UserState
+
+Relevance = Literal["min_max", "scores"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that has been checked.
+
+    Attributes:
+        users: rows [B], or the state of users never seen.
+        items_BL: int32, C-contiguous, -1 where there is no candidate.
+        scores_BL: float32, C-contiguous.
+        request: which request of a user's it is.
+    """
+
+    users: np.ndarray | UserState
+    items_BL: np.ndarray
+    scores_BL: np.ndarray
+    request: int
+
+    def rows(self, num_users: int) -> np.ndarray:
+        """Return user rows, int64 [B].
+
+        Raises:
+            ValueError: one is outside the users that `prepare` saw.
+        """
+        assert isinstance(self.users, np.ndarray)
+        bad = self.users[(self.users < 0) | (self.users >= num_users)]
+        if bad.size:
+            raise ValueError(
+                f"user row {bad[0]} is outside the {num_users} users seen in training. "
+                "Give the state that fold_in() of a model returned, which holds the user's history."
+            )
+        return self.users
+
+
+@dataclass
+class Chosen:
+    """What a re-ranker decided.
+
+    Attributes:
+        places_BK: int32, positions among the candidates; -1 where there is none.
+        outside_BK: int32, items that are no candidates, where `places_BK` is -1; else -1.
+        scores_BL: float32, the candidates' scores where the re-ranker changed them.
+        moved_BK: int16, as in `Reranked`.
+        dropped_BL: int16, as in `Reranked`.
+        reasons: names, without the first empty one.
+        unmet_N2: as in `Reranked`.
+        messages: as in `Reranked`.
+        propensities_BK: as in `Reranked`, 1 after the places chosen.
+    """
+
+    places_BK: np.ndarray
+    outside_BK: np.ndarray | None = None
+    scores_BL: np.ndarray | None = None
+    moved_BK: np.ndarray | None = None
+    dropped_BL: np.ndarray | None = None
+    reasons: Sequence[str] = ()
+    unmet_N2: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    messages: Sequence[str] = ()
+    propensities_BK: np.ndarray | None = None
+
+
+class ListReranker(ABC):
+    """A re-ranker of lists of candidates.
+
+    A subclass stores its arguments under their own names, lists the arrays that `_learn` leaves in `fitted`, and gives
+    `_choose`. Its answer for a user depends on nothing but that user, the candidates, k and the request.
+
+    Attributes:
+        num_users: U, rows known from training.
+        num_items: I.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ()
+    num_users: int
+    num_items: int
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        return f"{type(self).__name__}({arguments}){'' if hasattr(self, 'num_items') else ', not prepared'}"
+
+    # What a re-ranker gives
+
+    @abstractmethod
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        """Set what `fitted` lists."""
+
+    @abstractmethod
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        """Fill k places of each list."""
+
+    # What users call
+
+    def prepare(self, train: Dataset | Interactions, *, item_vectors_ID: np.ndarray | None = None) -> Self:
+        """Learn what lists are judged by, and return self. Cheap: call it again when attributes (stock, prices) change.
+
+        Args:
+            train: what users did, and the items' features where the re-ranker asks for a column of them.
+            item_vectors_ID: float, one row an item, for re-rankers that compare items by vectors.
+
+        Raises:
+            ValueError: a column is missing, or the configuration cannot be met by these items.
+        """
+        interactions = as_interactions(train)
+        self.num_users, self.num_items = interactions.num_users, interactions.num_items
+        self._learn(train, item_vectors_ID)
+        return self
+
+    def rerank(
+        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
+    ) -> Reranked:
+        """Return k items of each list of candidates in a new order.
+
+        Args:
+            users: one for each list: user rows, or the state that a model's `fold_in` returned.
+            candidates: items of each list, the best first, -1 where there is none; scores are their relevance.
+            k: places to fill; a list of fewer candidates is padded.
+            keep: length of the answer where it must go on beyond k, for a stage after this one: the candidates that were
+                neither chosen nor taken out follow in their order. None keeps k.
+            request: which request of the user's this is; only chance depends on it.
+
+        Raises:
+            ValueError: not prepared, k or keep out of range, items out of range or twice in a list, a score that is NaN
+                or infinite.
+        """
+        if not hasattr(self, "num_items"):
+            raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
+        for name, value, least in (("k", k, 1), ("keep", k if keep is None else keep, k)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        asked = self._checked(users, candidates, request)
+        chosen = self._choose(asked, int(k))
+        return self._answer(asked, chosen, int(k if keep is None else keep))
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
+
+        Raises:
+            ValueError: not prepared.
+            FileExistsError: the folder exists and `overwrite` is false.
+        """
+        if not hasattr(self, "num_items"):
+            raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
+        save_object(self, folder, version=__version__, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; `ListReranker.load` reads any re-ranker. Nothing in the folder is ever unpickled.
+
+        Raises:
+            FileNotFoundError: nothing saved there.
+            ValueError: it is damaged, of a format this version cannot read, or another class's.
+        """
+        return load_object(folder, cls, noun="re-ranker")
+
+    # What is saved
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name."""
+        learnt = {name: getattr(self, name) for name in self.fitted}
+        return {"shape_UI": np.array([self.num_users, self.num_items]), **learnt}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `prepare`."""
+        self.num_users, self.num_items = map(int, arrays["shape_UI"])
+        for name in self.fitted:
+            setattr(self, name, arrays[name])
+
+    # Inside
+
+    def _checked(self, users: Users, candidates: Ranking, request: int) -> Asked:
+        items_BL, scores_BL = np.asarray(candidates.items_BK), np.asarray(candidates.scores_BK)
+        given: np.ndarray | UserState
+        if isinstance(users, UserState):
+            given, size = users, len(users)
+            if users.histories.num_items != self.num_items:
+                raise ValueError(
+                    f"histories must be over the {self.num_items} items of training, got {users.histories.num_items}"
+                )
+        else:
+            given = np.atleast_1d(np.asarray(users))
+            size = len(given)
+            if given.ndim != 1 or (size and not np.issubdtype(given.dtype, np.integer)):
+                raise ValueError(f"users must be rows, integers in one dimension, got {given.dtype} of {given.shape}")
+            given = given.astype(np.int64)
+        if items_BL.ndim != 2 or items_BL.shape != scores_BL.shape or len(items_BL) != size:
+            raise ValueError(
+                f"candidates must be items and scores of one shape [{size}, L], a row for each user, "
+                f"got {items_BL.shape} and {scores_BL.shape}"
+            )
+        if items_BL.size and not np.issubdtype(items_BL.dtype, np.integer):
+            raise ValueError(f"item rows must be integers, got {items_BL.dtype}")
+        if items_BL.min(initial=0) < -1 or items_BL.max(initial=-1) >= self.num_items:
+            bad = items_BL.min() if items_BL.min() < -1 else items_BL.max()
+            raise ValueError(f"item row {bad} is outside the {self.num_items} items seen in training")
+        items_BL = np.ascontiguousarray(items_BL, np.int32)
+        scores_BL = np.ascontiguousarray(scores_BL, np.float32)
+        found_B2 = faults(items_BL, scores_BL)
+        if found_B2[:, 0].any():
+            b = int(np.argmax(found_B2[:, 0] > 0))
+            fault, l = found_B2[b]
+            item, score = items_BL[b, l], scores_BL[b, l]
+            if fault == NOT_FINITE:
+                raise ValueError(f"scores of candidates must be finite, got {score} for item row {item} in list {b}")
+            assert fault == REPEATED
+            raise ValueError(f"an item must stand once in a list, got item row {item} twice in list {b}")
+        return Asked(given, items_BL, scores_BL, int(request))
+
+    def _answer(self, asked: Asked, chosen: Chosen, length: int) -> Reranked:
+        places_BK = np.ascontiguousarray(chosen.places_BK, np.int32)
+        rows, k = places_BK.shape
+        outside_BK = np.full((rows, k), -1, np.int32) if chosen.outside_BK is None else chosen.outside_BK
+        dropped_BL = np.zeros(asked.items_BL.shape, np.int16) if chosen.dropped_BL is None else chosen.dropped_BL
+        scores_BL = asked.scores_BL if chosen.scores_BL is None else chosen.scores_BL
+        items_BM, out_places_BM = np.empty((rows, length), np.int32), np.empty((rows, length), np.int32)
+        scores_BM = np.empty((rows, length), np.float32)
+        written(asked.items_BL, scores_BL, places_BK, outside_BK, dropped_BL, items_BM, scores_BM, out_places_BM)
+        if chosen.moved_BK is None:  # one reason for all: another place than before
+            moved_BM = ((out_places_BM != np.arange(length)) & (items_BM >= 0)).astype(np.int16)
+            moved_BM[:, k:] = 0
+        else:
+            moved_BM = np.zeros((rows, length), np.int16)
+            moved_BM[:, :k] = chosen.moved_BK
+        chances_BM = None
+        if chosen.propensities_BK is not None:
+            chances_BM = (items_BM >= 0).astype(np.float64)
+            chances_BM[:, :k] = chosen.propensities_BK
+        return Reranked(
+            items_BM,
+            scores_BM,
+            out_places_BM,
+            moved_BM,
+            dropped_BL,
+            ("", *chosen.reasons),
+            chosen.unmet_N2,
+            tuple(chosen.messages),
+            chances_BM,
+        )
+
+
+def relevance(asked: Asked, scale: Relevance) -> np.ndarray:
+    """Return float64 [B, L]: how relevant candidates are, on the scale asked for; -inf where there is none.
+
+    `min_max` runs from 0, the lowest score of the list, to 1, its highest, so that it can be weighed against another term
+    whatever model gave the scores; `scores` are taken as they are.
+    """
+    if scale == "min_max":
+        return min_max(asked.items_BL, asked.scores_BL)
+    return np.where(asked.items_BL >= 0, asked.scores_BL, -np.inf).astype(np.float64)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless `value` lies in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+
+
+def check_word(name: str, value: str, words: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `words`."""
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
+
+
+def plain(value: Any) -> Any:
+    """Return mappings as dicts and sequences as lists, as YAML can hold them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(part) for part in value]
+    return value

@@ -1,0 +1,138 @@
+"""Rules as they are written in YAML: read, and checked as far as that goes without data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KINDS = {
+    "allow": {"allow"},
+    "deny": {"deny"},
+    "at_most": {"at_most", "per", "of", "within"},
+    "at_least": {"at_least", "of", "within"},
+    "pin": {"pin", "at"},
+}
+WORDS = sorted(set().union(*KINDS.values()) | {"name"})
+HAD = "already_had"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        name: what answers and messages call it.
+        kind: allow, deny, at_most, at_least or pin.
+        condition: of allow, deny, at_most and at_least: which items it speaks of; None with `per`, and for what was had.
+        per: of at_most: the column each of whose values may come so often.
+        number: of at_most and at_least: items; of a pin: its place, from 1.
+        within: of at_most and at_least: the first places alone; None for all.
+        item_id: of a pin.
+    """
+
+    name: str
+    kind: str
+    condition: Mapping[str, Any] | None = None
+    per: str | None = None
+    number: int = 0
+    within: int | None = None
+    item_id: str = ""
+
+    @property
+    def forbids_had(self) -> bool:
+        """Whether it takes out what the user had."""
+        return self.kind == "deny" and self.condition is None
+
+    def __str__(self) -> str:
+        what = {"allow": "allow", "deny": "deny"}.get(self.kind, "")
+        if self.kind == "pin":
+            what = f"item {self.item_id} at {self.number}"
+        elif self.number or self.kind in ("at_most", "at_least"):
+            what = f"{self.kind.replace('_', ' ')} {self.number}{f' per {self.per}' if self.per else ''}"
+            what += f" within {self.within}" if self.within else ""
+        return f"{self.name!r} ({what})"
+
+
+def read_rules(given: Sequence[Mapping[str, Any]]) -> list[Rule]:
+    """Return rules as written, in their order.
+
+    Raises:
+        ValueError: a rule without a name or with another's, a word that no rule knows, a number that makes no sense, or
+            rules that contradict one another whatever the items: two items pinned to one place, an item pinned twice.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ValueError(f"rules must be a list, one mapping a rule, got {given!r}")
+    rules = [_read(number, words) for number, words in enumerate(given, 1)]
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"rules must have names of their own, got {name!r} twice")
+    if sum(rule.kind == "at_least" for rule in rules) > 32 or sum(rule.kind == "at_most" for rule in rules) > 32:
+        raise ValueError("there may be no more than 32 rules of at_least, and of at_most")
+    pins = [rule for rule in rules if rule.kind == "pin"]
+    for n, pin in enumerate(pins):
+        for other in pins[:n]:
+            if other.number == pin.number:
+                raise ValueError(f"rules {other} and {pin} put two items at one place; move one of them")
+            if other.item_id == pin.item_id:
+                raise ValueError(f"rules {other} and {pin} put one item at two places; drop one of them")
+    return rules
+
+
+def _read(number: int, words: Mapping[str, Any]) -> Rule:
+    if not isinstance(words, Mapping) or not isinstance(words.get("name"), str) or not words["name"]:
+        raise ValueError(f"rule {number} must be a mapping with a name, got {words!r}")
+    name = words["name"]
+    kinds = [kind for kind in KINDS if kind in words]
+    if len(kinds) != 1:
+        unknown = [word for word in words if word not in WORDS]
+        close = difflib.get_close_matches(str(unknown[0]), WORDS, n=1) if unknown else []
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"rule {name!r} must have one of {', '.join(KINDS)}, got {', '.join(map(str, words))}{hint}")
+    kind = kinds[0]
+    for word in words:
+        if word not in KINDS[kind] | {"name"}:
+            known = sorted(KINDS[kind] - {kind})
+            raise ValueError(
+                f"rule {name!r}: {kind} goes with {', '.join(known) or 'nothing else'}, got {word!r} beside it"
+            )
+    if kind in ("allow", "deny"):
+        condition = words[kind]
+        if kind == "deny" and condition == HAD:
+            return Rule(name, kind)
+        _check_condition(name, kind, condition)
+        return Rule(name, kind, condition)
+    if kind == "pin":
+        place = _count(name, "at", words.get("at"), 1)
+        item = words["pin"]
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise ValueError(f"rule {name!r}: pin must be an item id, got {item!r}")
+        return Rule(name, kind, number=place, item_id=str(item))
+    most = _count(name, kind, words[kind], 0 if kind == "at_most" else 1)
+    within = None if words.get("within") is None else _count(name, "within", words["within"], 1)
+    if kind == "at_least" and within is not None and most > within:
+        raise ValueError(f"rule {name!r}: at least {most} items do not fit within {within} places")
+    if (words.get("per") is None) == (words.get("of") is None):
+        raise ValueError(f"rule {name!r}: {kind} needs {'one of per and of' if kind == 'at_most' else 'of'}")
+    if words.get("per") is not None:
+        if not isinstance(words["per"], str):
+            raise ValueError(f"rule {name!r}: per must be an item column, got {words['per']!r}")
+        return Rule(name, kind, per=words["per"], number=most, within=within)
+    _check_condition(name, "of", words["of"])
+    return Rule(name, kind, words["of"], number=most, within=within)
+
+
+def _check_condition(name: str, word: str, condition: Any) -> None:
+    if not isinstance(condition, Mapping) or not condition:
+        had = f", or {HAD}" if word == "deny" else ""
+        raise ValueError(
+            f"rule {name!r}: {word} must be a condition such as {{genres: [Horror]}}{had}, got {condition!r}"
+        )
+
+
+def _count(name: str, word: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"rule {name!r}: {word} must be an integer of at least {least}, got {value!r}")
+    return value

@@ -1,0 +1,214 @@
+"""Business rules: what may be shown, where, and how much of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels import rerank_search as search
+from recsys_dl.kernels.rerank_rules import Had, ruled
+from recsys_dl.protocols import UserState
+
+from .attributes import categories, column, meets
+from .lists import Asked, Chosen, ListReranker, plain
+from .rule_conflicts import check_rules
+from .rule_words import Rule, read_rules
+
+TOGETHER = "the rules together"
+EVERYWHERE = 2**31 - 1  # window of a rule without one
+
+
+class Rules(ListReranker):
+    """The candidates in their order, as far as rules allow.
+
+    Of all lists that keep the rules the answer is the longest, and of these the first in the order of the candidates, place by
+    place. Where no list keeps them all, rules of at_least give way, the last written first, each by as little as is needed;
+    allow, deny and at_most never do. Then a pin that at_most bars is left out, and a pin below the end of a short list stands
+    at its end. `Reranked.unmet` says which and why. What can be known from the rules, the items and k alone is an error.
+
+    Each rule has a name and one of:
+
+    - `allow: {price: {min: 5, max: 60}}`: only these items. A condition names columns of item features (`item_id` and `title`
+      too), each with a value, a list of values, or a range; all must hold. An item without a value meets no condition.
+    - `deny: {in_stock: false}`: none of these; `deny: already_had`: nothing the user had in training.
+    - `at_most: 2`, with `per: brand` (of each value; of each element where a column holds lists) or `of:` a condition;
+      `within: 3` counts the first three places alone.
+    - `at_least: 1` with `of:` a condition; likewise `within`.
+    - `pin: b42` with `at: 1`: this item, by id, at this place, whether it is a candidate or not; if k is smaller it is not
+      shown.
+
+    Args:
+        rules: mappings as above, in the order of their importance.
+
+    Attributes:
+        denied_I: int16, 1 + the first rule that takes an item out whoever asks, or 0.
+        groups_IG: CSR, groups of each item under rules of at_most.
+        family_G: int32, which of these rules a group belongs to.
+        serves_I: uint32, bit m says that an item counts for the m-th rule of at_least.
+        kinds_I: int32, the same for items with the same groups and needs.
+        pinned_P: int32, pinned items by ascending place.
+        had_UI: CSR, what users had; without entries if no rule asks for it.
+    """
+
+    fitted = ("denied_I", "groups_IG", "family_G", "serves_I", "kinds_I", "pinned_P", "had_UI")
+    denied_I: np.ndarray
+    groups_IG: sp.csr_matrix
+    family_G: np.ndarray
+    serves_I: np.ndarray
+    kinds_I: np.ndarray
+    pinned_P: np.ndarray
+    had_UI: sp.csr_matrix
+
+    def __init__(self, *, rules: Sequence[Mapping[str, Any]]) -> None:
+        self.rules = plain(rules)
+        self._rules = read_rules(self.rules)
+        self._caps = [rule for rule in self._rules if rule.kind == "at_most"]
+        self._needs = [rule for rule in self._rules if rule.kind == "at_least"]
+        self._pins = sorted((rule for rule in self._rules if rule.kind == "pin"), key=lambda rule: rule.number)
+        self._had = next((number for number, rule in enumerate(self._rules) if rule.forbids_had), -1)
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        size = self.num_items
+        self.denied_I = np.zeros(size, np.int16)
+        for number, rule in enumerate(self._rules, 1):
+            if rule.kind in ("allow", "deny") and rule.condition is not None:
+                met_I = meets(train, rule.condition, f"rule {rule.name!r}")
+                self.denied_I[(met_I == (rule.kind == "deny")) & (self.denied_I == 0)] = number
+        parts = [sp.csr_matrix((size, 0), dtype=np.int8)]
+        for rule in self._caps:
+            where = f"rule {rule.name!r}"
+            if rule.per is not None:
+                parts.append(categories(column(train, rule.per, where))[0].astype(np.int8))
+            else:
+                assert rule.condition is not None
+                parts.append(sp.csr_matrix(meets(train, rule.condition, where)[:, None], dtype=np.int8))
+        self.groups_IG = sp.hstack(parts, format="csr")
+        self.groups_IG.sort_indices()
+        self.family_G = np.repeat(np.arange(len(self._caps)), [part.shape[1] for part in parts[1:]]).astype(np.int32)
+        self.serves_I = np.zeros(size, np.uint32)
+        for m, rule in enumerate(self._needs):
+            assert rule.condition is not None
+            self.serves_I[meets(train, rule.condition, f"rule {rule.name!r}")] |= np.uint32(1 << m)
+        self.kinds_I = _kinds(self.groups_IG, self.serves_I)
+        self.pinned_P = np.array([_item_row(train, pin) for pin in self._pins], np.int32)
+        had_UI = as_interactions(train).by_user
+        if self._had >= 0:
+            self.had_UI = sp.csr_matrix((np.ones(had_UI.nnz, np.int8), had_UI.indices, had_UI.indptr), had_UI.shape)
+        else:
+            self.had_UI = sp.csr_matrix(had_UI.shape, dtype=np.int8)
+        self._get_ready()
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `prepare`."""
+        super().restore(arrays)
+        self._get_ready()
+
+    def _get_ready(self) -> None:
+        self._checked_k: set[int] = set()
+        self._check(EVERYWHERE)
+
+    def _check(self, k: int) -> None:
+        if k not in self._checked_k:
+            check_rules(self._rules, self._tables(k), self.denied_I, k)
+            self._checked_k.add(k)
+
+    def _tables(self, k: int) -> tuple[search.Caps, search.Needs, search.Pins]:
+        """Return the rules as kernels take them, windows no longer than k."""
+        number = {rule.name: n for n, rule in enumerate(self._rules)}
+
+        def of(rules: Sequence[Rule], value: Any) -> np.ndarray:
+            return np.array([value(rule) for rule in rules], np.int32)
+
+        def window(rule: Rule) -> int:
+            return min(k, rule.within or EVERYWHERE)
+
+        caps = search.Caps(
+            self.groups_IG.indptr.astype(np.int64),
+            self.groups_IG.indices.astype(np.int32),
+            of(self._caps, lambda rule: rule.number)[self.family_G],
+            of(self._caps, window)[self.family_G],
+            self.family_G,
+            of(self._caps, lambda rule: number[rule.name]),
+        )
+        least, numbers = (lambda rule: rule.number), (lambda rule: number[rule.name])
+        needs = search.Needs(self.serves_I, of(self._needs, least), of(self._needs, window), of(self._needs, numbers))
+        pins = search.Pins(self.pinned_P, of(self._pins, lambda rule: rule.number - 1), of(self._pins, numbers))
+        return caps, needs, pins
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        self._check(k)
+        caps, needs, pins = self._tables(k)
+        windows_W = np.unique(np.concatenate([caps.window_G, needs.window_M]))
+        rows, size = asked.items_BL.shape
+        places_BK, outside_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.int32)
+        moved_BK, dropped_BL = np.zeros((rows, k), np.int16), np.empty((rows, size), np.int16)
+        problems_BR3 = np.zeros((rows, len(self._rules) + 1, 3), np.int32)
+        tables = (self.denied_I, self.kinds_I, caps, needs, pins, self._had_by(asked), windows_W)
+        ruled(asked.items_BL, *tables, places_BK, outside_BK, moved_BK, dropped_BL, problems_BR3)
+        unmet_N2, messages = self._in_words(problems_BR3)
+        names = [rule.name for rule in self._rules]
+        return Chosen(
+            places_BK,
+            outside_BK=outside_BK,
+            moved_BK=moved_BK,
+            dropped_BL=dropped_BL,
+            reasons=[*names, TOGETHER],
+            unmet_N2=unmet_N2,
+            messages=messages,
+        )
+
+    def _had_by(self, asked: Asked) -> Had:
+        if self._had < 0:
+            nowhere = np.zeros(len(asked.items_BL), np.int64)
+            return Had(nowhere, nowhere, np.zeros(0, np.int32), -1)
+        if isinstance(asked.users, UserState):
+            matrix, rows = asked.users.histories.by_user, np.arange(len(asked.users))
+        else:
+            matrix, rows = self.had_UI, asked.rows(self.num_users)
+        starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
+        return Had(starts_B, ends_B, matrix.indices.astype(np.int32, copy=False), self._had)
+
+    def _in_words(self, problems_BR3: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Return which lists have which problem, int32 [N, 2], and the problems in words."""
+        lists_N, rules_N = np.nonzero(problems_BR3[:, :, 0])
+        found_N4 = np.column_stack([rules_N, problems_BR3[lists_N, rules_N]])
+        distinct, which_N = np.unique(found_N4, axis=0, return_inverse=True)
+        messages = [self._message(*map(int, row)) for row in distinct]
+        return np.column_stack([lists_N, which_N.ravel()]).astype(np.int32), messages
+
+    def _message(self, rule: int, cause: int, count: int, other: int) -> str:
+        if cause == search.SHORT:
+            return f"the rules leave a list of {count}"
+        why = {
+            search.FEW: f"{count} missing, no more candidates are of that kind",
+            search.CAPPED: f"{count} missing, rule {self._rules[other]} lets no more in",
+            search.NO_ROOM: f"{count} missing, pinned items and the length of the list leave no room",
+            search.TOGETHER: f"{count} missing, it cannot be kept together with the other rules",
+            search.GIVEN_UP: f"{count} missing, no list that keeps all rules was found in {search.STEPS} steps",
+            search.HAD: f"left out by rule {self._rules[other]}",
+            search.PIN_CAPPED: "left out, a rule of at_most bars it",
+            search.PIN_RAISED: f"stands at {count}, where the list ends",
+        }
+        return f"rule {self._rules[rule]}: {why[cause]}"
+
+
+def _item_row(train: Dataset | Interactions, pin: Rule) -> int:
+    if not isinstance(train, Dataset):
+        raise ValueError(f"rule {pin} names an item by id: give a Dataset, bare Interactions know none")
+    row = int(train.items.find([pin.item_id])[0])
+    if row < 0:
+        raise ValueError(f"rule {pin}: there is no such item among the {train.num_items} known")
+    return row
+
+
+def _kinds(groups_IG: sp.csr_matrix, serves_I: np.ndarray) -> np.ndarray:
+    """Return int32 [I]: the same number for items of the same groups and needs."""
+    numbers: dict[tuple[int, bytes], int] = {}
+    indptr, indices = groups_IG.indptr, groups_IG.indices.astype(np.int32)
+    keys = ((int(serves), indices[indptr[i] : indptr[i + 1]].tobytes()) for i, serves in enumerate(serves_I))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int32)

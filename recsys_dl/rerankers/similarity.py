@@ -1,0 +1,81 @@
+"""What items are compared by when a list is to hold unlike ones. I items, D vector size."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.rerank_diverse import Vectors
+
+from .attributes import categories, column
+from .lists import ListReranker, Relevance, check_share, check_word
+
+
+class Compared(ListReranker):
+    """A re-ranker that compares items by the cosine of vectors.
+
+    Args:
+        weight: of diversity against relevance, in [0, 1]; 0 keeps the order of the scores.
+        compare_by: `users`: the users who had both items, over the geometric mean of those who had either; `vectors`:
+            those given to `prepare`; else a column of item features: its categories. An item without any is like nothing.
+        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
+
+    Attributes:
+        item_vectors_ID: float32, the vectors given, or [I, 0].
+        sparse_vectors_IC: CSR, users or categories of each item, or [I, 0].
+    """
+
+    fitted = ("item_vectors_ID", "sparse_vectors_IC")
+    item_vectors_ID: np.ndarray
+    sparse_vectors_IC: sp.csr_matrix
+
+    def __init__(self, *, weight: float = 0.3, compare_by: str = "users", relevance: Relevance = "min_max") -> None:
+        check_share("weight", weight)
+        check_word("relevance", relevance, get_args(Relevance))
+        self.weight = weight
+        self.compare_by = compare_by
+        self.relevance: Relevance = relevance
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        self.item_vectors_ID = np.zeros((self.num_items, 0), np.float32)
+        self.sparse_vectors_IC = sp.csr_matrix((self.num_items, 0), dtype=np.float32)
+        if self.compare_by == "vectors":
+            self.item_vectors_ID = _checked(item_vectors_ID, self.num_items)
+        elif self.compare_by == "users":
+            had = as_interactions(train).by_item
+            self.sparse_vectors_IC = sp.csr_matrix((np.ones(had.nnz, np.float32), had.indices, had.indptr), had.shape)
+        else:
+            values = column(train, self.compare_by, f"compare_by={self.compare_by}")
+            self.sparse_vectors_IC = categories(values)[0]
+        self._measure()
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `prepare`."""
+        super().restore(arrays)
+        self._measure()
+
+    def _measure(self) -> None:
+        dense, sparse = self.item_vectors_ID, self.sparse_vectors_IC
+        squares_I = np.einsum("id,id->i", dense, dense, dtype=np.float64)
+        squares_I += np.asarray(sparse.multiply(sparse).sum(axis=1), np.float64).ravel()
+        inverse_I = np.divide(1.0, np.sqrt(squares_I), out=np.zeros(len(squares_I)), where=squares_I > 0)
+        indptr, indices = sparse.indptr.astype(np.int64, copy=False), sparse.indices.astype(np.int32, copy=False)
+        self._vectors = Vectors(dense, indptr, indices, sparse.data, inverse_I)
+
+
+def _checked(vectors_ID: np.ndarray | None, num_items: int) -> np.ndarray:
+    if vectors_ID is None:
+        raise ValueError('compare_by="vectors" needs prepare(train, item_vectors_ID=...): one row for each item')
+    vectors_ID = np.ascontiguousarray(vectors_ID, np.float32)
+    if vectors_ID.ndim != 2 or len(vectors_ID) != num_items or not vectors_ID.shape[1]:
+        raise ValueError(
+            f"item vectors must have the shape [{num_items}, D], a row for each item, got {vectors_ID.shape}"
+        )
+    finite_I = np.isfinite(vectors_ID).all(axis=1)
+    if not finite_I.all():
+        raise ValueError(f"item vectors must be finite; that of item row {int(np.argmin(finite_I))} is not")
+    return vectors_ID

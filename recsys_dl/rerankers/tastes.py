@@ -1,0 +1,67 @@
+"""What users like, as shares of categories. B users asked for, U users, I items, C categories."""
+
+from __future__ import annotations
+
+from typing import ClassVar, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import UserState
+
+from .attributes import categories, column, shares, tastes
+from .lists import Asked, ListReranker, Relevance, check_share, check_word
+
+
+class Tasteful(ListReranker):
+    """A re-ranker that knows the shares of categories in what each user did.
+
+    A user of whom nothing is known has the taste of all users together.
+
+    Args:
+        categories: column of item features; an item of n categories has a share of 1 / n in each.
+        weight: of the categories against relevance, in [0, 1]; 0 keeps the order of the scores.
+        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
+
+    Attributes:
+        shares_IC: CSR, float64.
+        taste_UC: CSR, float64: each user's shares.
+        everyone_C: float64: those of all users.
+    """
+
+    fitted = ("shares_IC", "taste_UC", "everyone_C")
+    nothing_counts: ClassVar[bool] = False  # whether to have no category is a category
+    shares_IC: sp.csr_matrix
+    taste_UC: sp.csr_matrix
+    everyone_C: np.ndarray
+
+    def __init__(self, *, categories: str, weight: float = 0.3, relevance: Relevance = "min_max") -> None:
+        check_share("weight", weight)
+        check_word("relevance", relevance, get_args(Relevance))
+        self.categories = categories
+        self.weight = weight
+        self.relevance: Relevance = relevance
+
+    def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        member_IC = categories(column(train, self.categories, f"categories={self.categories}"))[0]
+        if self.nothing_counts:
+            without = np.diff(member_IC.indptr) == 0
+            member_IC = sp.hstack([member_IC, sp.csr_matrix(without[:, None], dtype=np.float32)], format="csr")
+        self.shares_IC = shares(member_IC)
+        histories_UI = as_interactions(train).by_user
+        self.taste_UC = tastes(histories_UI, self.shares_IC)
+        self.everyone_C = tastes(sp.csr_matrix(histories_UI.sum(axis=0)), self.shares_IC).toarray()[0]
+
+    def _tastes(self, asked: Asked) -> np.ndarray:
+        """Return float64 [B, C]."""
+        if isinstance(asked.users, UserState):
+            taste_BC = tastes(asked.users.histories.by_user, self.shares_IC).toarray()
+        else:
+            taste_BC = self.taste_UC[asked.rows(self.num_users)].toarray()
+        taste_BC[taste_BC.sum(axis=1) == 0] = self.everyone_C
+        return taste_BC
+
+    def _shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.shares_IC.indptr, self.shares_IC.indices, self.shares_IC.data

@@ -1,0 +1,26 @@
+"""xQuAD: of the categories a user likes, each satisfied by some item."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_dl.kernels.rerank_categories import xquad
+
+from .lists import Asked, Chosen, relevance
+from .tastes import Tasteful
+
+
+class XQuAD(Tasteful):
+    """Explicit query aspect diversification, with the categories of items as aspects.
+
+    Each place takes the item i with the largest (1 - weight) relevance + weight * sum over categories c of P(c | user) P(i
+    satisfies c) * product over those above it of (1 - P(they satisfy c)): Santos, Macdonald and Ounis 2010, "Exploiting Query
+    Reformulations for Web Search Result Diversification", equations 1 and 5; their lambda is `weight`. P(c | user) is the share
+    of c in what the user did; an item of n categories satisfies each with probability 1 / n. Equal items go to the lower row.
+    """
+
+    def _choose(self, asked: Asked, k: int) -> Chosen:
+        places_BK = np.empty((len(asked.items_BL), k), np.int32)
+        relevance_BL = relevance(asked, self.relevance)
+        xquad(asked.items_BL, relevance_BL, *self._shares(), self._tastes(asked), float(self.weight), places_BK)
+        return Chosen(places_BK, reasons=["xquad"])
