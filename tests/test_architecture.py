@@ -26,6 +26,7 @@ ALLOWED = {
     "models": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},
     "retrieval": {"kernels", "data", "protocols", "folders", "progress", "version"},
     "rankers": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},
+    "rerankers": {"kernels", "data", "protocols", "progress", "folders", "version"},
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},
     "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
