@@ -86,8 +86,11 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     if not chosen:
         return text
     config = compose(verb, overrides)
-    within = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [group for group in chosen if config.get(group)]))
-    return f"{text}\nOptions, one YAML each:\n{table}\nWhat the chosen ones hold (another: recsys-dl {verb} model=bpr --help):\n\n{within}"
+    text = f"{text}\nOptions, one YAML each:\n{table}"
+    if held := [group for group in chosen if config.get(group)]:
+        within = OmegaConf.to_yaml(OmegaConf.masked_copy(config, held))
+        text += f"\nWhat the chosen ones hold (another: recsys-dl {verb} model=bpr --help):\n\n{within}"
+    return text
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -44,6 +44,7 @@ def place(tmp_path_factory) -> Path:
     data = ["data=generated", "data.num_users=300", "data.num_items=600", "data.num_interactions=9000", "threads=1"]
     run("train", *data, "model=als", "model.embedding_size=16", "model.epochs=4", "run=als", cwd=folder)
     run("train", *data, "model=popularity", "run=popularity", cwd=folder)
+    (folder / "runs").mkdir()
     rng = np.random.default_rng(0)
     np.save(folder / "items.npy", rng.standard_normal((700, 9)).astype(np.float32))
     np.save(folder / "queries.npy", rng.standard_normal((90, 9)))
@@ -132,6 +133,7 @@ def test_users_kept_from_training_are_folded_in(place):
         (["vectors=items.npy", "queries=queries.npy", "loss_of=ndcg"], "loss_of=ndcg needs a run"),
         (["vectors=items.npy", "queries=nothing.npy"], "nothing.npy"),
         (["vectors=items.npy", "queries=als/config.yaml"], "must be a .npy file of numbers"),
+        (["vectors=items.npy", "queries=flat.npy"], "must hold one vector a row, got an array of shape (4,)"),
         (["vectors=items.npy", "queries=narrow.npy"], "queries must have the embedding size 9 of the index, got 3"),
         (["vectors=items.npy", "queries=queries.npy", "grid.ivf.num_lists=[900]"], "at most the 700 vectors there are"),
         (["run=als", "grid.ivf.num_prob=[1]"], "did you mean"),
@@ -140,6 +142,7 @@ def test_users_kept_from_training_are_folded_in(place):
 )
 def test_wrong_words_are_answered(place, words, expected, monkeypatch, capsys):
     np.save(place / "narrow.npy", np.ones((4, 3)))
+    np.save(place / "flat.npy", np.ones(4))
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
     assert main(["index", *words, "plot=false"]) in (1, 2)

@@ -16,7 +16,6 @@ import numpy as np
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import item_lists
 from recsys_dl.kernels.topk import ItemLists, lists_of
-from recsys_dl.progress import track
 
 from .vector_index import VectorIndex
 
@@ -111,7 +110,7 @@ def survey(
     )  # fmt: skip
     ways = [(name, *way) for name, make in kinds.items() for way in _ways(grids.get(name) or {}, make().tunable)]
     exact_BK: np.ndarray | None = None
-    for name, built, searched in track(ways, "index"):
+    for name, built, searched in ways:
         start = time.perf_counter()
         index = kinds[name](**built).build(item_emb_ID)
         seconds = time.perf_counter() - start
@@ -121,9 +120,10 @@ def survey(
         for setting in searched:
             for argument, value in setting.items():
                 setattr(index, argument, value)
-            row = Figures(
-                name, given, setting, seconds, index.num_bytes, *measured(index, query_BD, exact_BK, exclude=out)
-            )
+            found = measured(
+                index, query_BD, exact_BK, exclude=out
+            )  # in silence: a progress bar would take time from it
+            row = Figures(name, given, setting, seconds, index.num_bytes, *found)
             if quality is not None:
                 ndcg, ndcg_lost = quality(index)
                 row = replace(row, ndcg=ndcg, ndcg_lost=ndcg_lost)

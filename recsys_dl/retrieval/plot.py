@@ -44,7 +44,7 @@ def draw(rows: Sequence[Figures], chosen: Figures, file: Path, *, title: str, k:
         right.plot(times, lost, **style)
         if of == "ndcg":
             ends = [row.ndcg_lost for row in by_time]
-            spans = [[100 * (value - low), 100 * (high - value)] for value, low, high in ends]  # type: ignore[misc]
+            spans = [[100 * max(0, value - low), 100 * max(0, high - value)] for value, low, high in ends]  # type: ignore[misc]
             bars = {"fmt": "none", "ecolor": f"C{number}", "elinewidth": 0.8, "alpha": 0.4}
             right.errorbar(times, lost, yerr=list(zip(*spans, strict=True)), **bars)
     ring = {"s": 170, "facecolors": "none", "edgecolors": "black", "linewidths": 1.4, "zorder": 5}

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,7 +173,8 @@ def measure_all(config: DictConfig, task: Task) -> list[Figures]:
         )  # + 0 takes the sign off 0
         return found.values[metric], lost
 
-    rows = survey(
+    rows = []
+    for row in survey(
         {name: functools.partial(instantiate, part_of(config, name), measure=config.measure) for name in names},
         OmegaConf.to_container(config.grid),  # type: ignore[arg-type]
         task.item_emb_ID,
@@ -180,8 +182,11 @@ def measure_all(config: DictConfig, task: Task) -> list[Figures]:
         config.k,
         exclude=task.exclude,
         quality=None if task.evaluate is None else quality,
-    )
-    return list(rows)
+    ):
+        rows.append(row)
+        if sys.stderr.isatty():
+            print(f"{row.label}: recall {row.recall:.4f}, {row.p50_ms:.3g} ms a query", file=sys.stderr)
+    return rows
 
 
 def part_of(config: DictConfig, name: str) -> DictConfig:
@@ -255,6 +260,9 @@ def _plain(row: Figures) -> dict[str, Any]:
 
 def _array(file: Path) -> np.ndarray:
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise ValueError(f"{file} must be a .npy file of numbers, one vector a row ({error})") from error
+    if array.ndim != 2:
+        raise ValueError(f"{file} must hold one vector a row, got an array of shape {array.shape}")
+    return array
