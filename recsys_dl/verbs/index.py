@@ -141,7 +141,7 @@ def of_run(config: DictConfig) -> Task:
         return evaluate(found, split.train, asked, k=config.k, metrics=["ndcg"], exclude=known)  # type: ignore[arg-type]
 
     return Task(
-        f"{name_of(trained)} in {shown(Path(config.run))}, {config.part}",
+        f"{name_of(trained)} on {run.manifest['data']['name']}, {config.part}",
         retriever.index.item_emb_ID,  # type: ignore[attr-defined]
         query_BD[~otherwise_B],
         exclude.of_users(np.flatnonzero(~otherwise_B)),
