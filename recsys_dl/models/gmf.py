@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,31 +13,31 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.protocols import Served
 
-from .pair_network import PairModel, PairNetwork
+from .pair_network import PairModel, PairNetwork, inner_products
 
 
 class GMFNetwork(PairNetwork):
     """score(u, i) = w . (p_u * q_i)."""
 
     def __init__(self, num_users: int, num_items: int, embedding_size: int, **table: Any) -> None:
-        super().__init__(num_users, num_items, embedding_size, **table)
+        super().__init__(num_users, num_items, embedding_size, [embedding_size], **table)
         self.axis_weights = nn.Parameter(torch.ones(embedding_size))
 
-    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+    def user_parts(self, user_emb_BE: Tensor) -> tuple[Tensor, ...]:
         """Return w * p_u."""
-        return user_emb_BE * self.axis_weights
+        return (user_emb_BE * self.axis_weights,)
 
-    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+    def item_parts(self, item_emb_XE: Tensor) -> tuple[Tensor, ...]:
         """Return q_i."""
-        return item_emb_XE
+        return (item_emb_XE,)
 
-    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+    def interact(self, user_parts: Sequence[Tensor], item_parts: Sequence[Tensor]) -> Tensor:
         """Return inner products."""
-        return torch.bmm(item_state_BLT, user_state_BS[:, :, None]).squeeze(-1)
+        return inner_products(user_parts[0], item_parts[0])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return one matrix product."""
-        return user_state_BS @ item_state_IT.T
+        return user_state_BS @ item_state_IS.T
 
 
 class GMF(PairModel):
@@ -51,11 +52,11 @@ class GMF(PairModel):
     def _top_k(
         self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        item_emb_ID = self.item_state_IT.cpu().numpy()
+        item_emb_ID = self.item_state_IS.cpu().numpy()
         return top_k_dot(values, item_emb_ID, k, exclude=exclude, allow=allow, device=self.torch_device.type)  # type: ignore[arg-type]
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import inner_product, stored
 
-        return inner_product(self, seen, stored(self, seen), self.item_state_IT.cpu().numpy())
+        return inner_product(self, seen, stored(self, seen), self.item_state_IS.cpu().numpy())

@@ -49,7 +49,7 @@ class Layers(nn.Module):
             if self.training and self.dropout:
                 units = F.dropout(units, self.dropout)
             units = torch.relu_(layer(units))
-        return self.output(units).squeeze(-1)
+        return units @ self.output.weight[0]
 
     def catalogue(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
         """Return [B, I], in memory for a few thousand pairs at a time."""
@@ -73,24 +73,24 @@ class MLPNetwork(PairNetwork):
         dropout: float,
         **table: Any,
     ) -> None:
-        super().__init__(num_users, num_items, embedding_size, **table)
+        super().__init__(num_users, num_items, embedding_size, [hidden_sizes[0]], **table)
         self.layers = Layers(embedding_size, hidden_sizes, dropout)
 
-    def user_state(self, user_emb_BE: Tensor) -> Tensor:
+    def user_parts(self, user_emb_BE: Tensor) -> tuple[Tensor, ...]:
         """Return the user's part of the first layer."""
-        return self.layers.user_part(user_emb_BE)
+        return (self.layers.user_part(user_emb_BE),)
 
-    def item_state(self, item_emb_XE: Tensor) -> Tensor:
+    def item_parts(self, item_emb_XE: Tensor) -> tuple[Tensor, ...]:
         """Return the item's part of the first layer."""
-        return self.layers.item_part(item_emb_XE)
+        return (self.layers.item_part(item_emb_XE),)
 
-    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+    def interact(self, user_parts: Sequence[Tensor], item_parts: Sequence[Tensor]) -> Tensor:
         """Return what the layers make of both parts."""
-        return self.layers(user_state_BS, item_state_BLT)
+        return self.layers(user_parts[0], item_parts[0])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return the scores of all items."""
-        return self.layers.catalogue(user_state_BS, item_state_IT)
+        return self.layers.catalogue(user_state_BS, item_state_IS)
 
 
 class MLP(PairModel):
@@ -124,7 +124,7 @@ class MLP(PairModel):
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import perceptron
 
-        return perceptron(self, seen, self.network.layers, self.item_state_IT.cpu().numpy(), self.hidden_sizes)
+        return perceptron(self, seen, self.network.layers, self.item_state_IS.cpu().numpy(), self.hidden_sizes)
 
 
 def check_layers(hidden_sizes: Sequence[int], dropout: float) -> list[int]:

@@ -15,7 +15,7 @@ from recsys_dl.protocols import Served
 
 from .gmf import GMF
 from .mlp import MLP, Layers, check_layers
-from .pair_network import PairModel, PairNetwork
+from .pair_network import PairModel, PairNetwork, inner_products
 from .saved import load_model
 
 
@@ -31,34 +31,30 @@ class NeuMFNetwork(PairNetwork):
         dropout: float,
         **table: Any,
     ) -> None:
-        super().__init__(num_users, num_items, 2 * embedding_size, **table)
+        super().__init__(num_users, num_items, 2 * embedding_size, [embedding_size, hidden_sizes[0]], **table)
         self.embedding_size = embedding_size
         self.axis_weights = nn.Parameter(torch.ones(embedding_size))
         self.layers = Layers(embedding_size, hidden_sizes, dropout)
 
-    def user_state(self, user_emb_BE: Tensor) -> Tensor:
-        """Return [w * p_u; the user's part of the first layer]."""
+    def user_parts(self, user_emb_BE: Tensor) -> tuple[Tensor, ...]:
+        """Return w * p_u, and the user's part of the first layer."""
         size = self.embedding_size
-        return torch.cat(
-            [user_emb_BE[..., :size] * self.axis_weights, self.layers.user_part(user_emb_BE[..., size:])], -1
-        )
+        return user_emb_BE[..., :size] * self.axis_weights, self.layers.user_part(user_emb_BE[..., size:])
 
-    def item_state(self, item_emb_XE: Tensor) -> Tensor:
-        """Return [q_i; the item's part of the first layer]."""
+    def item_parts(self, item_emb_XE: Tensor) -> tuple[Tensor, ...]:
+        """Return q_i, and the item's part of the first layer."""
         size = self.embedding_size
-        return torch.cat([item_emb_XE[..., :size], self.layers.item_part(item_emb_XE[..., size:])], -1)
+        return item_emb_XE[..., :size], self.layers.item_part(item_emb_XE[..., size:])
 
-    def interact(self, user_state_BS: Tensor, item_state_BLT: Tensor) -> Tensor:
+    def interact(self, user_parts: Sequence[Tensor], item_parts: Sequence[Tensor]) -> Tensor:
         """Return both parts' sum."""
-        size = self.embedding_size
-        products_BL = torch.bmm(item_state_BLT[..., :size], user_state_BS[:, :size, None]).squeeze(-1)
-        return products_BL + self.layers(user_state_BS[:, size:], item_state_BLT[..., size:])
+        return inner_products(user_parts[0], item_parts[0]) + self.layers(user_parts[1], item_parts[1])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IT: Tensor) -> Tensor:
+    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return the scores of all items."""
         size = self.embedding_size
-        scores_BI = self.layers.catalogue(user_state_BS[:, size:], item_state_IT[:, size:])
-        return scores_BI.addmm_(user_state_BS[:, :size], item_state_IT[:, :size].T)
+        scores_BI = self.layers.catalogue(user_state_BS[:, size:], item_state_IS[:, size:])
+        return scores_BI.addmm_(user_state_BS[:, :size], item_state_IS[:, :size].T)
 
 
 class NeuMF(PairModel):
@@ -102,7 +98,7 @@ class NeuMF(PairModel):
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import perceptron
 
-        items_IT, widths = self.item_state_IT.cpu().numpy(), self.hidden_sizes
+        items_IT, widths = self.item_state_IS.cpu().numpy(), self.hidden_sizes
         return perceptron(self, seen, self.network.layers, items_IT, widths, products=self.embedding_size)
 
     def _build(self) -> NeuMFNetwork:
