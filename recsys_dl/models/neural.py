@@ -6,6 +6,7 @@ B batch, U users, I items, K list, L candidates, S and T sizes of what is comput
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, Examples, mixed
 
 from .catalogue import CatalogueModel
+from .growing import check_tuning, grow, only_learning, replayed, unchanged_on_error
 
 if TYPE_CHECKING:
     from recsys_dl.training.scorer import Scorer
@@ -102,6 +104,10 @@ class NeuralModel(CatalogueModel):
         """Return what to learn from, on `torch_device`."""
 
     @abstractmethod
+    def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Examples:
+        """Return what to learn on from: new interactions and some of the old; `train_UI` has all of both."""
+
+    @abstractmethod
     def _objective(self, network: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch that the examples made: a mean over its examples."""
 
@@ -141,6 +147,70 @@ class NeuralModel(CatalogueModel):
             self.network = self._build().to(self.torch_device)
         self._start()
         self._learn(log, validation, options, self.epochs)
+        return self
+
+    def grow(self, new: Dataset | Interactions) -> Self:
+        """Make room for users and items of `new` that this model did not meet in training, learn nothing; return self.
+
+        Rows that were trained keep their weights to the bit. The others begin as what their features say, where the model
+        encodes features, else as the mean of the trained rows.
+
+        Args:
+            new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
+                Interactions if it was fitted on Interactions: rows past the known ones are new.
+
+        Raises:
+            ValueError: a Dataset for a model that knows no ids, Interactions with new rows for one that does, features missing
+                or of another type than in training. The model then is as it was.
+        """
+        self._check_fitted()
+        with unchanged_on_error(self):
+            grow(self, new, learn=False)
+            self._serve()
+        return self
+
+    def fine_tune(
+        self,
+        new: Dataset | Interactions,
+        *,
+        epochs: int = 5,
+        freeze: Sequence[str] = (),
+        learning_rate: float | None = None,
+        replay: float = 0.0,
+        trainer: TrainerOptions | None = None,
+    ) -> Self:
+        """Learn on from new interactions, of known and new users and items; return self.
+
+        The model grows first, as `grow` says; then the new interactions are learnt as in `fit`, from weights as they stand and
+        with a new optimizer. What users had in the old log or in the new one is never drawn as not had.
+
+        Args:
+            new: as `grow` takes it.
+            epochs: passes over the new interactions; 0 only takes them in.
+            freeze: weights that stay as they are to the bit, by the beginnings of their names, such as "item_emb" or
+                "layers.hidden"; rows of new users or items in a frozen table stay as they begin.
+            learning_rate: None takes that of the model.
+            replay: old interactions that are learnt again for each new one, drawn at random once.
+            trainer: how to run; without patience, since there is no validation part here.
+
+        Raises:
+            ValueError: nothing new, a number out of range, a name in `freeze` that is none, or what `grow` raises. On any error
+                the model is as it was.
+        """
+        self._check_fitted()
+        options = trainer or TrainerOptions()
+        if options.patience is not None:
+            raise ValueError(
+                "fine_tune has no validation part to stop by; leave trainer.patience at None and set epochs"
+            )
+        frozen = check_tuning(self, new, freeze, epochs=epochs, learning_rate=learning_rate, replay=replay)
+        with unchanged_on_error(self):
+            past, fresh = grow(self, new, learn=True)
+            examples = self._tuning_examples(fresh, replayed(past, len(fresh), replay, self.seed))
+            told = {"fine_tune": f"{sorted(frozen)}, learning_rate {learning_rate}, replay {replay}, epochs {epochs}"}
+            identity = self._identity(Interactions.from_csr(self.train_UI)) | told
+            with only_learning(self.network, frozen):
+                self._train(examples, epochs, options, identity, learning_rate=learning_rate)
         return self
 
     def lightning_module(self, *, num_steps: int = 1) -> Scorer:
@@ -197,21 +267,41 @@ class NeuralModel(CatalogueModel):
     def _start(self) -> None:
         """Change the new network before it is trained, as pre-training does."""
 
+    def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
+        """Grow what a model keeps of users and items beside weights; `known`: how many of each "user" and "item" it had."""
+
+    def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
+        """Return [D], what the row of a new "user" or "item" begins as in a table, from the rows that were trained."""
+        return trained_XD.mean(0)
+
     def _learn(
         self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
     ) -> None:
-        """Train the network on, from where it stands."""
-        from recsys_dl.training.fitting import fit_scorer
-
+        """Train the network on a log, from where it stands."""
         self.train_UI = log.by_user
-        self.losses = []
-        batches = Batches(self._examples(log), self.batch_size, seed=mixed(self.seed, 1))
         validate = None
         if options.patience is not None and validation is not None:
-            asked = _Validation(self, validation, log, options.metric)
-            validate = asked.figure
+            validate = _Validation(self, validation, log, options.metric).figure
+        self._train(self._examples(log), epochs, options, self._identity(log), validate=validate)
+
+    def _train(
+        self,
+        examples: Examples,
+        epochs: int,
+        options: TrainerOptions,
+        identity: dict[str, Any],
+        *,
+        validate: Callable[[], float] | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        """Train the network on examples, and make ready to answer."""
+        from recsys_dl.training.fitting import fit_scorer
+
+        self.losses = []
+        batches = Batches(examples, self.batch_size, seed=mixed(self.seed, 1))
         if epochs:
             scorer = self.lightning_module(num_steps=epochs * len(batches) // options.accumulate)
+            scorer.learning_rate = learning_rate or self.learning_rate
             scorer.train()
             self.losses = fit_scorer(
                 scorer,
@@ -219,7 +309,7 @@ class NeuralModel(CatalogueModel):
                 epochs=epochs,
                 options=options,
                 device=self.torch_device,
-                identity=self._identity(log),
+                identity=identity,
                 validate=validate,
                 name=type(self).__name__,
             )

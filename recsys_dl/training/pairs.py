@@ -43,7 +43,8 @@ class PairExamples:
     """One example for each distinct pair of the log.
 
     Args:
-        log: what users had.
+        log: what users had, and is learnt.
+        known: all that users had, which is not drawn for them; None: the log.
         num_negatives: S, drawn anew in each epoch.
         negatives: "uniform": all that the user did not have alike; "popularity": in proportion to users of the item to the
             power `popularity_exponent`; "hard": half of them alike, half from the best `num_hard` that the model would now
@@ -63,6 +64,7 @@ class PairExamples:
         self,
         log: Interactions,
         *,
+        known: Interactions | None = None,
         num_negatives: int,
         negatives: Negatives,
         popularity_exponent: float = 0.75,
@@ -75,16 +77,17 @@ class PairExamples:
             raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
         if negatives not in KINDS:
             raise ValueError(f"negatives must be one of {', '.join(KINDS)}, got {negatives!r}")
-        had = log.by_user
+        known = log if known is None else known
+        learnt, had = log.by_user, known.by_user
         self.num_items, self.num_negatives, self.seed, self.device = log.num_items, num_negatives, seed, device
-        users_N = np.repeat(np.arange(log.num_users), np.diff(had.indptr))
+        users_N = np.repeat(np.arange(log.num_users), np.diff(learnt.indptr))
         self.users_N = torch.from_numpy(users_N).to(device)
-        self.items_N = torch.from_numpy(had.indices.astype(np.int64)).to(device)
+        self.items_N = torch.from_numpy(learnt.indices.astype(np.int64)).to(device)
         self._where: Device = "cuda" if device.type == "cuda" else "cpu"
         self._starts, self._had = place((had.indptr.astype(np.int64), had.indices), self._where)
         self.masses = None
         if negatives == "popularity":
-            self.masses = item_masses(np.maximum(log.item_counts_I, 1) ** float(popularity_exponent), had.indices)
+            self.masses = item_masses(np.maximum(known.item_counts_I, 1) ** float(popularity_exponent), had.indices)
         self.num_hard = num_hard if negatives == "hard" else 0
         self._best = best
         self.hard_UM: Tensor | None = None
