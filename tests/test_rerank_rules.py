@@ -244,7 +244,9 @@ def written(draw):
         what = {"per": per} if per else {"of": draw(st.sampled_from(CONDITIONS))}
         rules.append({"at_most": draw(st.integers(0 if per is None else 1, 2))} | what | {"within": draw(windows)})
     for _ in range(draw(st.integers(0, 2))):
-        rules.append({"at_least": draw(st.integers(1, 2)), "of": draw(st.sampled_from(CONDITIONS)), "within": draw(windows)})
+        rules.append(
+            {"at_least": draw(st.integers(1, 2)), "of": draw(st.sampled_from(CONDITIONS)), "within": draw(windows)}
+        )
     places = draw(st.lists(st.integers(1, 4), max_size=2, unique=True))
     pinned = draw(st.lists(st.sampled_from(range(12)), min_size=len(places), max_size=len(places), unique=True))
     rules += [{"pin": f"i{item}", "at": place} for item, place in zip(pinned, places, strict=True)]
@@ -266,7 +268,11 @@ class Judge:
                 good = value is not None and wanted.get("min", -1e9) <= value <= wanted.get("max", 1e9)
             else:
                 wanted = wanted if isinstance(wanted, list) else [wanted]
-                good = any(one in wanted for one in (value if isinstance(value, list) else [value]) if one is not None) if value is not None else False
+                good = (
+                    any(one in wanted for one in (value if isinstance(value, list) else [value]) if one is not None)
+                    if value is not None
+                    else False
+                )
             if not good:
                 return False
         return True
@@ -287,7 +293,12 @@ class Judge:
                     counts = [sum(self.meets(item, rule["of"]) for item in first)]
                 else:
                     values = [self.features[item][rule["per"]] for item in first]
-                    flat = [one for value in values if value is not None for one in (value if isinstance(value, list) else [value])]
+                    flat = [
+                        one
+                        for value in values
+                        if value is not None
+                        for one in (value if isinstance(value, list) else [value])
+                    ]
                     counts = [flat.count(one) for one in set(flat)]
                 if max(counts, default=0) > rule["at_most"]:
                     return False
@@ -301,7 +312,9 @@ class Judge:
         )
 
     def pins(self, k: int) -> list[tuple[int, int]]:
-        return sorted((rule["at"] - 1, int(rule["pin"][1:])) for rule in self.rules if "pin" in rule and rule["at"] <= k)
+        return sorted(
+            (rule["at"] - 1, int(rule["pin"][1:])) for rule in self.rules if "pin" in rule and rule["at"] <= k
+        )
 
     def best(self, candidates: list[int], k: int) -> list[int] | None:
         """The longest, then first list that keeps all rules, of all there are; None where there is none."""
