@@ -3,6 +3,6 @@
 `from recsys_dl.training import TrainerOptions`; Lightning itself (seconds to import) is loaded when a training starts.
 """
 
-from .options import TrainerOptions
+from .options import TrainerOptions, rank_started_as
 
-__all__ = ["TrainerOptions"]
+__all__ = ["TrainerOptions", "rank_started_as"]

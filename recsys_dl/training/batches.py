@@ -19,8 +19,8 @@ class Share(NamedTuple):
 
     Attributes:
         batch: whatever the examples made.
-        weight: this process's examples, over the mean number of a process; scales its loss, so that the mean over
-            processes is the mean over examples.
+        weight: scales the loss, so that what processes and accumulated batches come to is the mean over all examples of a
+            step: this process's examples over the mean number of a process, times the batch's over the mean of its step's.
         names: the step in words, for messages.
     """
 
@@ -63,12 +63,22 @@ class Batches:
         seed: of the order.
         rank: this process.
         world_size: number of processes.
+        accumulate: batches whose gradients make one step.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+    ) -> None:
         self.examples = examples
         self.batch_size = max(1, min(batch_size, -(-len(examples) // FEWEST_STEPS)))
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
         self.epoch, self.first = 0, 0
 
     def __len__(self) -> int:
@@ -85,6 +95,7 @@ class Batches:
         for step in range(first, len(self)):
             chosen_G = order[step * self.batch_size : (step + 1) * self.batch_size]
             mine, weight = part_of(len(chosen_G), self.rank, self.world_size)
+            weight *= in_its_step(len(self.examples), self.batch_size, step, self.accumulate)
             batch = self.examples.take(chosen_G, mine, epoch=epoch, step=step)
             yield Share(batch, weight, f"batch {step} of epoch {epoch}")
         self.first = 0
@@ -104,6 +115,16 @@ def part_of(num: int, rank: int, world_size: int) -> tuple[slice, float]:
     if first == last:
         return slice(0, 1), 0.0
     return slice(first, last), (last - first) * world_size / num
+
+
+def in_its_step(num: int, batch_size: int, batch: int, accumulate: int) -> float:
+    """Return a batch's examples over an `accumulate`-th of those whose gradients are added up with its own.
+
+    It is 1 but at the end of an epoch, where a batch may be small, and batches few.
+    """
+    first = batch // accumulate * accumulate
+    together = min(num, (first + accumulate) * batch_size) - first * batch_size
+    return (min(num, (batch + 1) * batch_size) - batch * batch_size) * accumulate / together
 
 
 def mixed(*numbers: int) -> int:

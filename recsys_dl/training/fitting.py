@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import time
+import signal
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
-
-from recsys_dl.progress import Meter
 
 from .batches import Batches
+from .callbacks import Keeper, Monitor, Position
 from .options import TrainerOptions
 from .scorer import Scorer
-
-log = logging.getLogger(__name__)
 
 
 def fit_scorer(
@@ -51,16 +46,21 @@ def fit_scorer(
         The mean loss of each epoch.
 
     Raises:
-        ValueError: a checkpoint of another training; more processes than GPUs.
-        DivergedError: a loss that is no number.
+        ValueError: a checkpoint of another training, or options that do not go with optimizer or device.
+        DivergedError: a loss or a weight that is no number.
         MemoryError: the device's memory does not suffice.
+        OSError: a checkpoint could not be written.
+        KeyboardInterrupt: as it came; the newest checkpoint is kept.
     """
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
     for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if options.patience is None:
         validate = None
-    keeper = _Keeper(options, identity)
-    callbacks: list[pl.Callback] = [_Position(batches), _Monitor(batches, options, validate, epochs, name), keeper]
+    batches.accumulate = options.accumulate
+    monitor, keeper = Monitor(batches, options, validate, epochs, name), Keeper(options, identity)
+    ckpt_path = keeper.newest()
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=options.processes,
@@ -71,187 +71,44 @@ def fit_scorer(
         gradient_clip_val=options.clip_norm,
         max_epochs=epochs,
         logger=list(options.loggers) or False,
-        callbacks=callbacks,
+        callbacks=[Position(batches), monitor, keeper],
         deterministic="warn" if device.type == "cuda" else False,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interrupts():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
-            trainer.fit(scorer, batches, ckpt_path=keeper.newest(), weights_only=True)
+            trainer.fit(scorer, batches, ckpt_path=ckpt_path, weights_only=True)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise MemoryError(
                 f"training needs more memory than {device} has ({error}); lower model.batch_size, "
                 "model.embedding_size or model.num_negatives, or set trainer.accumulate"
             ) from error
-    monitor = callbacks[1]
-    assert isinstance(monitor, _Monitor)
+    if trainer.interrupted:  # earlier versions of Lightning return as if all were well
+        raise KeyboardInterrupt
     monitor.restore_best(scorer)
     return monitor.losses
 
 
 def _strategy(options: TrainerOptions, device: torch.device) -> Any:
-    if options.processes * options.num_nodes == 1:
+    if options.world_size == 1:
         return "auto"
     return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", find_unused_parameters=False)
 
 
-class _Position(pl.Callback):
-    """Tells the batches which process they are of and, also after a restart in mid-epoch, where to go on."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.batches.rank, self.batches.world_size = trainer.global_rank, trainer.world_size
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        self.batches.seek(trainer.current_epoch, done % len(self.batches))
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.batches.seek(trainer.current_epoch)  # not called where training goes on in mid-epoch
-
-
-class _Monitor(pl.Callback):
-    """Losses, validation, early stopping, loggers and the bar."""
-
-    def __init__(
-        self,
-        batches: Batches,
-        options: TrainerOptions,
-        validate: Callable[[], float] | None,
-        epochs: int,
-        name: str,
-    ) -> None:
-        self.batches, self.options, self.validate, self.epochs = batches, options, validate, epochs
-        self.meter = Meter(name, epochs * len(batches))
-        self.losses: list[float] = []
-        self.figures: list[float] = []
-        self.best: dict[str, Tensor] | None = None
-        self._sum = torch.zeros((), dtype=torch.float64)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.losses, self.figures = state_dict["losses"], state_dict["figures"]
-        self.best, self._sum = state_dict["best"], state_dict["sum"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.meter.start(trainer.global_step)
-        self._began = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(pl_module, Scorer)
-        self._sum = self._sum + pl_module.newest_loss.double().cpu()
-        done = trainer.current_epoch * len(self.batches) + batch_idx + 1
-        if self.meter.shown:
-            self.meter.advance(done, loss=float(pl_module.newest_loss), num_samples=self.batches.batch_size)
-        if trainer.loggers and done % self.options.log_every == 0:
-            seconds = time.perf_counter() - self._began
-            self._began = time.perf_counter()
-            rate = self.options.log_every * self.batches.batch_size / max(seconds, 1e-9)
-            figures = {"loss": float(pl_module.newest_loss), "samples_per_second": rate}
-            figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-            self._tell(trainer, figures)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Scorer)
-        self.losses.append(float(trainer.strategy.reduce(self._sum, reduce_op="mean")) / len(self.batches))
-        self._sum = torch.zeros((), dtype=torch.float64)
-        figures = {"epoch_loss": self.losses[-1]}
-        last = trainer.current_epoch + 1 == self.epochs
-        if self.validate and ((trainer.current_epoch + 1) % self.options.validate_every == 0 or last):
-            pl_module.eval()
-            with torch.no_grad():
-                figure = self.validate()
-            pl_module.train()
-            if figure > max(self.figures, default=-1.0):
-                self.best = {
-                    name: value.detach().cpu().clone() for name, value in pl_module.network.state_dict().items()
-                }
-            self.figures.append(figure)
-            figures[self.options.metric] = figure
-            since = len(self.figures) - 1 - self.figures.index(max(self.figures))
-            trainer.should_stop = since >= (self.options.patience or 0)
-        self._tell(trainer, figures)
-        log.info(
-            "epoch %d: %s", trainer.current_epoch, ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
-        )
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.meter.stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.meter.stop()
-
-    def restore_best(self, scorer: Scorer) -> None:
-        """Put the best weights back, where there was a validation."""
-        if self.best is not None:
-            scorer.network.load_state_dict(self.best)
-
-    def _tell(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
-
-
-class _Keeper(pl.Callback):
-    """Checkpoints that appear whole or not at all; never pickles of classes."""
-
-    def __init__(self, options: TrainerOptions, identity: dict[str, Any]) -> None:
-        self.file = None if options.checkpoint is None else Path(options.checkpoint) / "newest.ckpt"
-        self.every = options.checkpoint_every
-        self.identity = identity | {
-            "processes": options.processes * options.num_nodes,
-            "accumulate": options.accumulate,
-        }
-
-    def newest(self) -> str | None:
-        """Return the checkpoint to go on from, if there is one, after a check that it is of this training."""
-        if self.file is None or not self.file.exists():
-            return None
-        try:
-            found = torch.load(self.file, map_location="cpu", weights_only=True)["recsys_dl"]
-        except Exception as error:
-            raise ValueError(
-                f"{self.file} must be a checkpoint of this package, but cannot be read ({error}); remove it to start anew"
-            ) from error
-        differ = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
-        if differ:
-            told = "; ".join(f"{key} was {found.get(key)!r}, is {self.identity.get(key)!r}" for key in sorted(differ))
-            raise ValueError(
-                f"{self.file} is a checkpoint of another training: {told}. Name another folder as trainer.checkpoint, or "
-                "remove this one."
-            )
-        log.info("going on from %s", self.file)
-        return str(self.file)
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint["recsys_dl"] = self.identity
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self.file is not None and (batch_idx + 1) % self.every == 0:
-            self._keep(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.file is not None:
-            self._keep(trainer)
-
-    def _keep(self, trainer: pl.Trainer) -> None:
-        assert self.file is not None
-        aside = self.file.with_suffix(".partial")
-        if trainer.is_global_zero:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(aside)
-        if trainer.is_global_zero:
-            os.replace(aside, self.file)
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM come out as KeyboardInterrupt: Lightning makes an exit of the process of it, and ignores the next."""
+    try:
+        before = signal.getsignal(signal.SIGINT)
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            with contextlib.suppress(ValueError):  # of another thread than the main one
+                signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from error
+        raise

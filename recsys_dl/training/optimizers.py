@@ -15,9 +15,16 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[Parameter], *, learning_rate: float, weight_decay: float
+    name: str, parameters: Iterable[Parameter], *, learning_rate: float, weight_decay: float, fused: bool = True
 ) -> torch.optim.Optimizer:
     """Return an optimizer: "adam" (AdamW: decay apart from the gradient), "row_adam" (see `RowAdam`) or "sgd" (momentum 0.9).
+
+    Args:
+        name: of these three.
+        parameters: to learn.
+        learning_rate: of a step.
+        weight_decay: see each.
+        fused: whether a step of "adam" is one kernel.
 
     Raises:
         ValueError: another name.
@@ -28,7 +35,7 @@ def make_optimizer(
         return RowAdam(parameters, learning_rate=learning_rate, weight_decay=weight_decay)
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 def rate_at(schedule: str, warmup: float, num_steps: int) -> Callable[[int], float]:

@@ -24,7 +24,8 @@ class TrainerOptions:
         checkpoint: folder that holds the newest state of the training; a training that finds one there goes on from it. None
             keeps none.
         checkpoint_every: steps between checkpoints, beside one at the end of every epoch.
-        processes: on this machine, one GPU each where there are GPUs. A batch is shared out among them.
+        processes: on this machine, one GPU each where there are GPUs. A batch is shared out among them. Lightning starts the
+            script, or the command, again for each; or torchrun has started so many.
         num_nodes: machines, started by torchrun or Slurm.
         loggers: Lightning loggers (TensorBoard, CSV, MLflow, W&B) that are told loss, rates and validation figures.
         log_every: steps between what loggers are told.
@@ -50,12 +51,12 @@ class TrainerOptions:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         for name in ("accumulate", "validate_every", "checkpoint_every", "processes", "num_nodes", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, got {self.patience}")
+            self._check_whole(name)
+        if self.patience is not None:
+            self._check_whole("patience")
+        norm = self.clip_norm
+        if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0):
+            raise ValueError(f"clip_norm must be a number above 0, got {norm!r}")
         name, _, k = self.metric.partition("@")
         from recsys_dl.metrics.ranking import METRICS
 
@@ -63,3 +64,49 @@ class TrainerOptions:
             raise ValueError(
                 f"metric must be one of {', '.join(METRICS)} with a length, as ndcg@10; got {self.metric!r}"
             )
+
+    def _check_whole(self, name: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+    @property
+    def world_size(self) -> int:
+        """All processes of all machines."""
+        return self.processes * self.num_nodes
+
+    def check(self, *, optimizer: str, device: str, num_gpus: int) -> None:
+        """Check that a training on this device ("cpu", "cuda") can be run so.
+
+        Raises:
+            ValueError: options that do not go together, more processes than GPUs, or a launcher that started another number.
+        """
+        if self.precision == "16-mixed" and device == "cpu":
+            raise ValueError('precision="16-mixed" needs a GPU; on the CPU use "bf16-mixed" or "32-true"')
+        if optimizer == "row_adam" and self.clip_norm is not None:
+            raise ValueError(
+                'optimizer="row_adam" takes sparse gradients, whose norm cannot be clipped; use clip_norm=None, or "adam"'
+            )
+        if optimizer == "row_adam" and device == "cuda" and self.precision == "16-mixed":
+            raise ValueError(
+                'optimizer="row_adam" takes sparse gradients, which "16-mixed" cannot scale; use precision="bf16-mixed"'
+            )
+        if optimizer == "row_adam" and device == "cuda" and self.world_size > 1:
+            raise ValueError(
+                'optimizer="row_adam" takes sparse gradients, which NCCL cannot add up over GPUs; use processes=1, or "adam"'
+            )
+        if device == "cuda" and self.processes > num_gpus:
+            raise ValueError(f"processes must be at most the {num_gpus} GPUs of this machine, got {self.processes}")
+        if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != self.world_size:
+            raise ValueError(
+                f"torchrun started {os.environ['WORLD_SIZE']} processes, but processes={self.processes} on "
+                f"num_nodes={self.num_nodes} makes {self.world_size}; give trainer.processes as many as each machine runs"
+            )
+
+
+def rank_started_as() -> int:
+    """Return the number that a launcher (Lightning, torchrun, Slurm) gave this process, 0 where there is none."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # that it is not 0 is what counts

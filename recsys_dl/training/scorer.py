@@ -70,19 +70,33 @@ class Scorer(pl.LightningModule):
             torch.cuda.manual_seed(seed)
         loss = self.objective(self.network, share.batch)
         self.newest_loss = loss.detach()
+        if share.weight != 1:
+            loss = loss * share.weight
+        if self.trainer.world_size > 1:  # all processes stop at the same batch, so that none is waited for
+            self.newest_loss = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
         if not torch.isfinite(self.newest_loss):
-            raise DivergedError(
-                f"the loss must stay a number, but is {float(self.newest_loss)} at {share.names}. Weights of the last good "
-                "checkpoint are kept, if there is one. Lower learning_rate, set trainer.clip_norm, or look for extreme "
-                "values in weights and features."
-            )
-        return loss if share.weight == 1 else loss * share.weight
+            raise DivergedError(_words(f"the loss must stay a number, but is {float(self.newest_loss)}", share.names))
+        return loss
+
+    def check_weights(self, where: str) -> None:
+        """Check that what was learnt are numbers.
+
+        Raises:
+            DivergedError: a weight is NaN or infinite; the message says `where`.
+        """
+        for name, weights in self.network.named_parameters():
+            if not torch.isfinite(weights).all():
+                raise DivergedError(_words(f"weights must stay numbers, but some of {name} are not", where))
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, where the rate changes, its schedule by step."""
         learnable = [weights for weights in self.parameters() if weights.requires_grad]
         optimizer = make_optimizer(
-            self.optimizer_name, learnable, learning_rate=self.learning_rate, weight_decay=self.weight_decay
+            self.optimizer_name,
+            learnable,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=self.trainer.precision == "32-true",  # Lightning does not clip for a fused one in mixed precision
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -90,3 +104,10 @@ class Scorer(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Return the batch as it is: it was made on the device."""
         return batch
+
+
+def _words(what: str, where: str) -> str:
+    return (
+        f"{what} at {where}. The last good checkpoint is kept, if trainer.checkpoint names a folder. Lower learning_rate, set "
+        "trainer.clip_norm, or look for extreme values in weights and features."
+    )

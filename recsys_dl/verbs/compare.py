@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from .running import fit_and_leave, run_folder, shown
+from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
 
 ACCURACY = ("precision", "recall", "hit_rate", "map", "mrr", "ndcg")
 
@@ -27,10 +28,17 @@ def compare(config: DictConfig) -> None:
     shared = {key: value for key, value in config.items() if key not in ("models", "run", "metric")}
     evaluations = {}
     singles = {name: compose("train", [f"model={name}"]) for name in config.models}
+    for name, one in singles.items():
+        OmegaConf.set_struct(one, False)
+        one.merge_with(shared)
+        if config.trainer.checkpoint is not None:
+            one.trainer.checkpoint = str(Path(config.trainer.checkpoint) / name)
+    if is_helper(config):
+        for one in singles.values():
+            help_to_fit(one)
+        return
     with run_folder(config, "compare") as target, new_folder(target, overwrite=config.run is None) as aside:
         for name, one in singles.items():
-            OmegaConf.set_struct(one, False)
-            one.merge_with(shared)
             evaluations[name] = fit_and_leave(one, aside / name)
         comparison = compare_evaluations(evaluations, metric=config.metric)
         (aside / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")

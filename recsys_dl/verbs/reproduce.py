@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from .running import fit_and_leave, shown
+from .running import fit_and_leave, help_to_fit, is_helper, shown
 
 
 def reproduce(config: DictConfig) -> int:
@@ -17,9 +17,16 @@ def reproduce(config: DictConfig) -> int:
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
+    again_config = OmegaConf.create(run.config)
+    again_config.logger = None
+    if again_config.get("trainer") is not None:
+        again_config.trainer.checkpoint = None  # from the beginning, not from where the run ended
+    if is_helper(again_config):
+        help_to_fit(again_config)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / "again"
-        fit_and_leave(OmegaConf.create(run.config), again, expected_hash=run.manifest["data"]["hash"])
+        fit_and_leave(again_config, again, expected_hash=run.manifest["data"]["hash"])
         twin = load_run(again)
     part = run.config["evaluate"]["part"]
     then, now = run.metrics[part]["values"], twin.metrics[part]["values"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
 import logging
 import sys
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ def fit_and_leave(
     from recsys_dl.runs import Stages, logged_to, write_run
 
     stages = Stages()
+    trainer = trainer_of(config)
     if config.data.get("path") is not None:
         config.data.path = str(Path(config.data.path).absolute())  # a run is read back from anywhere
     with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
@@ -39,7 +42,7 @@ def fit_and_leave(
         if max(k) > split.data.num_items:
             raise ValueError(f"evaluate.k must be at most the {split.data.num_items} items there are, got {max(k)}")
         with stages.stage("fit"):
-            model = instantiate(config.model).fit(split.train)
+            model = fit(config, split, trainer, threads)
         with stages.stage("evaluate"):
             evaluation = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
         write_run(
@@ -57,6 +60,75 @@ def fit_and_leave(
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
     print(f"{name_of(config)}: {spent}", file=sys.stderr)
     return evaluation
+
+
+def trainer_of(config: DictConfig) -> Any:
+    """Return the `TrainerOptions` of a config; of a run from before there were such, the default."""
+    from recsys_dl.training import TrainerOptions
+
+    return TrainerOptions() if config.get("trainer") is None else instantiate(config.trainer)
+
+
+def fit(config: DictConfig, split: Parts, trainer: Any, threads: int) -> Any:
+    """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it."""
+    from recsys_dl.training import TrainerOptions
+
+    model = instantiate(config.model)
+    if not takes_trainer(model):
+        if trainer != TrainerOptions() or config.get("logger") is not None:
+            log.warning("%s needs no trainer: the settings trainer and logger are not for it", name_of(config))
+        return model.fit(split.train)
+    trainer = dataclasses.replace(trainer, loggers=_loggers(config))
+    limit_threads(max(1, threads // trainer.processes))
+    try:
+        return model.fit(split.train, validation=split.validation, trainer=trainer)
+    finally:
+        limit_threads(threads)
+
+
+def takes_trainer(model: Any) -> bool:
+    """Return whether a model, or its class, is trained by a trainer."""
+    return "trainer" in inspect.signature(model.fit).parameters
+
+
+def is_helper(config: DictConfig) -> bool:
+    """Return whether this process was started to share in the training of another, which leaves the run and prints."""
+    from recsys_dl.training import rank_started_as
+
+    return trainer_of(config).world_size > 1 and rank_started_as() > 0
+
+
+def help_to_fit(config: DictConfig) -> None:
+    """Share in the training of a config, whose first process tells of all that goes wrong in all of them at once."""
+    from recsys_dl.runs import Stages
+
+    threads = limit_threads(config.threads)
+    module, _, name = config.model._target_.rpartition(".")
+    if not takes_trainer(getattr(importlib.import_module(module), name)):
+        return
+    logging.getLogger("recsys_dl").setLevel(logging.ERROR)
+    from recsys_dl.training.scorer import DivergedError
+
+    try:
+        fit(config, read_parts(config, Stages(), expected_hash=None), trainer_of(config), threads)
+    except (KeyboardInterrupt, DivergedError):
+        return
+
+
+def _loggers(config: DictConfig) -> tuple[Any, ...]:
+    if config.get("logger") is None:
+        return ()
+    from hydra.errors import InstantiationException
+
+    try:
+        return (instantiate(config.logger),)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            name = config.logger._target_.rpartition(".")[2].removesuffix("Logger").lower()
+            raise ImportError(
+                f"logger={name} needs a package that is not installed; pip install {name}. Or take logger=csv"
+            ) from error
+        raise
 
 
 @dataclasses.dataclass(frozen=True)

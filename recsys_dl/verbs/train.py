@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from .running import fit_and_leave, name_of, print_figures, run_folder, shown
+from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_figures, run_folder, shown
 
 
 def train(config: DictConfig) -> None:
     """Fit one model, evaluate it, leave a run folder."""
+    if is_helper(config):
+        help_to_fit(config)
+        return
     with run_folder(config, name_of(config)) as target:
         evaluation = fit_and_leave(config, target, overwrite=config.run is None)
     print_figures(name_of(config), config, evaluation)

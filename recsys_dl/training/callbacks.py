@@ -1,0 +1,219 @@
+"""What watches over a training: where its batches stand, how well it does, and its checkpoints.
+
+The hooks are Lightning's, and told of there.
+"""
+
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from recsys_dl.progress import Meter
+
+from .batches import Batches
+from .options import TrainerOptions
+from .scorer import Scorer
+
+log = logging.getLogger(__name__)
+
+
+class Position(pl.Callback):
+    """Tells the batches which process they are of and, also after a restart in mid-epoch, where to go on."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = getattr(self.batches.examples, "kept", None)  # by examples that depend on weights as an epoch found them
+        return {} if kept is None else {"examples": kept()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "examples" in state_dict:
+            self.batches.examples.keep(state_dict["examples"])  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.batches.rank, self.batches.world_size = trainer.global_rank, trainer.world_size
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self.batches.seek(trainer.current_epoch, done % len(self.batches))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.batches.seek(trainer.current_epoch)  # not called where training goes on in mid-epoch
+
+
+class Monitor(pl.Callback):
+    """Losses, validation, early stopping, loggers and the bar."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        options: TrainerOptions,
+        validate: Callable[[], float] | None,
+        epochs: int,
+        name: str,
+    ) -> None:
+        self.batches, self.options, self.validate, self.epochs = batches, options, validate, epochs
+        self.meter = Meter(name, epochs * len(batches))
+        self.losses: list[float] = []
+        self.figures: list[float] = []
+        self.best: dict[str, Tensor] | None = None
+        self._sum = torch.zeros((), dtype=torch.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses, self.figures = state_dict["losses"], state_dict["figures"]
+        self.best, self._sum = state_dict["best"], state_dict["sum"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self._has_enough()  # a training that was killed after its last validation is over
+        if trainer.is_global_zero:
+            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready % len(self.batches)
+            self.meter.start(trainer.current_epoch * len(self.batches) + done)
+        self._began, self._told = time.perf_counter(), None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Scorer)
+        self._sum = self._sum + pl_module.newest_loss.double().cpu()
+        done = trainer.current_epoch * len(self.batches) + batch_idx + 1
+        if self.meter.shown:
+            self.meter.advance(done, loss=float(pl_module.newest_loss), num_samples=self.batches.batch_size)
+        if trainer.loggers and done % self.options.log_every == 0:
+            figures = {"loss": float(pl_module.newest_loss)}
+            now = time.perf_counter()
+            if self._told is not None:  # what came before belongs to the start, not to the speed
+                figures["samples_per_second"] = (done - self._told) * self.batches.batch_size / (now - self._began)
+            self._began, self._told = now, done
+            figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+            self._tell(trainer, figures)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Scorer)
+        pl_module.check_weights(f"the end of epoch {trainer.current_epoch}")
+        self.losses.append(float(self._sum) / len(self.batches))
+        self._sum = torch.zeros((), dtype=torch.float64)
+        figures = {"epoch_loss": self.losses[-1]}
+        last = trainer.current_epoch + 1 == self.epochs
+        if self.validate and ((trainer.current_epoch + 1) % self.options.validate_every == 0 or last):
+            pl_module.eval()
+            with torch.no_grad():
+                figure = self.validate()
+            pl_module.train()
+            if figure > max(self.figures, default=-1.0):
+                weights = pl_module.network.state_dict()
+                self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.figures.append(figure)
+            figures[self.options.metric] = figure
+            trainer.should_stop = self._has_enough()
+        self._tell(trainer, figures)
+        told = ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
+        log.info("epoch %d: %s", trainer.current_epoch, told)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.meter.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.meter.stop()
+
+    def restore_best(self, scorer: Scorer) -> None:
+        """Put the best weights back, where there was a validation."""
+        if self.best is not None:
+            scorer.network.load_state_dict(self.best)
+
+    def _has_enough(self) -> bool:
+        """Return whether `patience` validations in a row were no better than one before."""
+        if not self.figures or self.options.patience is None:
+            return False
+        return len(self.figures) - 1 - self.figures.index(max(self.figures)) >= self.options.patience
+
+    def _tell(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)
+
+
+class Keeper(pl.Callback):
+    """Checkpoints that appear whole or not at all; never pickles of classes."""
+
+    def __init__(self, options: TrainerOptions, identity: dict[str, Any]) -> None:
+        self.file = None if options.checkpoint is None else Path(options.checkpoint).absolute() / "newest.ckpt"
+        self.every = options.checkpoint_every
+        self.identity = identity | {
+            "processes": options.world_size,
+            "accumulate": options.accumulate,
+            "clip_norm": options.clip_norm,
+            "precision": options.precision,
+            "patience": options.patience,
+            "metric": options.metric,
+            "validate_every": options.validate_every,
+        }
+
+    def newest(self) -> str | None:
+        """Return the checkpoint to go on from, if there is one, after a check that it is of this training."""
+        if self.file is None or not self.file.exists():
+            return None
+        try:
+            found = torch.load(self.file, map_location="cpu", weights_only=True)["recsys_dl"]
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{self.file} must be a checkpoint of this package, but cannot be read ({first}); remove it to start anew"
+            ) from error
+        differ = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
+        if differ:
+            told = "; ".join(f"{key} was {found.get(key)!r}, is {self.identity.get(key)!r}" for key in sorted(differ))
+            raise ValueError(
+                f"{self.file} is a checkpoint of another training: {told}. Name another folder as trainer.checkpoint, or "
+                "remove this one."
+            )
+        log.info("going on from %s", self.file)
+        return str(self.file)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["recsys_dl"] = self.identity
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Scorer)
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # gradients that wait are in no checkpoint
+        last = batch_idx + 1 == trainer.num_training_batches  # the epoch's end keeps one itself, validation in it
+        if self.file is not None and stepped and not last and trainer.global_step % self.every == 0:
+            pl_module.check_weights(batch.names)
+            self._keep(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.file is not None:
+            self._keep(trainer)
+
+    def _keep(self, trainer: pl.Trainer) -> None:
+        assert self.file is not None
+        aside = self.file.with_suffix(".partial")
+        if trainer.is_global_zero:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer.save_checkpoint(aside)
+            if trainer.is_global_zero:
+                os.replace(aside, self.file)
+        except (OSError, RuntimeError) as error:  # Torch's writer reports a full disk as a RuntimeError
+            aside.unlink(missing_ok=True)
+            number = getattr(error, "errno", None) or errno.EIO
+            raise OSError(
+                number,
+                f"no checkpoint could be written to {self.file.parent} ({error}); the one before it is kept. Free some space "
+                "there and run again: the training goes on from it",
+            ) from error
