@@ -37,11 +37,13 @@ class Features:
         codes_RM: int32 in [0, V); 0 is padding.
         weights_RM: float32: 1 for a category, 1 / n for each of n values of a list, 0 at padding.
         dense_RF: float32.
+        known_R: bool, whether any column that was learned has a value here.
     """
 
     codes_RM: np.ndarray
     weights_RM: np.ndarray
     dense_RF: np.ndarray
+    known_R: np.ndarray
 
     def __len__(self) -> int:
         return len(self.codes_RM)
@@ -159,6 +161,7 @@ class FeatureEncoder:
         table = self._table(frame, texts)
         coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         dense: list[np.ndarray] = []
+        known_R = np.zeros(table.height, bool)
         for learned in self._columns:
             if learned.name not in table.columns:
                 raise ValueError(
@@ -174,6 +177,7 @@ class FeatureEncoder:
                     f"{_called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
                     f"{family or column.dtype}"
                 )
+            known_R |= column.is_not_null().to_numpy()
             if learned.kind == "category":
                 coded.append(_category_codes(column, learned))
             elif learned.kind == "bag":
@@ -187,7 +191,7 @@ class FeatureEncoder:
         size = table.height
         codes_RM, weights_RM = _padded(coded, size)
         dense_RF = np.concatenate([np.empty((size, 0)), *dense], axis=1).astype(np.float32)
-        return Features(codes_RM, weights_RM, dense_RF)
+        return Features(codes_RM, weights_RM, dense_RF, known_R)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learned as arrays of numbers; no name has a dot."""

@@ -1,0 +1,270 @@
+"""Networks that make vectors of features, of items, and of users by pooling their history.
+
+B batch, N rows of items or of features, M values of a row, F dense numbers, V rows of a table of values, I items, H items of a
+history, D embedding size. What users are computed by is written in the part of Python that TorchScript compiles.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INITIAL_SCALE = 0.1  # standard deviation of embeddings' entries at the start, times the root of 64 / D
+
+
+class Encoded(NamedTuple):
+    """Features as tensors, see `recsys_dl.data.features.Features`; of no features as many rows without columns."""
+
+    codes_NM: Tensor  # int64
+    weights_NM: Tensor
+    dense_NF: Tensor
+
+    def at(self, rows: Tensor) -> Encoded:
+        """Return some rows."""
+        return Encoded(self.codes_NM[rows], self.weights_NM[rows], self.dense_NF[rows])
+
+    def to(self, device: torch.device) -> Encoded:
+        """Return the same on a device."""
+        return Encoded(*(tensor.to(device) for tensor in self))
+
+
+class FeatureNet(nn.Module):
+    """Features -> vectors: the sum of values' vectors and a linear map of dense numbers, through layers if there are any.
+
+    Args:
+        num_values: V.
+        num_dense: F.
+        size: of the vectors.
+        hidden_sizes: of the layers between; none makes the whole linear.
+        dropout: share of hidden numbers set to 0 in training.
+    """
+
+    def __init__(
+        self, num_values: int, num_dense: int, size: int, *, hidden_sizes: Sequence[int] = (), dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        first = [*hidden_sizes, size][0]
+        self.values = nn.Embedding(num_values, first, padding_idx=0)
+        nn.init.normal_(self.values.weight, std=INITIAL_SCALE * (64 / first) ** 0.5)
+        with torch.no_grad():
+            self.values.weight[0] = 0
+        self.bias = nn.Parameter(torch.zeros(first))
+        self.dense = nn.Linear(num_dense, first, bias=False) if num_dense else None
+        self.layers = layers([*hidden_sizes, size], dropout)
+
+    def forward(self, codes_NM: Tensor, weights_NM: Tensor, dense_NF: Tensor) -> Tensor:
+        """Return [N, size]."""
+        first_ND = weighted_sum(self.values.weight, codes_NM, weights_NM) + self.bias
+        if self.dense is not None:
+            first_ND = first_ND + self.dense(dense_NF)
+        return self.layers(first_ND)
+
+
+class ItemEncoder(nn.Module):
+    """Item rows -> vectors: an embedding of the item's own, plus what its features say.
+
+    An item's own embedding is 0 where training never met it, and in training is left out with probability `id_dropout`, so that
+    features learn to speak alone (Volkovs et al. 2017, "DropoutNet: Addressing Cold Start in Recommender Systems").
+
+    Args:
+        met_I: bool, whether training met the item.
+        size: D.
+        features: of all items; None where there are none.
+        num_values: V.
+        hidden_sizes: of the network over features.
+        dropout: likewise.
+        id_dropout: see above; without features nothing is left out.
+        sparse: whether the gradient of the embeddings holds only the rows of a batch.
+    """
+
+    met_I: Tensor
+    codes_IM: Tensor
+    weights_IM: Tensor
+    dense_IF: Tensor
+
+    def __init__(
+        self,
+        met_I: Tensor,
+        size: int,
+        *,
+        features: Encoded | None = None,
+        num_values: int = 1,
+        hidden_sizes: Sequence[int] = (),
+        dropout: float = 0.0,
+        id_dropout: float = 0.0,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__()
+        self.id_dropout = id_dropout
+        self.register_buffer("met_I", met_I.float(), persistent=False)
+        self.item_emb = nn.Embedding(len(met_I), size, sparse=sparse)
+        nn.init.normal_(self.item_emb.weight, std=INITIAL_SCALE * (64 / size) ** 0.5)
+        self.feature_net = None
+        if features is not None:
+            for name, tensor in zip(("codes_IM", "weights_IM", "dense_IF"), features, strict=True):
+                self.register_buffer(name, tensor, persistent=False)
+            num_dense = features.dense_NF.shape[1]
+            self.feature_net = FeatureNet(num_values, num_dense, size, hidden_sizes=hidden_sizes, dropout=dropout)
+
+    def forward(self, rows_N: Tensor) -> Tensor:
+        """Return [N, D]."""
+        own_N = self.met_I[rows_N]
+        if self.feature_net is None:
+            return self.item_emb(rows_N) * own_N[:, None]
+        if self.training and self.id_dropout:
+            own_N = own_N * (torch.rand_like(own_N) >= self.id_dropout)
+        features = (self.codes_IM[rows_N], self.weights_IM[rows_N], self.dense_IF[rows_N])
+        return self.item_emb(rows_N) * own_N[:, None] + self.feature_net(*features)
+
+
+class Pooling(nn.Module):
+    """Vectors of a history -> one: their mean, or a mean whose weights are learnt.
+
+    With attention an item's weight is the softmax over the history of a . tanh(A v) + r_h, v its vector and h its place
+    counted from the newest; it does not depend on what is to be scored, so that users can be computed beforehand.
+
+    Args:
+        size: D.
+        history_size: H, the longest history.
+        attention: see above.
+    """
+
+    def __init__(self, size: int, history_size: int, *, attention: bool) -> None:
+        super().__init__()
+        self.relevance = None
+        if attention:
+            self.relevance = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
+            self.recency = nn.Parameter(torch.zeros(history_size))
+
+    def forward(self, vectors_ND: Tensor, places_BH: Tensor, valid_BH: Tensor) -> Tensor:
+        """Return [B, D], zeros for an empty history.
+
+        Args:
+            vectors_ND: of items, each once.
+            places_BH: rows of `vectors_ND`, newest first; any where not valid.
+            valid_BH: float32, 1 or 0.
+        """
+        if self.relevance is None:
+            weights_BH = valid_BH / valid_BH.sum(dim=1, keepdim=True).clamp(min=1.0)
+        else:
+            scores_BH = self.relevance(vectors_ND).squeeze(-1)[places_BH] + self.recency[: places_BH.size(1)]
+            weights_BH = torch.softmax(scores_BH.masked_fill(valid_BH == 0, -1e4), dim=1) * valid_BH
+        return weighted_sum(vectors_ND, places_BH, weights_BH)
+
+
+class PooledUser(nn.Module):
+    """Users' histories and features -> vectors: the pooled history plus what features say, through layers if there are any.
+
+    Args:
+        size: D.
+        history_size: H.
+        attention: how histories are pooled, see `Pooling`.
+        num_values: V of users' features.
+        num_dense: F of users' features.
+        hidden_sizes: of the layers; none leaves the sum as it is.
+        dropout: share of numbers set to 0 in training, of the pooled history and of hidden layers.
+    """
+
+    newest_first = True
+
+    def __init__(
+        self,
+        size: int,
+        history_size: int,
+        *,
+        attention: bool = False,
+        num_values: int = 1,
+        num_dense: int = 0,
+        hidden_sizes: Sequence[int] = (),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        first = [*hidden_sizes, size][0]
+        self.pooling = Pooling(size, history_size, attention=attention)
+        self.dropout = nn.Dropout(dropout)
+        self.first = nn.Linear(size, first, bias=False) if hidden_sizes else nn.Identity()
+        self.profile = FeatureNet(num_values, num_dense, first)
+        self.layers = layers([*hidden_sizes, size], dropout)
+
+    def forward(
+        self,
+        vectors_ND: Tensor,
+        places_BH: Tensor,
+        valid_BH: Tensor,
+        codes_BM: Tensor,
+        weights_BM: Tensor,
+        dense_BF: Tensor,
+    ) -> Tensor:
+        """Return [B, D]; histories as `Pooling` takes them, then users' features."""
+        pooled_BD = self.dropout(self.pooling(vectors_ND, places_BH, valid_BH))
+        return self.layers(self.first(pooled_BD) + self.profile(codes_BM, weights_BM, dense_BF))
+
+
+class TowerNetwork(nn.Module):
+    """Items -> vectors, and histories and features -> vectors; a score is the product of two.
+
+    Args:
+        items: the item tower.
+        user: the user tower: a `PooledUser` or a `SequenceUser`.
+        inputs: what histories are made of, where that is not the vectors of `items`.
+        normalize: make both vectors of length 1.
+        temperature: what scores are divided by.
+    """
+
+    met_N: Tensor
+    place_I: Tensor
+    user: Any
+
+    def __init__(
+        self,
+        items: ItemEncoder,
+        user: nn.Module,
+        *,
+        inputs: ItemEncoder | None = None,
+        normalize: bool,
+        temperature: float,
+    ) -> None:
+        super().__init__()
+        self.items, self.user, self.inputs = items, user, inputs
+        self.normalize, self.temperature = normalize, temperature
+        met_I = items.met_I > 0
+        self.register_buffer("met_N", met_I.nonzero().squeeze(1), persistent=False)
+        self.register_buffer("place_I", (met_I.cumsum(0) - 1).clamp_min(0), persistent=False)
+
+    def towers(self, raw_ND: Tensor, *, of_users: bool) -> Tensor:
+        """Return vectors [N, D] to be multiplied, from what an encoder gives."""
+        vectors_ND = F.normalize(raw_ND, dim=-1) if self.normalize else raw_ND
+        return vectors_ND / self.temperature if of_users else vectors_ND
+
+    def forward(
+        self,
+        history_vectors_ND: Tensor,
+        places_BH: Tensor,
+        valid_BH: Tensor,
+        codes: Tensor,
+        weights: Tensor,
+        dense: Tensor,
+    ) -> Tensor:
+        """Return users' vectors [B, D]; arguments as the user tower's."""
+        raw_BD = self.user(history_vectors_ND, places_BH, valid_BH, codes, weights, dense)
+        return self.towers(raw_BD, of_users=True)
+
+
+def weighted_sum(table_ND: Tensor, rows_BH: Tensor, weights_BH: Tensor) -> Tensor:
+    """Return [B, D], sum_h weights[b, h] table[rows[b, h]]."""
+    if torch.is_grad_enabled() and not torch.jit.is_scripting() and rows_BH.size(1) > 0:
+        return F.embedding_bag(rows_BH, table_ND, mode="sum", per_sample_weights=weights_BH)  # no [B, H, D] between
+    return (table_ND[rows_BH] * weights_BH.unsqueeze(-1)).sum(1)
+
+
+def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
+    """Return ReLU, dropout and a linear map for each size but the first."""
+    parts: list[nn.Module] = []
+    for one, two in itertools.pairwise(sizes):
+        parts += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(one, two)]
+    return nn.Sequential(*parts)

@@ -1,0 +1,81 @@
+"""Two towers whose user tower is self-attention over the sequence of what the user had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.data.interactions import Interactions
+
+from .choice import choice_loss
+from .encoders import TowerNetwork
+from .histories import Histories, WindowExamples, Windows
+from .sequence import SequenceUser
+from .towers import TowerModel
+
+GROUPS = 4  # sequences of a batch are put into so many groups of like length, each padded to its longest
+
+
+class SASRec(TowerModel):
+    """score(u, i) = <state after the newest of u's items, i's vector>, the states by causal self-attention over the items in order.
+
+    Kang and McAuley 2018, "Self-Attentive Sequential Recommendation": every item of a sequence is a target of what precedes it,
+    all learnt at once. Unlike there, the loss is a softmax (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"), and a
+    sequence begins with a place of its own that holds the user's features.
+
+    Args:
+        num_blocks: of attention.
+        num_heads: of each; divides `embedding_size`.
+        tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
+    """
+
+    def __init__(self, *, num_blocks: int = 2, num_heads: int = 2, **tower: Any) -> None:
+        super().__init__(**tower)
+        if num_blocks < 1 or num_heads < 1 or self.embedding_size % num_heads:
+            raise ValueError(
+                f"num_blocks must be at least 1 and num_heads a divisor of embedding_size={self.embedding_size}, got "
+                f"{num_blocks} and {num_heads}"
+            )
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+
+    def _user_net(self, num_values: int, num_dense: int) -> SequenceUser:
+        return SequenceUser(
+            self.embedding_size,
+            self.history_size,
+            num_blocks=self.num_blocks,
+            num_heads=self.num_heads,
+            num_values=num_values,
+            num_dense=num_dense,
+            dropout=self.dropout,
+        )
+
+    def _examples(self, log: Interactions) -> WindowExamples:
+        return WindowExamples(Histories.of(log), 1 + self.history_size, self.num_items, **self._example_options())
+
+    def _objective(self, network: nn.Module, batch: Windows) -> Tensor:
+        assert isinstance(network, TowerNetwork)
+        raw_ND, (places_BJ,), places_C = self._encoded(network, [batch.items_BH], batch.candidates)
+        lengths_B = batch.valid_BH.sum(1)
+        states, targets, owners = [], [], []
+        for some in lengths_B.argsort(stable=True).chunk(GROUPS):
+            length = int(lengths_B[some].max())
+            valid_bj, places_bj = batch.valid_BH[some, :length], places_BJ[some, :length]
+            states_bjd = network.user.states(raw_ND, places_bj[:, :-1], *self.profile.at(batch.users_B[some]))
+            states.append(states_bjd[valid_bj])
+            targets.append(places_bj[valid_bj])
+            owners.append(batch.users_B[some, None].expand_as(valid_bj)[valid_bj])
+        targets_P1 = torch.cat(targets)[:, None]
+        loss = choice_loss(
+            network.towers(torch.cat(states), of_users=True),
+            network.towers(raw_ND, of_users=False),
+            targets_P1,
+            torch.ones_like(targets_P1, dtype=torch.bool),
+            candidates=batch.candidates,
+            places_C=places_C,
+            owners_B=torch.cat(owners),
+        )
+        # a mean over the items of the whole batch, of which this process has a part
+        return loss * len(targets_P1) / (len(lengths_B) * batch.mean_length)

@@ -1,0 +1,91 @@
+"""Two towers: users by their pooled history and features, items by their own embedding and features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from recsys_dl.data.interactions import Interactions
+
+from .choice import choice_loss
+from .encoders import PooledUser, TowerNetwork
+from .histories import Histories, SplitExamples, Splits
+from .towers import TowerModel
+
+
+class TwoTower(TowerModel):
+    """score(u, i) = <pooled vectors of u's newest items + what u's features say, i's own embedding + what i's features say>.
+
+    Learnt from places in users' histories: what came before is the history, the next `num_targets` items are what to choose
+    (Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations").
+
+    Args:
+        pooling: "mean", or "attention" with learnt weights, see `Pooling`.
+        user_sizes: hidden layers over the sum of pooled history and features; none leaves it as it is.
+        num_targets: T.
+        examples_per_user: places drawn in each user's history for an epoch; who had fewer items gives each.
+        shuffle: put each user's items into another order in each epoch; for logs whose order means nothing.
+        tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        pooling: str = "mean",
+        user_sizes: Sequence[int] | None = None,
+        num_targets: int = 10,
+        examples_per_user: int = 20,
+        shuffle: bool = False,
+        **tower: Any,
+    ) -> None:
+        super().__init__(**tower)
+        if pooling not in ("mean", "attention"):
+            raise ValueError(f"pooling must be mean or attention, got {pooling!r}")
+        if num_targets < 1 or examples_per_user < 1:
+            raise ValueError(
+                f"num_targets and examples_per_user must be at least 1, got {num_targets} and {examples_per_user}"
+            )
+        self.pooling = pooling
+        self.user_sizes = [int(size) for size in user_sizes or ()]
+        self.num_targets = num_targets
+        self.examples_per_user = examples_per_user
+        self.shuffle = shuffle
+
+    def _user_net(self, num_values: int, num_dense: int) -> PooledUser:
+        return PooledUser(
+            self.embedding_size,
+            self.history_size,
+            attention=self.pooling == "attention",
+            num_values=num_values,
+            num_dense=num_dense,
+            hidden_sizes=self.user_sizes,
+            dropout=self.dropout,
+        )
+
+    def _examples(self, log: Interactions) -> SplitExamples:
+        return SplitExamples(
+            Histories.of(log),
+            self.history_size,
+            self.num_items,
+            num_targets=self.num_targets,
+            per_user=self.examples_per_user,
+            shuffled=self.shuffle,
+            **self._example_options(),
+        )
+
+    def _objective(self, network: nn.Module, batch: Splits) -> Tensor:
+        assert isinstance(network, TowerNetwork)
+        rows = [batch.history_BH, batch.targets_BT]
+        raw_ND, (history_BH, targets_BT), places_C = self._encoded(network, rows, batch.candidates)
+        users_BD = network(raw_ND, history_BH, batch.history_valid_BH, *self.profile.at(batch.users_B))
+        return choice_loss(
+            users_BD,
+            network.towers(raw_ND, of_users=False),
+            targets_BT,
+            batch.valid_BT,
+            candidates=batch.candidates,
+            places_C=places_C,
+            owners_B=batch.users_B,
+        )

@@ -1,0 +1,98 @@
+"""Watch histories and context through a perceptron, and a softmax over items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.data.interactions import Interactions
+
+from .choice import choice_loss
+from .encoders import ItemEncoder, PooledUser, TowerNetwork
+from .histories import Histories, SplitExamples, Splits
+from .towers import TowerModel
+
+
+class YouTubeDNN(TowerModel):
+    """score(u, i) = <perceptron(mean of u's newest items' input vectors; u's features; example age), i's output vector>.
+
+    Covington, Adams, Sargin 2016, "Deep Neural Networks for YouTube Recommendations", section 3: items have one embedding as
+    history and another as what is chosen; targets are later than the history; every user gives the same number of examples at
+    most; and the age of an example tells the perceptron what was popular when, so that it can be told "now" when it answers.
+    Unlike there, items' features are looked at.
+
+    Args:
+        hidden_sizes: of the perceptron.
+        num_targets: T, items after the history that are chosen together.
+        examples_per_user: places drawn in each user's history for an epoch; who had fewer items gives each.
+        shuffle: put each user's items into another order in each epoch; for logs whose order means nothing.
+        tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
+    """
+
+    extra_dense = 1  # the example's age: 0 for the newest time of training, and for answers; 1 for the oldest
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: Sequence[int] = (256, 128),
+        num_targets: int = 1,
+        examples_per_user: int = 50,
+        shuffle: bool = False,
+        **tower: Any,
+    ) -> None:
+        super().__init__(**tower)
+        if num_targets < 1 or examples_per_user < 1:
+            raise ValueError(
+                f"num_targets and examples_per_user must be at least 1, got {num_targets} and {examples_per_user}"
+            )
+        self.hidden_sizes = [int(size) for size in hidden_sizes]
+        self.num_targets = num_targets
+        self.examples_per_user = examples_per_user
+        self.shuffle = shuffle
+
+    def _user_net(self, num_values: int, num_dense: int) -> PooledUser:
+        return PooledUser(
+            self.embedding_size,
+            self.history_size,
+            num_values=num_values,
+            num_dense=num_dense,
+            hidden_sizes=self.hidden_sizes,
+            dropout=self.dropout,
+        )
+
+    def _input_net(self) -> ItemEncoder:
+        return self._item_net()
+
+    def _examples(self, log: Interactions) -> SplitExamples:
+        return SplitExamples(
+            Histories.of(log),
+            self.history_size,
+            self.num_items,
+            num_targets=self.num_targets,
+            per_user=self.examples_per_user,
+            shuffled=self.shuffle,
+            **self._example_options(),
+        )
+
+    def _objective(self, network: nn.Module, batch: Splits) -> Tensor:
+        assert isinstance(network, TowerNetwork)
+        assert network.inputs is not None
+        distinct_N, history_BH = torch.unique(batch.history_BH, return_inverse=True)
+        raw_ND, (targets_BT,), places_C = self._encoded(network, [batch.targets_BT], batch.candidates)
+        codes, weights, dense_BF = self.profile.at(batch.users_B)
+        if batch.ages_B is not None:
+            dense_BF = torch.cat([dense_BF[:, :-1], batch.ages_B[:, None]], dim=1)
+        inputs_ND = network.inputs(distinct_N)
+        users_BD = network(inputs_ND, history_BH, batch.history_valid_BH, codes, weights, dense_BF)
+        return choice_loss(
+            users_BD,
+            network.towers(raw_ND, of_users=False),
+            targets_BT,
+            batch.valid_BT,
+            candidates=batch.candidates,
+            places_C=places_C,
+            owners_B=batch.users_B,
+        )
