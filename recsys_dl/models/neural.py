@@ -300,7 +300,7 @@ class NeuralModel(CatalogueModel):
         self.losses = []
         batches = Batches(examples, self.batch_size, seed=mixed(self.seed, 1))
         if epochs:
-            scorer = self.lightning_module(num_steps=epochs * len(batches) // options.accumulate)
+            scorer = self.lightning_module(num_steps=epochs * -(-len(batches) // options.accumulate))
             scorer.learning_rate = learning_rate or self.learning_rate
             scorer.train()
             self.losses = fit_scorer(

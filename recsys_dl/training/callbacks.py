@@ -68,6 +68,7 @@ class Monitor(pl.Callback):
         self.figures: list[float] = []
         self.best: dict[str, Tensor] | None = None
         self._sum = torch.zeros((), dtype=torch.float64)
+        self._told: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
@@ -81,7 +82,7 @@ class Monitor(pl.Callback):
         if trainer.is_global_zero:
             done = trainer.fit_loop.epoch_loop.batch_progress.current.ready % len(self.batches)
             self.meter.start(trainer.current_epoch * len(self.batches) + done)
-        self._began, self._told = time.perf_counter(), None
+        self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
