@@ -85,6 +85,21 @@ class Run:
     seen: Interactions
     titles: pl.Series | None
 
+    @property
+    def data_hash(self) -> str:
+        """Hash of the data that the run's config reads.
+
+        Raises:
+            ValueError: a fine-tuned run, whose data no config names.
+        """
+        if parent := self.manifest.get("parent"):
+            raise ValueError(
+                f"{self.folder} was fine-tuned from Python on data that its config does not name, which therefore cannot be read "
+                f"again. Its figures are in {self.folder / 'metrics.json'}; recsys_dl.evaluate measures its model on data of yours; "
+                f"its parent is {parent['folder']}."
+            )
+        return self.manifest["data"]["hash"]
+
     def recommend(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
         """Return the best k unseen items for users by external id: columns user_id, rank, item_id, title, score.
 
@@ -155,8 +170,12 @@ def write_run(
     data: Dataset,
     evaluations: Mapping[str, Evaluation],
     stages: Stages,
+    parent: Mapping[str, Any] | None = None,
 ) -> None:
-    """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`)."""
+    """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`).
+
+    `parent`: of a fine-tuned run, which run it was made from and how; see `recsys_dl.fine_tuning`.
+    """
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     model.save(folder / "model")
     save_arrays(folder / "seen.npz", {"seen": seen.by_user})
@@ -177,6 +196,8 @@ def write_run(
         "seconds": stages.seconds,
         "peak_memory_bytes": peak_memory(),
     }
+    if parent is not None:
+        manifest["parent"] = dict(parent)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 

@@ -30,6 +30,7 @@ ALLOWED = {
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},
     "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
+    "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
     "verbs": {"compose", "data", "evaluation", "export", "folders", "retrieval", "runs", "threads"},
     "cli": {"compose", "verbs", "version"},

@@ -17,7 +17,7 @@ def evaluate(config: DictConfig) -> None:
     run = load_run(config.run)
     trained = OmegaConf.create(run.config)
     limit_threads(trained.threads)
-    split = read_parts(trained, Stages(), expected_hash=run.manifest["data"]["hash"])
+    split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, exclude = asked_of(split, config.part)
     evaluation = evaluate_model(run.model, split.train, asked, k=list(config.k), exclude=exclude)
     write_metrics(run.folder, {config.part: evaluation})

@@ -121,7 +121,7 @@ def of_run(config: DictConfig) -> Task:
     run = load_run(config.run)
     trained = OmegaConf.create(run.config)
     retriever = Retriever(run.model, Exact(device="cpu")).build()
-    split = read_parts(trained, Stages(), expected_hash=run.manifest["data"]["hash"])
+    split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, known = asked_of(split, config.part)
     left_out = Interactions.concat([split.train.interactions, getattr(known, "interactions", known)])
     users = np.unique(asked.interactions.users_N)

@@ -26,7 +26,7 @@ def reproduce(config: DictConfig) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / "again"
-        fit_and_leave(again_config, again, expected_hash=run.manifest["data"]["hash"])
+        fit_and_leave(again_config, again, expected_hash=run.data_hash)
         twin = load_run(again)
     part = run.config["evaluate"]["part"]
     then, now = run.metrics[part]["values"], twin.metrics[part]["values"]

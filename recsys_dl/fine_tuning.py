@@ -1,0 +1,296 @@
+"""A run learns on from new interactions, is measured before and after, and is kept as a new run that names its parent.
+
+U users, I items, B users asked for, K list.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.evaluation import Comparison, Evaluation, compare, evaluate
+from recsys_dl.evaluation.tables import text_table
+from recsys_dl.folders import new_folder, sha256
+from recsys_dl.protocols import Ranking
+from recsys_dl.runs import Run, Stages, load_run, logged_to, write_run
+
+OLD, NEW = "old users", "new users"
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What `fine_tune` made of a run. `print` shows how much better or worse it serves old users and new ones.
+
+    Attributes:
+        parent: the run, as it was.
+        model: its model, after it has learnt on.
+        known: what users had in the parent's log and in the new one, in the model's rows.
+        titles: of the model's items, or None.
+        done: what was learnt and how, as JSON can hold it.
+        seconds: of each stage.
+        before: "old users" and "new users" -> how the parent serves them; groups that the test has nobody of are left out.
+        after: likewise the tuned model.
+        comparisons: likewise, after against before over the same users.
+        num_unmet: test users of whom neither log knows anything; they are in neither group.
+    """
+
+    parent: Run
+    model: Any
+    known: Interactions
+    titles: pl.Series | None
+    done: dict[str, Any]
+    seconds: dict[str, float]
+    before: dict[str, Evaluation] = field(default_factory=dict)
+    after: dict[str, Evaluation] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    num_unmet: int = 0
+
+    def on(self, test: Dataset, k: int = 10) -> Tuned:
+        """Return the same, measured on another test.
+
+        The parent serves users of its training by their rows, and folds in others from what they had by now; so does the tuned
+        model. What users had by now is left out of the lists. Items that neither log knows are relevant and always missed.
+
+        Args:
+            test: later interactions, or held-out ones; matched by id.
+            k: length of list.
+
+        Raises:
+            ValueError: no test user whom either log knows, k out of range.
+        """
+        stages = Stages()
+        with stages.stage("evaluate"):
+            items = self.model.items.grow(test.items.at(np.unique(test.interactions.items_N)))
+            users_N = self.model.users.find(test.users.ids)[test.interactions.users_N]
+            met_U = self.known.user_counts_U > 0
+            met_N = (users_N >= 0) & met_U[users_N]
+            if not met_N.any():
+                raise ValueError("test must have a user whom the run or the new log knows by id, got none")
+            items_N = items.find(test.items.ids)[test.interactions.items_N]
+            known = _over(self.known, self.known.num_users, len(items))
+            asked = Interactions(
+                users_N[met_N],
+                items_N[met_N],
+                test.interactions.weights_N[met_N],
+                num_users=known.num_users,
+                num_items=known.num_items,
+            )
+            num_unmet = len(np.unique(test.interactions.users_N[~met_N]))
+            old_U = _had(self.parent.seen.user_counts_U, known.num_users)
+            found: dict[str, dict[str, Evaluation]] = {"before": {}, "after": {}}
+            for group, theirs_N in ((OLD, old_U[asked.users_N]), (NEW, ~old_U[asked.users_N])):
+                for when, model in (("before", self.parent.model), ("after", self.model)):
+                    if theirs_N.any():
+                        found[when][group] = evaluate(_Answers(model, known), known, asked.select(theirs_N), k)  # type: ignore[arg-type]
+            pairs = {group: {when: found[when][group] for when in found} for group in found["before"]}
+            told = {group: compare(pair, f"ndcg@{k}", baseline="before") for group, pair in pairs.items()}
+        return replace(
+            self,
+            before=found["before"],
+            after=found["after"],
+            comparisons=told,
+            num_unmet=num_unmet,
+            seconds={**self.seconds, **stages.seconds},
+        )
+
+    def __str__(self) -> str:
+        new = self.done["new"]
+        lines = [
+            f"{type(self.model).__name__} of {self.parent.folder}, learnt on from {new['interactions']:,} interactions of "
+            f"{new['users']:,} users ({new['new_users']:,} new) and {new['items']:,} items ({new['new_items']:,} new)"
+        ]
+        if self.comparisons:
+            metric = next(iter(self.comparisons.values())).metric
+            rows = []
+            for group, told in self.comparisons.items():
+                apart = told.differences["after"]
+                cells = [self.before[group].cell(metric), self.after[group].cell(metric)]
+                change = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+                rows.append([group, f"{len(self.before[group].users):,}", *cells, change])
+            lines += ["", text_table([metric, "number", "before", "after", "after minus before"], rows)]
+            lines.append("brackets: 95% confidence, bootstrap over users; what old users lose is what was forgotten")
+            if self.num_unmet:
+                lines.append(f"left out: {self.num_unmet:,} test users of whom neither log knows anything")
+        return "\n".join(lines)
+
+    def save(self, folder: str | os.PathLike[str]) -> Run:
+        """Write a run folder that appears whole or not at all; return the run.
+
+        `load_run`, `recsys-dl recommend` and `recsys-dl export` take it as any other. Its manifest names the parent (folder and
+        SHA-256 of its weights) and what was done; its config is the parent's. `recsys-dl evaluate`, `reproduce` and `index` refuse
+        it, since no config names the new data.
+
+        Raises:
+            FileExistsError: the folder exists.
+        """
+        parts = {
+            f"{group.replace(' ', '_')}_{when}": evaluation
+            for when, found in (("before", self.before), ("after", self.after))
+            for group, evaluation in found.items()
+        }
+        weights = sha256(self.parent.folder / "model" / "arrays.npz")
+        differences = {
+            group: {told.metric: vars(told.differences["after"])} for group, told in self.comparisons.items()
+        }
+        parent = {"folder": str(self.parent.folder.resolve()), "model": weights} | self.done
+        name = f"{self.parent.manifest['data']['name']} + {self.done['new']['name']}"
+        data = Dataset(self.known, self.model.users, self.model.items, item_titles=self.titles, name=name)
+        with new_folder(folder) as aside, logged_to(aside / "run.log"):
+            write_run(
+                aside,
+                config=self.parent.config,
+                model=self.model,
+                seen=self.known,
+                data=data,
+                evaluations=parts,
+                stages=Stages(dict(self.seconds)),
+                parent=parent | {"differences": differences},
+            )
+        return load_run(folder)
+
+
+def fine_tune(
+    run: Run | str | os.PathLike[str],
+    new: Dataset,
+    *,
+    epochs: int | None = None,
+    freeze: Sequence[str] | None = None,
+    learning_rate: float | None = None,
+    replay: float | None = None,
+    test: Dataset | None = None,
+    k: int = 10,
+) -> Tuned:
+    """Return a run's model after it has learnt on from new interactions; the run itself is not changed.
+
+    Args:
+        run: as `load_run` returns it, or its folder.
+        new: interactions of known and new users and items, later than those of the run; matched by id. Weights are taken as they
+            are: weigh and filter them as the run's config does.
+        epochs: None takes what the model takes by itself.
+        freeze: weights that stay as they are, see `NeuralModel.fine_tune`; neural models only.
+        learning_rate: None takes the model's; neural models only.
+        replay: old interactions learnt again for each new one; neural models only.
+        test: what the run and the tuned model are measured on, see `Tuned.on`; None measures nothing.
+        k: length of list.
+
+    Raises:
+        TypeError: `new` or `test` is no Dataset.
+        ValueError: a model that cannot learn on, an option that its way of learning on does not have, nothing new, features
+            missing or of another type than in training.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    for name, data in (("new", new), ("test", test)):
+        if not isinstance(data, Dataset) and (name == "new" or data is not None):
+            raise TypeError(
+                f"{name} must be a Dataset, which names users and items, got {type(data).__name__}; use read_log()"
+            )
+    if not len(new):
+        raise ValueError("new must have at least one interaction to learn from, got an empty log")
+    model: Any = copy.deepcopy(run.model)
+    learn = getattr(model, "fine_tune", None) or getattr(model, "partial_fit", None)
+    if learn is None:
+        raise ValueError(
+            f"{type(model).__name__} does not learn on: {run.folder} has to be trained again on all data. Those that do: neural "
+            "models, ALS, BPR, ItemKNN, UserKNN."
+        )
+    options = {"epochs": epochs, "freeze": freeze, "learning_rate": learning_rate, "replay": replay}
+    given = {name: value for name, value in options.items() if value is not None}
+    parameters = inspect.signature(learn).parameters
+    if foreign := [name for name in given if name not in parameters]:
+        raise ValueError(
+            f"{type(model).__name__} learns on without {', '.join(foreign)}; leave {'it' if len(foreign) == 1 else 'them'} out"
+        )
+    stages = Stages()
+    with stages.stage("fine-tune"):
+        learn(new, **given)
+    users_N = model.users.find(new.users.ids)[new.interactions.users_N]
+    items_N = model.items.find(new.items.ids)[new.interactions.items_N]
+    later = Interactions(
+        users_N, items_N, new.interactions.weights_N, num_users=model.num_users, num_items=model.num_items
+    )
+    taken = {name: parameters[name].default for name in options if name in parameters} | given
+    done = {name: list(value) if name == "freeze" else value for name, value in taken.items()}
+    done["new"] = {
+        "name": new.name,
+        "hash": new.content_hash,
+        "interactions": len(new),
+        **_counts("users", later.user_counts_U, run.seen.user_counts_U),
+        **_counts("items", later.item_counts_I, run.seen.item_counts_I),
+    }
+    tuned = Tuned(run, model, Interactions.concat([run.seen, later]), _titles(run, model, new), done, stages.seconds)
+    return tuned if test is None else tuned.on(test, k)
+
+
+class _Answers:
+    """A model's answers to users of a larger log: those that it was trained on by row, others from what they had.
+
+    Args:
+        model: knows the first rows of the log.
+        known: the log.
+    """
+
+    def __init__(self, model: Any, known: Interactions) -> None:
+        self.model, self.known = model, known
+
+    def recommend(self, users_B: np.ndarray, k: int, *, exclude: Interactions, allow: None = None) -> Ranking:
+        """Return the best k of the model's items for rows of the log."""
+        model = self.model
+        trained_B = users_B < model.num_users
+        trained_B[trained_B] = model.user_counts_U[users_B[trained_B]] > 0
+        items_BK = np.full((len(users_B), k), -1, np.int32)
+        scores_BK = np.full((len(users_B), k), -np.inf, np.float32)
+        for asked_B, by_row in ((trained_B, True), (~trained_B, False)):
+            if asked_B.any():
+                rows = users_B[asked_B]
+                out = self._mine(exclude.of_users(rows))
+                state = rows if by_row else model.fold_in(self._mine(self.known.of_users(rows)))
+                if by_row:  # exclusion goes by the model's rows
+                    out = Interactions(
+                        rows[out.users_N], out.items_N, num_users=model.num_users, num_items=model.num_items
+                    )
+                ranking = model.recommend(state, k, exclude=out)
+                items_BK[asked_B], scores_BK[asked_B] = ranking.items_BK, ranking.scores_BK
+        return Ranking(items_BK, scores_BK)
+
+    def _mine(self, log: Interactions) -> Interactions:
+        """Return what is of the model's items."""
+        return _over(log.select(log.items_N < self.model.num_items), log.num_users, self.model.num_items)
+
+
+def _over(log: Interactions, num_users: int, num_items: int) -> Interactions:
+    """Return the same interactions over other numbers of rows."""
+    return Interactions(log.users_N, log.items_N, log.weights_N, num_users=num_users, num_items=num_items)
+
+
+def _had(counts_X: np.ndarray, size: int) -> np.ndarray:
+    """Return bool [size], who of more rows had any before."""
+    return np.pad(counts_X, (0, size - len(counts_X))) > 0
+
+
+def _counts(noun: str, new_X: np.ndarray, old_X: np.ndarray) -> dict[str, int]:
+    met_X = new_X > 0
+    return {noun: int(met_X.sum()), f"new_{noun}": int((met_X & ~_had(old_X, len(met_X))).sum())}
+
+
+def _titles(run: Run, model: Any, new: Dataset) -> pl.Series | None:
+    """Return titles of the model's items: the run's, and those of `new` for the items that it brought."""
+    if run.titles is None and new.item_titles is None:
+        return None
+    num_old = len(run.items)
+    old = pl.Series([None] * num_old, dtype=pl.String) if run.titles is None else run.titles
+    brought = new.items.rows(model.items.ids[num_old:])
+    fresh = (
+        pl.Series([None] * len(brought), dtype=pl.String)
+        if new.item_titles is None
+        else new.item_titles.gather(brought)
+    )
+    return pl.concat([old.rename("title"), fresh.rename("title")])
