@@ -32,7 +32,7 @@ ALLOWED = {
     "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
-    "verbs": {"compose", "data", "evaluation", "export", "folders", "retrieval", "runs", "threads"},
+    "verbs": {"compose", "data", "evaluation", "export", "fine_tuning", "folders", "retrieval", "runs", "threads", "training"},
     "cli": {"compose", "verbs", "version"},
     "version": {"data", "protocols", "evaluation", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
 }
