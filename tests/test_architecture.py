@@ -22,7 +22,7 @@ ALLOWED = {
     "losses": set(),
     "metrics": set(),
     "protocols": {"data"},
-    "training": {"kernels", "data", "losses", "metrics", "protocols", "folders", "progress"},
+    "training": {"kernels", "data", "losses", "metrics", "protocols", "folders", "progress", "threads"},
     "models": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},
     "retrieval": {"kernels", "data", "protocols", "folders", "progress", "version"},
     "rankers": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},

@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
+from recsys_dl.threads import keep_freed_memory
+
 from .batches import Batches
 from .callbacks import Keeper, Monitor, Position
 from .options import TrainerOptions
@@ -52,6 +54,7 @@ def fit_scorer(
         OSError: a checkpoint could not be written.
         KeyboardInterrupt: as it came; the newest checkpoint is kept.
     """
+    keep_freed_memory()
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
     for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
