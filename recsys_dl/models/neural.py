@@ -274,6 +274,10 @@ class NeuralModel(CatalogueModel):
         """Return [D], what the row of a new "user" or "item" begins as in a table, from the rows that were trained."""
         return trained_XD.mean(0)
 
+    def _batches(self, examples: Any, seed: int) -> Batches:
+        """Return an epoch of the examples."""
+        return Batches(examples, self.batch_size, seed=seed)
+
     def _learn(
         self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
     ) -> None:
@@ -298,7 +302,7 @@ class NeuralModel(CatalogueModel):
         from recsys_dl.training.fitting import fit_scorer
 
         self.losses = []
-        batches = Batches(examples, self.batch_size, seed=mixed(self.seed, 1))
+        batches = self._batches(examples, mixed(self.seed, 1))
         if epochs:
             scorer = self.lightning_module(num_steps=epochs * -(-len(batches) // options.accumulate))
             scorer.learning_rate = learning_rate or self.learning_rate

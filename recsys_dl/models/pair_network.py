@@ -21,6 +21,7 @@ from recsys_dl import losses
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.pairs import KINDS, Lists, Negatives, PairExamples
+from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
 
 from .catalogue import CatalogueModel
 from .neural import NeuralModel, check_loss
@@ -124,7 +125,7 @@ def _beside(parts: tuple[Tensor, ...]) -> Tensor:
 class PairModel(NeuralModel):
     """A recommender around a `PairNetwork`, learnt from observed pairs against items drawn.
 
-    A user never seen gets an embedding by gradient descent on their history, the network as it is (`fold_in`). A user of
+    Fitted on `training.shards.Shards`, it streams them. A user never seen gets an embedding by gradient descent on their history, the network as it is (`fold_in`). A user of
     whom nothing is known is answered with the most popular items. An item without users is learnt only as one not chosen.
 
     Args:
@@ -175,13 +176,13 @@ class PairModel(NeuralModel):
     def _table_options(self) -> dict[str, Any]:
         return {"initial_scale": self.initial_scale, "sparse": self.optimizer == "row_adam"}
 
-    def _examples(self, log: Interactions) -> PairExamples:
+    def _examples(self, log: Interactions) -> Any:
         return self._pairs(log, log)
 
-    def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> PairExamples:
+    def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Any:
         return self._pairs(Interactions.concat([fresh, replayed]), Interactions.from_csr(self.train_UI))
 
-    def _pairs(self, log: Interactions, known: Interactions) -> PairExamples:
+    def _pairs(self, log: Interactions, known: Interactions) -> Any:
         everyone = np.arange(self.num_users)
 
         def best(num: int) -> np.ndarray:
@@ -190,16 +191,20 @@ class PairModel(NeuralModel):
             self.network.train()
             return found
 
-        return PairExamples(
-            log,
-            known=known,
-            num_negatives=self.num_negatives,
-            negatives=self.negatives,
-            popularity_exponent=self.popularity_exponent,
-            best=best,
-            seed=mixed(self.seed, 3),
-            device=self.torch_device,
-        )
+        drawing: dict[str, Any] = {
+            "num_negatives": self.num_negatives,
+            "negatives": self.negatives,
+            "popularity_exponent": self.popularity_exponent,
+            "best": best,
+            "seed": mixed(self.seed, 3),
+            "device": self.torch_device,
+        }
+        return ShardPairs(log, **drawing) if isinstance(log, Shards) else PairExamples(log, known=known, **drawing)
+
+    def _batches(self, examples: Any, seed: int) -> Any:
+        if isinstance(examples, ShardPairs):
+            return ShardBatches(examples, self.batch_size, seed=seed)
+        return super()._batches(examples, seed)
 
     def _objective(self, network: nn.Module, batch: Lists) -> Tensor:
         assert isinstance(network, PairNetwork)

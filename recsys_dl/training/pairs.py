@@ -6,7 +6,7 @@ B examples of one process, G of all, L = 1 + S items of a list, S negatives, N p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,16 +39,15 @@ class Lists(NamedTuple):
     valid_BL: Tensor | None
 
 
-class PairExamples:
-    """One example for each distinct pair of the log.
+class PairLists:
+    """Lists of a pair and items drawn among those that its user did not have.
 
     Args:
-        log: what users had, and is learnt.
-        known: all that users had, which is not drawn for them; None: the log.
+        known: all that users had, which is not drawn for them.
         num_negatives: S, drawn anew in each epoch.
         negatives: "uniform": all that the user did not have alike; "popularity": in proportion to users of the item to the
-            power `popularity_exponent`; "hard": half of them alike, half from the best `num_hard` that the model would now
-            recommend.
+            power `popularity_exponent`, which takes 8 bytes more for each of their interactions; "hard": half of them alike,
+            half from the best `num_hard` that the model would now recommend.
         popularity_exponent: see there.
         num_hard: M, see there.
         best: returns int32 [U, M], the model's best items for each user without what they had, -1 where there are fewer; asked
@@ -62,9 +61,8 @@ class PairExamples:
 
     def __init__(
         self,
-        log: Interactions,
+        known: Interactions,
         *,
-        known: Interactions | None = None,
         num_negatives: int,
         negatives: Negatives,
         popularity_exponent: float = 0.75,
@@ -77,12 +75,8 @@ class PairExamples:
             raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
         if negatives not in KINDS:
             raise ValueError(f"negatives must be one of {', '.join(KINDS)}, got {negatives!r}")
-        known = log if known is None else known
-        learnt, had = log.by_user, known.by_user
-        self.num_items, self.num_negatives, self.seed, self.device = log.num_items, num_negatives, seed, device
-        users_N = np.repeat(np.arange(log.num_users), np.diff(learnt.indptr))
-        self.users_N = torch.from_numpy(users_N).to(device)
-        self.items_N = torch.from_numpy(learnt.indices.astype(np.int64)).to(device)
+        had = known.by_user
+        self.num_items, self.num_negatives, self.seed, self.device = known.num_items, num_negatives, seed, device
         self._where: Device = "cuda" if device.type == "cuda" else "cpu"
         self._starts, self._had = place((had.indptr.astype(np.int64), had.indices), self._where)
         self.masses = None
@@ -91,20 +85,26 @@ class PairExamples:
         self.num_hard = num_hard if negatives == "hard" else 0
         self._best = best
         self.hard_UM: Tensor | None = None
+        self._hard_of = -1
         self._labels = torch.zeros(0, device=device)
 
-    def __len__(self) -> int:
-        return len(self.users_N)
-
     def begin(self, epoch: int) -> None:
-        """Ask the model for the hardest items."""
-        if self.num_hard and self._best is not None:
+        """Ask the model for the hardest items, unless they came with a checkpoint of this epoch."""
+        if self.num_hard and self._best is not None and self._hard_of != epoch:
             best_UM = self._best(min(self.num_hard, self.num_items))
-            self.hard_UM = torch.from_numpy(best_UM.astype(np.int64)).to(self.device)
+            self.hard_UM, self._hard_of = torch.from_numpy(best_UM.astype(np.int32)).to(self.device), epoch
 
-    def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Lists:
-        """Return lists of one pair and its negatives, which are a function of (seed, epoch, step, place in the batch)."""
-        users_G = self.users_N[chosen_G]
+    def kept(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold for this epoch to go on: the hardest items as it began."""
+        return {"epoch": self._hard_of, "hard_UM": self.hard_UM}
+
+    def keep(self, kept: dict[str, Any]) -> None:
+        """Take what `kept` returned."""
+        self._hard_of = kept["epoch"]
+        self.hard_UM = None if kept["hard_UM"] is None else kept["hard_UM"].to(self.device)
+
+    def lists(self, users_G: Tensor, items_G: Tensor, mine: slice, *, epoch: int, step: int) -> Lists:
+        """Return lists of some pairs, with negatives that are a function of (seed, epoch, step, place in the batch)."""
         drawn = sample_negatives(
             users_G.to(torch.int32) if self._where == "cuda" else users_G.numpy(),
             self._starts,
@@ -120,7 +120,7 @@ class PairExamples:
         if self.hard_UM is not None:
             negatives_GS = self._with_hard(negatives_GS, users_G, epoch, step)
         users_B, negatives_BS = users_G[mine], negatives_GS[mine]
-        items_BL = torch.cat([self.items_N[chosen_G[mine]][:, None], negatives_BS], dim=1)
+        items_BL = torch.cat([items_G[mine][:, None], negatives_BS], dim=1)
         if len(self._labels) < len(users_B):
             self._labels = torch.zeros(len(users_B), 1 + self.num_negatives, device=self.device)
             self._labels[:, 0] = 1
@@ -134,6 +134,30 @@ class PairExamples:
         rng = torch.Generator().manual_seed(mixed(self.seed, epoch, step, 1))
         num = max(1, round(HARD_SHARE * self.num_negatives))
         places = torch.randint(self.hard_UM.shape[1], (len(users_G), num), generator=rng).to(self.device)
-        hard_Gs = self.hard_UM[users_G[:, None], places]
+        hard_Gs = self.hard_UM[users_G[:, None], places].long()
         negatives_GS[:, :num] = torch.where(hard_Gs >= 0, hard_Gs, negatives_GS[:, :num])
         return negatives_GS
+
+
+class PairExamples(PairLists):
+    """One example for each distinct pair of the log.
+
+    Args:
+        log: what users had, and is learnt.
+        known: all that users had, which is not drawn for them; None: the log.
+        drawing: `num_negatives` and the rest of `PairLists`.
+    """
+
+    def __init__(self, log: Interactions, *, known: Interactions | None = None, **drawing: Any) -> None:
+        super().__init__(log if known is None else known, **drawing)
+        learnt = log.by_user
+        users_N = np.repeat(np.arange(log.num_users), np.diff(learnt.indptr))
+        self.users_N = torch.from_numpy(users_N).to(self.device)
+        self.items_N = torch.from_numpy(learnt.indices.astype(np.int64)).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.users_N)
+
+    def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Lists:
+        """Return this process's lists of a batch."""
+        return self.lists(self.users_N[chosen_G], self.items_N[chosen_G], mine, epoch=epoch, step=step)
