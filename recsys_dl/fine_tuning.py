@@ -37,7 +37,8 @@ class Tuned:
         titles: of the model's items, or None.
         done: what was learnt and how, as JSON can hold it.
         seconds: of each stage.
-        before: "old users" and "new users" -> how the parent serves them; groups that the test has nobody of are left out.
+        before: "old users" (those whom the parent was trained on) and "new users" -> how the parent serves them; a group that
+            the test has nobody of is left out.
         after: likewise the tuned model.
         comparisons: likewise, after against before over the same users.
         num_unmet: test users of whom neither log knows anything; they are in neither group.
@@ -85,7 +86,7 @@ class Tuned:
                 num_items=known.num_items,
             )
             num_unmet = len(np.unique(test.interactions.users_N[~met_N]))
-            old_U = _had(self.parent.seen.user_counts_U, known.num_users)
+            old_U = _had(self.parent.model.user_counts_U, known.num_users)
             found: dict[str, dict[str, Evaluation]] = {"before": {}, "after": {}}
             for group, theirs_N in ((OLD, old_U[asked.users_N]), (NEW, ~old_U[asked.users_N])):
                 for when, model in (("before", self.parent.model), ("after", self.model)):
@@ -223,10 +224,12 @@ def fine_tune(
         "name": new.name,
         "hash": new.content_hash,
         "interactions": len(new),
-        **_counts("users", later.user_counts_U, run.seen.user_counts_U),
-        **_counts("items", later.item_counts_I, run.seen.item_counts_I),
+        **_counts("users", later.user_counts_U, run.model.user_counts_U),
+        **_counts("items", later.item_counts_I, run.model.item_counts_I),
     }
-    tuned = Tuned(run, model, Interactions.concat([run.seen, later]), _titles(run, model, new), done, stages.seconds)
+    again_N = np.asarray(later.by_user[run.seen.users_N, run.seen.items_N]).ravel() > 0
+    known = Interactions.concat([run.seen.select(~again_N), later])  # of a pair of both logs the newer weight
+    tuned = Tuned(run, model, known, _titles(run, model, new), done, stages.seconds)
     return tuned if test is None else tuned.on(test, k)
 
 
