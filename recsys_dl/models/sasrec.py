@@ -63,7 +63,7 @@ class SASRec(TowerModel):
         for some in lengths_B.argsort(stable=True).chunk(GROUPS):
             length = int(lengths_B[some].max())
             valid_bj, places_bj = batch.valid_BH[some, :length], places_BJ[some, :length]
-            states_bjd = network.user.states(raw_ND, places_bj[:, :-1], *self.profile.at(batch.users_B[some]))
+            states_bjd = network.user.states(raw_ND, places_bj[:, :-1], *self._profiles(batch.users_B[some]))
             states.append(states_bjd[valid_bj])
             targets.append(places_bj[valid_bj])
             owners.append(batch.users_B[some, None].expand_as(valid_bj)[valid_bj])

@@ -82,7 +82,8 @@ class TowerModel(GrowingTowers):
         text_size: numbers that an item's text becomes.
         feature_sizes: hidden layers between an item's features and its vector; none makes their part linear.
         id_dropout: share of items whose own embedding is left out at a step, so that features learn to speak alone.
-        dropout: share of numbers set to 0 in training.
+        dropout: share of numbers set to 0 in training, and of users whose features are left out, so that histories too speak
+            alone.
         softmax: what a target is told from: "full": all items that training met; "sampled": items drawn for the step;
             "in_batch": the targets of the whole batch, of all processes. See `choice_loss`.
         num_negatives: how many are drawn for a step; "sampled" only.
@@ -159,6 +160,8 @@ class TowerModel(GrowingTowers):
         self.popularity_exponent = popularity_exponent
         self.normalize = normalize
         self.temperature = temperature
+        for noun, kinds in (("item", self.item_kinds), ("user", self.user_kinds)):
+            self._encoder(noun, kinds)
 
     # What a model gives
 
@@ -219,6 +222,14 @@ class TowerModel(GrowingTowers):
         dense_NF = np.concatenate([parts[2], np.zeros((num, self.extra_dense))], axis=1)
         tensors = (torch.from_numpy(part.astype(np.float32)).to(self.torch_device) for part in (parts[1], dense_NF))
         return Encoded(self._ints(parts[0]), *tensors)
+
+    def _profiles(self, users_B: Tensor) -> Encoded:
+        """Return users' features for a step of training."""
+        profile = self.profile.at(users_B)
+        if self.user_side is None or not self.dropout:
+            return profile
+        kept_B1 = (torch.rand(len(users_B), 1, device=users_B.device) >= self.dropout).float()
+        return Encoded(profile.codes_NM, profile.weights_NM * kept_B1, profile.dense_NF * kept_B1)
 
     # Training
 

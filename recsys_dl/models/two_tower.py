@@ -79,7 +79,7 @@ class TwoTower(TowerModel):
         assert isinstance(network, TowerNetwork)
         rows = [batch.history_BH, batch.targets_BT]
         raw_ND, (history_BH, targets_BT), places_C = self._encoded(network, rows, batch.candidates)
-        users_BD = network(raw_ND, history_BH, batch.history_valid_BH, *self.profile.at(batch.users_B))
+        users_BD = network(raw_ND, history_BH, batch.history_valid_BH, *self._profiles(batch.users_B))
         return choice_loss(
             users_BD,
             network.towers(raw_ND, of_users=False),

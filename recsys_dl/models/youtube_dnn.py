@@ -48,6 +48,8 @@ class YouTubeDNN(TowerModel):
             raise ValueError(
                 f"num_targets and examples_per_user must be at least 1, got {num_targets} and {examples_per_user}"
             )
+        if not len(hidden_sizes):
+            raise ValueError("hidden_sizes must name at least one layer, got none; TwoTower does without")
         self.hidden_sizes = [int(size) for size in hidden_sizes]
         self.num_targets = num_targets
         self.examples_per_user = examples_per_user
@@ -82,7 +84,7 @@ class YouTubeDNN(TowerModel):
         assert network.inputs is not None
         distinct_N, history_BH = torch.unique(batch.history_BH, return_inverse=True)
         raw_ND, (targets_BT,), places_C = self._encoded(network, [batch.targets_BT], batch.candidates)
-        codes, weights, dense_BF = self.profile.at(batch.users_B)
+        codes, weights, dense_BF = self._profiles(batch.users_B)
         if batch.ages_B is not None:
             dense_BF = torch.cat([dense_BF[:, :-1], batch.ages_B[:, None]], dim=1)
         inputs_ND = network.inputs(distinct_N)
