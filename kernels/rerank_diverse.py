@@ -22,9 +22,12 @@ SPANNED = 1e-10  # of an item's squared length outside the span of those chosen:
 
 
 class Vectors(NamedTuple):
-    """What items are compared by: rows of `dense_ID`, or if that has no columns, CSR rows with ascending indices."""
+    """What items are compared by: rows of `dense_ID`, or where that is None, CSR rows with ascending indices.
 
-    dense_ID: np.ndarray  # float32
+    Kernels are compiled for either: a test of it inside the loops costs more than the products.
+    """
+
+    dense_ID: np.ndarray | None  # float32
     indptr: np.ndarray  # int64
     indices: np.ndarray  # int32
     values_N: np.ndarray  # float32
@@ -32,10 +35,11 @@ class Vectors(NamedTuple):
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(a_D, b_D):
+def _dot(rows, i, j, size):
+    """Return the product of the first `size` numbers of two rows."""
     total = 0.0
-    for d in range(len(a_D)):
-        total += np.float64(a_D[d]) * np.float64(b_D[d])
+    for d in range(size):
+        total += np.float64(rows[i, d]) * np.float64(rows[j, d])
     return total
 
 
@@ -57,12 +61,11 @@ def _sparse_dot(indptr, indices, values_N, i, j):
 
 
 @njit(cache=True, nogil=True)
-def _cosine(vectors, i, j):
-    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
-    if dense_ID.shape[1] > 0:
-        product = _dot(dense_ID[i], dense_ID[j])
-    else:
+def _cosine(dense_ID, indptr, indices, values_N, inverse_norms_I, i, j):
+    if dense_ID is None:
         product = _sparse_dot(indptr, indices, values_N, i, j)
+    else:
+        product = _dot(dense_ID, i, j, dense_ID.shape[1])
     return product * (inverse_norms_I[i] * inverse_norms_I[j])
 
 
@@ -74,6 +77,7 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
     the first place); equal ones go to the lower item.
     """
     rows, size = items_BL.shape
+    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
     parts = min(PARTS, rows)
     for part in prange(parts):
         bound_L = np.empty(size, np.float64)
@@ -97,7 +101,10 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
                     if place > 0:
                         nearest = nearest_L[l]
                         for other in range(compared_L[l], place):
-                            nearest = max(nearest, _cosine(vectors, item, chosen_K[other]))
+                            nearest = max(
+                                nearest,
+                                _cosine(dense_ID, indptr, indices, values_N, inverse_norms_I, item, chosen_K[other]),
+                            )
                         nearest_L[l] = nearest
                         compared_L[l] = place
                         bound_L[l] = (1.0 - weight) * relevance_BL[b, l] - weight * nearest
@@ -125,6 +132,7 @@ def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
     """
     rows, size = items_BL.shape
     num_places = places_BK.shape[1]
+    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
     filled_B = np.zeros(rows, np.int32)
     parts = min(PARTS, rows)
     for part in prange(parts):
@@ -133,6 +141,7 @@ def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
         rows_L = np.empty(size, np.int32)
         cholesky_LK = np.empty((size, num_places), np.float64)
         chosen_K = np.empty(num_places, np.int32)  # positions
+        inverse_K = np.empty(num_places, np.float64)  # 1 / distance of each from the span of those above it
         for b in range(part, rows, parts):
             for l in range(size):
                 bound_L[l] = (1.0 - weight) * relevance_BL[b, l] if items_BL[b, l] >= 0 else -np.inf
@@ -151,9 +160,11 @@ def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
                         outside = outside_L[l]
                         for row in range(rows_L[l], place):
                             other = chosen_K[row]
-                            entry = _cosine(vectors, item, items_BL[b, other])
-                            entry -= _dot(cholesky_LK[l, :row], cholesky_LK[other, :row])
-                            entry /= np.sqrt(outside_L[other])
+                            entry = _cosine(
+                                dense_ID, indptr, indices, values_N, inverse_norms_I, item, items_BL[b, other]
+                            )
+                            entry -= _dot(cholesky_LK, l, other, row)
+                            entry *= inverse_K[row]
                             cholesky_LK[l, row] = entry
                             outside -= entry * entry
                         outside_L[l] = outside
@@ -168,6 +179,7 @@ def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
                     break
                 places_BK[b, place] = at
                 chosen_K[place] = at
+                inverse_K[place] = 1.0 / np.sqrt(outside_L[at])
                 bound_L[at] = -np.inf
                 rows_L[at] = -1
                 filled_B[b] = place + 1

@@ -1,7 +1,9 @@
 """What every re-ranker promises: once for each YAML in conf/reranker."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -21,6 +23,7 @@ from recsys_dl.rerankers.distinct import Distinct
 from recsys_dl.rerankers.freshness import Freshness
 from recsys_dl.rerankers.lists import ListReranker
 from recsys_dl.rerankers.mmr import MMR
+from recsys_dl.rerankers.rules import Rules
 
 NUM_USERS, NUM_ITEMS = 20, 40
 
@@ -300,3 +303,14 @@ def test_of_one_thing_only_the_best_is_shown():
     ]
     with pytest.raises(ValueError, match="by=series needs the item column 'series'"):
         Distinct(by="series").prepare(data)
+
+
+def test_the_example_and_the_rules_of_the_docs(capsys):
+    text = (Path(__file__).parents[1] / "docs/reranking.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 10
+    assert told[0].endswith("campaign")
+    rules = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])["rules"]
+    assert len(Rules(rules=rules).rules) == 7
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(options("reranker"))

@@ -64,7 +64,7 @@ class Compared(ListReranker):
         squares_I += np.asarray(sparse.multiply(sparse).sum(axis=1), np.float64).ravel()
         inverse_I = np.divide(1.0, np.sqrt(squares_I), out=np.zeros(len(squares_I)), where=squares_I > 0)
         indptr, indices = sparse.indptr.astype(np.int64, copy=False), sparse.indices.astype(np.int32, copy=False)
-        self._vectors = Vectors(dense, indptr, indices, sparse.data, inverse_I)
+        self._vectors = Vectors(dense if dense.shape[1] else None, indptr, indices, sparse.data, inverse_I)
 
 
 def _checked(vectors_ID: np.ndarray | None, num_items: int) -> np.ndarray:
