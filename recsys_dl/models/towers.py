@@ -51,7 +51,7 @@ class UserTower(nn.Module):
         """Return [B, D]; histories oldest first, filled up with -1."""
         given_B1 = (history_BH >= 0).sum(1, keepdim=True)
         counts_B1 = given_B1.clamp(max=self.history_size)
-        steps_1H = torch.arange(history_BH.size(1), device=history_BH.device).unsqueeze(0)[:, : self.history_size]
+        steps_1H = torch.arange(self.history_size, device=history_BH.device).unsqueeze(0)
         at_BH = given_B1 - 1 - steps_1H if self.newest_first else given_B1 - counts_B1 + steps_1H
         valid_BH = steps_1H < counts_B1
         items_BH = history_BH.gather(1, torch.where(valid_BH, at_BH, 0)).clamp(min=0)
