@@ -211,10 +211,12 @@ class Keeper(pl.Callback):
             if trainer.is_global_zero:
                 os.replace(aside, self.file)
         except (OSError, RuntimeError) as error:  # Torch's writer reports a full disk as a RuntimeError
-            aside.unlink(missing_ok=True)
             number = getattr(error, "errno", None) or errno.EIO
             raise OSError(
                 number,
                 f"no checkpoint could be written to {self.file.parent} ({error}); the one before it is kept. Free some space "
                 "there and run again: the training goes on from it",
             ) from error
+        finally:
+            if trainer.is_global_zero:
+                aside.unlink(missing_ok=True)  # there only where it was not written to its end

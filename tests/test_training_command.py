@@ -1,0 +1,142 @@
+"""Training through the command: trainer and loggers by config, several processes, stops."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_command import write_log
+
+from recsys_dl import load_run
+from recsys_dl.cli import main
+
+WORDS = ["data=log", "data.path=log.csv", "device=cpu", "threads=1", "evaluate.k=[5]"]
+SMALL = ["model=gmf", "model.embedding_size=4", "model.epochs=3"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    write_log(tmp_path / "log.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(run: str) -> list[str]:
+    return [line for line in (Path(run) / "run.log").read_text().splitlines() if ".training." in line]
+
+
+def test_trainer_and_logger_by_config(place, capsys):
+    more = ["trainer.patience=2", "trainer.metric=ndcg@5", "trainer.checkpoint=kept", "logger=csv"]
+    assert main(["train", *WORDS, *SMALL, *more, "run=one"]) == 0
+    lines = said("one")
+    assert [line.split("epoch ")[1][0] for line in lines] == ["0", "1", "2"]
+    assert all("epoch_loss" in line and "ndcg@5" in line for line in lines)
+    assert "ndcg@5" in (place / "logs/version_0/metrics.csv").read_text()
+    assert torch.load("kept/newest.ckpt", weights_only=True)["epoch"] == 2
+    assert json.loads(Path("one/manifest.json").read_text())["threads"] == 1
+    one = load_run("one")
+    assert one.config["trainer"]["patience"] == 2
+
+    assert main(["train", *WORDS, *SMALL, *more[:3], "run=again"]) == 0  # all was done already
+    assert "going on from" in said("again")[0]
+    assert len(said("again")) == 1
+    for name, value in one.model.arrays().items():
+        again = load_run("again").model.arrays()[name]
+        assert (value != again).nnz == 0 if hasattr(value, "nnz") else np.array_equal(value, again)
+
+    assert main(["train", *WORDS, *SMALL, "model.epochs=4", *more[:3], "run=other"]) == 1
+    assert "epochs was '3', is '4'" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+    assert main(["reproduce", "one"]) == 0
+    assert "to the bit" in capsys.readouterr().out
+    assert not Path("logs/version_1").exists()
+    assert main(["evaluate", "run=one", "k=[5]"]) == 0
+    assert main(["recommend", "run=one", "users=[100]", "k=3"]) == 0
+
+
+def test_compare_trains_each_by_the_same_trainer(place, capsys):
+    words = ["models=[popularity,gmf,mlp]", "trainer.patience=1", "trainer.checkpoint=kept", "run=both"]
+    assert main(["compare", *WORDS, *words]) == 0
+    assert {"gmf", "mlp", "popularity"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
+    assert sorted(file.parent.name for file in Path("kept").rglob("newest.ckpt")) == ["gmf", "mlp"]
+    assert load_run("both/gmf").config["trainer"]["patience"] == 1
+
+
+def test_models_without_a_trainer_say_so(place, caplog):
+    assert main(["train", *WORDS, "model=popularity", "trainer.patience=3", "run=one"]) == 0
+    assert "popularity needs no trainer" in caplog.text
+    caplog.clear()
+    assert main(["train", *WORDS, "model=popularity", "run=two"]) == 0
+    assert "needs no trainer" not in caplog.text
+
+
+@pytest.mark.parametrize("logger", ["mlflow", "wandb"])
+def test_a_logger_whose_package_is_missing(place, capsys, logger):
+    if __import__("importlib.util").util.find_spec(logger):
+        pytest.skip(f"{logger} is installed")
+    assert main(["train", *WORDS, *SMALL, f"logger={logger}", "run=one"]) == 1
+    assert f"logger={logger} needs a package that is not installed; pip install {logger}" in capsys.readouterr().err
+    assert not Path("one").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trainer.patience=abc"], "patience must be a whole number of at least 1, got 'abc'"),
+        (["trainer.precison=32-true"], "did you mean 'trainer.precision'?"),
+        (["trainer.precision=16-mixed"], '"16-mixed" needs a GPU'),
+        (["model.optimizer=row_adam", "trainer.clip_norm=1"], "cannot be clipped"),
+        (["logger=cvs"], "did you mean 'csv'?"),
+    ],
+)
+def test_wrong_words(place, capsys, words, expected):
+    assert main(["train", *WORDS, *SMALL, *words, "run=one"]) in (1, 2)
+    assert expected in capsys.readouterr().err
+    assert not Path("one").exists()
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "recsys_dl.cli", *words],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_leave_one_run_and_print_once(place):
+    more = ["trainer.patience=5", "trainer.processes=2"]
+    words = [word for word in WORDS if word != "threads=1"]
+    process = start("train", *words, *SMALL, *more, cwd=place)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [file.name for file in (place / "runs").iterdir()] == ["gmf"]
+    assert out.count("The run is in runs/gmf") == 1
+    assert err.count("fit ") == 1
+    assert main(["train", *words, *SMALL, "trainer.patience=5", "run=alone"]) == 0
+    alone, two = load_run("alone"), load_run("runs/gmf")
+    for name, value in alone.model.arrays().items():
+        if name.startswith("network."):
+            np.testing.assert_allclose(two.model.arrays()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stopped_training_leaves_its_checkpoint_and_nothing_half_written(place):
+    words = ["train", *WORDS, *SMALL, "model.epochs=4000", "trainer.checkpoint=kept", "run=here"]
+    process = start(*words, cwd=place)
+    while not (place / "kept" / "newest.ckpt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert "stopped; nothing half-written is left" in err
+    assert process.returncode == 130
+    assert sorted(file.name for file in place.iterdir()) == ["kept", "log.csv"]
+    assert [file.name for file in (place / "kept").iterdir()] == ["newest.ckpt"]
+    assert torch.load(place / "kept" / "newest.ckpt", weights_only=True)["global_step"] > 0
