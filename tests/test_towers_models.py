@@ -12,6 +12,7 @@ from recsys_dl.models.sasrec import SASRec
 from recsys_dl.models.saved import load_model
 from recsys_dl.models.two_tower import TwoTower
 from recsys_dl.models.youtube_dnn import YouTubeDNN
+from recsys_dl.training import TrainerOptions
 
 SMALL = {"embedding_size": 16, "history_size": 20, "batch_size": 256, "seed": 7, "device": "cpu"}
 TOWERS = {
@@ -178,6 +179,14 @@ def test_features_that_cannot_be_learnt(data):
     kinds = TOWERS["two_tower"](epochs=0, item_kinds={"price": "ignore"})
     with pytest.raises(ValueError, match="kinds names 'price', which is no column of the item features"):
         kinds.fit(same)
+
+
+def test_half_precision(fitted, data):
+    model = type(fitted)(**fitted.arguments())
+    model.fit(data, trainer=TrainerOptions(precision="bf16-mixed"))
+    users = np.arange(NEW_USERS[0])
+    met = np.arange(COLD_ITEMS[0])
+    assert own_taste(model.recommend(users, k=3, allow=met, exclude=data).items_BK, users) > 0.9
 
 
 @pytest.mark.parametrize("softmax", ["sampled", "in_batch"])

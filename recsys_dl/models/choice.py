@@ -42,7 +42,7 @@ def choice_loss(
         owners_B: whose users' rows these are, to compare with `candidates.owners_C`.
     """
     if candidates is None:
-        scores_BN = users_BD @ vectors_ND.T
+        scores_BN = (users_BD @ vectors_ND.T).float()
         apart_BT = scores_BN.logsumexp(1, keepdim=True) - scores_BN.gather(1, targets_BT)
         return ((apart_BT * valid_BT).sum(1) / valid_BT.sum(1)).mean()
     assert places_C is not None
@@ -51,7 +51,7 @@ def choice_loss(
     for targets_B, valid_B in zip(targets_BT.T, valid_BT.T, strict=True):
         own_BC = own_BC | ((places_C == targets_B[:, None]) & valid_B[:, None])
     targets_scores_BT = torch.einsum("bd,btd->bt", users_BD, vectors_ND[targets_BT])
-    scores_BL = torch.cat([targets_scores_BT, users_BD @ vectors_ND[places_C].T], dim=1)
+    scores_BL = torch.cat([targets_scores_BT, users_BD @ vectors_ND[places_C].T], dim=1).float()
     log_counts_L = torch.cat([scores_BL.new_zeros(targets_BT.shape[1]), candidates.log_counts_C])
     return sampled_softmax_loss(
         scores_BL,

@@ -258,6 +258,7 @@ class TowerNetwork(nn.Module):
 def weighted_sum(table_ND: Tensor, rows_BH: Tensor, weights_BH: Tensor) -> Tensor:
     """Return [B, D], sum_h weights[b, h] table[rows[b, h]]."""
     if torch.is_grad_enabled() and not torch.jit.is_scripting() and rows_BH.size(1) > 0:
+        weights_BH = weights_BH.to(table_ND.dtype)
         return F.embedding_bag(rows_BH, table_ND, mode="sum", per_sample_weights=weights_BH)  # no [B, H, D] between
     return (table_ND[rows_BH] * weights_BH.unsqueeze(-1)).sum(1)
 
