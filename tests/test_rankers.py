@@ -219,3 +219,23 @@ def test_nothing_relevant_to_learn_from_is_no_crash(name):
     assert np.isfinite(
         build(name, **({} if name == "lambdamart" else {"epochs": 1})).fit(blank).score_rows(TEST.features_NF[:4])
     ).all()
+
+
+@pytest.mark.parametrize("experiment", [name for name in options("experiment") if name.startswith("ltr_")])
+def test_every_experiment_is_a_ranker(experiment):
+    assert isinstance(instantiate(compose("train", [f"experiment={experiment}", "device=cpu"]).ranker), Ranker)
+
+
+def test_lists_and_mappings_of_a_config_are_kept_as_plain_values(tmp_path):
+    overrides = ["ranker.propensities=[1,0.5]", "++ranker.monotone.good=1", "ranker.num_trees=2"]
+    ranker = instantiate(compose("train", ["+ranker=lambdamart", *overrides]).ranker)
+    clicks = Groups(
+        TRAIN.features_NF,
+        TRAIN.labels_N > 0,
+        TRAIN.sizes_Q,
+        names=NAMES,
+        positions_N=1 + np.arange(len(TRAIN.labels_N)) % 2,
+    )
+    ranker.fit(clicks).save(tmp_path / "ranker")
+    again = Ranker.load(tmp_path / "ranker")
+    assert (again.propensities, again.monotone) == ([1.0, 0.5], {"good": 1})
