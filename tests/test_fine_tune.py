@@ -237,6 +237,28 @@ def test_negatives_are_positives_of_neither_log(model, new, negatives):
         assert not had[users, items[:, 1:]].any()
 
 
+@pytest.mark.parametrize("model", ["two_tower", "sasrec"], indirect=True)
+def test_towers_learn_histories_of_those_who_did_something(model, monkeypatch):
+    took: list[Interactions] = []
+    make = model._examples
+    monkeypatch.setattr(model, "_examples", lambda log: took.append(log) or make(log), raising=False)
+    later = log([("n0", "i4"), ("u3", "j1"), ("u3", "i5"), ("n0", "i6")], start=9)
+    kept = {
+        user: list(map(int, items))
+        for user, items in enumerate(np.split(model.history_N, model.history_starts_U1[1:-1]))
+    }
+    model.fine_tune(later, epochs=0, replay=5.0)  # 20 old interactions: two users of nine
+    rows = {user: model.users.rows([user])[0] for user in ("u3", "n0")}
+    items = {item: model.items.rows([item])[0] for item in ("i4", "i5", "i6", "j1")}
+    learnt = {user: took[0].items_N[took[0].users_N == user].tolist() for user in np.unique(took[0].users_N)}
+    assert learnt.pop(rows["u3"]) == [*kept[rows["u3"]], items["j1"], items["i5"]]
+    assert learnt.pop(rows["n0"]) == [items["i4"], items["i6"]]
+    assert len(learnt) == 2
+    assert all(learnt[user] == kept[user] for user in learnt)
+    mine = slice(*model.history_starts_U1[rows["u3"] : rows["u3"] + 2])
+    assert model.history_N[mine].tolist() == [*kept[rows["u3"]], items["j1"], items["i5"]]
+
+
 def test_a_pair_of_both_logs_is_one():
     model = small("gmf").fit(Interactions([0, 1], [0, 1], num_items=4))
     model.fine_tune(Interactions([0, 0], [0, 2], num_users=2, num_items=4), epochs=1)
@@ -475,6 +497,16 @@ def test_towers_report_on_new_items_too(place, new, later):
     assert tuned.after[NEW].values["ndcg@5"] > 0
     with pytest.raises(ValueError, match="item features must have the column 'kind'"):
         fine_tune(place / "two_tower", log([("u0", "j8")], features=False))
+
+
+def test_of_a_pair_of_both_logs_the_newer_weight_is_remembered(place, new):
+    run = load_run(place / "gmf")
+    user, item = run.users.ids[0], run.items.ids[int(run.seen.by_user[0].indices[0])]
+    once_more = log([(user, item)])
+    rated = once_more.with_interactions(once_more.interactions.with_weights(np.array([3.0])))
+    known = fine_tune(run, rated, epochs=1).known
+    assert known.by_user[0, run.items.rows([item])[0]] == 3
+    assert len(known) == len(run.seen)
 
 
 def test_wrong_data_for_a_run(place, new):
