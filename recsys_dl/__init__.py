@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys_dl.data.split import leave_last_out
     from recsys_dl.data.vocabulary import Vocabulary
     from recsys_dl.evaluation import compare, evaluate
+    from recsys_dl.fine_tuning import fine_tune
     from recsys_dl.protocols import Ranking, Recommender
     from recsys_dl.runs import load_run
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Vocabulary": "recsys_dl.data.vocabulary",
     "compare": "recsys_dl.evaluation",
     "evaluate": "recsys_dl.evaluation",
+    "fine_tune": "recsys_dl.fine_tuning",
     "leave_last_out": "recsys_dl.data.split",
     "load_run": "recsys_dl.runs",
     "read_log": "recsys_dl.data.readers",
@@ -41,6 +43,7 @@ __all__ = [
     "Vocabulary",
     "compare",
     "evaluate",
+    "fine_tune",
     "leave_last_out",
     "load_run",
     "read_log",

@@ -34,7 +34,7 @@ ALLOWED = {
     "compose": set(),
     "verbs": {"compose", "data", "evaluation", "export", "fine_tuning", "folders", "retrieval", "runs", "threads", "training"},
     "cli": {"compose", "verbs", "version"},
-    "version": {"data", "protocols", "evaluation", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
+    "version": {"data", "protocols", "evaluation", "fine_tuning", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
 }
 
 
