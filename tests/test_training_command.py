@@ -81,7 +81,7 @@ def test_a_logger_whose_package_is_missing(place, capsys, logger):
     if __import__("importlib.util").util.find_spec(logger):
         pytest.skip(f"{logger} is installed")
     assert main(["train", *WORDS, *SMALL, f"logger={logger}", "run=one"]) == 1
-    assert f"logger={logger} needs a package that is not installed; pip install {logger}" in capsys.readouterr().err
+    assert f"logger={logger} needs a package that is not installed: pip install {logger}" in capsys.readouterr().err
     assert not Path("one").exists()
 
 

@@ -82,8 +82,8 @@ def write_shards(
 class Shards(Interactions):
     """A log in a folder that `write_shards` left. Whatever takes Interactions takes it; pair models stream it.
 
-    Its columns and the matrix of what users had are memory-mapped: the system holds as much of them as there is room for, 12
-    bytes a pair at best. A training holds two windows of rows, 32 bytes a row.
+    Its columns and the matrix of what users had are memory-mapped: the system holds as much of them as there is room for, 16
+    bytes a pair at most. A training takes at most 32 bytes of memory for each row of a window.
 
     Args:
         folder: to read.

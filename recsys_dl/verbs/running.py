@@ -125,8 +125,10 @@ def _loggers(config: DictConfig) -> tuple[Any, ...]:
     except InstantiationException as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             name = config.logger._target_.rpartition(".")[2].removesuffix("Logger").lower()
+            package = {"mlflow": "mlflow-skinny"}.get(name, name)  # mlflow itself wants an older pyarrow
             raise ImportError(
-                f"logger={name} needs a package that is not installed; pip install {name}. Or take logger=csv"
+                f"logger={name} needs a package that is not installed: pip install {package}, or take logger=csv "
+                f"({error.__cause__})"
             ) from error
         raise
 
