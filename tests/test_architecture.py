@@ -32,9 +32,26 @@ ALLOWED = {
     "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
-    "verbs": {"compose", "data", "evaluation", "export", "fine_tuning", "folders", "retrieval", "runs", "threads", "training"},
+    "verbs": {
+        "compose",
+        "data",
+        "evaluation",
+        "export",
+        "fine_tuning",
+        "folders",
+        "retrieval",
+        "runs",
+        "threads",
+        "training",
+    },
     "cli": {"compose", "verbs", "version"},
-    "version": {"data", "protocols", "evaluation", "fine_tuning", "runs"},  # recsys_dl/__init__.py: lazily, and for type checkers
+    "version": {
+        "data",
+        "protocols",
+        "evaluation",
+        "fine_tuning",
+        "runs",
+    },  # recsys_dl/__init__.py: lazily, and for type checkers
 }
 
 

@@ -108,16 +108,17 @@ def test_xquad_is_the_greedy_choice(case):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(asked())
-def test_calibration_is_the_greedy_choice(case):
+@given(asked(), st.sampled_from([0.01, 0.9]))
+def test_calibration_is_the_greedy_choice(case, smoothing):
     data, user, items, scores, weight, k = case
     relevance, wanted = scaled(items, scores), taste(data, user, nothing=True)
 
     def worth(chosen, item):
-        return (1 - weight) * relevance[item] - weight * divergence(data, wanted, [*chosen, item])
+        return (1 - weight) * relevance[item] - weight * divergence(data, wanted, [*chosen, item], smoothing)
 
     candidates = Ranking(items[None].astype(np.int32), scores[None])
-    got = Calibration(categories="genres", weight=weight).prepare(data).rerank([user], candidates, k).items_BK[0]
+    reranker = Calibration(categories="genres", weight=weight, smoothing=smoothing).prepare(data)
+    got = reranker.rerank([user], candidates, k).items_BK[0]
     check_greedy(got, items, k, worth)
     if weight == 0:
         assert got[got >= 0].tolist() == items[:k].tolist()

@@ -69,6 +69,13 @@ def test_what_a_user_had_is_denied_to_that_user_alone():
     assert [shown(folded, b) for b in range(2)] == [[0], [0, 7]]
 
 
+def test_of_several_rules_that_take_a_candidate_out_the_first_is_named():
+    had, cheap = {"name": "once", "deny": "already_had"}, {"name": "cheap", "deny": {"price": {"max": 1}}}
+    for rules in ([had, cheap], [cheap, had]):
+        answer = Rules(rules=rules).prepare(shop()).rerank([0], lists([0, 5, 7]), 2)  # user 0 had 0 and 5, 0 is cheap
+        assert [answer.reasons[why] for why in answer.dropped_BL[0]] == [rules[0]["name"], "once", ""]
+
+
 def test_at_most_of_each_brand_passes_items_over_and_no_brand_is_no_group():
     answer = ask([{"name": "two", "at_most": 2, "per": "brand"}], [0, 1, 2, 11, 3, 4, 5], 5)
     assert shown(answer) == [0, 1, 11, 3, 4]
@@ -103,6 +110,13 @@ def test_pins_stand_where_they_are_put_whether_candidates_or_not():
     assert shown(nothing) == [8, 2]
     assert nothing.unmet(0) == ["rule 'third' (item i2 at 3): stands at 2, where the list ends"]
     assert nothing.scores_BK.tolist() == [[0, 0, -np.inf, -np.inf]]
+
+
+def test_a_shorter_list_in_which_a_pin_meets_a_need_keeps_all_rules():
+    rules = [{"name": "w", "at_least": 1, "of": {"kinds": "w"}, "within": 1}, {"name": "second", "pin": "i9", "at": 2}]
+    answer = ask(rules, [0], 2)
+    assert shown(answer) == [9]
+    assert answer.unmet(0) == ["rule 'second' (item i9 at 2): stands at 1, where the list ends"]
 
 
 def test_a_pin_the_user_had_is_left_out_and_said():

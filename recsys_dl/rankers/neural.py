@@ -136,7 +136,7 @@ class NeuralRanker(Ranker):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             warmup=self.warmup,
-            num_steps=self.epochs * len(batches) // options.accumulate,
+            num_steps=self.epochs * -(-len(batches) // options.accumulate),
             seed=mixed(self.seed, 2),
         )
         scorer.train()
