@@ -32,7 +32,6 @@ class Catalogue(nn.Module):
         self.allowed_I = None if allowed_I is None else buffer(allowed_I)
         self.num_items = num_items
         self.folds_in = served.user_tower is not None
-        self.excludes_seen = seen is not None
 
     def forward(
         self,
@@ -55,22 +54,20 @@ class Catalogue(nn.Module):
             scores_BI = torch.where(allowed_I, scores_BI, -math.inf)
         if allow_I is not None:
             scores_BI = torch.where(allow_I, scores_BI, -math.inf)
+        out: list[Tensor] = []
         if exclude_BE is not None:
-            scores_BI = self._without(scores_BI, exclude_BE)
-        if self.excludes_seen:
-            scores_BI = self._without(scores_BI, history_BH)
+            out.append(exclude_BE)
         seen = self.seen
         if seen is not None:
             within_B = (users_B >= 0) & (users_B < seen.starts_U1.size(0) - 1)
             had_BL = seen(torch.where(within_B, users_B, 0))
-            scores_BI = self._without(scores_BI, torch.where(within_B.unsqueeze(1), had_BL, -1))
-        return scores_BI
-
-    def _without(self, scores_BI: Tensor, items_BX: Tensor) -> Tensor:
-        """Return the scores with -inf at items; what is no item is passed over."""
-        valid_BX = (items_BX >= 0) & (items_BX < self.num_items)
+            out += [history_BH, torch.where(within_B.unsqueeze(1), had_BL, -1)]
+        if len(out) == 0:
+            return scores_BI
+        items_BX = torch.cat(out, 1)
+        items_BX = torch.where((items_BX >= 0) & (items_BX < self.num_items), items_BX, self.num_items)
         wide_BI1 = torch.cat([scores_BI, scores_BI[:, :1]], 1)  # one column more, for what is no item
-        return wide_BI1.scatter(1, torch.where(valid_BX, items_BX, self.num_items), -math.inf)[:, : self.num_items]
+        return wide_BI1.scatter(1, items_BX, -math.inf)[:, : self.num_items]
 
 
 def best_rows(scores_BI: Tensor, k: int) -> tuple[Tensor, Tensor]:
