@@ -50,7 +50,7 @@ def consumers():
     made = {"torch": Consumer(), "numpy": Consumer("torch")}
     yield made
     for consumer in made.values():
-        consumer.process.stdin.close()
+        consumer.process.kill()
         consumer.process.wait()
 
 
