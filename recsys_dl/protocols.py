@@ -64,7 +64,7 @@ class Reranked(Ranking):
 
     def unmet(self, b: int) -> list[str]:
         """Return in words what could not be kept in list b."""
-        return [self.messages[message] for row, message in self.unmet_N2 if row == b]
+        return [self.messages[message] for message in self.unmet_N2[self.unmet_N2[:, 0] == b, 1]]
 
 
 @dataclass(frozen=True)

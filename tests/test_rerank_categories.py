@@ -58,7 +58,7 @@ def taste(data: Dataset, user: int, *, nothing: bool) -> dict[str, float]:
 
 
 def divergence(data: Dataset, wanted: dict[str, float], items: list[int], smoothing: float = 0.01) -> float:
-    """KL(p, q), Steck 2018, equations 3 to 6, every place of the list alike."""
+    """KL(p, q), Steck 2018, every place of the list alike."""
     q: dict[str, float] = {}
     for item in items:
         for genre, share in shares(data, item, nothing=True).items():

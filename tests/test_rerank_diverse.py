@@ -90,7 +90,7 @@ def test_dpp_is_the_greedy_choice_of_determinants(case):
     quality = np.zeros(NUM_ITEMS)
     theta = 1 - weight
     if weight > 0:
-        quality[items] = np.exp(theta / (2 * weight) * min_max(scores))  # alpha of Chen et al. 2018, equation 17
+        quality[items] = np.exp(theta / (2 * weight) * min_max(scores))  # alpha of Chen et al. 2018, section 5
         kernel = quality[:, None] * similar * quality[None]
 
     def worth(chosen, item):

@@ -64,7 +64,7 @@ def categories(values: pl.Series) -> tuple[sp.csr_matrix, list[str]]:
 
 
 def shares(member_IC: sp.csr_matrix) -> sp.csr_matrix:
-    """Return CSR [I, C] of float64: each item's one spread evenly over its categories (Steck 2018, section 3)."""
+    """Return CSR [I, C] of float64: each item's one spread evenly over its categories (Steck 2018)."""
     counts_I = np.diff(member_IC.indptr)
     spread = np.repeat(1.0 / np.maximum(counts_I, 1), counts_I)
     return sp.csr_matrix((spread, member_IC.indices, member_IC.indptr), shape=member_IC.shape)

@@ -13,7 +13,7 @@ from .tastes import Tasteful
 class Calibration(Tasteful):
     """Each place takes the item with the largest (1 - weight) relevance - weight * KL(p, q) of the list with it, in nats.
 
-    Steck 2018, "Calibrated Recommendations", equations 2, 3 and 7 to 9; their lambda is `weight`. p are the shares of
+    Steck 2018, "Calibrated Recommendations"; his lambda is `weight`. p are the shares of
     categories in what the user did, by weight; q those of the list, every place alike, mixed with `smoothing` of p. Having
     no category is a category. Equal items go to the lower row.
 

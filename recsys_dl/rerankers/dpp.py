@@ -13,8 +13,8 @@ from .similarity import Compared
 class DPP(Compared):
     """Each place takes the item with the largest (1 - weight) relevance + weight * gain in log det of the list's cosines.
 
-    The greedy maximum of equation 16 of Chen, Zhang and Zhou 2018, "Fast Greedy MAP Inference for Determinantal Point Process
-    to Improve Recommendation Diversity"; their theta is 1 - weight. Where no item left adds to the span of the list (there
+    The greedy maximum of Chen, Zhang and Zhou 2018, "Fast Greedy MAP Inference for Determinantal Point Process to Improve
+    Recommendation Diversity", section 5; their theta is 1 - weight. Where no item left adds to the span of the list (there
     are no more than D such, and no two with the same vector), those left follow in their order. Equal items go to the
     lower row.
     """

@@ -19,7 +19,7 @@ UNITS = ("s", "ms", "us", "ns", "year")
 class Freshness(ListReranker):
     """Candidates in the order of relevance * (1 - weight + weight * 2^(-age / half_life)).
 
-    The form is the usual exponential decay (Ding and Li 2005, "Time Weight Collaborative Filtering", section 4), on items
+    The form is the usual exponential decay (Ding and Li 2005, "Time Weight Collaborative Filtering") on items
     instead of ratings. Equal items go to the lower row.
 
     Args:

@@ -13,7 +13,7 @@ from .similarity import Compared
 class MMR(Compared):
     """Each place takes the item with the largest (1 - weight) relevance - weight * largest cosine with those above it.
 
-    Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking", section 2; their lambda is 1 - weight. At the
+    Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking"; their lambda is 1 - weight. At the
     first place there is nothing to be unlike. Equal items go to the lower row.
     """
 

@@ -15,7 +15,7 @@ class XQuAD(Tasteful):
 
     Each place takes the item i with the largest (1 - weight) relevance + weight * sum over categories c of P(c | user) P(i
     satisfies c) * product over those above it of (1 - P(they satisfy c)): Santos, Macdonald and Ounis 2010, "Exploiting Query
-    Reformulations for Web Search Result Diversification", equations 1 and 5; their lambda is `weight`. P(c | user) is the share
+    Reformulations for Web Search Result Diversification", section 3; their lambda is `weight`. P(c | user) is the share
     of c in what the user did; an item of n categories satisfies each with probability 1 / n. Equal items go to the lower row.
     """
 
