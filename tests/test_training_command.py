@@ -116,7 +116,7 @@ def test_two_processes_leave_one_run_and_print_once(place):
     more = ["trainer.patience=5", "trainer.processes=2"]
     words = [word for word in WORDS if word != "threads=1"]
     process = start("train", *words, *SMALL, *more, cwd=place)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert [file.name for file in (place / "runs").iterdir()] == ["gmf"]
     assert out.count("The run is in runs/gmf") == 1

@@ -23,7 +23,7 @@ def launch(folder: Path, processes: int, *names: str) -> int:
         env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode in (0, -9), done.stderr[-3000:]

@@ -4,12 +4,13 @@
 
 Each training of `TRAININGS` leaves FOLDER/NAME.npz with its weights, losses and validation figures. One whose name ends in
 "-killed" is killed at a step of its plan, "-resumed" goes on from its checkpoints, "-whole" is neither. In one process the
-killed ones are forked, so that the imports are paid once; of two processes each kills itself.
+killed ones are forked, so that the imports are paid once; of two processes the first kills both.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,17 +74,27 @@ def data() -> tuple[Interactions, Interactions]:
 
 
 def kill_at(epoch: int | None, batch: int | None) -> None:
-    """Let this process die at the beginning of a batch; without one, after the last."""
+    """Let this process, and those that it started, die at the beginning of a batch; without one, after the last."""
     step = Scorer.training_step
 
     def training_step(self, share, index):
         if (self.trainer.current_epoch, index) == (epoch, batch):
-            os.kill(os.getpid(), signal.SIGKILL)
+            die(self.trainer)
         return step(self, share, index)
 
     Scorer.training_step = training_step
     if epoch is None:
-        Scorer.on_train_end = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+        Scorer.on_train_end = lambda self: die(self.trainer)
+
+
+def die(trainer) -> None:
+    if trainer.global_rank:
+        time.sleep(
+            600
+        )  # until the first process kills this one: who died first would make an error of the other's kill
+    for child in getattr(trainer.strategy.launcher, "procs", ()):
+        child.kill()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train(folder: Path, name: str, processes: int) -> None:
