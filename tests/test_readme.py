@@ -14,8 +14,9 @@ def test_its_python_and_its_commands_run(tmp_path):
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     commands = [line.split("#")[0].strip() for line in re.findall(r"^    (recsys-dl .*)$", readme, re.MULTILINE)]
-    assert len(blocks) == 3
-    assert {command.split()[1] for command in commands} == {"train", "evaluate", "recommend", "compare", "reproduce"}
+    run, further, loaded, neural = blocks
+    verbs = {"train", "evaluate", "recommend", "compare", "index", "export", "reproduce"}
+    assert {command.split()[1] for command in commands} == verbs
     rng = np.random.default_rng(0)
     users = [196, 22, *range(500, 560)]
     rows = [
@@ -25,7 +26,7 @@ def test_its_python_and_its_commands_run(tmp_path):
     ]
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
     first = subprocess.run(
-        [sys.executable, "-c", blocks[0] + blocks[1]], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", run + further + neural], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert first.returncode == 0, first.stderr
     assert "ndcg" in first.stdout
@@ -35,5 +36,5 @@ def test_its_python_and_its_commands_run(tmp_path):
             [sys.executable, "-m", "recsys_dl.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-    last = subprocess.run([sys.executable, "-c", blocks[2]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    last = subprocess.run([sys.executable, "-c", loaded], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr

@@ -338,6 +338,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(parts, tmp_path, monkeypatch):
 
 def test_an_interrupted_training_raises(parts, tmp_path):
     train, _ = parts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     model = gmf(epochs=50)
     objective, calls = model._objective, []
 
@@ -353,6 +354,7 @@ def test_an_interrupted_training_raises(parts, tmp_path):
     assert torch.load(tmp_path / "newest.ckpt", weights_only=True)["global_step"] == 16
     with pytest.raises(KeyboardInterrupt):  # and Ctrl-C still works afterwards
         signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
