@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
 
 from .pair_network import PairModel, PairNetwork
@@ -53,12 +54,22 @@ class Layers(nn.Module):
 
     def catalogue(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
         """Return [B, I], in memory for a few thousand pairs at a time."""
-        scores_BI = user_part_BH.new_empty(len(user_part_BH), len(item_part_IH))
+        if len(self.hidden) and user_part_BH.device.type == "cpu":
+            layers: Any = self.hidden
+            scores_BI = perceptron_scores(
+                user_part_BH.contiguous().numpy(),
+                item_part_IH.contiguous().numpy(),
+                [layer.weight.detach().T.contiguous().numpy() for layer in layers],
+                [layer.bias.detach().numpy() for layer in layers],
+                self.output.weight[0].detach().contiguous().numpy(),
+            )
+            return torch.from_numpy(scores_BI)
+        pairs_BI = user_part_BH.new_empty(len(user_part_BH), len(item_part_IH))
         for b, user_part_H in enumerate(user_part_BH):
             for first in range(0, len(item_part_IH), ITEMS_AT_ONCE):
                 some = slice(first, first + ITEMS_AT_ONCE)
-                scores_BI[b, some] = self(user_part_H, item_part_IH[some])
-        return scores_BI
+                pairs_BI[b, some] = self(user_part_H, item_part_IH[some])
+        return pairs_BI
 
 
 class MLPNetwork(PairNetwork):

@@ -1,0 +1,32 @@
+"""The perceptron over the whole catalogue against plain NumPy in float64, and alone as in a batch."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from recsys_dl.kernels.perceptron import perceptron_scores
+
+
+@pytest.mark.parametrize("num_items", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("widths", [(8, 4), (5, 16, 3), (1, 1)])
+def test_scores_of_every_pair(num_items, widths):
+    rng = np.random.default_rng(num_items)
+    users, items = (rng.standard_normal((size, widths[0])).astype(np.float32) for size in (7, num_items))
+    weights = [rng.standard_normal(shape).astype(np.float32) for shape in pairwise(widths)]
+    biases = [rng.standard_normal(width).astype(np.float32) for width in widths[1:]]
+    output = rng.standard_normal(widths[-1]).astype(np.float32)
+    scores = perceptron_scores(users, items, weights, biases, output)
+    units = np.maximum(users[:, None].astype(np.float64) + items[None], 0)
+    for weight, bias in zip(weights, biases, strict=True):
+        units = np.maximum(units @ weight.astype(np.float64) + bias, 0)
+    assert scores.dtype == np.float32
+    # float32 sums of up to 16 products of numbers of order 1 to 10
+    np.testing.assert_allclose(scores, units @ output.astype(np.float64), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(scores[2:3], perceptron_scores(users[2:3], items, weights, biases, output))
+
+
+def test_no_users():
+    nobody = np.empty((0, 4), np.float32)
+    ones = np.ones((4, 2), np.float32)
+    assert perceptron_scores(nobody, np.ones((3, 4), np.float32), [ones], [ones[0]], ones[0]).shape == (0, 3)
