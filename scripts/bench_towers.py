@@ -185,9 +185,10 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="fit on train, evaluate on validation")
     parser.add_argument("--grid", action="store_true", help="print the baselines' grid on validation, and stop")
     parser.add_argument("--set", nargs="+", default=[], metavar="model.KEY=VALUE", help="other settings of the towers")
+    parser.add_argument("--threads", type=int, help="of all libraries together (default: every processor)")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
-    threads = limit_threads(None)
+    threads = limit_threads(chosen.threads)
     given = parts(chosen.data, chosen.seed, validation=chosen.validation or chosen.grid)
     if chosen.grid:
         tuned(chosen.data, given, chosen.seed)
