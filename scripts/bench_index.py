@@ -63,7 +63,11 @@ def generated(chosen: argparse.Namespace, folder: Path, output: Path) -> None:
     shares = rng.dirichlet(np.ones(3), chosen.queries).astype(np.float32)
     mixed = np.einsum("bt,btd->bd", shares, topics[rng.integers(0, TOPICS, (chosen.queries, 3))])
     np.save(folder / "queries.npy", mixed + noise(0.5, rng, chosen.queries, chosen.embedding_size))
-    files = [f"vectors={folder / 'generated.npy'}", f"queries={folder / 'queries.npy'}", f"num_queries={chosen.queries}"]
+    files = [
+        f"vectors={folder / 'generated.npy'}",
+        f"queries={folder / 'queries.npy'}",
+        f"num_queries={chosen.queries}",
+    ]
     run("index", "experiment=index_generated", *files, f"seed={chosen.seed}", f"output={output}")
 
 
