@@ -22,7 +22,7 @@ def test_its_python_and_its_commands_run(tmp_path):
     rows = [
         f"{user},{item},{4 + item % 2},{1_400_000_000 + user * 100 + n}"
         for user in users
-        for n, item in enumerate(rng.choice(np.arange(user % 2, 60, 2), 12, replace=False))
+        for n, item in enumerate(rng.choice(np.arange(user % 2, 800, 2), 20, replace=False))
     ]
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
     first = subprocess.run(

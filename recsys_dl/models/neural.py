@@ -62,10 +62,10 @@ class NeuralModel(CatalogueModel):
     def __init__(
         self,
         *,
-        epochs: int,
-        batch_size: int,
+        epochs: int = 20,
+        batch_size: int = 1024,
         optimizer: str = "adam",
-        learning_rate: float,
+        learning_rate: float = 0.001,
         weight_decay: float = 0.0,
         schedule: str = "constant",
         warmup: float = 0.0,
