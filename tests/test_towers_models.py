@@ -349,3 +349,10 @@ def test_wrong_arguments_of_one_model():
             TOWERS[name](num_targets=1, examples_per_user=0)
     with pytest.raises(ValueError, match="hidden_sizes must name at least one layer"):
         TOWERS["youtube_dnn"](hidden_sizes=[])
+
+
+def test_what_is_given_away_leaves_the_model_able_to_learn():
+    log = Interactions([0, 0, 1, 1, 2], [0, 1, 1, 2, 0])
+    model = TwoTower(epochs=1, embedding_size=4, device="cpu").fit(log)
+    model.served().user_tower.requires_grad_(False)
+    assert all(weights.requires_grad for weights in model.network.parameters())

@@ -5,6 +5,7 @@ B batch, U users, I items, N items encoded together, H items of a history, T tar
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -375,7 +376,7 @@ class TowerModel(GrowingTowers):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the fitted towers as arrays and torch modules; see `UserTower` for what it wants beside a history."""
-        tower = UserTower(self.network, self.input_emb_ID, self.history_size)
+        tower = UserTower(copy.deepcopy(self.network), self.input_emb_ID, self.history_size)
         widths = {name: part.shape[1] for name, part in zip(UserTower.inputs, self.profile, strict=True)}
         inputs = [
             Input(name, "int64" if name == "codes_BM" else "float32", (width,))
