@@ -47,7 +47,7 @@ def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     write_shards(training_process.data()[0], folder / "shards", rows_per_shard=1000)
     stems = ["everything", "stopped", "sparse", "stream"]
-    assert launch(folder, 1, *each(stems, "killed", "resumed", "whole"), "plain-whole") == 0
+    assert launch(folder, 1, *each(stems, "killed", "resumed", "whole"), "plain-whole", "in_batch-whole") == 0
     return folder
 
 
@@ -58,7 +58,7 @@ def together(tmp_path_factory) -> Path:
     assert launch(folder, 2, "everything-killed") == -9
     kept = checkpoint_of(folder, "everything")
     assert (kept["epoch"], kept["global_step"]) == (1, 12)
-    names = each(["everything"], "resumed", "whole") + each(["plain", "sparse", "stream"], "whole")
+    names = each(["everything"], "resumed", "whole") + each(["plain", "sparse", "stream", "in_batch"], "whole")
     assert launch(folder, 2, *names) == 0
     return folder
 
@@ -87,7 +87,7 @@ def test_early_stopping_went_on_where_it_was(alone):
     assert not len(weights_of(alone, "stopped-resumed")["figures"])  # killed after the last one: nothing to do
 
 
-@pytest.mark.parametrize("stem", ["plain", "sparse"])
+@pytest.mark.parametrize("stem", ["plain", "sparse", "in_batch"])
 def test_two_processes_learn_what_one_learns(alone, together, stem):
     one, two = weights_of(alone, f"{stem}-whole"), weights_of(together, f"{stem}-whole")
     for name in one.keys() - {"figures"}:

@@ -19,6 +19,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.models import neural
 from recsys_dl.models.gmf import GMF
 from recsys_dl.models.neumf import NeuMF
+from recsys_dl.models.two_tower import TwoTower
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.scorer import Scorer
 from recsys_dl.training.shards import Shards
@@ -37,6 +38,8 @@ EVERYTHING = {
 # Rows of sparse tables, and hard negatives that an epoch finds once.
 SPARSE = {"optimizer": "row_adam", "negatives": "hard", "learning_rate": 0.01, "epochs": 2}
 PLAIN = {"optimizer": "adam", "learning_rate": 0.01, "epochs": 2}
+# Targets of both processes are what each tells its own from. Without dropout, which each process draws for its own rows.
+IN_BATCH = {"softmax": "in_batch", "num_targets": 2, "dropout": 0.0, "learning_rate": 0.01, "epochs": 2}
 
 
 def options(folder: Path, name: str, processes: int) -> TrainerOptions:
@@ -60,6 +63,7 @@ TRAININGS = {
     "sparse": (GMF, SPARSE, (1, 8)),
     "plain": (GMF, PLAIN, (None, None)),
     "stream": (GMF, PLAIN, (1, 7)),
+    "in_batch": (TwoTower, IN_BATCH, (None, None)),
 }
 
 
