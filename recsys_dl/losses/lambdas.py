@@ -82,7 +82,7 @@ def lambda_loss(
         valid_BL: False at padding.
         weighting: one of the above.
         sigma: slope of the sigmoid.
-        mu: share of d_ij in ndcg2++.
+        mu: weight of d_ij in ndcg2++; 10 is allRank's default.
         gains: gain of a grade, of the ndcg weightings and lambdarank.
         weights_BL: weight of each pair's item i.
 

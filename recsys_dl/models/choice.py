@@ -29,8 +29,9 @@ def choice_loss(
     themselves, every other candidate counts exp(score) / (times it is expected among them), and those that are one of the user's
     targets, or somebody's targets who is the same user, are left out (Bengio and Senécal 2008; in-batch: Yi et al. 2019,
     "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", section 3). Unlike in Yi et al. the target's
-    own score is not corrected, since it is there for sure and not by chance; the sum is then estimated without bias
-    (Khrylchenko et al. 2025, "Correcting the LogQ Correction").
+    own score is not corrected, since it is there for sure and not by chance, as Khrylchenko et al. 2025 say ("Correcting the LogQ
+    Correction: Revisiting Sampled Softmax for Large-Scale Retrieval", arXiv 2507.09331; the weights that they give examples are
+    not taken). The sum over candidates that were drawn is then estimated without bias, its logarithm is not.
 
     Args:
         users_BD: of users.
