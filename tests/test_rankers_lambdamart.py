@@ -112,6 +112,12 @@ def test_grades_that_trees_cannot_learn(grade, told):
         LambdaMART().fit(Groups(np.zeros((2, 1)), [0, grade], [2]))
 
 
+def test_a_group_too_long_for_lightgbm_is_named():
+    groups = Groups(np.zeros((10_003, 1)), np.arange(10_003) == 5, [2, 10_001], group_ids=["short", "long"])
+    with pytest.raises(ValueError, match="groups of up to 10,000 documents, got 10,001 in group 'long'"):
+        LambdaMART().fit(groups)
+
+
 def test_publishers_sets(shared_data):
     """Better than by chance on both, and the last parts of MQ2008 as good as peers report (NDCG@10, blank = 0: about .50)."""
     folder = shared_data / "lightgbm-lambdarank"

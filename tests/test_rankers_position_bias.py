@@ -42,6 +42,24 @@ def test_one_group_a_click_by_hand():
         np.testing.assert_allclose(getattr(again, what), getattr(clicks, what), rtol=1e-6)
 
 
+def test_what_clicks_weigh_is_what_is_liked_wherever_it_was_shown():
+    """Two orders, the best first and last: weights agree with the truth in both, clicks as they are in neither."""
+    groups = Groups(np.arange(5)[:, None], [2, 0, 1, 0, 1], [5])
+    liked = 0.1 + 0.9 * np.array([1, 0, 1 / 3, 0, 1 / 3])
+    for sign in (1, -1):
+        log = simulate_clicks(groups, sign * groups.labels_N, num_sessions=40_000, severity=1.0, noise=0.1, seed=0)
+        weighed = {}
+        for what, propensities in (("corrected", 1 / np.arange(1, 6)), ("naive", np.ones(5))):
+            clicks = per_click(log, propensities)
+            by_document = np.zeros(5)
+            relevant = clicks.labels_N > 0
+            np.add.at(by_document, clicks.features_NF[relevant, 0].astype(int), clicks.weights_N[relevant])
+            weighed[what] = by_document / by_document.sum()
+        # five standard errors of the share of a document shown last
+        np.testing.assert_allclose(weighed["corrected"], liked / liked.sum(), atol=0.02)
+        assert np.abs(weighed["naive"] - liked / liked.sum()).max() > 0.1
+
+
 def test_clicks_are_drawn_as_said():
     """Shares of examined and liked documents, and where swaps put them, within five standard errors."""
     grades = [2, 0, 1, 0]

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 HIGHEST_GRADE = 30  # 2^30 - 1 is the largest gain that LightGBM's own table holds
+MOST_DOCUMENTS = 10_000  # of a group, LightGBM's limit
 
 
 class LambdaMART(Ranker):
@@ -45,7 +46,8 @@ class LambdaMART(Ranker):
             Without validation all trees are.
         monotone: feature (name, or number from 0) -> 1 or -1, if the score may only rise or only fall with it.
         propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected; see `propensity.per_click`.
-        learn_position_bias: let LightGBM estimate and subtract a bias of each logged position while it trains.
+        learn_position_bias: let LightGBM estimate and subtract a bias of each logged position while it trains. Validation is
+            taken as it is: grades, or clicks on lists in random order.
         position_regularization: of these biases.
         seed: of the fractions.
 
@@ -53,7 +55,8 @@ class LambdaMART(Ranker):
         booster: LightGBM's, cut after the best round.
 
     Raises:
-        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30.
+        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30, a
+            group of more than 10,000 documents.
     """
 
     booster: lgb.Booster
@@ -99,6 +102,12 @@ class LambdaMART(Ranker):
         if (grades != np.round(grades)).any() or grades.max(initial=0) > HIGHEST_GRADE:
             bad = grades[(grades != np.round(grades)) | (grades > HIGHEST_GRADE)][0]
             raise ValueError(f"LambdaMART needs grades that are whole numbers up to {HIGHEST_GRADE}, got {bad:g}")
+        if groups.sizes_Q.max() > MOST_DOCUMENTS:
+            at = int(groups.sizes_Q.argmax())
+            raise ValueError(
+                f"LambdaMART learns from groups of up to {MOST_DOCUMENTS:,} documents, got {groups.sizes_Q[at]:,} in group "
+                f"{groups.group_ids[at]!r}; keep the candidates that count, or take another ranker"
+            )
         if self.learn_position_bias and groups.positions_N is None:
             raise ValueError("learn_position_bias needs the positions at which documents were shown; give positions_N")
         data = lgb.Dataset(
@@ -152,8 +161,8 @@ class LambdaMART(Ranker):
             "bagging_freq": int(self.query_fraction < 1),
             "bagging_by_query": True,
             "lambdarank_truncation_level": self.truncation,
-            "lambdarank_norm": self.propensities
-            is None,  # it makes small what a list that is far from right adds: no sum over clicks
+            # The norm makes small what a list that is far from right adds, so that clicks would not sum up to a loss.
+            "lambdarank_norm": self.propensities is None,
             "lambdarank_position_bias_regularization": self.position_regularization,
             "label_gain": gains.tolist(),
             "monotone_constraints": self._directions(),
