@@ -1,11 +1,13 @@
 """Re-rankers: what diversity costs in accuracy, and how fast the greedy DPP is.
 
-    python scripts/bench_rerankers.py frontier --output frontier   # on ml-latest-small; a plot, a table, all figures as JSON
-    python scripts/bench_rerankers.py speed                        # on generated vectors, beside NumPy in the same run
+    python scripts/bench_rerankers.py frontier --output docs/frontier.png   # on ml-latest-small; a plot, and tables
+    python scripts/bench_rerankers.py speed                                 # on generated vectors, beside NumPy in the same run
 
 Frontier: each user's last five ratings are held out, ALS with its YAML's settings is fitted on the rest, and its 100 best items for each
 user, without what the user had, are re-ranked to ten by MMR, DPP, xQuAD and calibration over a grid of their weight. Nothing is chosen by
 these figures: every setting is shown. MMR and DPP stand there twice, comparing items by their genres and by the users who had them.
+Lists are told by three figures: how far their items are from one another in genres and in users, and how far the list's shares of genres
+are from the user's (Steck 2018's divergence, the aim of calibration).
 
 Speed: 1,000 users with 500 candidates each, the items nearest to them of 100,000 generated vectors in 200 clusters. Beside it the
 algorithm of Chen et al. 2018 as it is usually written in NumPy, one user after the other: the kernel of all candidates, then one Cholesky
@@ -15,7 +17,6 @@ row a place. Both are asked for the same lists and their agreement is told. Medi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -42,9 +43,7 @@ def main() -> None:
     job.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS))
     job.add_argument("--seed", type=int, default=7)
     job.add_argument("--threads", type=int)
-    job.add_argument(
-        "--output", type=Path, default=Path("frontier"), help="folder for the plot, the table and the JSON"
-    )
+    job.add_argument("--output", type=Path, default=Path("frontier.png"), help="file of the plot")
     job.set_defaults(job=frontier)
     job = jobs.add_parser("speed")
     job.add_argument("--users", type=int, default=1_000)
@@ -89,9 +88,14 @@ def frontier(chosen: argparse.Namespace) -> None:
     users = np.unique(test.interactions.users_N)
     lists = model.recommend(users, chosen.candidates, exclude=train)
     genres_IC = categories(train.item_features["genres"])[0].toarray()
+    shares_IC = np.column_stack([genres_IC, genres_IC.sum(axis=1) == 0]).astype(np.float64)
+    shares_IC /= shares_IC.sum(axis=1, keepdims=True)
+    likes_BC = train.interactions.by_user[users] @ shares_IC
+    likes_BC /= likes_BC.sum(axis=1, keepdims=True)
 
     def measured(items_BK: np.ndarray) -> dict[str, np.ndarray]:
-        return figures(items_BK, train, test, users, genres_IC)
+        kl = divergence(likes_BC, shares_IC[items_BK].mean(axis=1))
+        return figures(items_BK, train, test, users, genres_IC) | {"kl": kl}
 
     kinds: dict[str, Callable[[float], Any]] = {
         "MMR, genres": lambda weight: MMR(weight=weight, compare_by="genres"),
@@ -107,14 +111,16 @@ def frontier(chosen: argparse.Namespace) -> None:
         for weight in chosen.weights:
             answer = build(weight).prepare(train).rerank(users, lists, K)
             rows.append(row_of(name, weight, measured(answer.items_BK), before))
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / "frontier.json").write_text(json.dumps(rows, indent=1) + "\n")
-    text = (
-        f"{len(users)} users, {chosen.candidates} candidates, {threads} threads\n\n{summary(rows)}\n\n{table(rows)}\n"
-    )
-    (chosen.output / "frontier.md").write_text(text)
-    print(text)
-    draw(rows, chosen.output / "frontier.png")
+    print(f"{len(users)} users, {chosen.candidates} candidates, {threads} thread{'s' if threads > 1 else ''}\n")
+    print(f"{summary(rows)}\n\n{table(rows)}")
+    draw(rows, chosen.output)
+
+
+def divergence(likes_BC: np.ndarray, has_BC: np.ndarray) -> np.ndarray:
+    """Return KL(likes, has), nats, `has` mixed with 1% of `likes` (Steck 2018, equations 6 and 7)."""
+    has_BC = 0.99 * has_BC + 0.01 * likes_BC
+    ratio_BC = np.divide(likes_BC, has_BC, out=np.ones_like(likes_BC), where=likes_BC > 0)
+    return (likes_BC * np.log(ratio_BC)).sum(axis=1)
 
 
 def figures(
@@ -143,17 +149,20 @@ def row_of(name: str, weight: float, now: dict[str, np.ndarray], before: dict[st
     return {"name": name, "weight": weight, **means, "apart": [apart.value, apart.low, apart.high]}
 
 
+NOTIONS = {"genres": "distance of genres", "users": "distance of users", "kl": "divergence from the user's genres"}
+
+
 def summary(rows: list[dict[str, Any]], loss: float = 0.05) -> str:
     """Return what each re-ranker reaches at no more than 5% less NDCG."""
     least = (1 - loss) * rows[0]["ndcg"]
-    lines = [f"| at most {loss:.0%} less NDCG@{K} | distance of genres | distance of users |", "|---|---|---|"]
-    lines.append(f"| ALS alone | {rows[0]['genres']:.3f} | {rows[0]['users']:.3f} |")
+    lines = [f"| at most {loss:.0%} less NDCG@{K} | {' | '.join(NOTIONS.values())} |", "|---" * 4 + "|"]
+    lines.append("| ALS alone | " + " | ".join(f"{rows[0][key]:.3f}" for key in NOTIONS) + " |")
     for name in dict.fromkeys(row["name"] for row in rows[1:]):
         good = [rows[0], *(row for row in rows if row["name"] == name and row["ndcg"] >= least)]
-        best = [max(good, key=lambda row: row[key]) for key in ("genres", "users")]
-        cells = [
-            f"{row[key]:.3f} (weight {row['weight']:g})" for row, key in zip(best, ("genres", "users"), strict=True)
-        ]
+        cells = []
+        for key in NOTIONS:
+            best = (min if key == "kl" else max)(good, key=lambda row: row[key])
+            cells.append(f"{best[key]:.3f} (weight {best['weight']:g})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -161,56 +170,57 @@ def summary(rows: list[dict[str, Any]], loss: float = 0.05) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return all figures."""
     lines = [
-        f"| re-ranker | weight | NDCG@{K} | minus ALS | distance of genres | distance of users | genres in a list |",
-        "|---|---|---|---|---|---|---|",
+        f"| re-ranker | weight | NDCG@{K} | minus ALS | {' | '.join(NOTIONS.values())} | genres in a list |",
+        "|---" * 8 + "|",
     ]
     for row in rows:
         value, low, high = row["apart"]
         apart = "" if row["name"] == "ALS" else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
-        cells = f"{row['ndcg']:.4f} | {apart} | {row['genres']:.3f} | {row['users']:.3f} | {row['covered']:.1f}"
-        lines.append(f"| {row['name']} | {row['weight']:g} | {cells} |")
+        cells = [f"{row['ndcg']:.4f}", apart, *(f"{row[key]:.3f}" for key in NOTIONS), f"{row['covered']:.1f}"]
+        lines.append(f"| {row['name']} | {row['weight']:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """Draw NDCG over diversity, a line for each re-ranker, one panel for each notion of distance."""
+    """Draw NDCG over each notion of diversity, a line for each re-ranker; MMR and DPP as they compare for that notion."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    colours = {"MMR": "#c0392b", "DPP": "#1f5fa8", "xQuAD": "#2e7d32", "calibration": "#8a5a00"}
-    notions = {"genres": "1 - mean cosine of genres", "users": "1 - mean cosine of users"}
-    figure = Figure(figsize=(9, 4.8), dpi=200, layout="constrained")
+    colours = {"MMR": "#c0392b", "DPP": "#1f5fa8", "xQuAD": "#2e7d32", "calibration": "#b8860b"}
+    marks = {"MMR": "s", "DPP": "o", "xQuAD": "^", "calibration": "D"}
+    titles = {
+        "genres": "Items of other genres\n1 - mean cosine of genres",
+        "users": "Items of other users\n1 - mean cosine of users",
+        "kl": "The user's own genres\ndivergence in nats, reversed",
+    }
+    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
     start, last = rows[0], max(row["weight"] for row in rows)
-    for axes, notion in zip(figure.subplots(1, 2, sharey=True), notions, strict=True):
-        ends = []
+    for axes, notion in zip(figure.subplots(1, 3, sharey=True), NOTIONS, strict=True):
+        compared = "genres" if notion == "kl" else notion
         for name, colour in colours.items():
-            points = [row for row in rows if row["name"] in (name, f"{name}, {notion}")]
-            x, y = [start[notion], *(row[notion] for row in points)], [start["ndcg"], *(row["ndcg"] for row in points)]
-            axes.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=3.5)
-            ends.append((x[-1], y[-1], name, colour))
-        axes.plot(start[notion], start["ndcg"], "o", color="black", markersize=7, zorder=3)
-        write(axes, "ALS alone", start[notion], start["ndcg"], "black", (-4, -20))
-        axes.margins(x=0.18, y=0.12)
-        axes.set_xlabel(f"diversity@{K}: {notions[notion]}", fontsize=11)
-        axes.tick_params(labelsize=10)
+            points = [start, *(row for row in rows if row["name"] in (name, f"{name}, {compared}"))]
+            x, y = [row[notion] for row in points], [row["ndcg"] for row in points]
+            axes.plot(x, y, color=colour, linewidth=1.4)
+            for row in points[1:]:
+                fill = "white" if row["apart"][2] < 0 else colour
+                style = {"color": colour, "markerfacecolor": fill, "markersize": 5.5}
+                axes.plot(row[notion], row["ndcg"], marks[name], **style)
+        axes.plot(start[notion], start["ndcg"], "*", color="black", markersize=15, zorder=4)
+        axes.set_xlabel(titles[notion], fontsize=11)
         axes.grid(color="#e5e5e5")
         axes.spines[["top", "right"]].set_visible(False)
-        for x, y, name, colour in ends:
-            write(axes, name, x, y, colour, (0, -17))
+        if notion == "kl":
+            axes.invert_xaxis()
     figure.axes[0].set_ylabel(f"NDCG@{K}", fontsize=11)
+    handles = [Line2D([], [], color="black", marker="*", markersize=13, linestyle="", label="ALS alone, weight 0")]
+    handles += [Line2D([], [], color=colours[name], marker=marks[name], label=name) for name in colours]
+    empty = {"color": "grey", "marker": "o", "markerfacecolor": "white", "linestyle": ""}
+    handles.append(Line2D([], [], **empty, label="less NDCG than ALS (95% interval)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=10)
     figure.suptitle(
-        f"What diversity costs in accuracy on ml-latest-small. Lines run from weight 0 (black) to {last:g} (name)",
-        fontsize=12,
+        f"Diversity against accuracy, ml-latest-small; along a line the weight grows to {last:g}", fontsize=12
     )
     figure.savefig(file)
-
-
-def write(axes: Any, text: str, x: float, y: float, colour: str, offset: tuple[int, int]) -> None:
-    """Write beside a point, in points from it, legible over lines."""
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=3, foreground="white")]
-    beside = axes.annotate(text, (x, y), offset, textcoords="offset points", color=colour, fontsize=11, ha="center")
-    beside.set(path_effects=halo, fontweight="bold", zorder=4)
 
 
 # Speed
