@@ -31,6 +31,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.split import cold_items, leave_last_out, random_split, time_split
 from recsys_dl.evaluation import Evaluation, compare, evaluate
+from recsys_dl.protocols import Ranking
 from recsys_dl.threads import limit_threads
 
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -94,6 +95,20 @@ class Among:
     def recommend(self, users: Any, k: int, *, exclude: Any = None) -> Any:
         """Recommend."""
         return self.model.recommend(users, k, exclude=exclude, allow=self.allowed)
+
+
+class ByChance:
+    """Some items, for each user in another random order. Models that score all cold items alike list them by row, which is not
+    chance: rows are in the order of the log, and popular items come early in it.
+    """
+
+    def __init__(self, items: np.ndarray, seed: int) -> None:
+        self.listed, self.rng = items, np.random.default_rng(seed)
+
+    def recommend(self, users: Any, k: int, *, exclude: Any = None) -> Any:
+        """Recommend; nothing of cold items is to be excluded."""
+        order_BI = self.rng.permuted(np.tile(self.listed.astype(np.int32), (len(users), 1)), axis=1)
+        return Ranking(order_BI[:, :k], np.zeros((len(users), k), np.float32))
 
 
 def parts(name: str, seed: int, *, validation: bool) -> Parts:
@@ -207,6 +222,10 @@ def main() -> None:
     if "ease" in told:
         asked = "validation" if chosen.validation else "test"
         print(f"\n{chosen.data}, {asked}: {given.train!r}, {threads} threads\n\n{table(told, seconds)}")
+    if given.cold is not None:
+        chance = ByChance(np.unique(given.cold.interactions.items_N), chosen.seed)
+        figure = evaluate(chance, given.train, given.cold, k=10, metrics=["ndcg"]).cell("ndcg@10")
+        print(f"\ncold items, of the cold, in random order: {figure}")
 
 
 if __name__ == "__main__":
