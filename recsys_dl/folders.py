@@ -100,12 +100,16 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     return arrays
 
 
-class Kept(Protocol):
-    """Whatever can be written down as its constructor's arguments and arrays."""
+class Described(Protocol):
+    """Whatever can be built again from its class and arguments."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments, as YAML can hold them."""
         ...
+
+
+class Kept(Described, Protocol):
+    """Whatever can be written down as its constructor's arguments and arrays."""
 
     def arrays(self) -> dict[str, Any]:
         """Return all that was learnt, by name: NumPy arrays and CSR matrices."""
@@ -125,18 +129,24 @@ def save_object(thing: Kept, path: str | os.PathLike[str], *, version: str, over
     Raises:
         FileExistsError: the folder exists and `overwrite` is false.
     """
-    import yaml
-
     with new_folder(path, overwrite=overwrite) as aside:
         save_arrays(aside / "arrays.npz", thing.arrays())
-        config = {
-            "format": FORMAT,
-            "version": version,
-            "class": f"{type(thing).__module__}.{type(thing).__qualname__}",
-            "arguments": thing.arguments(),
-            "sha256": {"arrays.npz": sha256(aside / "arrays.npz")},
-        }
-        (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_config(aside, thing, version=version)
+
+
+def write_config(folder: Path, thing: Described, *, version: str, **more: Any) -> None:
+    """Write `config.yaml`: class, arguments, `more`, and the SHA-256 of every file that lies in the folder by now."""
+    import yaml
+
+    config = {
+        "format": FORMAT,
+        "version": version,
+        "class": f"{type(thing).__module__}.{type(thing).__qualname__}",
+        "arguments": thing.arguments(),
+        **more,
+        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def load_object(path: str | os.PathLike[str], kind: type[T], *, noun: str) -> T:
@@ -151,15 +161,44 @@ def load_object(path: str | os.PathLike[str], kind: type[T], *, noun: str) -> T:
         FileNotFoundError: nothing saved there.
         ValueError: it is damaged, of a format this version cannot read, or of another class.
     """
+    cls, config = read_config(path, kind, noun=noun)
+    thing = cls(**config["arguments"])
+    thing.restore(load_arrays(Path(path) / "arrays.npz"))
+    return thing
+
+
+def load_saved(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> Any:
+    """Read a saved part of whatever class by that class's own `load`.
+
+    Args:
+        path: the folder.
+        kind: the class or protocol that must have been saved.
+        noun: what it is called in messages.
+
+    Raises:
+        FileNotFoundError: nothing saved there.
+        ValueError: it is damaged, of a format this version cannot read, or of another class.
+    """
+    cls, _ = read_config(path, kind, noun=noun)
+    return cls.load(path)
+
+
+def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> tuple[type[Any], dict[str, Any]]:
+    """Return the class that was saved in a folder and its `config.yaml`, after checking every file against its SHA-256.
+
+    Raises:
+        FileNotFoundError: nothing saved there.
+        ValueError: it is damaged, of a format this version cannot read, or of another class than `kind`.
+    """
     import yaml
 
     folder = Path(path)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = dict(yaml.safe_load((folder / "config.yaml").read_text()))
         found, home, files = config["format"], config["class"], dict(config["sha256"])
-        arguments = dict(config["arguments"])
+        config["arguments"] = dict(config["arguments"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or make it anew"
@@ -181,9 +220,7 @@ def load_object(path: str | os.PathLike[str], kind: type[T], *, noun: str) -> T:
         raise ValueError(f"{folder} needs the class {home}, which cannot be imported here ({error})") from error
     if not (isinstance(cls, type) and issubclass(cls, kind)):
         raise ValueError(f"{folder} holds {home}, which is no {kind.__name__}")
-    thing = cls(**arguments)
-    thing.restore(load_arrays(folder / "arrays.npz"))
-    return thing
+    return cls, config
 
 
 def sha256(file: Path) -> str:

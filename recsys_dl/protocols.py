@@ -68,6 +68,43 @@ class Reranked(Ranking):
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline's answer.
+
+    Attributes:
+        name: as configured.
+        kind: what it is.
+        ranking: lists after it, a `Reranked` of a re-ranker; of a retriever, what it found itself.
+        seconds: that it took for the whole batch.
+    """
+
+    name: str
+    kind: Literal["retriever", "merge", "ranker", "reranker"]
+    ranking: Ranking
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Staged(Ranking):
+    """What a pipeline answers: a ranking, how it came about, and what did not go as it should.
+
+    Attributes:
+        stages: in the order in which they ran; one that was passed over is missing.
+        notes_N2: int32, row of the list (-1: every list), position in `messages`.
+        messages: in words.
+    """
+
+    stages: tuple[Stage, ...]
+    notes_N2: np.ndarray
+    messages: tuple[str, ...]
+
+    def notes(self, b: int) -> list[str]:
+        """Return in words what list b went without."""
+        mine = (self.notes_N2[:, 0] == b) | (self.notes_N2[:, 0] == -1)
+        return [self.messages[message] for message in self.notes_N2[mine, 1]]
+
+
+@dataclass(frozen=True)
 class UserState:
     """Users that are not rows of the training data, as a model sees them: what `fold_in` returns.
 

@@ -37,10 +37,8 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.folders import load_arrays, save_arrays
-from recsys_dl.models.catalogue import CatalogueModel
-from recsys_dl.models.saved import load_model
-from recsys_dl.protocols import Ranking
+from recsys_dl.folders import load_arrays, load_saved, save_arrays
+from recsys_dl.protocols import Ranking, Recommender
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class Run:
         config: as composed, plain Python.
         metrics: part of the split -> what `Evaluation.to_dict` gave.
         manifest: how it came about.
-        model: fitted.
+        model: fitted: a `CatalogueModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
         seen: what each user had in training and validation.
         titles: of the items, or None.
@@ -79,7 +77,7 @@ class Run:
     config: dict[str, Any]
     metrics: dict[str, Any]
     manifest: dict[str, Any]
-    model: CatalogueModel
+    model: Any
     users: Vocabulary
     items: Vocabulary
     seen: Interactions
@@ -165,7 +163,7 @@ def write_run(
     folder: Path,
     *,
     config: Mapping[str, Any],
-    model: CatalogueModel,
+    model: Recommender,
     seen: Interactions,
     data: Dataset,
     evaluations: Mapping[str, Evaluation],
@@ -235,7 +233,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}")
-    model = load_model(path / "model")
+    model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
         raise ValueError(f"{path / 'model'} has no vocabularies; it was not left by `recsys-dl train`")
     try:

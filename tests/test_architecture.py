@@ -29,7 +29,8 @@ ALLOWED = {
     "rerankers": {"kernels", "data", "protocols", "progress", "folders", "version"},
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},
-    "runs": {"protocols", "data", "evaluation", "folders", "models", "version"},
+    "pipeline": {"kernels", "data", "protocols", "folders", "version"},
+    "runs": {"protocols", "data", "evaluation", "folders", "pipeline", "version"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
     "verbs": {

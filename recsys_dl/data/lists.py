@@ -10,6 +10,52 @@ from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 
 
+def user_rows(users: np.ndarray | Sequence[int], num_users: int) -> np.ndarray:
+    """Return user rows as int64 [B].
+
+    Raises:
+        ValueError: they are no integers in one dimension, or one is outside [0, num_users).
+    """
+    rows = np.atleast_1d(np.asarray(users))
+    if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+        raise ValueError(
+            f"users must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}. "
+            "External ids become rows through a Vocabulary, or through load_run(...).recommend."
+        )
+    rows = rows.astype(np.int64)
+    bad = rows[(rows < 0) | (rows >= num_users)]
+    if bad.size:
+        raise ValueError(
+            f"user row {bad[0]} is outside the {num_users} users seen in training. "
+            "Use fold_in() with the user's history, or a fallback such as Popularity."
+        )
+    return rows
+
+
+def list_length(k: int, num_items: int) -> int:
+    """Return the length of a list.
+
+    Raises:
+        ValueError: it is no integer in [1, num_items].
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= num_items:
+        raise ValueError(f"k must be between 1 and the {num_items} known items, got {k!r}")
+    return int(k)
+
+
+def check_item_rows(items: np.ndarray, num_items: int, lowest: int = 0) -> None:
+    """Check that item rows are integers in [lowest, num_items).
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not np.issubdtype(items.dtype, np.integer) and items.size:
+        raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
+    low, high = items.min(initial=lowest), items.max(initial=-1)
+    if low < lowest or high >= num_items:
+        raise ValueError(f"item row {low if low < lowest else high} is outside the {num_items} items seen in training")
+
+
 def item_lists(
     given: Dataset | Interactions | np.ndarray | Sequence[int], rows_B: np.ndarray, *, num_items: int, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import item_lists
+from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, lists_of, top_k
@@ -141,7 +141,7 @@ class CatalogueModel(ABC):
             ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
         """
         rows, values, blank_B = self._asked(users)
-        k = self._length(k)
+        k = list_length(k, self.num_items)
         out = self._lists(exclude, rows, "exclude")
         within = self._lists(allow, rows, "allow")
         items_BK, scores_BK = self._top_k(values, k, out, within)
@@ -182,7 +182,7 @@ class CatalogueModel(ABC):
         """
         rows = np.atleast_1d(np.asarray(items))
         self._check_items(rows)
-        k = self._length(k)
+        k = list_length(k, self.num_items)
         items_BK = np.empty((len(rows), k), np.int32)
         scores_BK = np.empty((len(rows), k), np.float32)
         for block in self._blocks(len(rows)):
@@ -331,12 +331,7 @@ class CatalogueModel(ABC):
 
     def _check_items(self, items: np.ndarray, lowest: int = 0) -> None:
         self._check_fitted()
-        if not np.issubdtype(items.dtype, np.integer) and items.size:
-            raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
-        low, high = items.min(initial=lowest), items.max(initial=-1)
-        if low < lowest or high >= self.num_items:
-            bad = low if low < lowest else high
-            raise ValueError(f"item row {bad} is outside the {self.num_items} items seen in training")
+        check_item_rows(items, self.num_items, lowest)
 
     def _blocks(self, num_rows: int) -> Iterator[slice]:
         size = max(1, BLOCK_BYTES // (4 * self.num_items))
@@ -349,25 +344,8 @@ class CatalogueModel(ABC):
         self._check_fitted()
         if isinstance(users, UserState):
             return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
-        rows = np.atleast_1d(np.asarray(users))
-        if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
-            raise ValueError(
-                f"users must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}. "
-                "External ids become rows through a Vocabulary, or through load_run(...).recommend."
-            )
-        rows = rows.astype(np.int64)
-        bad = rows[(rows < 0) | (rows >= self.num_users)]
-        if bad.size:
-            raise ValueError(
-                f"user row {bad[0]} is outside the {self.num_users} users seen in training. "
-                "Use fold_in() with the user's history, or a fallback such as Popularity."
-            )
+        rows = user_rows(users, self.num_users)
         return rows, self._values(rows), self.user_counts_U[rows] == 0
-
-    def _length(self, k: int) -> int:
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.num_items:
-            raise ValueError(f"k must be between 1 and the {self.num_items} known items, got {k!r}")
-        return int(k)
 
     def _lists(
         self, given: Dataset | Interactions | np.ndarray | Sequence[int] | None, rows: np.ndarray, name: str

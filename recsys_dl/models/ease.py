@@ -140,4 +140,5 @@ def _inverse_gram(rows: sp.csr_matrix, penalty: np.float32, where: str) -> np.nd
                 "not positive definite in float32"
             )
         del gram
-        return torch.cholesky_inverse(factor).cpu().numpy()
+        inverse = torch.cholesky_inverse(factor).cpu().numpy()
+        return inverse if inverse.flags.c_contiguous else inverse.T  # symmetric; SciPy copies what is not C-ordered

@@ -14,7 +14,7 @@ ACCURACY = ("precision", "recall", "hit_rate", "map", "mrr", "ndcg")
 
 def compare(config: DictConfig) -> None:
     """Fit several models on one split; print and leave their table with intervals and paired tests."""
-    from recsys_dl.compose import compose, near
+    from recsys_dl.compose import compose, near, options
     from recsys_dl.evaluation import compare as compare_evaluations
     from recsys_dl.folders import new_folder
 
@@ -27,7 +27,10 @@ def compare(config: DictConfig) -> None:
         raise ValueError(f"models must name at least two models, each once, got {', '.join(config.models)}")
     shared = {key: value for key, value in config.items() if key not in ("models", "run", "metric")}
     evaluations = {}
-    singles = {name: compose("train", [f"model={name}"]) for name in config.models}
+    pipelines = options("pipeline")
+    singles = {
+        name: compose("train", [f"{'pipeline' if name in pipelines else 'model'}={name}"]) for name in config.models
+    }
     for name, one in singles.items():
         OmegaConf.set_struct(one, False)
         one.merge_with(shared)

@@ -73,7 +73,7 @@ def fit(config: DictConfig, split: Parts, trainer: Any, threads: int) -> Any:
     """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it."""
     from recsys_dl.training import TrainerOptions
 
-    model = instantiate(config.model)
+    model = instantiate(chosen(config))
     if not takes_trainer(model):
         if trainer != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger are not for it", name_of(config))
@@ -81,7 +81,8 @@ def fit(config: DictConfig, split: Parts, trainer: Any, threads: int) -> Any:
     trainer = dataclasses.replace(trainer, loggers=_loggers(config))
     limit_threads(max(1, threads // trainer.processes))
     try:
-        return model.fit(split.train, validation=split.validation, trainer=trainer)
+        more = {"validation": split.validation} if "validation" in inspect.signature(model.fit).parameters else {}
+        return model.fit(split.train, trainer=trainer, **more)
     finally:
         limit_threads(threads)
 
@@ -103,7 +104,7 @@ def help_to_fit(config: DictConfig) -> None:
     from recsys_dl.runs import Stages
 
     threads = limit_threads(config.threads)
-    module, _, name = config.model._target_.rpartition(".")
+    module, _, name = chosen(config)._target_.rpartition(".")
     if not takes_trainer(getattr(importlib.import_module(module), name)):
         return
     logging.getLogger("recsys_dl").setLevel(logging.ERROR)
@@ -209,8 +210,13 @@ def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
 
 
 def name_of(config: DictConfig) -> str:
-    """Return the name of the model's file."""
-    return config.model._target_.split(".")[-2]
+    """Return the name of the model's file, or "pipeline"."""
+    return "pipeline" if config.get("pipeline") is not None else config.model._target_.split(".")[-2]
+
+
+def chosen(config: DictConfig) -> DictConfig:
+    """Return what a config has trained: its pipeline where it has one, else its model."""
+    return config.model if config.get("pipeline") is None else config.pipeline
 
 
 def shown(path: Path) -> str:

@@ -1,0 +1,101 @@
+"""Ranked lists of several sources -> one list of distinct items.
+
+B users, R sources, N places of a source's list, L places of the merged list.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+PARTS = 64  # of a batch, which threads take; each has one scratch of its own
+
+
+@njit(cache=True, nogil=True)
+def _slot(table_H, item):
+    """Return where an item stands in a hash table of items, or the free place that it would take."""
+    last = np.uint32(len(table_H) - 1)
+    at = (np.uint32(item) * np.uint32(2654435769)) & last
+    while table_H[at] >= 0 and table_H[at] != item:
+        at = (at + np.uint32(1)) & last
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _slots(count):
+    """Return a power of two that leaves a hash table of so many items half empty."""
+    slots = 16
+    while slots < 2 * count:
+        slots *= 2
+    return slots
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
+    """Fill lists with each source's best items that are not taken yet, at most `quotas_R` of each; -1 after the last.
+
+    With `alternate` sources give one item in turn, else each gives its whole quota before the next begins.
+    """
+    rows, sources, size = items_BRN.shape
+    length = out_items_BL.shape[1]
+    parts = min(PARTS, rows)
+    for part in prange(parts):
+        table_H = np.empty(_slots(length), np.int32)
+        next_R, given_R = np.empty(sources, np.int64), np.empty(sources, np.int64)
+        for b in range(part, rows, parts):
+            table_H[:] = -1
+            next_R[:] = 0
+            given_R[:] = 0
+            filled = 0
+            source, idle = 0, 0
+            while filled < length and idle < sources and source < sources:
+                gave = False
+                while not gave and given_R[source] < quotas_R[source] and next_R[source] < size:
+                    item = items_BRN[b, source, next_R[source]]
+                    next_R[source] += 1
+                    if item < 0:
+                        continue
+                    at = _slot(table_H, item)
+                    if table_H[at] < 0:
+                        table_H[at] = item
+                        out_items_BL[b, filled] = item
+                        filled += 1
+                        given_R[source] += 1
+                        gave = True
+                if alternate:
+                    idle = 0 if gave else idle + 1
+                    source = (source + 1) % sources
+                elif not gave:
+                    source += 1
+            out_items_BL[b, filled:] = -1
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
+    """Fill lists with the items of the largest sum over sources of weight / (offset + rank); equal sums: the lower item."""
+    rows, sources, size = items_BRN.shape
+    length = out_items_BL.shape[1]
+    parts = min(PARTS, rows)
+    for part in prange(parts):
+        table_H = np.empty(_slots(sources * size), np.int32)
+        sums_H = np.empty(len(table_H), np.float64)
+        for b in range(part, rows, parts):
+            table_H[:] = -1
+            for source in range(sources):
+                for place in range(size):
+                    item = items_BRN[b, source, place]
+                    if item < 0:
+                        continue
+                    at = _slot(table_H, item)
+                    if table_H[at] < 0:
+                        table_H[at] = item
+                        sums_H[at] = 0.0
+                    sums_H[at] += weights_R[source] / (offset + place + 1)
+            met = np.flatnonzero(table_H >= 0)
+            met = met[np.argsort(table_H[met], kind="mergesort")]
+            met = met[np.argsort(-sums_H[met], kind="mergesort")][:length]
+            for place in range(len(met)):
+                out_items_BL[b, place] = table_H[met[place]]
+                out_scores_BL[b, place] = sums_H[met[place]]
+            out_items_BL[b, len(met) :] = -1
+            out_scores_BL[b, len(met) :] = -np.inf

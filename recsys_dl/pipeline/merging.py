@@ -1,0 +1,114 @@
+"""Several retrievers' lists -> one list of candidates.
+
+B users, R retrievers, N places of the longest list, L candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.kernels.merge import fuse, take_turns
+from recsys_dl.protocols import Ranking
+
+
+def round_robin(lists: Mapping[str, Ranking], length: int) -> Ranking:
+    """Let retrievers in turn give their best item that is not taken yet, in the order in which they are named.
+
+    Args:
+        lists: what each retriever found, over the same B users.
+        length: L, of the merged list at most.
+
+    Returns:
+        Ranking of [B, L]; scores are 1 / place.
+    """
+    items_BRN = _stacked(lists)
+    return _in_turns(items_BRN, np.full(len(lists), items_BRN.shape[2]), length, alternate=True)
+
+
+def quota(lists: Mapping[str, Ranking], length: int, *, quotas: Mapping[str, int]) -> Ranking:
+    """Let each retriever give its best items that none before it gave, up to its quota.
+
+    Args:
+        lists: what each retriever found, over the same B users.
+        length: L, of the merged list at most.
+        quotas: items of each retriever.
+
+    Returns:
+        Ranking of [B, L]; scores are 1 / place.
+    """
+    return _in_turns(_stacked(lists), np.array([quotas[name] for name in lists]), length, alternate=False)
+
+
+def reciprocal_rank(
+    lists: Mapping[str, Ranking], length: int, *, offset: float = 60.0, weights: Mapping[str, float] | None = None
+) -> Ranking:
+    """Order items by the sum over retrievers of weight / (offset + rank).
+
+    Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and Individual Rank
+    Learning Methods"), where the weights are 1 and the offset, their k, is 60.
+
+    Args:
+        lists: what each retriever found, over the same B users.
+        length: L, of the merged list at most.
+        offset: how little the first ranks stand out.
+        weights: of the retrievers; 1 where one is not named.
+
+    Returns:
+        Ranking of [B, L]; scores are the sums.
+    """
+    items_BRN = _stacked(lists)
+    weights_R = np.array([(weights or {}).get(name, 1.0) for name in lists])
+    items_BL = np.empty((len(items_BRN), length), np.int32)
+    scores_BL = np.empty((len(items_BRN), length), np.float32)
+    fuse(items_BRN, weights_R, float(offset), items_BL, scores_BL)
+    return Ranking(items_BL, scores_BL)
+
+
+MERGES: dict[str, Callable[..., Ranking]] = {
+    "round_robin": round_robin,
+    "quota": quota,
+    "reciprocal_rank": reciprocal_rank,
+}
+
+
+def check_merge(merge: str, arguments: Mapping[str, Any], retrievers: Mapping[str, Any]) -> None:
+    """Check how lists are to be merged.
+
+    Raises:
+        ValueError: no such way, an argument it does not take, numbers out of range, or a retriever there is not.
+    """
+    known = {"round_robin": set(), "quota": {"quotas"}, "reciprocal_rank": {"offset", "weights"}}
+    if merge not in known:
+        raise ValueError(f"merge must be one of {', '.join(known)}, got {merge!r}")
+    if wrong := sorted(set(arguments) - known[merge]):
+        takes = ", ".join(sorted(known[merge])) or "none"
+        raise ValueError(f"merge={merge} takes the arguments {takes}; got {wrong[0]!r}")
+    for argument in ("quotas", "weights"):
+        if wrong := sorted(set(arguments.get(argument) or {}) - set(retrievers)):
+            raise ValueError(f"{argument} must name retrievers ({', '.join(retrievers)}), got {wrong[0]!r}")
+    quotas = arguments.get("quotas") or {}
+    if merge == "quota" and (missing := [name for name in retrievers if not quotas.get(name, 0) >= 1]):
+        raise ValueError(f"quotas must give every retriever at least 1, got {quotas.get(missing[0])} for {missing[0]}")
+    if not arguments.get("offset", 60) >= 0:
+        raise ValueError(f"offset must not be negative, got {arguments['offset']}")
+    if any(not weight >= 0 for weight in (arguments.get("weights") or {}).values()):
+        raise ValueError(f"weights must not be negative, got {dict(arguments['weights'])}")
+
+
+def _stacked(lists: Mapping[str, Ranking]) -> np.ndarray:
+    """Return int32 [B, R, N], shorter lists filled with -1."""
+    given = [one.items_BK for one in lists.values()]
+    items_BRN = np.full((len(given[0]), len(given), max(one.shape[1] for one in given)), -1, np.int32)
+    for at, items_BN in enumerate(given):
+        items_BRN[:, at, : items_BN.shape[1]] = items_BN
+    return items_BRN
+
+
+def _in_turns(items_BRN: np.ndarray, quotas_R: np.ndarray, length: int, *, alternate: bool) -> Ranking:
+    items_BL = np.empty((len(items_BRN), length), np.int32)
+    take_turns(items_BRN, quotas_R.astype(np.int64), alternate, items_BL)
+    scores_L = (1 / np.arange(1, length + 1)).astype(np.float32)
+    return Ranking(items_BL, np.where(items_BL >= 0, scores_L, np.float32(-np.inf)))

@@ -1,0 +1,393 @@
+"""Retrievers, a ranker and re-rankers as one recommender.
+
+B users, K list, L candidates, F features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.groups import BLOCK_BYTES
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, Users, UserState
+
+from .lessons import Lessons
+from .merging import MERGES, check_merge
+from .notes import Notes
+from .saved import load_pipeline, save_pipeline
+from .teaching import fit_retriever, gathered
+
+log = logging.getLogger(__name__)
+
+Failure = Literal["raise", "skip"]
+MERGE, RANKER = "merge", "ranker"
+
+
+class Pipeline:
+    """Several retrievers find candidates, which are merged, ranked and re-ranked; itself a `Recommender`.
+
+    `fit` cuts the log (`lessons`), fits copies of the retrievers on the earlier part, lets the ranker learn to find the later part
+    among their candidates, and then fits retrievers and features on the whole log.
+
+    A stage that raises an error stops the answer, unless `on_failure` says "skip" for it: then the answer goes without it, and
+    says so in its notes and in the log. Without a retriever, the others' candidates stand; without the ranker, the merged order;
+    without a re-ranker, the order before it. If no retriever answers, the error is raised in any case.
+
+    A user of whom nothing is known gets what each retriever answers to such (most: what is popular), ranked as for anyone; a note
+    says so. A list that runs out of items is padded with -1 / -inf; a note says so.
+
+    Args:
+        retrievers: by name, in the order in which merging asks them. They must save and load themselves.
+        num_retrieved: items that each is asked for, at least; k where that is more.
+        merge: "reciprocal_rank", "round_robin" or "quota": see `pipeline.merging`.
+        merge_arguments: of that function.
+        num_candidates: L, kept of the merged list; k where that is more.
+        features: what the ranker sees of each candidate; needed with a ranker.
+        ranker: orders candidates; None keeps the merged order.
+        lessons: what the ranker learns from, or its arguments.
+        rerankers: by name, in the order in which they run.
+        on_failure: by name of the stage, "raise" (all that are not named) or "skip".
+
+    Attributes:
+        num_users: U, rows known from training.
+        num_items: I.
+        users: ids of the user rows, or None if fitted on bare Interactions.
+        items: ids of the item rows, likewise.
+        user_counts_U: int64, distinct items of each user in training.
+
+    Raises:
+        ValueError: a name twice, an argument out of range, a ranker without features.
+    """
+
+    num_users: int
+    num_items: int
+    users: Vocabulary | None
+    items: Vocabulary | None
+    user_counts_U: np.ndarray
+    popularity_fallback = False
+
+    def __init__(
+        self,
+        retrievers: Mapping[str, Any],
+        *,
+        num_retrieved: int = 100,
+        merge: str = "reciprocal_rank",
+        merge_arguments: Mapping[str, Any] | None = None,
+        num_candidates: int = 200,
+        features: Any = None,
+        ranker: Any = None,
+        lessons: Lessons | Mapping[str, Any] | None = None,
+        rerankers: Mapping[str, Any] | None = None,
+        on_failure: Mapping[str, Failure] | None = None,
+    ) -> None:
+        self.retrievers: dict[str, Recommender] = dict(retrievers)
+        self.rerankers: dict[str, Reranker] = dict(rerankers or {})
+        self.features, self.ranker = features, ranker
+        self.num_retrieved, self.num_candidates = num_retrieved, num_candidates
+        self.merge, self.merge_arguments = merge, _plain(merge_arguments or {})
+        self.lessons = lessons if isinstance(lessons, Lessons) else Lessons(**(lessons or {}))
+        self.on_failure: dict[str, Failure] = dict(on_failure or {})
+        self.broken: dict[str, str] = {}  # stages that could not be loaded, and why
+        if not self.retrievers:
+            raise ValueError("a pipeline needs at least one retriever, got none")
+        names = [*self.retrievers, MERGE, RANKER, *self.rerankers]
+        if len(set(names)) < len(names):
+            twice = next(name for at, name in enumerate(names) if name in names[:at])
+            raise ValueError(f"every stage needs a name of its own, but two are called {twice!r}")
+        if wrong := [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]:
+            raise ValueError(f"names of stages must be letters, digits, _ and -, got {wrong[0]!r}")
+        for name, count in (("num_retrieved", num_retrieved), ("num_candidates", num_candidates)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+        if (ranker is None) != (features is None):
+            raise ValueError("a ranker needs features, and features a ranker; give both, or neither")
+        check_merge(merge, self.merge_arguments, self.retrievers)
+        for name, what in self.on_failure.items():
+            if name not in names or name == MERGE or what not in ("raise", "skip"):
+                stages = ", ".join(one for one in names if one != MERGE)
+                raise ValueError(f"on_failure must say raise or skip for one of {stages}, got {name}: {what}")
+
+    def __repr__(self) -> str:
+        stages = [" + ".join(self.retrievers), *([type(self.ranker).__name__] if self.ranker else []), *self.rerankers]
+        fitted = hasattr(self, "num_items")
+        size = f" of {self.num_users:,} users and {self.num_items:,} items" if fitted else ", not fitted"
+        return f"Pipeline({' > '.join(stages)}){size}"
+
+    # Learning
+
+    def fit(self, train: Dataset | Interactions, *, trainer: Any = None) -> Self:
+        """Let the ranker learn from lists of retrievers that did not see its labels; then fit every stage on all of `train`.
+
+        Args:
+            train: the log.
+            trainer: `TrainerOptions` for retrievers that take them; of one process.
+
+        Raises:
+            ValueError: an empty log, or one that the lessons cannot be cut from.
+        """
+        known = as_interactions(train)
+        if not len(known):
+            raise ValueError("training needs at least one interaction, got an empty log")
+        if trainer is not None and getattr(trainer, "world_size", 1) > 1:
+            raise ValueError(
+                f"a pipeline trains in one process, got a trainer of {trainer.world_size}; set trainer.devices=1 and "
+                "trainer.num_nodes=1"
+            )
+        if self.ranker is not None:
+            learnt, held = gathered(self, train, trainer)
+            self.ranker.fit(learnt, validation=held)
+            log.info("ranker fitted on %d lists, validated on %d", len(learnt), len(held))
+        for name, retriever in self.retrievers.items():
+            fit_retriever(name, retriever, train, trainer)
+        if self.features is not None:
+            self.features.fit(train, retrievers=list(self.retrievers))
+        vectors_ID = next((found for found in map(_item_vectors, self.retrievers.values()) if found is not None), None)
+        for reranker in self.rerankers.values():
+            reranker.prepare(train, item_vectors_ID=vectors_ID)
+        self.num_users, self.num_items = known.num_users, known.num_items
+        self.user_counts_U = known.user_counts_U
+        self.users = train.users if isinstance(train, Dataset) else None
+        self.items = train.items if isinstance(train, Dataset) else None
+        self.broken = {}
+        return self
+
+    # Answering
+
+    def recommend(
+        self,
+        users: Users,
+        k: int,
+        *,
+        exclude: Dataset | Interactions | None = None,
+        allow: np.ndarray | Sequence[int] | Interactions | None = None,
+        request: int = 0,
+    ) -> Staged:
+        """Return the best k items of each user, with the lists after every stage.
+
+        Memory: 8 bytes for each user, candidate and stage.
+
+        Args:
+            users: user rows [B], or the state that `fold_in` returned.
+            k: length of each list, between 1 and the number of items.
+            exclude: interactions whose items are left out, by user row; for a `fold_in` state by position in it.
+            allow: item rows that alone may be recommended, for all users or, as Interactions, for each.
+            request: which request of the users' this is; re-rankers draw anew for another.
+
+        Raises:
+            ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
+        """
+        rows, blank_B = self._asked(users)
+        k = list_length(k, self.num_items)
+        for name, given in (("exclude", exclude), ("allow", allow)):
+            if isinstance(given, Dataset):
+                check_numbering(given, self.users, self.items)
+            if given is not None:
+                item_lists(given, rows, num_items=self.num_items, name=name)
+        notes, stages = Notes(), []
+        count = min(max(self.num_retrieved, k), self.num_items)
+        lists, alive = {}, {}
+        for name, retriever in self.retrievers.items():
+            find = partial(retriever.recommend, _of(users, name), count) if name not in self.broken else None
+            answer = self._run(name, notes, find, exclude=exclude, allow=allow)
+            if answer is not None:
+                lists[name], alive[name] = answer[0], retriever
+                stages.append(Stage(name, "retriever", *answer))
+        if not lists:
+            raise RuntimeError(f"no retriever answered: {'; '.join(notes.messages)}")
+        start = time.perf_counter()
+        ranking = self.merged(lists, min(max(self.num_candidates, k), self.num_items))
+        stages.append(Stage(MERGE, "merge", ranking, time.perf_counter() - start))
+        if self.ranker is not None or RANKER in self.broken:
+            answer = self._run(RANKER, notes, partial(self._ranked, users, rows, ranking, alive))
+            if answer is not None:
+                ranking = answer[0]
+                stages.append(Stage(RANKER, "ranker", *answer))
+        for name in self.rerankers:
+            put = partial(self.rerankers[name].rerank, users, ranking, k) if name not in self.broken else None
+            answer = self._run(name, notes, put, keep=ranking.items_BK.shape[1], request=request)
+            if answer is not None:
+                ranking = answer[0]
+                stages.append(Stage(name, "reranker", *answer))
+                notes.lists(ranking.unmet_N2[:, 0], [f"{name}: {ranking.messages[m]}" for m in ranking.unmet_N2[:, 1]])
+        items_BK, scores_BK = ranking.items_BK[:, :k].copy(), ranking.scores_BK[:, :k].copy()
+        notes.lists(np.flatnonzero(blank_B), "nothing is known of this user: retrievers answered as to anyone")
+        short_B = (items_BK < 0).any(axis=1)
+        for b in np.flatnonzero(short_B):
+            notes.lists([int(b)], f"only {int((items_BK[b] >= 0).sum())} of {k} places could be filled")
+        return Staged(items_BK, scores_BK, tuple(stages), *notes.written())
+
+    def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L]: the ranker's scores of each row of items, judged as one list; -inf where the item is -1.
+
+        Without a ranker: reciprocal rank fusion of the retrievers' orders of that list.
+
+        Raises:
+            ValueError: a user or item row out of range, or not one row of items for each user.
+        """
+        rows, _ = self._asked(users)
+        items_BL = np.asarray(items_BL)
+        if items_BL.ndim != 2 or len(items_BL) != len(rows):
+            raise ValueError(f"items must have one row for each of {len(rows)} users, got shape {items_BL.shape}")
+        check_item_rows(items_BL, self.num_items, lowest=-1)
+        if self.ranker is not None:
+            return self._scores(users, rows, items_BL, self._alive)
+        scores_BL = np.zeros(items_BL.shape, np.float32)
+        for name, retriever in self._alive.items():
+            order_BL = np.argsort(-retriever.score(_of(users, name), items_BL), axis=1, kind="stable")
+            places_BL = np.argsort(order_BL, axis=1, kind="stable")
+            scores_BL += (1 / (61 + places_BL)).astype(np.float32)
+        return np.where(items_BL >= 0, scores_BL, np.float32(-np.inf))
+
+    def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
+        """Return the k items nearest to each item, as the first retriever says."""
+        self._check_fitted()
+        return next(iter(self._alive.values())).similar_items(items, k)
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen: that of each retriever.
+
+        Raises:
+            ValueError: an item row that training did not know.
+        """
+        self._check_fitted()
+        states = {name: retriever.fold_in(histories) for name, retriever in self._alive.items()}
+        return UserState(states, next(iter(states.values())).histories)
+
+    # Keeping
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments but the stages."""
+        return {
+            "num_retrieved": self.num_retrieved,
+            "merge": self.merge,
+            "merge_arguments": self.merge_arguments,
+            "num_candidates": self.num_candidates,
+            "lessons": dataclasses.asdict(self.lessons),
+            "on_failure": dict(self.on_failure),
+        }
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that the stages learnt, by name of stage and array."""
+        stages: dict[str, Any] = {**self.retrievers, RANKER: self.ranker, "features": self.features, **self.rerankers}
+        return {
+            f"{name}.{key}": array
+            for name, stage in stages.items()
+            if stage is not None
+            for key, array in stage.arrays().items()
+        }
+
+    def item_vectors(self) -> None:
+        """Return None: a pipeline's scores are no inner products of vectors, and no index holds them."""
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write every stage to a folder that appears whole or not at all.
+
+        Raises:
+            FileExistsError: the folder exists and `overwrite` is false.
+        """
+        self._check_fitted()
+        if self.broken:
+            raise ValueError(f"this pipeline was loaded without {', '.join(self.broken)}: saving it would lose them")
+        save_pipeline(self, folder, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote. A stage that cannot be read is an error, or, where `on_failure` says "skip", a note in each answer.
+
+        Raises:
+            FileNotFoundError: no saved pipeline there.
+            ValueError: it is damaged, of a format this version cannot read, or another class's.
+        """
+        return load_pipeline(cls, folder)
+
+    # Inside
+
+    @property
+    def _alive(self) -> dict[str, Recommender]:
+        """Retrievers that are there."""
+        return {name: retriever for name, retriever in self.retrievers.items() if name not in self.broken}
+
+    def _run(self, name: str, notes: Notes, stage: Callable[..., Any] | None, **more: Any) -> tuple[Any, float] | None:
+        """Return what a stage answers and its seconds; None if it is missing, or fails and may."""
+        start = time.perf_counter()
+        if stage is None or name in self.broken:
+            notes.all(f"{name} is missing ({self.broken[name]}): the answer went without it")
+            return None
+        try:
+            return stage(**more), time.perf_counter() - start
+        except Exception as error:
+            if self.on_failure.get(name, "raise") == "raise":
+                raise
+            log.warning("%s failed, the answer goes without it", name, exc_info=True)
+            notes.all(f"{name} failed ({type(error).__name__}: {error}): the answer went without it")
+            return None
+
+    def merged(self, lists: Mapping[str, Ranking], length: int) -> Ranking:
+        """Return what retrievers found as one list of candidates."""
+        return MERGES[self.merge](lists, length, **self.merge_arguments)
+
+    def _ranked(
+        self, users: Users, rows: np.ndarray, merged: Ranking, retrievers: Mapping[str, Recommender]
+    ) -> Ranking:
+        scores_BL = self._scores(users, rows, merged.items_BK, retrievers)
+        order_BL = np.argsort(-scores_BL, axis=1, kind="stable")
+        items_BL = np.take_along_axis(merged.items_BK, order_BL, axis=1)
+        return Ranking(items_BL, np.take_along_axis(scores_BL, order_BL, axis=1))
+
+    def _scores(
+        self, users: Users, rows: np.ndarray, items_BL: np.ndarray, retrievers: Mapping[str, Recommender]
+    ) -> np.ndarray:
+        """Return the ranker's scores; features are made for some users at a time."""
+        scores = {name: one.score(_of(users, name), items_BL) for name, one in retrievers.items()}
+        for name in self.retrievers.keys() - scores.keys():  # passed over: it found nothing
+            scores[name] = np.full(items_BL.shape, -np.inf, np.float32)
+        out_BL = np.full(items_BL.shape, -np.inf, np.float32)
+        if not items_BL.size:
+            return out_BL
+        size = max(1, BLOCK_BYTES // (4 * items_BL.shape[1] * len(self.features.names)))
+        for start in range(0, len(rows), size):
+            block = slice(start, min(start + size, len(rows)))
+            some: Users = rows[block]
+            if isinstance(users, UserState):
+                some = UserState(None, users.histories.of_users(rows[block]))
+            part = {name: one[block] for name, one in scores.items()}
+            features_BLF = self.features.compute(some, items_BL[block], part)
+            out_BL[block] = self.ranker.score(features_BLF, items_BL[block] >= 0)
+        return out_BL
+
+    def _asked(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows into exclude / allow, and of which users nothing is known."""
+        self._check_fitted()
+        if isinstance(users, UserState):
+            return np.arange(len(users)), users.histories.user_counts_U == 0
+        rows = user_rows(users, self.num_users)
+        return rows, self.user_counts_U[rows] == 0
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "num_items"):
+            raise ValueError("this Pipeline has not been fitted; call fit(train) first")
+
+
+def _of(users: Users, name: str) -> Users:
+    """Return the users as one retriever knows them."""
+    return users.values[name] if isinstance(users, UserState) else users
+
+
+def _item_vectors(retriever: Any) -> np.ndarray | None:
+    return retriever.item_vectors() if hasattr(retriever, "item_vectors") else None
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name): _plain(value) if isinstance(value, Mapping) else value for name, value in given.items()}

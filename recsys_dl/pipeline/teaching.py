@@ -1,0 +1,84 @@
+"""What a pipeline's ranker is taught with. B users, L candidates, F features."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.groups import BLOCK_BYTES, Groups
+from recsys_dl.data.interactions import Interactions
+
+from .lessons import relevant
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) -> tuple[Groups, Groups]:
+    """Return the candidates to learn from, and those to validate by, of copies of the retrievers that saw no label.
+
+    Users of whom no next item is among the candidates are left out: there is no order to learn from them.
+
+    Raises:
+        ValueError: the log cannot be cut, or no candidates are left.
+    """
+    lessons = pipeline.lessons
+    learnt: list[Groups] = []
+    held: list[Groups] = []
+    for number, (seen, asked) in enumerate(lessons.cut(train)):
+        retrievers = {name: copy.deepcopy(one) for name, one in pipeline.retrievers.items()}
+        for name, one in retrievers.items():
+            fit_retriever(name, one, seen, trainer)
+        features = copy.deepcopy(pipeline.features).fit(seen, retrievers=list(retrievers))
+        users = lessons.users(asked, number)
+        known, found = as_interactions(seen), 0
+        size = max(1, BLOCK_BYTES // (4 * pipeline.num_candidates * len(features.names)))
+        for start in range(0, len(users), size):
+            block = users[start : start + size]
+            count = min(pipeline.num_retrieved, known.num_items)
+            lists = {name: one.recommend(block, count, exclude=known) for name, one in retrievers.items()}
+            items_BL = pipeline.merged(lists, min(pipeline.num_candidates, known.num_items)).items_BK
+            labels_BL = relevant(asked, block, items_BL)
+            found += int(labels_BL.sum())
+            some_B = labels_BL.any(axis=1)
+            block, items_BL, labels_BL = block[some_B], items_BL[some_B], labels_BL[some_B]
+            scores = {name: one.score(block, items_BL) for name, one in retrievers.items()}
+            features_BLF = features.compute(block, items_BL, scores)
+            back_B = lessons.kept_back(block)
+            for into, mine_B in ((learnt, ~back_B), (held, back_B)):
+                if mine_B.any():
+                    ids = [f"{number}:{user}" for user in block[mine_B]]
+                    parts = (features_BLF[mine_B], labels_BL[mine_B], items_BL[mine_B] >= 0)
+                    into.append(Groups.from_padded(*parts, group_ids=ids, names=features.names))
+        wanted = int((asked.weights_N[np.isin(asked.users_N, users)] > 0).sum())
+        log.info(
+            "lesson %d: retrievers saw %d interactions; of %d that %d users had next, %d are among the candidates",
+            number + 1,
+            len(known),
+            wanted,
+            len(users),
+            found,
+        )
+    if not learnt or not held:
+        raise ValueError(
+            "the ranker needs users whose next items are among the candidates, for learning and for validation; got "
+            f"{sum(map(len, learnt))} and {sum(map(len, held))} lists. Retrieve more, cut more off (lessons), or leave the "
+            "ranker out"
+        )
+    return Groups.concat(learnt), Groups.concat(held)
+
+
+def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trainer: Any) -> None:
+    """Fit one retriever, by the trainer if it is one that takes it; log the seconds."""
+    start = time.perf_counter()
+    takes = "trainer" in inspect.signature(retriever.fit).parameters
+    retriever.fit(train, **({"trainer": trainer} if takes and trainer is not None else {}))
+    log.info("%s fitted on %d interactions: %.1f s", name, len(train), time.perf_counter() - start)
