@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +19,7 @@ from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
 from recsys_dl.progress import track
-from recsys_dl.protocols import Recommender
+from recsys_dl.protocols import Ranking, Recommender
 
 from .beyond import BeyondAccuracy
 from .scorecard import Evaluation
@@ -76,29 +77,18 @@ def evaluate(
     """
     ranking.check_conventions(gains, blank_users)
     check_resampling(confidence, num_resamples)
-    known, asked = as_interactions(train), _beside(train, test, "test")
-    more = None if exclude is None else _beside(train, exclude, "exclude")
-    more = None if more is known else more
-    check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
-    histories = test.histories if isinstance(test, Dataset) else None
+    questions = Questions.of(model, train, test, exclude)
+    known, asked, more, histories = questions.known, questions.asked, questions.more, questions.histories
+    users, relevant, left_out = questions.users, questions.relevant, questions.left_out
     ks = lengths(k, known.num_items)
     names = _names(metrics, model, with_vectors=item_vectors_ID is not None, with_histories=histories is not None)
-    users = np.unique(asked.users_N)
-    if not len(users):
-        raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
-    relevant = asked.by_user[users]
-    num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
-    if num_blank == len(users):
-        raise ValueError("evaluation needs a test weight above 0, which is what makes an item relevant; all are 0")
-
-    left_out = known if more is None else Interactions.concat([known, more])
     profiles = (known if histories is None else histories).by_user[users]
     beyond = BeyondAccuracy([name for name in names if name in BEYOND_METRICS], ks, known, profiles, item_vectors_ID)
     accuracy = [name for name in names if name in ranking.METRICS]
     parts: list[dict[str, np.ndarray]] = []
-    size = _block_size(memory, known.num_items, ks[-1])
+    size = block_size(memory, known.num_items, ks[-1])
     for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
-        items_BK = _lists(model, users[block], ks[-1], left_out, histories)
+        items_BK = answer(model, *questions.request(users[block]), ks[-1]).items_BK
         judged = ranking.judge(items_BK, relevant[block])
         parts.append(
             ranking.per_user(judged, accuracy, ks, gains=gains, blank_users=blank_users)
@@ -113,7 +103,7 @@ def evaluate(
         "gains": gains,
         "ties": "lower item row first",
         "users": len(users),
-        "blank_users": f"{blank_users.replace('_', ' ')} ({num_blank:,})",
+        "blank_users": f"{blank_users.replace('_', ' ')} ({questions.num_blank:,})",
         "data": _digest(known, asked, histories, more, graded=gains != "binary"),
     }
     if rated := [name for name in names if name in RATING_METRICS]:
@@ -134,6 +124,72 @@ def evaluate(
         num_resamples=num_resamples,
         seed=seed,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What a model is asked for and judged by.
+
+    Attributes:
+        known: the training interactions.
+        asked: the test interactions.
+        more: to be left out of lists besides, or None.
+        histories: that users are folded in from, or None.
+        left_out: `known` and `more`.
+        users: rows of the test users, ascending.
+        relevant: CSR [U, I], the test weights of each.
+        num_blank: test users without a weight above 0.
+    """
+
+    known: Interactions
+    asked: Interactions
+    more: Interactions | None
+    histories: Interactions | None
+    left_out: Interactions
+    users: np.ndarray
+    relevant: sp.csr_matrix
+    num_blank: int
+
+    @classmethod
+    def of(
+        cls,
+        model: Recommender,
+        train: Dataset | Interactions,
+        test: Dataset | Interactions,
+        exclude: Dataset | Interactions | None,
+    ) -> Questions:
+        """Return what `evaluate` asks; its arguments.
+
+        Raises:
+            ValueError: rows of other logs, or nothing to evaluate.
+        """
+        known, asked = as_interactions(train), _beside(train, test, "test")
+        more = None if exclude is None else _beside(train, exclude, "exclude")
+        more = None if more is known else more
+        check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
+        users = np.unique(asked.users_N)
+        if not len(users):
+            raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
+        relevant = asked.by_user[users]
+        num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
+        if num_blank == len(users):
+            raise ValueError("evaluation needs a test weight above 0, which is what makes an item relevant; all are 0")
+        histories = test.histories if isinstance(test, Dataset) else None
+        left_out = known if more is None else Interactions.concat([known, more])
+        return cls(known, asked, more, histories, left_out, users, relevant, num_blank)
+
+    def request(self, users_B: np.ndarray) -> tuple[np.ndarray | Interactions, Interactions]:
+        """Return these users, as rows or as histories to be folded in, and what is left out of their lists."""
+        if self.histories is None:
+            return users_B, self.left_out
+        mine = self.histories.of_users(users_B)
+        return mine, Interactions.concat([mine, self.left_out.of_users(users_B)])
+
+
+def answer(model: Recommender, users: np.ndarray | Interactions, unwanted: Interactions, k: int) -> Ranking:
+    """Return what the model answers to a request."""
+    state = model.fold_in(users) if isinstance(users, Interactions) else users
+    return model.recommend(state, k, exclude=unwanted)
 
 
 def lengths(k: int | Sequence[int], most: int) -> list[int]:
@@ -188,16 +244,6 @@ def _names(metrics: Sequence[str] | None, model: Recommender, *, with_vectors: b
     return names
 
 
-def _lists(
-    model: Recommender, users_B: np.ndarray, k: int, left_out: Interactions, histories: Interactions | None
-) -> np.ndarray:
-    if histories is None:
-        return model.recommend(users_B, k, exclude=left_out).items_BK
-    mine = histories.of_users(users_B)
-    unwanted = Interactions.concat([mine, left_out.of_users(users_B)])
-    return model.recommend(model.fold_in(mine), k, exclude=unwanted).items_BK
-
-
 def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
     """Return a rating for each test interaction."""
     parts = [
@@ -207,7 +253,7 @@ def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _block_size(memory: str | int, num_items: int, k: int) -> int:
+def block_size(memory: str | int, num_items: int, k: int) -> int:
     """Return how many users fit: a model may hold two scores an item, and judging takes about 200 bytes a rank."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", str(memory), re.IGNORECASE)
     if not match:

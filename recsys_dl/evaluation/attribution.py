@@ -1,0 +1,273 @@
+"""What each stage of a pipeline adds: its lists evaluated like a model's, what they could reach, and the time they take.
+
+B users of a block, U test users, K list, L candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.metrics import ranking
+from recsys_dl.metrics.intervals import Difference, Sample, check_resampling, paired_differences
+from recsys_dl.progress import track
+from recsys_dl.protocols import Ranking, Recommender, Staged
+
+from .evaluate import METRICS, RATING_METRICS, Questions, answer, block_size, blocks, evaluate, lengths
+from .scorecard import Evaluation, conventions_text
+from .tables import text_table
+
+
+@dataclass(frozen=True, eq=False)
+class StageFigures:
+    """What one stage came to.
+
+    Attributes:
+        name: as configured.
+        kind: retriever, merge, ranker or reranker.
+        evaluation: of its first K items.
+        ceiling: mean recall of all items it kept, which no later stage can exceed at any length of list.
+        kept: mean number of items it kept.
+        change: in NDCG, against the best retriever for a merge, against the stage above for later ones; None of a retriever.
+        ms: median and 99th percentile of its milliseconds for one user.
+    """
+
+    name: str
+    kind: str
+    evaluation: Evaluation
+    ceiling: float
+    kept: float
+    change: Difference | None
+    ms: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What each stage of a pipeline adds. `print` shows it as a table with its conventions.
+
+    Attributes:
+        stages: in the order in which they ran.
+        k: length of list that the table and the changes are about.
+        whole_ms: median and 99th percentile of the milliseconds from one user's request to the answer.
+        num_timed: users that were timed.
+        left_out: names of stages that were passed over for some users and so have no figures.
+    """
+
+    stages: tuple[StageFigures, ...]
+    k: int
+    whole_ms: tuple[float, float]
+    num_timed: int
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        k = self.k
+        header = ["stage", f"NDCG@{k}", "change", "recall of all kept", "kept", f"coverage@{k}", f"diversity@{k}"]
+        rows = [
+            [
+                stage.name if stage.name == stage.kind else f"{stage.name} ({stage.kind})",
+                stage.evaluation.cell(f"ndcg@{k}"),
+                "" if (apart := stage.change) is None else f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]",
+                f"{stage.ceiling:.4f}",
+                f"{stage.kept:.1f}",
+                f"{stage.evaluation.values[f'coverage@{k}']:.4f}",
+                f"{stage.evaluation.values[f'diversity@{k}']:.4f}",
+                *(f"{ms:.2f}" for ms in stage.ms),
+            ]
+            for stage in self.stages
+        ]
+        rows.append(["whole", *[""] * 6, *(f"{ms:.2f}" for ms in self.whole_ms)])
+        lines = [
+            text_table([*header, "ms p50", "ms p99"], rows),
+            f"change: in NDCG@{k}, paired; a merge against the best retriever, later stages against the row above | "
+            f"times: one user at a time, {self.num_timed:,} users",
+        ]
+        if self.left_out:
+            lines.append(f"no figures of stages that were passed over for some users: {', '.join(self.left_out)}")
+        last = self.stages[-1].evaluation
+        return "\n".join([*lines, conventions_text(last.conventions, last.confidence)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but users' values as what JSON can hold."""
+        return {
+            "k": self.k,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "kind": stage.kind,
+                    "evaluation": stage.evaluation.to_dict(),
+                    "ceiling": stage.ceiling,
+                    "kept": stage.kept,
+                    "change": None
+                    if (apart := stage.change) is None
+                    else {"value": apart.value, "interval": [apart.low, apart.high], "p_value": apart.p_value},
+                    "ms": list(stage.ms),
+                }
+                for stage in self.stages
+            ],
+            "whole_ms": list(self.whole_ms),
+            "num_timed": self.num_timed,
+            "left_out": list(self.left_out),
+        }
+
+
+def attribute(
+    model: Recommender,
+    train: Dataset | Interactions,
+    test: Dataset | Interactions,
+    k: int | Sequence[int] = 10,
+    *,
+    exclude: Dataset | Interactions | None = None,
+    num_timed: int = 200,
+    memory: str | int = "1GiB",
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Attribution:
+    """Return what each stage of a fitted pipeline adds to the lists of test users.
+
+    Users, what is left out of lists and figures are those of `evaluate`; the last stage's evaluation is that of the pipeline.
+    Test users are asked for once for the figures, and some again one at a time for the times.
+
+    Args:
+        model: a pipeline fitted on `train`, which answers with `protocols.Staged`.
+        train: what it was fitted on.
+        test: over the same user and item rows.
+        k: length or lengths of list; changes and the table are about the first.
+        exclude: further interactions to leave out of the lists, such as the validation part.
+        num_timed: test users, drawn at random, that are timed; at most all of them.
+        memory: allowed for one block of users.
+        confidence: of the intervals.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap, and of which users are timed.
+
+    Raises:
+        ValueError: the model is no pipeline, or what `evaluate` raises one for.
+    """
+    check_resampling(confidence, num_resamples)
+    if num_timed < 1:
+        raise ValueError(f"num_timed must be at least 1, got {num_timed}")
+    questions = Questions.of(model, train, test, exclude)
+    ks = lengths(k, questions.known.num_items)
+    first = int(k) if isinstance(k, int | np.integer) else int(k[0])
+    walked, left_out = _walk(model, questions, ks[-1], memory)
+    own_ms, whole_ms = _times(model, questions, ks[-1], num_timed, seed)
+    metrics = [name for name in METRICS if name not in RATING_METRICS]
+    stages: list[StageFigures] = []
+    for (name, kind), parts in walked.items():
+        top_UK, recall_U, kept_U = (np.concatenate(column) for column in zip(*parts, strict=True))
+        evaluation = evaluate(
+            _Replay(questions, top_UK),  # type: ignore[arg-type]
+            train,
+            test,
+            ks,
+            metrics=metrics,
+            exclude=exclude,
+            memory=memory,
+            confidence=confidence,
+            num_resamples=num_resamples,
+            seed=seed,
+        )
+        sample, change = evaluation.sample(f"ndcg@{first}"), None
+        if (against := _against(stages, kind, f"ndcg@{first}")) is not None:
+            resampling = {"confidence": confidence, "num_resamples": num_resamples, "seed": seed}
+            (change,) = paired_differences([sample], against, **resampling)  # type: ignore[arg-type]
+        ceiling, kept = Sample(recall_U).value, float(kept_U.mean())
+        stages.append(StageFigures(name, kind, evaluation, ceiling, kept, change, _percentiles(own_ms[name, kind])))
+    return Attribution(
+        tuple(stages), first, _percentiles(whole_ms), min(num_timed, len(questions.users)), tuple(left_out)
+    )
+
+
+Key = tuple[str, str]  # name and kind of a stage
+Part = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # of a block: first items [B, K], recall of all kept [B], number kept [B]
+
+
+def _walk(
+    model: Recommender, questions: Questions, k: int, memory: str | int
+) -> tuple[dict[Key, list[Part]], list[str]]:
+    """Return parts of stages that ran in every block, and the names of those that did not."""
+    users = questions.users
+    widths = [stage.ranking.items_BK.shape[1] for stage in _staged(model, questions.request(users[:1]), k).stages]
+    # beside two scores an item: an item and a score of each candidate and stage, and 200 bytes a rank to judge one stage
+    size = block_size(memory, questions.known.num_items + sum(widths) + 25 * max(widths), k)
+    found: dict[Key, list[Part]] = defaultdict(list)
+    steps = blocks(len(users), size)
+    for block in track(steps, "attribute"):
+        for stage in _staged(model, questions.request(users[block]), k).stages:
+            items_BL = stage.ranking.items_BK
+            judged = ranking.judge(items_BL, questions.relevant[block])
+            length = items_BL.shape[1]
+            recall = ranking.per_user(judged, ["recall"], [length])[f"recall@{length}"]
+            top_BK = np.full((len(items_BL), k), -1, np.int32)
+            top_BK[:, :length] = items_BL[:, :k]
+            found[stage.name, stage.kind].append((top_BK, recall, (items_BL >= 0).sum(axis=1)))
+    whole = {key: parts for key, parts in found.items() if len(parts) == len(steps)}
+    return whole, [name for name, kind in found if (name, kind) not in whole]
+
+
+def _times(
+    model: Recommender, questions: Questions, k: int, num_timed: int, seed: int
+) -> tuple[dict[Key, list[float]], list[float]]:
+    """Return milliseconds of each stage, and of the whole, for one user after the other."""
+    users = np.random.default_rng(seed).permutation(questions.users)[:num_timed]
+    own: dict[Key, list[float]] = defaultdict(list)
+    whole = []
+    _staged(model, questions.request(users[:1]), k)  # whatever is compiled or cached at first
+    for at in track(range(len(users)), "time"):
+        request = questions.request(users[at : at + 1])
+        start = time.perf_counter()
+        staged = _staged(model, request, k)
+        whole.append(1e3 * (time.perf_counter() - start))
+        for stage in staged.stages:
+            own[stage.name, stage.kind].append(1e3 * stage.seconds)
+    return own, whole
+
+
+def _staged(model: Recommender, request: tuple[np.ndarray | Interactions, Interactions], k: int) -> Staged:
+    given = answer(model, *request, k)
+    if not isinstance(given, Staged) or not given.stages:
+        raise ValueError(f"attribution needs a pipeline, whose answers have stages; got {type(model).__name__}")
+    return given
+
+
+def _against(stages: Sequence[StageFigures], kind: str, metric: str) -> Sample | None:
+    """Return what a stage is compared with: the best retriever for a merge, else the stage above."""
+    if kind == "retriever" or not stages:
+        return None
+    above = stages if kind == "merge" else stages[-1:]
+    return max((stage.evaluation.sample(metric) for stage in above), key=lambda sample: sample.value)
+
+
+def _percentiles(ms: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(ms, [0.5, 0.99]) if len(ms) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+class _Replay:
+    """Gives stored lists to whoever asks for the test users in order."""
+
+    def __init__(self, questions: Questions, top_UK: np.ndarray) -> None:
+        self.questions, self.top_UK, self.at = questions, top_UK, 0
+
+    def fold_in(self, histories: Interactions) -> Interactions:
+        return histories
+
+    def recommend(self, users: np.ndarray | Interactions, k: int, *, exclude: Interactions) -> Ranking:
+        size = users.num_users if isinstance(users, Interactions) else len(users)
+        block = slice(self.at, self.at + size)
+        self.at += size
+        expected, _ = self.questions.request(self.questions.users[block])
+        one, two = (part.items_N if isinstance(part, Interactions) else part for part in (users, expected))
+        if not np.array_equal(one, two):
+            raise RuntimeError("evaluate asked for other users than attribute did")
+        items_BK = self.top_UK[block, :k]
+        return Ranking(items_BK, np.where(items_BK >= 0, -np.arange(k, dtype=np.float32), np.float32(-np.inf)))
