@@ -33,7 +33,7 @@ class StageFigures:
         name: as configured.
         kind: retriever, merge, ranker or reranker.
         evaluation: of its first K items.
-        ceiling: mean recall of all items it kept, which no later stage can exceed at any length of list.
+        ceiling: mean recall of all items it kept, which no stage that only reorders them can exceed at any length of list.
         kept: mean number of items it kept.
         change: in NDCG, against the best retriever for a merge, against the stage above for later ones; None of a retriever.
         ms: median and 99th percentile of its milliseconds for one user.
@@ -89,7 +89,10 @@ class Attribution:
             f"times: one user at a time, {self.num_timed:,} users",
         ]
         if self.left_out:
-            lines.append(f"no figures of stages that were passed over for some users: {', '.join(self.left_out)}")
+            lines.append(
+                f"no figures of stages that were passed over for some users: {', '.join(self.left_out)}; where that is the "
+                "last stage, the last row is not the whole pipeline"
+            )
         last = self.stages[-1].evaluation
         return "\n".join([*lines, conventions_text(last.conventions, last.confidence)])
 
