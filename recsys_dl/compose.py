@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent / "conf"
+GONE = object()
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -102,7 +103,9 @@ def near(word: str, known: Iterable[str]) -> str:
 def _check_types(config: DictConfig, default: DictConfig) -> None:
     """Check that numbers are still numbers; a single value where a list belongs becomes a list of one."""
     for key in _keys(default):
-        was, now = OmegaConf.select(default, key), OmegaConf.select(config, key)
+        was, now = OmegaConf.select(default, key), OmegaConf.select(config, key, default=GONE)
+        if now is GONE:  # ~key, or another option of a group in its place
+            continue
         if OmegaConf.is_list(was):
             values = list(now) if OmegaConf.is_list(now) else [now]
             if not values or (isinstance(was[0], int) and not all(isinstance(value, int) for value in values)):

@@ -38,7 +38,8 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, load_saved, save_arrays
-from recsys_dl.protocols import Ranking, Recommender
+from recsys_dl.pipeline.explanation import explained, taken_out
+from recsys_dl.protocols import Ranking, Recommender, Staged
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +121,55 @@ class Run:
     def _ranked(self, rows: np.ndarray, k: int) -> Ranking:
         """Rank for trained users by their row; for those that the split kept from training, by folding in what is known."""
         ranking = self.model.recommend(rows, k, exclude=self.seen)
-        unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+        _tell(ranking)
+        unseen = self._unseen(rows)
         if unseen.any():
-            histories = self.seen.of_users(rows[unseen])
-            folded = self.model.recommend(self.model.fold_in(histories), k, exclude=histories)
+            folded = self._folded(rows[unseen], k)
             ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
         return ranking
+
+    def _unseen(self, rows: np.ndarray) -> np.ndarray:
+        """Return whom training had nothing of, and of whom something is known by now."""
+        return (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+
+    def _folded(self, rows: np.ndarray, k: int) -> Ranking:
+        histories = self.seen.of_users(rows)
+        return self.model.recommend(self.model.fold_in(histories), k, exclude=histories)
+
+    def explain(self, user_ids: Sequence[Any], k: int = 10) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return how a pipeline's lists came about, and what was taken out of them.
+
+        Returns:
+            The lists as `recommend` gives them, with `found_by` (retrievers and the item's rank in each), a rank after every further
+            stage under its name, and `moved_by` (re-rankers' reasons). And what stood within the list before a re-ranker took it
+            out: user_id, item_id, title, rank (before), stage, reason.
+
+        Raises:
+            KeyError: an id that training did not know.
+            ValueError: k out of range, or a run whose model is no pipeline.
+        """
+        lists, out = [], []
+        for row in self.users.rows(user_ids):
+            one = np.array([row])
+            answer = self._folded(one, k) if self._unseen(one)[0] else self.model.recommend(one, k, exclude=self.seen)
+            if not isinstance(answer, Staged):
+                raise ValueError(
+                    f"only a pipeline has stages to explain, and the model of {self.folder} is {type(self.model).__name__}; "
+                    "train one: recsys-dl train pipeline=three_stage"
+                )
+            for rank, how in enumerate(explained(answer, 0), start=1):
+                lists.append({"user": row, "rank": rank, **how})
+            out += [{"user": row, **how} for how in taken_out(answer, 0)]
+        return self._named(lists), self._named(out)
+
+    def _named(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        """Return rows with ids and titles in place of `user` and `item`."""
+        if not rows:
+            return pl.DataFrame()
+        users, items = (np.array([row[noun] for row in rows]) for noun in ("user", "item"))
+        head = self._table(users, items, np.array([row["rank"] for row in rows]), np.zeros(len(rows))).drop("score")
+        rest = [{name: value for name, value in row.items() if name not in ("user", "item", "rank")} for row in rows]
+        return head.hstack(pl.DataFrame(rest, infer_schema_length=None))
 
     def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
         """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight).
@@ -157,6 +201,14 @@ class Run:
                 "score": pl.Series(score, dtype=pl.Float32),
             }
         )
+
+
+def _tell(ranking: Ranking) -> None:
+    """Log what an answer says of itself."""
+    if isinstance(ranking, Staged):
+        for at, message in enumerate(ranking.messages):
+            rows = ranking.notes_N2[ranking.notes_N2[:, 1] == at, 0]
+            log.warning("%s%s", message, "" if (rows == -1).any() else f" ({len(rows)} of {len(ranking)} lists)")
 
 
 def write_run(

@@ -17,16 +17,16 @@ def recommend(config: DictConfig) -> None:
     users = list(dict.fromkeys(map(str, config.users if OmegaConf.is_list(config.users) else [config.users])))
     if not users:
         raise ValueError("users must name at least one user id, got none: users=[196,22]")
-    table = run.recommend(users, k=config.k)
+    table, out = run.explain(users, k=config.k) if config.explain else (run.recommend(users, k=config.k), None)
     if config.output is None:
         history = run.history(users, k=config.history) if config.history else None
-        _print_lists(users, table, history)
+        _print_lists(users, table, history, out)
     else:
         _write_table(table, Path(config.output))
         print(f"{len(table)} rows are in {config.output}")
 
 
-def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None) -> None:
+def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None, out: pl.DataFrame | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -38,12 +38,25 @@ def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | 
             console.print(
                 f"\n[bold]User {user}[/bold], who liked: {'; '.join(names) or 'nothing yet'}", highlight=False
             )
+        if not len(table):
+            console.print("no item is left to recommend")
+            continue
         titled = table["title"].null_count() < len(table)
-        shown = Table("rank", "item", *(["title"] if titled else []), "score")
+        told = "found_by" in table.columns
+        stages = table.columns[table.columns.index("found_by") + 1 : -1] if told else []
+        more = ["found by, at rank", "rank after " + " > ".join(stages), "moved by"] if told else []
+        shown = Table("rank", "item", *(["title"] if titled else []), "score", *more)
         for row in table.filter(pl.col("user_id") == user).iter_rows(named=True):
             title = [row["title"] or ""] if titled else []
-            shown.add_row(str(row["rank"]), row["item_id"], *title, f"{row['score']:.3f}")
+            ranks = " > ".join("-" if row[name] is None else str(row[name]) for name in stages)
+            how = [row["found_by"], ranks, row["moved_by"]] if told else []
+            shown.add_row(str(row["rank"]), row["item_id"], *title, f"{row['score']:.3f}", *how)
         console.print(shown)
+        for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
+            what = row["title"] or row["item_id"]
+            console.print(
+                f"taken out by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})", highlight=False
+            )
 
 
 def _write_table(table: pl.DataFrame, file: Path) -> None:

@@ -1,0 +1,277 @@
+"""A pipeline answers as one recommender, and says what it went without."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.models.als import ALS
+from recsys_dl.models.item_knn import ItemKNN
+from recsys_dl.models.popularity import Popularity
+from recsys_dl.pipeline import Pipeline
+from recsys_dl.pipeline.explanation import explained, taken_out
+from recsys_dl.protocols import Recommender
+from recsys_dl.rankers.columns import Popularity as PopularityColumn
+from recsys_dl.rankers.columns import RetrieverRanks, RetrieverScores, UserActivity
+from recsys_dl.rankers.features import CandidateFeatures
+from recsys_dl.rankers.lambdamart import LambdaMART
+from recsys_dl.rerankers.mmr import MMR
+from recsys_dl.rerankers.rules import Rules
+
+NUM_USERS, NUM_ITEMS = 122, 60
+NOTHING_USER, ALL_USER = 120, 121
+
+
+@pytest.fixture(scope="module")
+def train() -> Dataset:
+    """Two tastes, one user of whom nothing is known and one who had everything."""
+    rng = np.random.default_rng(5)
+    users, items = [], []
+    for user in range(120):
+        for item in rng.choice(np.arange(user % 2, NUM_ITEMS, 2), 14, replace=False):
+            users.append(user), items.append(item)
+    users += [ALL_USER] * NUM_ITEMS
+    items += range(NUM_ITEMS)
+    times = rng.permutation(len(users)) * 3600 + 1_400_000_000
+    log = Interactions(users, items, times_N=times, num_users=NUM_USERS, num_items=NUM_ITEMS)
+    return Dataset(
+        log,
+        Vocabulary([f"u{row}" for row in range(NUM_USERS)], noun="user"),
+        Vocabulary([f"i{row}" for row in range(NUM_ITEMS)], noun="item"),
+        item_features=pl.DataFrame({"kind": ["even", "odd"] * (NUM_ITEMS // 2)}),
+    )
+
+
+def build(**changes) -> Pipeline:
+    settings = {
+        "retrievers": {"als": ALS(embedding_size=8, device="cpu"), "knn": ItemKNN(), "popular": Popularity()},
+        "num_retrieved": 25,
+        "num_candidates": 40,
+        "features": CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityColumn(), UserActivity()]),
+        "ranker": LambdaMART(num_trees=20, min_documents=5, num_leaves=4),
+        "lessons": {"last": 3, "seed": 1},
+        "rerankers": {"mmr": MMR(weight=0.1), "rules": Rules(rules=[{"name": "no item 7", "deny": {"item_id": "i7"}}])},
+        "on_failure": {"knn": "skip", "ranker": "skip", "mmr": "skip"},
+    }
+    return Pipeline(**settings | changes)
+
+
+@pytest.fixture(scope="module")
+def pipeline(train) -> Pipeline:
+    return build().fit(train)
+
+
+def test_it_is_a_recommender(pipeline):
+    assert isinstance(pipeline, Recommender)
+    assert repr(pipeline) == "Pipeline(als + knn + popular > LambdaMART > mmr > rules) of 122 users and 60 items"
+
+
+def test_lists_are_distinct_sorted_allowed_and_of_the_users_taste(pipeline, train):
+    users = np.arange(120)
+    answer = pipeline.recommend(users, 8, exclude=train)
+    assert answer.items_BK.dtype == np.int32
+    assert answer.scores_BK.dtype == np.float32
+    assert (np.diff(answer.scores_BK, axis=1) <= 0).all()
+    assert (answer.items_BK % 2 == (users % 2)[:, None]).mean() > 0.9
+    assert 7 not in answer.items_BK
+    for user, items in enumerate(answer.items_BK):
+        assert len(set(items)) == 8
+        assert not set(items) & set(train.interactions.by_user[user].indices)
+    only = pipeline.recommend(users, 4, allow=[5, 7, 9, 11]).items_BK
+    assert set(np.unique(only)) <= {-1, 5, 9, 11}
+
+
+def test_stages_are_told(pipeline, train):
+    answer = pipeline.recommend([0, 1], 5, exclude=train)
+    assert [stage.name for stage in answer.stages] == ["als", "knn", "popular", "merge", "ranker", "mmr", "rules"]
+    merged, ranked = answer.stages[3].ranking, answer.stages[4].ranking
+    for b in range(2):
+        found = set().union(*(stage.ranking.items_BK[b].tolist() for stage in answer.stages[:3])) - {-1}
+        assert set(merged.items_BK[b].tolist()) - {-1} <= found
+        assert set(merged.items_BK[b]) == set(ranked.items_BK[b])
+    np.testing.assert_array_equal(answer.items_BK, answer.stages[-1].ranking.items_BK[:, :5])
+
+
+def test_one_user_is_answered_as_in_a_batch(pipeline, train):
+    users = np.array([3, 50, NOTHING_USER, ALL_USER, 3])
+    together = pipeline.recommend(users, 6, exclude=train)
+    for at, user in enumerate(users):
+        alone = pipeline.recommend([user], 6, exclude=train)
+        np.testing.assert_array_equal(alone.items_BK[0], together.items_BK[at])
+        np.testing.assert_allclose(alone.scores_BK[0], together.scores_BK[at], rtol=1e-5)
+
+
+def test_scores_are_those_of_the_ranker(pipeline, train):
+    stages = pipeline.recommend([0, 9], 5, exclude=train).stages
+    merged, ranked = stages[3].ranking, stages[4].ranking
+    scores = pipeline.score([0, 9], merged.items_BK)
+    for b in range(2):
+        by_item = dict(zip(merged.items_BK[b].tolist(), scores[b].tolist(), strict=True))
+        expected = [by_item[item] for item in ranked.items_BK[b].tolist()]
+        np.testing.assert_allclose(ranked.scores_BK[b], expected, rtol=1e-6)
+    assert np.isneginf(pipeline.score([0], np.array([[-1, 3]]))[0, 0])
+
+
+def test_someone_unseen_is_folded_in(pipeline):
+    odd, even = list(range(1, 21, 2)), list(range(0, 20, 2))
+    times = np.arange(20) + 1_400_000_000
+    histories = Interactions([0] * 10 + [1] * 10, odd + even, times_N=times, num_users=2, num_items=NUM_ITEMS)
+    answer = pipeline.recommend(pipeline.fold_in(histories), 5, exclude=histories)
+    assert (answer.items_BK % 2 == [[1], [0]]).mean() > 0.7
+    assert not set(answer.items_BK[0]) & set(odd)
+
+
+# What bad days get: line 5 of what a pipeline promises
+
+
+def test_an_unknown_user_gets_what_is_popular_and_a_note(pipeline, train):
+    answer = pipeline.recommend([0, NOTHING_USER], 5, exclude=train)
+    assert (answer.items_BK >= 0).all()
+    assert answer.notes(0) == []
+    assert answer.notes(1) == ["nothing is known of this user: retrievers answered as to anyone"]
+    with pytest.raises(ValueError, match=r"user row 122 is outside the 122 users.*fold_in"):
+        pipeline.recommend([122], 5)
+
+
+def test_a_user_who_has_seen_everything_gets_an_empty_list_and_a_note(pipeline, train):
+    answer = pipeline.recommend([ALL_USER, 0], 5, exclude=train)
+    assert (answer.items_BK[0] == -1).all()
+    assert np.isneginf(answer.scores_BK[0]).all()
+    assert answer.notes(0) == ["only 0 of 5 places could be filled"]
+    assert (answer.items_BK[1] >= 0).all()
+
+
+def test_no_candidate_at_all(pipeline):
+    answer = pipeline.recommend([0, 1], 3, allow=[])
+    assert (answer.items_BK == -1).all()
+    assert answer.notes(1) == ["only 0 of 3 places could be filled"]
+    assert pipeline.recommend(np.array([], np.int64), 3).items_BK.shape == (0, 3)
+
+
+def test_rules_that_leave_nothing(train):
+    nothing = Rules(rules=[{"name": "neither", "deny": {"kind": ["even", "odd"]}}])
+    answer = build(rerankers={"rules": nothing}, on_failure={}).fit(train).recommend([0], 3, exclude=train)
+    assert (answer.items_BK == -1).all()
+    assert "only 0 of 3 places could be filled" in answer.notes(0)
+    assert {row["reason"] for row in taken_out(answer, 0)} == {"neither"}
+
+
+# Stages that fail
+
+
+class Broken(ItemKNN):
+    """A retriever that fitted, and fails when asked."""
+
+    def recommend(self, *_, **__):
+        raise OSError("the index is on fire")
+
+
+def test_a_stage_that_may_fail_is_passed_over_and_told(train):
+    whole = build(retrievers={"als": ALS(embedding_size=8, device="cpu"), "knn": ItemKNN()}).fit(train)
+    broken = Broken()
+    broken.__dict__.update(whole.retrievers["knn"].__dict__)
+    whole.retrievers["knn"] = broken
+    answer = whole.recommend([0, 1], 5, exclude=train)
+    assert (answer.items_BK >= 0).all()
+    told = "knn failed (OSError: the index is on fire): the answer went without it"
+    assert answer.notes(0) == answer.notes(1) == [told]
+    assert "knn" not in [stage.name for stage in answer.stages]
+    whole.on_failure = {}
+    with pytest.raises(OSError, match="on fire"):
+        whole.recommend([0], 5)
+    whole.on_failure = {"als": "skip", "knn": "skip"}
+    whole.retrievers = {"knn": broken}
+    with pytest.raises(RuntimeError, match=r"no retriever answered: knn failed"):
+        whole.recommend([0], 5)
+
+
+def test_a_callers_mistake_is_never_passed_over(pipeline):
+    with pytest.raises(ValueError, match="k must be between 1"):
+        pipeline.recommend([0], 0)
+    with pytest.raises(ValueError, match="exclude must be over"):
+        pipeline.recommend([5], 1, exclude=Interactions([0], [0], num_items=NUM_ITEMS))
+
+
+def test_saved_and_loaded_in_a_new_process(pipeline, train, tmp_path):
+    pipeline.save(tmp_path / "saved")
+    program = (
+        "import sys, numpy as np; from recsys_dl.pipeline import Pipeline; p = Pipeline.load(sys.argv[1]);"
+        "a = p.recommend(np.array([0, 5, 120, 121]), 6);"
+        "np.savez(sys.argv[2], items=a.items_BK, scores=a.scores_BK, ids=np.array(p.items.ids.to_list()))"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "saved", tmp_path / "answer.npz"], check=True)
+    there, here = np.load(tmp_path / "answer.npz"), pipeline.recommend(np.array([0, 5, 120, 121]), 6)
+    np.testing.assert_array_equal(there["items"], here.items_BK)
+    np.testing.assert_array_equal(there["scores"], here.scores_BK)
+    assert list(there["ids"]) == train.items.ids.to_list()
+    with pytest.raises(FileExistsError):
+        pipeline.save(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("stage", ["ranker", "retrievers/knn", "rerankers/mmr"])
+def test_a_stage_lost_on_disk_is_passed_over_if_it_may_be(pipeline, train, tmp_path, stage):
+    pipeline.save(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / stage)
+    name = stage.rpartition("/")[2]
+    loaded = Pipeline.load(tmp_path / "saved")
+    answer = loaded.recommend([0], 5, exclude=train)
+    assert (answer.items_BK >= 0).all()
+    assert name not in [one.name for one in answer.stages]
+    assert answer.notes(0)[0].startswith(f"{name} is missing")
+    with pytest.raises(ValueError, match=f"loaded without {name}"):
+        loaded.save(tmp_path / "again")
+
+
+def test_a_stage_lost_on_disk_is_an_error_if_it_may_not_be(pipeline, tmp_path):
+    pipeline.save(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / "rerankers" / "rules")
+    with pytest.raises(FileNotFoundError, match="must hold a saved reranker"):
+        Pipeline.load(tmp_path / "saved")
+
+
+def test_what_is_explained(pipeline, train):
+    answer = pipeline.recommend([1], 6, exclude=train)
+    rows = explained(answer, 0)
+    assert [row["item"] for row in rows] == answer.items_BK[0].tolist()
+    for rank, row in enumerate(rows, start=1):
+        assert row["rules"] == rank
+        assert row["found_by"]
+        for found in row["found_by"].split(", "):
+            name, place = found.split(" ")
+            stage = next(stage for stage in answer.stages if stage.name == name)
+            assert stage.ranking.items_BK[0, int(place) - 1] == row["item"]
+        moved = row["mmr"] != row["ranker"]
+        assert ("mmr" in row["moved_by"]) == moved
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"retrievers": {}}, "at least one retriever"),
+        ({"retrievers": {"ranker": Popularity()}}, "two are called 'ranker'"),
+        ({"retrievers": {"a/b": Popularity()}}, "letters, digits"),
+        ({"features": None}, "a ranker needs features"),
+        ({"num_retrieved": 0}, "num_retrieved must be an integer of at least 1"),
+        ({"on_failure": {"fish": "skip"}}, "on_failure must say raise or skip for one of als"),
+        ({"lessons": {"by": "luck"}}, "lessons must be by one of"),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
+
+
+def test_nothing_to_fit_or_to_teach(train):
+    with pytest.raises(ValueError, match="at least one interaction"):
+        build().fit(Interactions([], [], num_users=3, num_items=3))
+    with pytest.raises(ValueError, match="has not been fitted"):
+        build().recommend([0], 1)
+    lonely = train.interactions.select(np.arange(len(train)) < 5)
+    with pytest.raises(ValueError):
+        build().fit(lonely)
