@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recsys_dl.data.readers import read_log
     from recsys_dl.data.split import leave_last_out
     from recsys_dl.data.vocabulary import Vocabulary
-    from recsys_dl.evaluation import compare, evaluate
+    from recsys_dl.evaluation import attribute, compare, evaluate
     from recsys_dl.fine_tuning import fine_tune
     from recsys_dl.protocols import Ranking, Recommender
     from recsys_dl.runs import load_run
@@ -27,6 +27,7 @@ _HOMES = {
     "Ranking": "recsys_dl.protocols",
     "Recommender": "recsys_dl.protocols",
     "Vocabulary": "recsys_dl.data.vocabulary",
+    "attribute": "recsys_dl.evaluation",
     "compare": "recsys_dl.evaluation",
     "evaluate": "recsys_dl.evaluation",
     "fine_tune": "recsys_dl.fine_tuning",
@@ -41,6 +42,7 @@ __all__ = [
     "Ranking",
     "Recommender",
     "Vocabulary",
+    "attribute",
     "compare",
     "evaluate",
     "fine_tune",

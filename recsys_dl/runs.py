@@ -8,6 +8,7 @@ runs/als/
   model/          the fitted model
   per_user/       per-user values of the metrics, for paired comparisons
   seen.npz        what each user had in training and validation: left out of recommendations
+  attribution/    of a pipeline: what each stage adds, for each part that was evaluated
   titles.parquet  item titles, where the data has them
 """
 

@@ -155,11 +155,15 @@ def test_no_candidate_at_all(pipeline):
 
 
 def test_rules_that_leave_nothing(train):
-    nothing = Rules(rules=[{"name": "neither", "deny": {"kind": ["even", "odd"]}}])
-    answer = build(rerankers={"rules": nothing}, on_failure={}).fit(train).recommend([0], 3, exclude=train)
-    assert (answer.items_BK == -1).all()
+    had = train.interactions.by_user[0].indices
+    only = Rules(rules=[{"name": "what user 0 had", "allow": {"item_id": [f"i{item}" for item in had]}}])
+    answer = build(rerankers={"rules": only}, on_failure={}).fit(train).recommend([0, 1], 3, exclude=train)
+    assert (answer.items_BK[0] == -1).all()
     assert "only 0 of 3 places could be filled" in answer.notes(0)
-    assert {row["reason"] for row in taken_out(answer, 0)} == {"neither"}
+    assert {row["reason"] for row in taken_out(answer, 0)} == {"what user 0 had"}
+    with pytest.raises(ValueError, match="neither"):  # for nobody: told when it is prepared
+        nothing = Rules(rules=[{"name": "neither", "deny": {"kind": ["even", "odd"]}}])
+        build(rerankers={"rules": nothing}, on_failure={}).fit(train)
 
 
 # Stages that fail

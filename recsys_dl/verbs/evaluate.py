@@ -6,11 +6,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.threads import limit_threads
 
-from .running import asked_of, name_of, print_figures, read_parts
+from .running import asked_of, leave_attribution, name_of, print_attribution, print_figures, read_parts
 
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate a run's model on a part of its split; add the figures to the run."""
+    from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.runs import Stages, load_run, write_metrics
 
@@ -21,5 +22,10 @@ def evaluate(config: DictConfig) -> None:
     asked, exclude = asked_of(split, config.part)
     evaluation = evaluate_model(run.model, split.train, asked, k=list(config.k), exclude=exclude)
     write_metrics(run.folder, {config.part: evaluation})
+    if trained.get("pipeline") is not None:
+        leave_attribution(
+            run.folder, config.part, attribute(run.model, split.train, asked, k=list(config.k), exclude=exclude)
+        )
     trained.evaluate.part = config.part
     print_figures(name_of(trained), trained, evaluation)
+    print_attribution(run.folder, config.part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ def fit_and_leave(
     """Leave a finished run in `target`, which appears whole or not at all; return its evaluation."""
     threads = limit_threads(config.threads)
     from recsys_dl.data.interactions import Interactions
+    from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.folders import new_folder
     from recsys_dl.runs import Stages, logged_to, write_run
@@ -45,6 +47,9 @@ def fit_and_leave(
             model = fit(config, split, trainer, threads)
         with stages.stage("evaluate"):
             evaluation = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
+        if config.get("pipeline") is not None:
+            with stages.stage("attribute"):
+                leave_attribution(aside, part, attribute(model, split.train, asked, k=k, exclude=exclude))
         write_run(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
@@ -60,6 +65,23 @@ def fit_and_leave(
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
     print(f"{name_of(config)}: {spent}", file=sys.stderr)
     return evaluation
+
+
+def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
+    """Write what each stage of a pipeline adds to a run folder, as text and as JSON."""
+    home = folder / "attribution"
+    home.mkdir(exist_ok=True)
+    for suffix, text in ((".txt", str(attribution)), (".json", json.dumps(attribution.to_dict(), indent=2))):
+        aside = home / f"{part}{suffix}.partial"
+        aside.write_text(text + "\n")
+        aside.replace(home / f"{part}{suffix}")
+
+
+def print_attribution(folder: Path, part: str) -> None:
+    """Print what each stage of a run's pipeline adds, where it is one."""
+    file = folder / "attribution" / f"{part}.txt"
+    if file.is_file():
+        print(f"\nWhat each stage adds:\n\n{file.read_text().rstrip()}")
 
 
 def trainer_of(config: DictConfig) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_figures, run_folder, shown
+from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_attribution, print_figures, run_folder, shown
 
 
 def train(config: DictConfig) -> None:
@@ -15,6 +15,7 @@ def train(config: DictConfig) -> None:
     with run_folder(config, name_of(config)) as target:
         evaluation = fit_and_leave(config, target, overwrite=config.run is None)
     print_figures(name_of(config), config, evaluation)
+    print_attribution(target, config.evaluate.part)
     print(f"\nThe run is in {shown(target)}. Next:")
     print(f"  recsys-dl evaluate run={shown(target)} part=test")
     print(f"  recsys-dl recommend run={shown(target)} 'users=[…]'")
