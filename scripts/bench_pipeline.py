@@ -1,0 +1,118 @@
+"""A pipeline against each of its retrievers alone, over the whole catalogue, with what each stage adds.
+
+    RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k                # or ml-latest-small, amazon-video-games
+    RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k --validation   # what settings were chosen by
+    python scripts/bench_pipeline.py --latency                                   # 100,000 generated items
+
+Settings: `conf/experiment/pipeline_<name>.yaml`. Fitted on train + validation and evaluated on test, split as in bench_towers.py; with
+`--validation` on train and validation. The accuracy of the ranker and what the re-rankers give up for their ends are two questions: the
+table of models has the pipeline up to the ranker, the table of stages all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from typing import Any
+
+import numpy as np
+from bench_towers import SHORT, parts
+from hydra.utils import instantiate
+
+from recsys_dl.compose import compose
+from recsys_dl.data.generated import generated
+from recsys_dl.evaluation import attribute, compare, evaluate
+from recsys_dl.threads import limit_threads
+
+DATA = ("ml-latest-small", "ml-100k", "amazon-video-games")
+METRICS = ["ndcg", "recall", "coverage"]
+
+
+def quality(name: str, settings: list[str], seed: int, *, validation: bool) -> None:
+    """Print the pipeline beside its retrievers, and its stages."""
+    given = parts(name, seed, validation=validation)
+    config = compose("train", [f"experiment=pipeline_{SHORT[name]}", *settings, f"seed={seed}", "device=cpu"])
+    start = time.perf_counter()
+    whole = instantiate(config.pipeline).fit(given.train)
+    seconds = time.perf_counter() - start
+    ranked = copy.copy(whole)
+    ranked.rerankers = {}
+    models: dict[str, Any] = {"pipeline, ranked": ranked, **whole.retrievers}
+    told = {
+        one: evaluate(model, given.train, given.asked, k=[10, 20], metrics=METRICS) for one, model in models.items()
+    }
+    best = max(whole.retrievers, key=lambda one: told[one].values["ndcg@10"])
+    both = compare(told, metric="ndcg@10", baseline=best)
+    print(f"{name}, {'validation' if validation else 'test'}: {given.train!r}; fit {seconds:.0f} s\n")
+    print(
+        f"| model | NDCG@10 | minus {best} | p | recall@10 | recall@20 | coverage@10 |\n|---|---|---|---|---|---|---|"
+    )
+    for one, evaluation in both.evaluations.items():
+        difference = p = ""
+        if one != best:
+            apart = both.differences[one]
+            difference, p = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]", f"{both.p_values[one]:.3f}"
+        others = " | ".join(f"{evaluation.values[metric]:.4f}" for metric in ("recall@10", "recall@20", "coverage@10"))
+        print(f"| {one} | {evaluation.cell('ndcg@10')} | {difference} | {p} | {others} |")
+    print(f"\n{attribute(whole, given.train, given.asked, k=10)}", flush=True)
+
+
+def latency(seed: int) -> None:
+    """Print each stage's share of the time at 100,000 generated items, for one user and for batches."""
+    data = generated(num_users=20_000, num_items=100_000, num_interactions=1_000_000, seed=seed)
+    config = compose(
+        "train",
+        [
+            "pipeline=three_stage",
+            "features@pipeline.features=untimed",
+            "pipeline.retrievers.popularity.window_days=null",
+            "pipeline.lessons.by=folds",
+            "pipeline.lessons.rounds=2",
+            "pipeline.retrievers.als.embedding_size=64",
+            "pipeline.num_retrieved=200",
+            "pipeline.num_candidates=500",
+            f"seed={seed}",
+            "device=cpu",
+        ],
+    )
+    pipeline = instantiate(config.pipeline).fit(data)
+    print(f"{data!r}, generated; 500 candidates of 200 from each retriever\n")
+    print("| users at once | ms of a request, p50 | p99 | users/s | share of each stage |\n|---|---|---|---|---|")
+    rng = np.random.default_rng(seed)
+    for size, times in ((1, 300), (100, 30), (1000, 5)):
+        took, shares = [], {}
+        for number in range(times + 1):
+            users = rng.integers(0, data.num_users, size)
+            start = time.perf_counter()
+            answer = pipeline.recommend(users, 10, exclude=data)
+            if number:  # the first compiles
+                took.append(1000 * (time.perf_counter() - start))
+                for stage in answer.stages:
+                    shares[stage.name] = shares.get(stage.name, 0.0) + 1000 * stage.seconds
+        told = ", ".join(f"{name} {spent / sum(took):.0%}" for name, spent in shares.items())
+        p50, p99 = np.percentile(took, [50, 99])
+        print(f"| {size:,} | {p50:.1f} | {p99:.1f} | {size * times / sum(took) * 1000:,.0f} | {told} |", flush=True)
+
+
+def main() -> None:
+    """Fit, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=DATA)
+    parser.add_argument("--latency", action="store_true", help="time requests at 100,000 generated items")
+    parser.add_argument("--validation", action="store_true", help="fit on train, evaluate on validation")
+    parser.add_argument("--set", nargs="+", default=[], metavar="pipeline.KEY=VALUE", help="other settings")
+    parser.add_argument("--threads", type=int, help="of all libraries together (default: every processor)")
+    parser.add_argument("--seed", type=int, default=7)
+    chosen = parser.parse_args()
+    if (chosen.data is None) == (not chosen.latency):
+        parser.error("say either --data or --latency")
+    print(f"{limit_threads(chosen.threads)} threads")
+    if chosen.latency:
+        latency(chosen.seed)
+    else:
+        quality(chosen.data, chosen.set, chosen.seed, validation=chosen.validation)
+
+
+if __name__ == "__main__":
+    main()
