@@ -65,10 +65,8 @@ def latency(seed: int) -> None:
         "train",
         [
             "pipeline=three_stage",
-            "features@pipeline.features=untimed",
-            "pipeline.retrievers.popularity.window_days=null",
-            "pipeline.lessons.by=folds",
-            "pipeline.lessons.rounds=2",
+            "pipeline.lessons.by=newest",
+            "pipeline.lessons.rounds=1",
             "pipeline.retrievers.als.embedding_size=64",
             "pipeline.num_retrieved=200",
             "pipeline.num_candidates=500",

@@ -125,6 +125,12 @@ def test_from_noise_nothing_is_learnt_and_from_a_leak_everything():
     assert max(ranker.history) < chance + 0.15
 
 
+def test_rounds_end_where_nothing_is_left(caplog):
+    log = Interactions([0] * 5, range(5), times_N=range(5))
+    assert len(list(Lessons(last=2, rounds=4).cut(log))) == 2
+    assert "lessons end after 2 of 4 rounds: no user has the 3 interactions" in caplog.text
+
+
 def test_too_short_a_log():
     with pytest.raises(ValueError, match="no user has the 3 interactions"):
         list(Lessons(last=2).cut(Interactions([0, 0], [1, 2], times_N=[1, 2])))

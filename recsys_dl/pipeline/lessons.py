@@ -5,6 +5,7 @@ A ranker that is taught with candidates of retrievers which saw the labels learn
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,6 +16,8 @@ from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.split import Order, leave_last_out, time_split
 from recsys_dl.data.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 By = Literal["last", "newest", "folds"]
 
@@ -29,7 +32,7 @@ class Lessons:
             part, from the other parts; for logs without times.
         last: interactions of each user, of `by="last"`.
         share: of the interactions, of `by="newest"`.
-        rounds: "last" and "newest" repeat on what the round before left to be seen; "folds" is cut into so many. Retrievers
+        rounds: "last" and "newest" repeat on what the round before left to be seen, as long as that can be cut; "folds" is cut into so many. Retrievers
             are fitted once a round, and once more on everything.
         order: of a user's interactions: "time", or "log" where a log without times is in order.
         validation: share of the users whose candidates are kept to stop the ranker's training by.
@@ -75,17 +78,22 @@ class Lessons:
         if self.by == "folds":
             fold_N = np.random.default_rng(self.seed).permutation(len(log)) % self.rounds
         for number in range(self.rounds):
-            if self.by == "folds":
-                seen, asked = log.select(fold_N != number), log.select(fold_N == number)
-            else:
-                seen, asked = self._cut(log)
-                log = seen
-            asked = _new_pairs(seen, asked)
-            if not len(seen) or not len(asked):
-                raise ValueError(
-                    f"lessons by {self.by} leave nothing to learn from in round {number + 1} of {self.rounds}: {len(seen):,} "
-                    f"interactions to be seen, {len(asked):,} to be found; ask for fewer rounds, or bring a longer log"
-                )
+            try:
+                if self.by == "folds":
+                    seen, asked = log.select(fold_N != number), log.select(fold_N == number)
+                else:
+                    seen, asked = self._cut(log)
+                    log = seen
+                asked = _new_pairs(seen, asked)
+                if not len(seen) or not len(asked):
+                    raise ValueError(
+                        f"lessons by {self.by} leave {len(seen):,} interactions to be seen and {len(asked):,} to be found"
+                    )
+            except ValueError as error:
+                if not number:
+                    raise
+                logger.warning("lessons end after %d of %d rounds: %s", number, self.rounds, error)
+                return
             yield (seen if data is None else data.with_interactions(seen)), asked
 
     def _cut(self, log: Interactions) -> tuple[Interactions, Interactions]:
