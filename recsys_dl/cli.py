@@ -14,6 +14,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
   recsys-dl train data=log data.path=ratings.csv               the same on your own file
+  recsys-dl train pipeline=three_stage                         retrieve, rank and re-rank; what each stage adds
   recsys-dl evaluate run=runs/als part=test                    the figures to report, once
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
