@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_compared_with_models_and_taken_apart(place):
     said = run("train", "pipeline=three_stage", "data=log", "data.path=log.csv", *SMALL, *stage_less, cwd=place).stdout
     assert "ease (retriever)" in said
     assert "mmr" not in said
+
+
+def test_a_log_without_times(place):
+    lines = (place / "log.csv").read_text().splitlines()
+    (place / "timeless.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    text = (Path(__file__).parents[1] / "docs/pipeline.md").read_text()
+    command = re.search(r"^    recsys-dl (train .*untimed.*)$", text, re.MULTILINE)[1]
+    words = ("data=log", "data.path=timeless.csv", *SMALL[1:])
+    assert "What each stage adds" in run(*shlex.split(command), *words, cwd=place).stdout
+    said = run("train", "pipeline=three_stage", "split=random", *words, cwd=place, status=1).stderr
+    assert "times" in said
 
 
 def test_what_a_pipeline_cannot(place):
