@@ -12,6 +12,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.models.als import ALS
+from recsys_dl.models.gmf import GMF
 from recsys_dl.models.item_knn import ItemKNN
 from recsys_dl.models.popularity import Popularity
 from recsys_dl.pipeline import Pipeline
@@ -23,6 +24,7 @@ from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.lambdamart import LambdaMART
 from recsys_dl.rerankers.mmr import MMR
 from recsys_dl.rerankers.rules import Rules
+from recsys_dl.training import TrainerOptions
 
 NUM_USERS, NUM_ITEMS = 122, 60
 NOTHING_USER, ALL_USER = 120, 121
@@ -271,11 +273,22 @@ def test_wrong_settings(changes, message):
         build(**changes)
 
 
+def test_each_fit_of_a_neural_retriever_has_checkpoints_of_its_own(train, tmp_path):
+    gmf = GMF(embedding_size=4, epochs=1, device="cpu")
+    options = TrainerOptions(checkpoint=str(tmp_path / "kept"))
+    pipeline = build(retrievers={"gmf": gmf, "knn": ItemKNN()}, num_retrieved=60).fit(train, trainer=options)
+    assert sorted(folder.name for folder in (tmp_path / "kept" / "gmf").iterdir()) == ["all", "lesson-1"]
+    assert pipeline.retrievers["gmf"] is gmf
+    assert pipeline.recommend([0], 5, exclude=train).stages[0].name == "gmf"
+
+
 def test_nothing_to_fit_or_to_teach(train):
     with pytest.raises(ValueError, match="at least one interaction"):
         build().fit(Interactions([], [], num_users=3, num_items=3))
     with pytest.raises(ValueError, match="has not been fitted"):
         build().recommend([0], 1)
+    with pytest.raises(ValueError, match="a pipeline trains in one process, got a trainer of 2"):
+        build().fit(train, trainer=TrainerOptions(processes=2))
     lonely = train.interactions.select(np.arange(len(train)) < 5)
     with pytest.raises(ValueError):
         build().fit(lonely)

@@ -142,7 +142,7 @@ class Pipeline:
             raise ValueError("training needs at least one interaction, got an empty log")
         if trainer is not None and getattr(trainer, "world_size", 1) > 1:
             raise ValueError(
-                f"a pipeline trains in one process, got a trainer of {trainer.world_size}; set trainer.devices=1 and "
+                f"a pipeline trains in one process, got a trainer of {trainer.world_size}; set trainer.processes=1 and "
                 "trainer.num_nodes=1"
             )
         if self.ranker is not None:
@@ -150,7 +150,7 @@ class Pipeline:
             self.ranker.fit(learnt, validation=held)
             log.info("ranker fitted on %d lists, validated on %d", len(learnt), len(held))
         for name, retriever in self.retrievers.items():
-            fit_retriever(name, retriever, train, trainer)
+            fit_retriever(name, retriever, train, trainer, "all")
         if self.features is not None:
             self.features.fit(train, retrievers=list(self.retrievers))
         vectors_ID = next((found for found in map(_item_vectors, self.retrievers.values()) if found is not None), None)

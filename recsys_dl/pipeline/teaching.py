@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +38,7 @@ def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) ->
     for number, (seen, asked) in enumerate(lessons.cut(train)):
         retrievers = {name: copy.deepcopy(one) for name, one in pipeline.retrievers.items()}
         for name, one in retrievers.items():
-            fit_retriever(name, one, seen, trainer)
+            fit_retriever(name, one, seen, trainer, f"lesson-{number + 1}")
         features = copy.deepcopy(pipeline.features).fit(seen, retrievers=list(retrievers))
         users = lessons.users(asked, number)
         known, found = as_interactions(seen), 0
@@ -76,9 +78,13 @@ def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) ->
     return Groups.concat(learnt), Groups.concat(held)
 
 
-def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trainer: Any) -> None:
-    """Fit one retriever, by the trainer if it is one that takes it; log the seconds."""
+def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trainer: Any, when: str) -> None:
+    """Fit one retriever, by the trainer if it is one that takes it; log the seconds. Each fit has checkpoints of its own."""
     start = time.perf_counter()
-    takes = "trainer" in inspect.signature(retriever.fit).parameters
-    retriever.fit(train, **({"trainer": trainer} if takes and trainer is not None else {}))
+    more = {}
+    if trainer is not None and "trainer" in inspect.signature(retriever.fit).parameters:
+        if trainer.checkpoint is not None:
+            trainer = dataclasses.replace(trainer, checkpoint=str(Path(trainer.checkpoint) / name / when))
+        more = {"trainer": trainer}
+    retriever.fit(train, **more)
     log.info("%s fitted on %d interactions: %.1f s", name, len(train), time.perf_counter() - start)
