@@ -241,6 +241,14 @@ def test_a_stage_lost_on_disk_is_an_error_if_it_may_not_be(pipeline, tmp_path):
         Pipeline.load(tmp_path / "saved")
 
 
+def test_a_stage_of_another_kind_is_refused(pipeline, tmp_path):
+    pipeline.save(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / "retrievers" / "als")
+    shutil.copytree(tmp_path / "saved" / "rerankers" / "rules", tmp_path / "saved" / "retrievers" / "als")
+    with pytest.raises(ValueError, match=r"rules\.Rules, which is no Recommender"):
+        Pipeline.load(tmp_path / "saved")
+
+
 def test_what_is_explained(pipeline, train):
     answer = pipeline.recommend([1], 6, exclude=train)
     rows = explained(answer, 0)

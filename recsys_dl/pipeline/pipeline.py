@@ -76,7 +76,6 @@ class Pipeline:
     users: Vocabulary | None
     items: Vocabulary | None
     user_counts_U: np.ndarray
-    popularity_fallback = False
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ import numpy as np
 from recsys_dl import __version__
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.folders import load_arrays, load_saved, new_folder, read_config, save_arrays, write_config
+from recsys_dl.protocols import Recommender, Reranker
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -49,9 +50,9 @@ def load_pipeline(cls: type[Any], folder: str | os.PathLike[str]) -> Any:
     path, arguments, stages = Path(folder), config["arguments"], config["stages"]
     broken: dict[str, str] = {}
 
-    def loaded(name: str, kind: str, where: Path) -> Any:
+    def loaded(name: str, kind: str, where: Path, promise: type[Any] = object) -> Any:
         try:
-            return load_saved(where, object, noun=kind)
+            return load_saved(where, promise, noun=kind)
         except Exception as error:
             if arguments["on_failure"].get(name, "raise") == "raise":
                 raise
@@ -59,8 +60,8 @@ def load_pipeline(cls: type[Any], folder: str | os.PathLike[str]) -> Any:
             return None
 
     parts: dict[str, dict[str, Any]] = {}
-    for kind in ("retriever", "reranker"):
-        parts[kind] = {name: loaded(name, kind, path / f"{kind}s" / name) for name in stages[f"{kind}s"]}
+    for kind, promise in (("retriever", Recommender), ("reranker", Reranker)):
+        parts[kind] = {name: loaded(name, kind, path / f"{kind}s" / name, promise) for name in stages[f"{kind}s"]}
     features = ranker = None
     if stages["ranker"]:
         features, ranker = (loaded("ranker", part, path / part) for part in ("features", "ranker"))
