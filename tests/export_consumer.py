@@ -109,6 +109,10 @@ def safetensors(folder, manifest, question):
         scores_BI = state_BS @ held["item_emb_ID"].T
     elif "scorer.weights_II" in held:
         scores_BI = state_BS @ held["scorer.weights_II"]
+    elif "scorer.rules_IK" in held:
+        rules_II = np.zeros((state_BS.shape[1], state_BS.shape[1]), np.float32)
+        np.add.at(rules_II, (np.arange(len(rules_II))[:, None], held["scorer.items_IK"]), held["scorer.rules_IK"])
+        scores_BI = state_BS @ rules_II
     elif "scorer.items_IK" in held:
         scores_BI = (state_BS[:, held["scorer.items_IK"]] * held["scorer.similarity_IK"]).sum(2)
     else:

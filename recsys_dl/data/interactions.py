@@ -153,6 +153,18 @@ class Interactions:
         sorted_ = sp.csr_matrix((ones, self.users_N, bounds), shape=(n, self.num_users)).tocsc()
         return sorted_.indices, sorted_.indptr
 
+    @cached_property
+    def sequences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions sorted by user and, within each, oldest first, and where each user's begin.
+
+        The order is that of times, and of the log without times and among equal ones.
+        """
+        if self.times_N is None:
+            return self.positions_by_user
+        in_time = np.argsort(self.times_N, kind="stable")
+        order, starts = self.select(in_time).positions_by_user
+        return in_time[order], starts
+
     def of_users(self, users_B: np.ndarray | Sequence[int]) -> Interactions:
         """Return the interactions of some users, renumbered: `users_B[b]` becomes row b. Repeated users are repeated.
 

@@ -33,12 +33,9 @@ class Histories:
     @classmethod
     def of(cls, log: Interactions) -> Histories:
         """Return the histories of a log."""
+        order_N, starts_U1 = log.sequences
         if log.times_N is None:
-            order_N, starts_U1 = log.positions_by_user
             return cls(log.items_N[order_N], starts_U1.astype(np.int64))
-        in_time = np.argsort(log.times_N, kind="stable")
-        order_N, starts_U1 = log.select(in_time).positions_by_user
-        order_N = in_time[order_N]
         times_N = log.times_N[order_N]
         ages_N = ((times_N.max() - times_N) / max(1, np.ptp(times_N))).astype(np.float32) if len(log) else None
         return cls(log.items_N[order_N], starts_U1.astype(np.int64), ages_N)

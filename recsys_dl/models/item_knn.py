@@ -53,9 +53,9 @@ class ItemKNN(Neighbourhood):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import Neighbours, item_to_item
+        from .served import TOGETHER, Neighbours, item_to_item
 
-        return item_to_item(self, seen, Neighbours(self.neighbours_RR))
+        return item_to_item(self, seen, Neighbours(self.neighbours_RR), pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.interactions_UI[users_B]

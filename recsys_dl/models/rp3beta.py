@@ -90,9 +90,10 @@ class RP3beta(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import Neighbours, item_to_item
+        from .served import TOGETHER, History, Neighbours, item_to_item
 
-        return item_to_item(self, seen, Neighbours(self.neighbours_II), exponent=self.alpha)
+        tower = History(self.num_items, self.alpha)
+        return item_to_item(self, seen, Neighbours(self.neighbours_II), tower, pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.histories_UI[users_B]

@@ -77,17 +77,22 @@ def inner_product(
 
 
 def item_to_item(
-    model: CatalogueModel, seen: Interactions | None, scorer: nn.Module, *, exponent: float | None = None
+    model: CatalogueModel,
+    seen: Interactions | None,
+    scorer: nn.Module,
+    user_tower: nn.Module | None = None,
+    *,
+    pair_floats: int = 1,
 ) -> Served:
-    """Return a model whose scores are a user's history times items x items weights. `exponent`: see `History`."""
+    """Return a model whose scores are what items weigh for a user, times items x items weights; a `History` unless another tower is given."""
     return Served(
         states=stored(model, seen),
         known_U=known(model, seen),
         scorer=scorer,
-        user_tower=History(model.num_items, exponent),
+        user_tower=History(model.num_items) if user_tower is None else user_tower,
         inputs=(weights(),),
         popularity_I=model._popularity(),
-        pair_floats=2 * TOGETHER if isinstance(scorer, Neighbours) else 1,
+        pair_floats=pair_floats,
     )
 
 
@@ -144,11 +149,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, neighbours_II: sp.csr_matrix) -> None:
         super().__init__()
-        sizes = np.diff(neighbours_II.indptr)
-        filled_IK = np.arange(max(1, sizes.max(initial=0))) < sizes[:, None]
-        items_IK, similarity_IK = np.zeros(filled_IK.shape, np.int32), np.zeros(filled_IK.shape, np.float32)
-        items_IK[filled_IK], similarity_IK[filled_IK] = neighbours_II.indices, neighbours_II.data
-        self.items_IK, self.similarity_IK = _buffer(items_IK), _buffer(similarity_IK)
+        self.items_IK, self.similarity_IK = (_buffer(array) for array in _padded(neighbours_II))
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I], a few neighbours of every item at a time."""
@@ -158,6 +159,21 @@ class Neighbours(nn.Module):
             some_BIK = state_BI.index_select(1, items_IK.flatten()).unflatten(1, similarity_IK.shape)
             scores_BI = scores_BI + (some_BIK * similarity_IK).sum(2)
         return scores_BI
+
+
+class Followers(nn.Module):
+    """score = sum over what the user had last of its weight times the rule from it to the item scored."""
+
+    def __init__(self, rules_II: sp.csr_matrix) -> None:
+        super().__init__()
+        self.items_IK, self.rules_IK = (_buffer(array) for array in _padded(rules_II))
+
+    def forward(self, state_BI: Tensor) -> Tensor:
+        """Return scores [B, I]; only rules from items that someone had are written out."""
+        had_H = (state_BI != 0).any(0).nonzero().squeeze(1)
+        nothing_HI = state_BI.new_zeros([had_H.size(0), state_BI.size(1)])
+        rules_HI = nothing_HI.scatter_add(1, self.items_IK[had_H].long(), self.rules_IK[had_H])
+        return state_BI[:, had_H] @ rules_HI
 
 
 class Perceptron(nn.Module):
@@ -197,6 +213,23 @@ class History(nn.Module):
             return state_BI
         share_BI = state_BI / weights_BH.sum(1, keepdim=True).clamp(min=1e-30)
         return torch.where(state_BI > 0, share_BI**exponent, 0.0)
+
+
+class Recent(nn.Module):
+    """The state of someone unseen is what their newest items weigh, each over its place from the end."""
+
+    def __init__(self, num_items: int, history_size: int) -> None:
+        super().__init__()
+        self.num_items, self.history_size = num_items, history_size
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, I]; repeated items are summed."""
+        real_BH = (history_BH >= 0).to(extra["weights_BH"].dtype)
+        places_BH = real_BH.flip(1).cumsum(1).flip(1)
+        near_BH = real_BH * (places_BH <= self.history_size)
+        weights_BH = near_BH * extra["weights_BH"] / places_BH.clamp(min=1)
+        nothing_BI = weights_BH.new_zeros([history_BH.size(0), self.num_items])
+        return nothing_BI.scatter_add(1, history_BH.clamp(min=0), weights_BH)
 
 
 class Projection(nn.Module):
@@ -310,6 +343,15 @@ def solved(gram_BDD: Tensor, penalty_BD: Tensor, right_BD: Tensor) -> Tensor:
     """Return [B, D], the solution of (gram + diag(penalty)) x = right."""
     matrix_BDD = gram_BDD + torch.diag_embed(penalty_BD.expand_as(right_BD))
     return torch.linalg.solve_ex(matrix_BDD, right_BD.unsqueeze(2))[0].squeeze(2)
+
+
+def _padded(lists_II: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return int32 columns and float32 values [I, K] of a CSR matrix's rows, padded with 0."""
+    sizes = np.diff(lists_II.indptr)
+    filled_IK = np.arange(max(1, sizes.max(initial=0))) < sizes[:, None]
+    items_IK, values_IK = np.zeros(filled_IK.shape, np.int32), np.zeros(filled_IK.shape, np.float32)
+    items_IK[filled_IK], values_IK[filled_IK] = lists_II.indices, lists_II.data
+    return items_IK, values_IK
 
 
 def _buffer(array: np.ndarray) -> nn.Buffer:

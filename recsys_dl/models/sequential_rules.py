@@ -1,0 +1,110 @@
+"""Items that came soon after those a user had last (Kamehkhosh, Jannach, Ludewig 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.kernels.sequences import followers
+from recsys_dl.protocols import Served
+
+from .catalogue import CatalogueModel
+from .neighbourhood import as_vectors, stored_scores
+
+
+class SequentialRules(CatalogueModel):
+    """score(u, i) = sum over the newest items j of u, at places r = 1, 2, ... from the end: weight(u, j) / r * rule(j -> i).
+
+    rule(j -> i) = sum over places where someone had i within `window` steps after j: weight / steps, over (how often j was had +
+    shrinkage). Kamehkhosh, Jannach, Ludewig 2017, "A Comparison of Frequent Pattern Techniques and a Deep Learning Method for
+    Session-Based Recommendation", score by rules of the last item alone: that is `history_size=1` and no shrinkage.
+
+    The order is that of times, and of the log without times and among equal ones: a log in no order teaches nothing here. A user
+    without a history gets the most popular items; an item that follows nothing scores 0. Rules are counted on the CPU.
+
+    Args:
+        window: steps ahead that count.
+        history_size: newest items of a user that are scored by.
+        num_followers: items kept for each item.
+        shrinkage: in occurrences: rules of an item had n times are multiplied by n / (n + shrinkage).
+        device: where scores are computed.
+
+    Attributes:
+        recent_UI: CSR float32, what each user's newest items weigh, over their places.
+        rules_II: CSR float32, what follows the item of a row, strongest first.
+
+    Raises:
+        ValueError: a count below 1, or negative shrinkage.
+    """
+
+    fitted = ("recent_UI", "rules_II")
+    recent_UI: sp.csr_matrix
+    rules_II: sp.csr_matrix
+
+    def __init__(
+        self,
+        *,
+        window: int = 30,
+        history_size: int = 30,
+        num_followers: int = 500,
+        shrinkage: float = 5.0,
+        device: Device = "auto",
+    ) -> None:
+        for name, value in (("window", window), ("history_size", history_size), ("num_followers", num_followers)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not shrinkage >= 0:
+            raise ValueError(f"shrinkage must not be negative, got {shrinkage}")
+        self.window = window
+        self.history_size = history_size
+        self.num_followers = num_followers
+        self.shrinkage = shrinkage
+        self.device = device
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Count what follows each item."""
+        log = self._begin(train)
+        order_N, starts_U1 = log.sequences
+        rules = followers(
+            log.items_N[order_N],
+            log.weights_N[order_N],
+            starts_U1,
+            self.num_items,
+            self.num_followers,
+            window=self.window,
+            shrinkage=self.shrinkage,
+        )
+        self.rules_II = sp.csr_matrix((rules[2], rules[1], rules[0]), shape=(self.num_items, self.num_items))
+        self.recent_UI = self._fold(log)
+        return self
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        from .served import Followers, Recent, item_to_item
+
+        tower = Recent(self.num_items, self.history_size)
+        return item_to_item(self, seen, Followers(self.rules_II), tower, pair_floats=self.history_size)
+
+    def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
+        return self.recent_UI[users_B]
+
+    def _fold(self, histories: Interactions) -> sp.csr_matrix:
+        """Return CSR [B, I]: weight / place from the end, summed over places of the same item."""
+        order_N, starts_B1 = histories.sequences
+        users_N = histories.users_N[order_N]
+        places_N = starts_B1[users_N + 1] - np.arange(len(order_N))
+        near_N = places_N <= self.history_size
+        weights_N = (histories.weights_N[order_N] / places_N)[near_N].astype(np.float32)
+        cells = (weights_N, (users_N[near_N], histories.items_N[order_N][near_N]))
+        return sp.csr_matrix(cells, shape=(histories.num_users, histories.num_items))
+
+    def _scores(self, values: sp.csr_matrix) -> np.ndarray:
+        return sparse_product(as_vectors(values), as_vectors(self.rules_II), device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        return stored_scores(self.rules_II, items_B)
