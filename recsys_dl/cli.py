@@ -10,6 +10,7 @@ import signal
 import sys
 
 VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "index", "export")
+OF_A_RUN = ("evaluate", "recommend", "reproduce", "index", "export")  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         except ValueError as error:
             return _fail(str(error), 2)
         return 0
-    if verb == "reproduce" and overrides and "=" not in overrides[0]:
+    if verb in OF_A_RUN and overrides and "=" not in overrides[0]:
         overrides[0] = f"run={overrides[0]}"
     try:
         config = compose(verb, overrides)

@@ -28,6 +28,8 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    if message := _no_option(overrides):
+        raise ValueError(message)
     GlobalHydra.instance().clear()
     with initialize_config_module("recsys_dl.conf", version_base="1.3"):
         try:
@@ -45,6 +47,14 @@ def options(group: str) -> list[str]:
     return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in (CONF / group).rglob("*.yaml"))
 
 
+def options_with(group: str, setting: str) -> list[str]:
+    """Return the options of a group, if it is one, that have a setting of their own by that name."""
+    if group not in groups() or not setting:
+        return []
+    files = {option: CONF / group / f"{option}.yaml" for option in options(group)}
+    return [one for one, file in files.items() if re.search(rf"^{re.escape(setting)}:", file.read_text(), re.MULTILINE)]
+
+
 def groups() -> list[str]:
     """Return the names of the config groups."""
     return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
@@ -60,9 +70,7 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
         sign, key, value = match.groups()
         if value is None and not sign.startswith("~"):
             return f"an override must be written key=value, got {override!r}"
-        if key in groups() and value not in (None, "null", *options(key)):
-            return f"{key}={value}: there is no such {key}{near(value, options(key))}. There are: {', '.join(options(key))}"
-        if key in groups():
+        if key.partition("@")[0] in groups():
             chosen.append(override)
             continue
         if sign:
@@ -71,7 +79,26 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
         if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
             within = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
             here = f" There are: {', '.join(within)}" if within and "." in key else ""
+            elsewhere = [
+                f"{group}={one}" for group, _, name in [key.partition(".")] for one in options_with(group, name)
+            ]
+            if elsewhere:
+                return (
+                    f"{override}: there is no setting {key!r} in what is chosen; {', '.join(elsewhere)} would have it."
+                )
             return f"{override}: there is no setting {key!r}{near(key, [*keys, *groups()])}.{here}"
+    return None
+
+
+def _no_option(overrides: Sequence[str]) -> str | None:
+    """Find the first choice of an option that its group has not, such as `model=alss` or `+model@pipeline.retrievers.bpr=bprr`."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        group, at, place = key.partition("@")
+        if group in groups() and value not in ("", "null", *options(group)):
+            known = f"There are: {', '.join(options(group))}"
+            own = f". Settings of your own go to {place}.…=…" if at else ""
+            return f"{override}: there is no such {group}{near(value, options(group))}. {known}{own}"
     return None
 
 

@@ -22,6 +22,7 @@ from recsys_dl.rankers.columns import Popularity as PopularityColumn
 from recsys_dl.rankers.columns import RetrieverRanks, RetrieverScores, UserActivity
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.lambdamart import LambdaMART
+from recsys_dl.rankers.side_columns import ItemFeatures
 from recsys_dl.rerankers.mmr import MMR
 from recsys_dl.rerankers.rules import Rules
 from recsys_dl.training import TrainerOptions
@@ -127,6 +128,9 @@ def test_someone_unseen_is_folded_in(pipeline):
     answer = pipeline.recommend(pipeline.fold_in(histories), 5, exclude=histories)
     assert (answer.items_BK % 2 == [[1], [0]]).mean() > 0.7
     assert not set(answer.items_BK[0]) & set(odd)
+    bare = pipeline.fold_in([odd, [], even])  # without times: had just now
+    assert pipeline.recommend(bare, 5).stages[-3].name == "ranker"
+    assert all("ranker" not in note for b in range(3) for note in pipeline.recommend(bare, 5).notes(b))
 
 
 # What bad days get: line 5 of what a pipeline promises
@@ -270,6 +274,15 @@ def test_what_is_explained(pipeline, train):
         ({"retrievers": {}}, "at least one retriever"),
         ({"retrievers": {"ranker": Popularity()}}, "two are called 'ranker'"),
         ({"retrievers": {"a/b": Popularity()}}, "letters, digits"),
+        (
+            {"retrievers": {"als": ALS}},
+            "retrievers must be objects that can fit, recommend, score, got .*ALS'> as 'als'",
+        ),
+        ({"retrievers": [Popularity()]}, "retrievers must be a mapping from names to objects"),
+        (
+            {"rerankers": {"rules": "rules.yaml"}},
+            "rerankers must be objects that can prepare, rerank, got 'rules.yaml'",
+        ),
         ({"features": None}, "a ranker needs features"),
         ({"num_retrieved": 0}, "num_retrieved must be an integer of at least 1"),
         ({"on_failure": {"fish": "skip"}}, "on_failure must say raise or skip for one of als"),
@@ -288,6 +301,25 @@ def test_each_fit_of_a_neural_retriever_has_checkpoints_of_its_own(train, tmp_pa
     assert sorted(folder.name for folder in (tmp_path / "kept" / "gmf").iterdir()) == ["all", "lesson-1"]
     assert pipeline.retrievers["gmf"] is gmf
     assert pipeline.recommend([0], 5, exclude=train).stages[0].name == "gmf"
+
+
+class Never(Popularity):
+    """A retriever that must not be fitted."""
+
+    def fit(self, train):
+        raise AssertionError("fitted before the other stages were tried out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rerankers": {"rules": Rules(rules=[{"name": "dear", "deny": {"prise": 3}}])}}, "prise"),
+        ({"features": CandidateFeatures([ItemFeatures(columns=["prise"])])}, "there is no item feature 'prise'"),
+    ],
+)
+def test_what_the_log_lacks_is_told_before_anything_is_fitted(train, changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(retrievers={"never": Never()}, on_failure={}, **changes).fit(train)
 
 
 def test_nothing_to_fit_or_to_teach(train):

@@ -71,9 +71,9 @@ def test_activity_by_hand_and_of_someone_who_is_no_row():
     features = CandidateFeatures([UserActivity(window_days=30)]).fit(data(), now=NOW)
     state = PopularityModel().fit(data()).fold_in(data().interactions)
     np.testing.assert_array_equal(features.compute(state, np.zeros((3, 1), int))[:, 0], users)
-    bare = PopularityModel().fit(data()).fold_in([[0, 1]])
-    with pytest.raises(ValueError, match="histories of users must have times, as the log of training had, got none"):
-        features.compute(bare, np.zeros((1, 1), int))
+    bare = PopularityModel().fit(data()).fold_in([[0, 1], []])  # without times: had just now
+    just_now = features.compute(bare, np.zeros((2, 1), int))[:, 0]
+    np.testing.assert_allclose(just_now, np.log1p([[2, 2, 0], [0, 0, 90]]), rtol=1e-6)
 
 
 def test_scores_and_ranks_by_hand():

@@ -44,7 +44,26 @@ def ask(rules: list[dict], items: list[int], k: int, user: int = 2):
     return Rules(rules=rules).prepare(shop()).rerank([user], lists(items), k)
 
 
-# Each rule by hand
+# Rules in files, and each rule by hand
+
+
+def test_rules_of_a_file_stand_where_its_path_does(tmp_path):
+    had, cheap = {"name": "new", "deny": "already_had"}, {"name": "cheap", "allow": {"price": {"max": 9}}}
+    file = tmp_path / "shop.yaml"
+    file.write_text("- name: one a brand\n  at_most: 1\n  per: brand\n")
+    rules = Rules(rules=[had, str(file), cheap])
+    assert rules.rules == [had, {"name": "one a brand", "at_most": 1, "per": "brand"}, cheap]
+    file.write_text("rules:\n- name: new\n  deny: already_had\n")
+    assert Rules(rules=[str(file)]).rules == [had]
+    for text, message in (
+        ("name: new", "must hold a list of rules, one mapping each, got dict"),
+        ("[", "must be YAML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Rules(rules=[str(file)])
+    with pytest.raises(FileNotFoundError, match=r"paths of YAML files of them, but there is no file .*nowhere\.yaml"):
+        Rules(rules=[str(tmp_path / "nowhere.yaml")])
 
 
 def test_allow_and_deny_take_items_out_and_say_which_rule_did():

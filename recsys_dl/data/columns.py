@@ -105,7 +105,8 @@ def recognise(names: Sequence[str], role: str, where: str, *, needed: bool) -> i
     hits = [i for i, name in enumerate(names) if ROLES.get(_plain(name)) == role]
     if len(hits) == 1 or (not hits and not needed):
         return hits[0] if hits else None
-    example = names[hits[0] if hits else 0]
+    free = [name for name in names if _plain(name) not in ROLES]
+    example = names[hits[0]] if hits else next(iter(free), "COLUMN")
     problem = f"{_list([names[i] for i in hits])} could all be the {role}" if hits else f"none is known as the {role}"
     leave = f", or leave it out: {role}=False" if role in ("weight", "time") else ""
     raise ValueError(f"the columns of {where} are {_list(names)}; {problem}. Name it: {role}={example!r}{leave}.")

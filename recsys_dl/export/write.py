@@ -87,7 +87,9 @@ def _parts(
 ) -> Parts:
     name = type(model).__name__
     if not isinstance(model, Exportable):
-        raise ValueError(f"a model must offer served() to be exported, and {name} does not; docs/export.md says how")
+        raise ValueError(
+            f"a model must offer served() to be exported, and {name} does not: docs/export.md says which do"
+        )
     users, items = getattr(model, "users", None), getattr(model, "items", None)
     if users is None or items is None:
         raise ValueError(f"an export answers by id, and this {name} knows none: fit it on a Dataset (read_log)")

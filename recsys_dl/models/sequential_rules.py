@@ -52,7 +52,7 @@ class SequentialRules(CatalogueModel):
         window: int = 30,
         history_size: int = 30,
         num_followers: int = 500,
-        shrinkage: float = 5.0,
+        shrinkage: float = 20.0,
         device: Device = "auto",
     ) -> None:
         for name, value in (("window", window), ("history_size", history_size), ("num_followers", num_followers)):

@@ -26,6 +26,7 @@ from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, U
 from .lessons import Lessons
 from .merging import MERGES, check_merge
 from .notes import Notes
+from .parts import named, plain, try_out
 from .saved import load_pipeline, save_pipeline
 from .teaching import fit_retriever, gathered
 
@@ -91,11 +92,11 @@ class Pipeline:
         rerankers: Mapping[str, Any] | None = None,
         on_failure: Mapping[str, Failure] | None = None,
     ) -> None:
-        self.retrievers: dict[str, Recommender] = dict(retrievers)
-        self.rerankers: dict[str, Reranker] = dict(rerankers or {})
+        self.retrievers: dict[str, Recommender] = named("retrievers", retrievers, ("fit", "recommend", "score"))
+        self.rerankers: dict[str, Reranker] = named("rerankers", rerankers or {}, ("prepare", "rerank"))
         self.features, self.ranker = features, ranker
         self.num_retrieved, self.num_candidates = num_retrieved, num_candidates
-        self.merge, self.merge_arguments = merge, _plain(merge_arguments or {})
+        self.merge, self.merge_arguments = merge, plain(merge_arguments or {})
         self.lessons = lessons if isinstance(lessons, Lessons) else Lessons(**(lessons or {}))
         self.on_failure: dict[str, Failure] = dict(on_failure or {})
         self.broken: dict[str, str] = {}  # stages that could not be loaded, and why
@@ -144,6 +145,7 @@ class Pipeline:
                 f"a pipeline trains in one process, got a trainer of {trainer.world_size}; set trainer.processes=1 and "
                 "trainer.num_nodes=1"
             )
+        try_out(self, train)
         if self.ranker is not None:
             learnt, held = gathered(self, train, trainer)
             self.ranker.fit(learnt, validation=held)
@@ -386,7 +388,3 @@ def _of(users: Users, name: str) -> Users:
 
 def _item_vectors(retriever: Any) -> np.ndarray | None:
     return retriever.item_vectors() if hasattr(retriever, "item_vectors") else None
-
-
-def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(name): _plain(value) if isinstance(value, Mapping) else value for name, value in given.items()}

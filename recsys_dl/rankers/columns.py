@@ -140,6 +140,8 @@ class ItemAge(ItemColumn):
 class UserActivity(UserColumn):
     """ln(1 + items the user had), and with times ln(1 + those of the last days) and ln(1 + days since the last).
 
+    A history that comes without times, of someone new, counts as had just now.
+
     Args:
         window_days: of the second.
     """
@@ -163,11 +165,10 @@ class UserActivity(UserColumn):
         counts_U = np.log1p(log.user_counts_U).astype(np.float32)
         if len(self.names) == 1:
             return counts_U[:, None]
-        if log.times_N is None:
-            raise ValueError("the histories of users must have times, as the log of training had, got none")
-        recent_U = np.bincount(log.users_N[log.times_N > now - self.window_days * DAY], minlength=log.num_users)
+        times_N = np.full(len(log), now) if log.times_N is None else log.times_N
+        recent_U = np.bincount(log.users_N[times_N > now - self.window_days * DAY], minlength=log.num_users)
         last_U = np.full(log.num_users, int(self.oldest))
-        np.maximum.at(last_U, log.users_N, log.times_N)
+        np.maximum.at(last_U, log.users_N, times_N)
         return np.stack([counts_U, np.log1p(recent_U).astype(np.float32), _log_days(now - last_U)], axis=1)
 
 

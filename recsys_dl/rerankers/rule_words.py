@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 KINDS = {
     "allow": {"allow"},
@@ -78,6 +81,35 @@ def read_rules(given: Sequence[Mapping[str, Any]]) -> list[Rule]:
                 raise ValueError(f"rules {other} and {pin} put two items at one place; move one of them")
             if other.item_id == pin.item_id:
                 raise ValueError(f"rules {other} and {pin} put one item at two places; drop one of them")
+    return rules
+
+
+def gathered(given: Sequence[Mapping[str, Any] | str]) -> Any:
+    """Return rules with those of files in place of their paths.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is not a list of rules in YAML.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return given
+    rules: list[Any] = []
+    for words in given:
+        rules += _rules_of(Path(words)) if isinstance(words, str) else [words]
+    return rules
+
+
+def _rules_of(file: Path) -> list[Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"rules must be mappings, or paths of YAML files of them, but there is no file {file}")
+    try:
+        rules = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} must be YAML: {error}") from error
+    if isinstance(rules, Mapping) and set(rules) == {"rules"}:
+        rules = rules["rules"]
+    if not isinstance(rules, list) or not all(isinstance(words, Mapping) for words in rules):
+        raise ValueError(f"{file} must hold a list of rules, one mapping each, got {type(rules).__name__}")
     return rules
 
 

@@ -17,7 +17,7 @@ from recsys_dl.protocols import UserState
 from .attributes import categories, column, meets
 from .lists import Asked, Chosen, ListReranker, plain
 from .rule_conflicts import check_rules
-from .rule_words import Rule, read_rules
+from .rule_words import Rule, gathered, read_rules
 
 TOGETHER = "the rules together"
 EVERYWHERE = 2**31 - 1  # window of a rule without one
@@ -43,7 +43,7 @@ class Rules(ListReranker):
       shown.
 
     Args:
-        rules: mappings as above, in the order of their importance.
+        rules: mappings as above, in the order of their importance; text among them is the path of a YAML file that holds a list of such.
 
     Attributes:
         denied_I: int16, 1 + the first rule that takes an item out whoever asks, or 0.
@@ -64,8 +64,8 @@ class Rules(ListReranker):
     pinned_P: np.ndarray
     had_UI: sp.csr_matrix
 
-    def __init__(self, *, rules: Sequence[Mapping[str, Any]]) -> None:
-        self.rules = plain(rules)
+    def __init__(self, *, rules: Sequence[Mapping[str, Any] | str]) -> None:
+        self.rules = plain(gathered(rules))
         self._rules = read_rules(self.rules)
         self._caps = [rule for rule in self._rules if rule.kind == "at_most"]
         self._needs = [rule for rule in self._rules if rule.kind == "at_least"]

@@ -63,6 +63,8 @@ def _write_table(table: pl.DataFrame, file: Path) -> None:
     writers = {".csv": table.write_csv, ".parquet": table.write_parquet}
     if file.suffix not in writers:
         raise ValueError(f"output must end in .csv or .parquet, got {file}")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"output must lie in a folder that exists, but there is no {file.parent}")
     aside = file.with_name(f".{file.name}.partial")
     writers[file.suffix](aside)  # type: ignore[operator]
     aside.replace(file)

@@ -41,8 +41,8 @@ def fit_and_leave(
         split = read_parts(config, stages, expected_hash=expected_hash)
         part, k = config.evaluate.part, list(config.evaluate.k)
         asked, exclude = asked_of(split, part)  # wrong words are told before the training, not after
-        if max(k) > split.data.num_items:
-            raise ValueError(f"evaluate.k must be at most the {split.data.num_items} items there are, got {max(k)}")
+        if not 1 <= min(k) <= max(k) <= split.data.num_items:
+            raise ValueError(f"evaluate.k must lie between 1 and the {split.data.num_items} items there are, got {k}")
         with stages.stage("fit"):
             model = fit(config, split, trainer, threads)
         with stages.stage("evaluate"):
