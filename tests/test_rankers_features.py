@@ -24,6 +24,7 @@ from recsys_dl.rankers.columns import (
 )
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.lambdamart import LambdaMART
+from recsys_dl.rankers.recent_columns import LastItems
 from recsys_dl.rankers.side_columns import ContentSimilarity, ItemFeatures, UserFeatures
 
 DAY = 86_400
@@ -135,6 +136,32 @@ def test_content_is_near_what_the_user_had():
     assert (near[:, 5] == 0).all()
 
 
+def test_likeness_to_the_last_items_by_hand():
+    year = [1990.5, 2000.5, None, 2010.5, 1980.5]
+    genres = [["War", "Drama"], ["War"], ["War"], ["Drama"], None]
+    sides = pl.DataFrame({"year": [*year, *year], "genres": [*genres, *genres]})
+    log = Interactions([0, 0, 0, 1], [4, 0, 1, 2], None, [3, 1, 2, 9], num_users=3, num_items=10)
+    ids = (Vocabulary(list("uvw"), noun="user"), Vocabulary(list("abcdefghij"), noun="item"))
+    both = Dataset(log, *ids, item_features=sides)
+    features = CandidateFeatures([LastItems(last=1), LastItems(last=2)]).fit(both)
+    assert features.names[:2] == ("item year like the last", "item genres like the last")
+    assert features.names[2:] == ("item year like the last 2", "item genres like the last 2")
+    found = features.compute(np.arange(3), np.tile([0, 1, 2, 3], (3, 1)))
+    scale = np.std([1990.5, 2000.5, 2010.5, 1980.5])
+    # user 0 had item 4 last, of no genre, and item 1 before it; user 1 item 2, of no year; user 2 nothing
+    np.testing.assert_allclose(found[0, :, 0], np.array([-10, -20, 0, -30]) / scale, rtol=1e-5)
+    np.testing.assert_array_equal(found[0, :, 1], 0)
+    np.testing.assert_allclose(found[0, :, 2], np.array([0, -10, 0, -20]) / scale, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[0, :, 3], [np.sqrt(0.5), 1, 1, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[1, :, 1], [np.sqrt(0.5), 1, 1, 0], rtol=1e-5, atol=1e-6)
+    assert (found[1, :, 0] == 0).all()
+    assert (found[2] == 0).all()
+    state = PopularityModel().fit(both).fold_in([[0, 1, 4], []])  # in order
+    np.testing.assert_array_equal(features.compute(state, np.tile([0, 1, 2, 3], (2, 1))), found[[0, 2]])
+    with pytest.raises(ValueError, match="last must be at least 1, got 0"):
+        LastItems(last=0)
+
+
 def generated(seed=0) -> Dataset:
     rng = np.random.default_rng(seed)
     users, items = rng.integers(0, 300, 6000), rng.zipf(1.3, 6000) % 200
@@ -148,7 +175,7 @@ def generated(seed=0) -> Dataset:
 
 EVERYTHING = [
     *(RetrieverScores(), RetrieverRanks(), Popularity(), Popularity(window_days=9), PopularityTrend(), ItemAge()),
-    *(UserActivity(), ItemFeatures(), UserFeatures(), ContentSimilarity(size=6)),
+    *(UserActivity(), ItemFeatures(), UserFeatures(), ContentSimilarity(size=6), LastItems(last=1), LastItems(last=4)),
 ]
 
 

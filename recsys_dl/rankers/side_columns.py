@@ -17,6 +17,8 @@ from recsys_dl.data.text_vectors import TextVectors
 
 from .column import Block, Column, ItemColumn, Known
 
+NONE = "none of these"  # the value of what has no value, or one that is too rare
+
 
 class ItemFeatures(ItemColumn):
     """The item's side features: numbers, and 0 or 1 for each frequent value of the others; a list's values share 1.
@@ -31,9 +33,9 @@ class ItemFeatures(ItemColumn):
 
     def fit(self, known: Known) -> None:
         """Encode them."""
-        frame = _side(known, "item", self.columns)
+        frame = side(known, "item", self.columns)
         encoder = FeatureEncoder(noun="item").fit(frame)
-        self.values_IC, self.names = _encoded(encoder, frame, self.num_values, "item")
+        self.values_IC, self.names = encoded(encoder, frame, self.num_values, "item")
 
 
 class UserFeatures(Column):
@@ -52,9 +54,9 @@ class UserFeatures(Column):
 
     def fit(self, known: Known) -> None:
         """Encode them, and in a last row someone unknown."""
-        frame = _side(known, "user", self.columns)
+        frame = side(known, "user", self.columns)
         encoder = FeatureEncoder(noun="user").fit(frame)
-        self.values_UC, self.names = _encoded(encoder, pl.concat([frame, frame.clear(1)]), self.num_values, "user")
+        self.values_UC, self.names = encoded(encoder, pl.concat([frame, frame.clear(1)]), self.num_values, "user")
 
     def values(self, block: Block) -> np.ndarray:
         """Return the users' rows, the same for every candidate."""
@@ -102,7 +104,7 @@ class ContentSimilarity(Column):
         return _unit(np.asarray(log.by_user @ self.unit_IT, np.float32))
 
 
-def _encoded(
+def encoded(
     encoder: FeatureEncoder, frame: pl.DataFrame, num_values: int, noun: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return float32 [R, C] and names such as "item year" and "item genres=Comedy".
@@ -118,7 +120,7 @@ def _encoded(
     value_names = ["padding"]
     for column in json.loads(encoder.arrays()["schema"].tobytes())["columns"]:
         if column["kind"] in ("category", "bag"):
-            value_names += [f"{column['name']}={value}" for value in ("none of these", *column["values"])]
+            value_names += [f"{column['name']}={value}" for value in (NONE, *column["values"])]
         else:
             dense_names += [column["name"], f"{column['name']} missing"]
     codes = features.codes_RM.ravel()
@@ -134,7 +136,12 @@ def _encoded(
     return values_RC, tuple(f"{noun} {name}" for name in [*dense_names, *(value_names[at] for at in kept)])
 
 
-def _side(known: Known, noun: str, columns: Sequence[str] | None) -> pl.DataFrame:
+def side(known: Known, noun: str, columns: Sequence[str] | None) -> pl.DataFrame:
+    """Return the side features of users or items.
+
+    Raises:
+        ValueError: there are none, or not those columns.
+    """
     frame = None if known.data is None else getattr(known.data, f"{noun}_features")
     if frame is None:
         raise ValueError(f"{noun.capitalize()}Features needs a Dataset with {noun}_features, got none")
