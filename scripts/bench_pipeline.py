@@ -2,11 +2,13 @@
 
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k                # or ml-latest-small, amazon-video-games
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k --validation   # what settings were chosen by
+    RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-latest-small --cuts 4   # or by: more lists than one validation has
     python scripts/bench_pipeline.py --latency                                   # 100,000 generated items
 
 Settings: `conf/experiment/pipeline_<name>.yaml`. Fitted on train + validation and evaluated on test, split as in bench_towers.py; with
 `--validation` on train and validation. The accuracy of the ranker and what the re-rankers give up for their ends are two questions: the
-table of models has the pipeline up to the ranker, the table of stages all of it.
+table of models has the pipeline up to the ranker, the table of stages all of it. `--cuts` asks for each user's last item of train +
+validation, then for the last but one from what precedes it, and so on; a user's figure is the mean over these cuts.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from hydra.utils import instantiate
 
 from recsys_dl.compose import compose
 from recsys_dl.data.generated import generated
+from recsys_dl.data.split import leave_last_out
 from recsys_dl.evaluation import attribute, compare, evaluate
+from recsys_dl.metrics.intervals import Sample, paired_differences
 from recsys_dl.threads import limit_threads
 
 DATA = ("ml-latest-small", "ml-100k", "amazon-video-games")
@@ -56,6 +60,32 @@ def quality(name: str, settings: list[str], seed: int, *, validation: bool) -> N
         others = " | ".join(f"{evaluation.values[metric]:.4f}" for metric in ("recall@10", "recall@20", "coverage@10"))
         print(f"| {one} | {evaluation.cell('ndcg@10')} | {difference} | {p} | {others} |")
     print(f"\n{attribute(whole, given.train, given.asked, k=10)}", flush=True)
+
+
+def on_cuts(name: str, settings: list[str], seed: int, num_cuts: int) -> None:
+    """Print the pipeline beside its retrievers, over several cuts of train + validation."""
+    config = compose("train", [f"experiment=pipeline_{SHORT[name]}", *settings, f"seed={seed}", "device=cpu"])
+    left = parts(name, seed, validation=False).train
+    figures: dict[str, list[np.ndarray]] = {}
+    for _ in range(num_cuts):
+        split = leave_last_out(left, num_validation=0, num_test=1, order=config.split.order)
+        whole = instantiate(config.pipeline).fit(split.train)
+        whole.rerankers = {}
+        for one, model in {"pipeline, ranked": whole, **whole.retrievers}.items():
+            found = evaluate(model, split.train, split.test, k=10, metrics=["ndcg"]).per_user["ndcg@10"]
+            figures.setdefault(one, []).append(found)
+        left = split.train
+    samples = {one: Sample(np.mean(values, axis=0)) for one, values in figures.items()}
+    best = max((one for one in samples if one != "pipeline, ranked"), key=lambda one: samples[one].value)
+    apart = paired_differences(list(samples.values()), samples[best])
+    print(
+        f"{name}, {num_cuts} cuts of train + validation\n\n| model | NDCG@10 | of each cut | minus {best} |\n|---|---|---|---|"
+    )
+    for (one, sample), difference in zip(samples.items(), apart, strict=True):
+        cuts = ", ".join(f"{np.mean(values):.4f}" for values in figures[one])
+        print(
+            f"| {one} | {sample.value:.4f} | {cuts} | {difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] |"
+        )
 
 
 def latency(seed: int) -> None:
@@ -99,6 +129,7 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA)
     parser.add_argument("--latency", action="store_true", help="time requests at 100,000 generated items")
     parser.add_argument("--validation", action="store_true", help="fit on train, evaluate on validation")
+    parser.add_argument("--cuts", type=int, help="so many cuts of train + validation, of a log split by leave-last-out")
     parser.add_argument("--set", nargs="+", default=[], metavar="pipeline.KEY=VALUE", help="other settings")
     parser.add_argument("--threads", type=int, help="of all libraries together (default: every processor)")
     parser.add_argument("--seed", type=int, default=7)
@@ -108,6 +139,8 @@ def main() -> None:
     print(f"{limit_threads(chosen.threads)} threads")
     if chosen.latency:
         latency(chosen.seed)
+    elif chosen.cuts:
+        on_cuts(chosen.data, chosen.set, chosen.seed, chosen.cuts)
     else:
         quality(chosen.data, chosen.set, chosen.seed, validation=chosen.validation)
 
