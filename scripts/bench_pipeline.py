@@ -97,6 +97,7 @@ def latency(seed: int) -> None:
             "pipeline=three_stage",
             "pipeline.lessons.by=newest",
             "pipeline.lessons.rounds=1",
+            "pipeline.ranker.epochs=2",  # how well it ranks is not asked here
             "pipeline.retrievers.als.embedding_size=64",
             "pipeline.num_retrieved=200",
             "pipeline.num_candidates=500",
