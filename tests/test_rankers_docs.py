@@ -8,7 +8,7 @@ import yaml
 from hydra.utils import instantiate
 
 from recsys_dl.compose import options
-from recsys_dl.rankers import columns, side_columns
+from recsys_dl.rankers import columns, recent_columns, side_columns
 from recsys_dl.rankers.column import Column, ItemColumn, UserColumn
 
 TEXT = (Path(__file__).parents[1] / "docs/ranking.md").read_text()
@@ -45,7 +45,7 @@ def test_tables_and_yaml_name_what_there_is():
     named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[A-Z].*?) \|", TEXT, re.MULTILINE)))
     there = {
         name
-        for room in (columns, side_columns)
+        for room in (columns, side_columns, recent_columns)
         for name, one in vars(room).items()
         if isinstance(one, type) and issubclass(one, Column) and not name.startswith("_")
     }
