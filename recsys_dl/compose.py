@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent / "conf"
 GONE = object()
+SEARCHPATH = "hydra.searchpath="  # folders of a caller's own options
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -28,13 +29,18 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if message := _no_option(overrides):
+    searched = any(override.startswith(SEARCHPATH) for override in overrides)
+    if not searched and (message := _no_option(overrides)):  # options of a caller's own folders only Hydra knows
         raise ValueError(message)
     GlobalHydra.instance().clear()
     with initialize_config_module("recsys_dl.conf", version_base="1.3"):
         try:
             config = hydra_compose(config_name=verb, overrides=list(overrides))
-            chosen = [override for override in overrides if override.partition("=")[0] in groups()]
+            chosen = [
+                override
+                for override in overrides
+                if override.partition("=")[0] in groups() or override.startswith(SEARCHPATH)
+            ]
             _check_types(config, hydra_compose(config_name=verb, overrides=chosen))
             return config
         except (HydraException, OmegaConfBaseException) as error:
@@ -70,7 +76,7 @@ def _misspelt(verb: str, overrides: Sequence[str], hydra_compose) -> str | None:
         sign, key, value = match.groups()
         if value is None and not sign.startswith("~"):
             return f"an override must be written key=value, got {override!r}"
-        if key.partition("@")[0] in groups():
+        if key.partition("@")[0] in groups() or override.startswith(SEARCHPATH):
             chosen.append(override)
             continue
         if sign:

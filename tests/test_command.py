@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from recsys_dl import load_run
+from recsys_dl.compose import compose
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 
@@ -240,6 +241,15 @@ def test_wrong_words_are_answered(place, words, expected):
     assert last.startswith("error: ")
     assert expected in last
     assert sorted((place / "runs").rglob("*")) == before
+
+
+def test_options_of_ones_own_folder(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: recsys_dl.models.popularity.Popularity\nwindow_days: 3\n")
+    config = compose("train", [f"hydra.searchpath=[file://{tmp_path}]", "model=mine"])
+    assert config.model.window_days == 3
+    with pytest.raises(ValueError, match="there is no such model"):
+        compose("train", ["model=mine"])
 
 
 def test_help_names_verbs_settings_and_options(place):
