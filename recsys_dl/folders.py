@@ -1,7 +1,8 @@
-"""Folders that appear whole or not at all, and the arrays in them.
+"""Folders and files that appear whole or not at all, and the arrays in them.
 
 A folder is written beside its final place and moved in when everything is in it: a crash, a full disk or Ctrl-C leaves
-the old folder (or nothing), never half a new one.
+the old folder (or nothing), never half a new one. The process that fills it holds a lock which the operating system releases
+when the process ends, however it ends: whatever a killed process left, the next one that writes beside it removes.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import errno
 import hashlib
 import importlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
+
+from recsys_dl.leftovers import leftover_suffix, lock, remove_leftovers
 
 FORMAT = 1  # of a saved object's folder; raised when an older one can no longer be read
 
@@ -35,32 +39,167 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists already; name another folder, or remove it first")
-    aside: Path | None = None
-    try:
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} must be a folder, but is a file; name another folder")
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        aside.chmod(0o777 & ~_umask())
-        yield aside
-        if target.exists() and not overwrite:
-            other = next_free(target)
-            aside.rename(other)
-            raise FileExistsError(f"{target} was made by someone else meanwhile; what was to go there is in {other}")
-        if target.exists():
-            old = aside.with_suffix(".old")
-            target.rename(old)
-            aside.rename(target)
-            shutil.rmtree(old)
-        else:
-            aside.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno, f"the disk is full: nothing was written to {target}; free some space and run again"
-            ) from error
+        remove_leftovers(target.parent)
+        with _aside(target) as aside, writing(target):
+            yield aside
+            if target.exists() and not overwrite:
+                other = next_free(target)
+                aside.rename(other)
+                raise FileExistsError(
+                    f"{target} was made by someone else meanwhile; what was to go there is in {other}"
+                )
+            if target.exists():
+                _replace(target, aside)
+            else:
+                aside.rename(target)
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the name of a file to write; on success it becomes `path` (in place of an old one), on any error it is removed.
+
+    Raises:
+        OSError: `path` is a folder, its folder does not exist, the disk is full; the message names `path`.
+    """
+    target = Path(path).absolute()
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} must be a file, but is a folder; name a file in it")
+    aside = target.with_name(f".{target.name}.partial")
+    with writing(target):
+        try:
+            yield aside
+            aside.replace(target)
+        finally:
+            if aside.exists():
+                aside.unlink()
+
+
+class DiskFullError(OSError):
+    """A full disk, in words.
+
+    Attributes:
+        path: what could not be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        folder = next(folder for folder in path.parents if folder.exists())
+        free = shutil.disk_usage(folder).free
+        super().__init__(
+            f"the disk is full: nothing was written to {path}, where {free / 1e6:,.1f} MB are free; free some space, or name a "
+            "place on another disk, and run again"
+        )
+        self.errno = errno.ENOSPC
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of writing to `path` words: a full disk, a parent that is a file, a place that may not be written.
+
+    Raises:
+        OSError: in place of any of these; its message names `path`.
+    """
+    target = Path(path).absolute()
+    parent = next(folder for folder in target.parents if folder.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(f"{target} cannot be written: {parent} is a file, not a folder; name another place")
+    try:
+        yield
+    except DiskFullError as error:
+        if not _is_aside(error.path, target):  # it was another place
+            raise
+        raise DiskFullError(target) from error
+    except Exception as error:
+        number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+        if _is_full(error, parent):
+            raise DiskFullError(target) from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_below(name, parent):
+            why = "is on a read-only file system" if number == errno.EROFS else "may not be written to by this user"
+            raise PermissionError(f"{target} cannot be written: {parent} {why}; name a place elsewhere") from error
         raise
-    finally:
-        if aside is not None and aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Return whether a full disk is behind an error: the writers of Polars, NumPy and Torch report it each in their own way."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return True
+    return (
+        getattr(error, "errno", None) is None
+        and re.search("writ|unexpected pos", str(error)) is not None
+        and shutil.disk_usage(folder).free < 1 << 16
+    )
+
+
+def _is_aside(path: Path, target: Path) -> bool:
+    """Return whether a path lies in the folder that is to become `target`."""
+    if path == target or not path.is_relative_to(target.parent):
+        return path == target
+    return path.relative_to(target.parent).parts[0].startswith(f".{target.name}.")
+
+
+def _is_below(name: object, folder: Path) -> bool:
+    return isinstance(name, str | os.PathLike) and Path(name).absolute().is_relative_to(folder)
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`, locked for this process; remove it in the end where it still is."""
+    while True:
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=leftover_suffix(), dir=target.parent))
+        with lock(aside) as mine:
+            if mine is False:  # another process took it for a leftover in the moment before it was locked
+                continue
+            try:
+                aside.chmod(0o777 & ~_umask())
+                yield aside
+            finally:
+                if aside.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+        return
+
+
+def _replace(target: Path, aside: Path) -> None:
+    """Put `aside` in the place of the folder `target`; whatever happens meanwhile, one of the two is whole."""
+    old = aside.with_suffix(".old")
+    with lock(target):
+        target.rename(old)
+        try:
+            aside.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def reserved(folder: Path) -> Iterator[Path]:
+    """Yield `folder`, or the first of folder-2, folder-3, ... that does not exist, as an empty folder that no other process takes.
+
+    On an error it is removed.
+    """
+    with writing(folder):
+        while True:
+            target = next_free(folder)
+            try:
+                target.mkdir(parents=True)
+            except FileExistsError:
+                if not target.exists():  # a parent is a file
+                    raise
+                continue
+            with lock(target) as mine:
+                if mine is False:
+                    continue
+                try:
+                    yield target
+                except BaseException:
+                    with suppress(OSError):  # it is not there, or holds what was finished
+                        target.rmdir()
+                    raise
+            return
 
 
 def next_free(folder: Path) -> Path:

@@ -38,7 +38,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.folders import load_arrays, load_saved, save_arrays
+from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Recommender, Staged
 
@@ -268,11 +268,10 @@ def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
             new["k"] = sorted({*old["k"], *new["k"]})
             arrays = load_arrays(users) | arrays
         metrics[part] = new
-        save_arrays(users.with_suffix(".partial"), arrays)
-        users.with_suffix(".partial").replace(users)
-    aside = file.with_suffix(".partial")
-    aside.write_text(json.dumps(metrics, indent=2) + "\n")
-    aside.replace(file)
+        with new_file(users) as aside:
+            save_arrays(aside, arrays)
+    with new_file(file) as aside:
+        aside.write_text(json.dumps(metrics, indent=2) + "\n")
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

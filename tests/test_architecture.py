@@ -15,7 +15,8 @@ FILES = [file for file in FILES if not {"kernels", "conf"} & set(file.relative_t
 # room -> rooms of ours that it may import
 ALLOWED = {
     "kernels": set(),
-    "folders": set(),
+    "folders": {"leftovers"},
+    "leftovers": set(),
     "progress": set(),
     "threads": set(),
     "data": {"folders", "progress"},

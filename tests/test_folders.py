@@ -2,13 +2,17 @@
 
 import errno
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_dl.folders import load_arrays, new_folder, save_arrays
+from recsys_dl.folders import load_arrays, new_file, new_folder, reserved, save_arrays
+from recsys_dl.leftovers import leftover_suffix
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -61,10 +65,163 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_parent_that_is_a_file(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises((FileExistsError, NotADirectoryError)), new_folder(tmp_path / "file" / "model"):
+def test_a_file_where_a_folder_is_wanted_and_the_reverse(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(NotADirectoryError, match="file is a file, not a folder"),
+        new_folder(tmp_path / "file" / "model"),
+    ):
         pass
+    with pytest.raises(NotADirectoryError, match="file is a file, not a folder"), reserved(tmp_path / "file" / "als"):
+        pass
+    with pytest.raises(FileExistsError, match="must be a folder"), new_folder(tmp_path / "file", overwrite=True):
+        pass
+    with pytest.raises(IsADirectoryError, match="must be a file"), new_file(tmp_path):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from recsys_dl import folders
+if sys.argv[2] == "between":  # the old folder is away, the new one not yet there
+    rename = Path.rename
+    Path.rename = lambda self, to: (rename(self, to), str(to).endswith(".old") and os.kill(os.getpid(), 9))[0]
+with folders.reserved(Path(sys.argv[1])) if sys.argv[2] == "reserved" else open(os.devnull):
+    with folders.new_folder(sys.argv[1], overwrite=True) as aside:
+        (aside / "a").write_text("new")
+        if sys.argv[2] == "alive":
+            print("filling", flush=True)
+            sys.stdin.read()
+        elif sys.argv[2] != "between":
+            os.kill(os.getpid(), 9)
+"""
+
+
+def killed(target: Path, when: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(target), when], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, caplog):
+    assert killed(tmp_path / "als", "reserved").wait() == -signal.SIGKILL
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left == [left[0], "als"]  # half-written, and the empty folder that kept its name
+    with new_folder(tmp_path / "model") as aside:
+        (aside / "a").write_text("")
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "killed processes left half-written" in told
+    assert left[0] in told
+
+
+def test_what_a_living_process_or_a_user_has_stays(tmp_path):
+    alive = killed(tmp_path / "als", "alive")
+    assert alive.stdout.readline() == "filling\n"
+    (tmp_path / ".mine.partial").mkdir()
+    (tmp_path / f".notes.abcdefgh{leftover_suffix()}").write_text("a file, no folder of ours")
+    (tmp_path / ".als.abcdefgh.another-host.partial").mkdir()
+    (tmp_path / "empty").mkdir()
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with new_folder(tmp_path / "model"):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*before, "model"])
+    alive.communicate("")
+    assert (tmp_path / "als" / "a").read_text() == "new"
+
+
+def test_killed_while_replacing_the_old_comes_back(tmp_path):
+    with new_folder(tmp_path / "als") as aside:
+        (aside / "a").write_text("old")
+    assert killed(tmp_path / "als", "between").wait() == -signal.SIGKILL
+    assert not (tmp_path / "als").exists()
+    with new_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "als" / "a").read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["als", "model"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(ZeroDivisionError), new_file(tmp_path / "a.csv") as aside:
+        aside.write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "a.csv").read_text() == "old"
+    with new_file(tmp_path / "a.csv") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "a.csv").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a small file system cannot be mounted here (that takes root)")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def writers() -> dict:
+    import polars as pl
+    import torch
+
+    numbers = np.random.default_rng(0).random(100_000)
+    frame = pl.DataFrame({"a": numbers})
+    return {
+        "npz": lambda file: save_arrays(file, {"a": numbers}),
+        "npy": lambda file: np.save(file.open("wb"), numbers),
+        "parquet": frame.write_parquet,
+        "csv": frame.write_csv,
+        "text": lambda file: file.write_text("x" * 1_000_000),
+        "torch": lambda file: torch.save(torch.from_numpy(numbers), file),
+    }
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "parquet", "csv", "text", "torch"])
+def test_every_writer_on_a_full_disk(small_disk, kind):
+    with new_folder(small_disk / "model") as aside:
+        (aside / "a").write_text("old")
+    write = writers()[kind]
+    with pytest.raises(
+        OSError, match=r"the disk is full: nothing was written to .*/model, where 0\.\d MB are free"
+    ) as caught:
+        with new_folder(small_disk / "model", overwrite=True) as aside:
+            with new_folder(aside / "inner") as inner:
+                write(inner / "file")
+    assert caught.value.errno == errno.ENOSPC
+    assert ".partial" not in str(caught.value)
+    with pytest.raises(OSError, match="the disk is full"), new_file(small_disk / "lists") as aside:
+        write(aside)
+    assert [file.name for file in small_disk.iterdir()] == ["model"]
+    assert (small_disk / "model" / "a").read_text() == "old"
+
+
+def test_another_full_disk_is_not_taken_for_this_one(small_disk, tmp_path):
+    with pytest.raises(OSError, match="nothing was written to .*disk/lists"), new_folder(tmp_path / "model"):
+        with new_file(small_disk / "lists") as aside:
+            aside.write_text("x" * 1_000_000)
+
+
+def test_a_read_only_place(tmp_path):
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a read-only file system cannot be mounted here (that takes root)")
+    try:
+        with pytest.raises(PermissionError, match="model cannot be written: .* is on a read-only file system"):
+            with new_folder(tmp_path / "model"):
+                pass
+        with pytest.raises(PermissionError, match="lists cannot be written"), new_file(tmp_path / "lists") as aside:
+            aside.write_text("")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_arrays_and_matrices_come_back(tmp_path):

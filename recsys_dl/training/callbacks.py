@@ -7,7 +7,6 @@ The hooks are Lightning's, and told of there.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from recsys_dl.folders import writing
 from recsys_dl.progress import Meter
 
 from .batches import Batches
@@ -204,18 +204,17 @@ class Keeper(pl.Callback):
     def _keep(self, trainer: pl.Trainer) -> None:
         assert self.file is not None
         aside = self.file.with_suffix(".partial")
-        if trainer.is_global_zero:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            trainer.save_checkpoint(aside)
-            if trainer.is_global_zero:
-                os.replace(aside, self.file)
-        except (OSError, RuntimeError) as error:  # Torch's writer reports a full disk as a RuntimeError
-            number = getattr(error, "errno", None) or errno.EIO
+            with writing(self.file):
+                if trainer.is_global_zero:
+                    self.file.parent.mkdir(parents=True, exist_ok=True)
+                trainer.save_checkpoint(aside)
+                if trainer.is_global_zero:
+                    os.replace(aside, self.file)
+        except (OSError, RuntimeError) as error:
             raise OSError(
-                number,
-                f"no checkpoint could be written to {self.file.parent} ({error}); the one before it is kept. Free some space "
-                "there and run again: the training goes on from it",
+                f"no checkpoint could be written to {self.file.parent} ({error}). The one before it is kept; when run again, the "
+                "training goes on from it"
             ) from error
         finally:
             if trainer.is_global_zero:

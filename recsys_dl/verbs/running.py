@@ -69,12 +69,13 @@ def fit_and_leave(
 
 def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
     """Write what each stage of a pipeline adds to a run folder, as text and as JSON."""
+    from recsys_dl.folders import new_file
+
     home = folder / "attribution"
     home.mkdir(exist_ok=True)
     for suffix, text in ((".txt", str(attribution)), (".json", json.dumps(attribution.to_dict(), indent=2))):
-        aside = home / f"{part}{suffix}.partial"
-        aside.write_text(text + "\n")
-        aside.replace(home / f"{part}{suffix}")
+        with new_file(home / f"{part}{suffix}") as aside:
+            aside.write_text(text + "\n")
 
 
 def print_attribution(folder: Path, part: str) -> None:
@@ -209,20 +210,10 @@ def run_folder(config: DictConfig, name: str) -> Iterator[Path]:
     if config.run is not None:
         yield Path(config.run)
         return
-    from recsys_dl.folders import next_free
+    from recsys_dl.folders import reserved
 
-    target = next_free(Path("runs") / name)
-    while True:
-        try:
-            target.mkdir(parents=True)
-            break
-        except FileExistsError:
-            target = next_free(target)
-    try:
+    with reserved(Path("runs") / name) as target:
         yield target
-    except BaseException:
-        target.rmdir()
-        raise
 
 
 def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
