@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.leftovers import leftover_suffix, lock, remove_leftovers
+from recsys_dl.trust import check_links, class_named
 
 FORMAT = 1  # of a saved object's folder; raised when an older one can no longer be read
 
@@ -327,7 +327,8 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
 
     Raises:
         FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, or of another class than `kind`.
+        ValueError: it is damaged, of a format this version cannot read, of another class than `kind`, or names one that may not be
+            run from a folder (see `recsys_dl.trust`).
     """
     import yaml
 
@@ -347,19 +348,15 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
             f"{folder} is of format {found}, this version reads format {FORMAT}. It was written by version "
             f"{config.get('version')}: load it there, or make it anew."
         )
+    check_links(folder)
     for name, wanted in files.items():
+        if name != Path(name).name:
+            raise ValueError(f"{folder / 'config.yaml'} is damaged: it names the file {name!r} outside of its folder")
         if not (folder / name).is_file() or sha256(folder / name) != wanted:
             raise ValueError(
                 f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or make it anew"
             )
-    module, _, name = home.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise ValueError(f"{folder} needs the class {home}, which cannot be imported here ({error})") from error
-    if not (isinstance(cls, type) and issubclass(cls, kind)):
-        raise ValueError(f"{folder} holds {home}, which is no {kind.__name__}")
-    return cls, config
+    return class_named(home, kind, where=folder), config
 
 
 def sha256(file: Path) -> str:

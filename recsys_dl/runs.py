@@ -41,6 +41,7 @@ from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Recommender, Staged
+from recsys_dl.trust import check_config, check_links
 
 log = logging.getLogger(__name__)
 
@@ -279,12 +280,13 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Raises:
         FileNotFoundError: no run there.
-        ValueError: it is damaged, or of another version's format.
+        ValueError: it is damaged, of another version's format, or names what may not be run from a folder (`recsys_dl.trust`).
     """
     path = Path(folder)
     for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}")
+    check_links(path)
     model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
         raise ValueError(f"{path / 'model'} has no vocabularies; it was not left by `recsys-dl train`")
@@ -295,6 +297,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         titles = pl.read_parquet(path / "titles.parquet")["title"] if (path / "titles.parquet").exists() else None
     except (ValueError, KeyError, yaml.YAMLError, pl.exceptions.PolarsError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
+    check_config(config, path / "config.yaml")
     return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
 
 

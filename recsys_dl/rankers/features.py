@@ -5,7 +5,6 @@ U users, I items, B users, L candidates, F features.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from recsys_dl.data.groups import BLOCK_BYTES
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.folders import load_object, save_object
 from recsys_dl.protocols import Users, UserState
+from recsys_dl.trust import class_named
 
 from .column import Block, Column, Known
 
@@ -202,11 +202,4 @@ def _built(column: Mapping[str, Any]) -> Column:
     """Return the column that a mapping of `_target_` and arguments names."""
     arguments = dict(column)
     home = str(arguments.pop("_target_", ""))
-    module, _, name = home.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name, None) if module else None
-    except ImportError as error:
-        raise ValueError(f"a column must name a class that can be imported, got {home!r} ({error})") from error
-    if not (isinstance(cls, type) and issubclass(cls, Column)):
-        raise ValueError(f"a column must name a class of recsys_dl.rankers.columns as its _target_, got {home!r}")
-    return cls(**arguments)
+    return class_named(home, Column, where="a column of features")(**arguments)
