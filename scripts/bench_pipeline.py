@@ -3,12 +3,15 @@
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k                # or ml-latest-small, amazon-video-games
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k --validation   # what settings were chosen by
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-latest-small --cuts 4   # or by: more lists than one validation has
+    RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k --ranks        # what the ranker gains by what retrievers returned
     python scripts/bench_pipeline.py --latency                                   # 100,000 generated items
 
 Settings: `conf/experiment/pipeline_<name>.yaml`. Fitted on train + validation and evaluated on test, split as in bench_towers.py; with
 `--validation` on train and validation. The accuracy of the ranker and what the re-rankers give up for their ends are two questions: the
 table of models has the pipeline up to the ranker, the table of stages all of it. `--cuts` asks for each user's last item of train +
-validation, then for the last but one from what precedes it, and so on; a user's figure is the mean over these cuts.
+validation, then for the last but one from what precedes it, and so on; a user's figure is the mean over these cuts. `--ranks` fits
+on train, evaluates on validation, and sets two rankers beside each other: one sees which candidates each retriever returned and at which
+rank, the other ranks by score among all candidates, as it did up to commit a10292a.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import time
 from typing import Any
 
 import numpy as np
-from bench_towers import SHORT, parts
+from bench_towers import SHORT, Parts, parts
 from hydra.utils import instantiate
 
 from recsys_dl.compose import compose
@@ -29,7 +32,7 @@ from recsys_dl.evaluation import attribute, compare, evaluate
 from recsys_dl.metrics.intervals import Sample, paired_differences
 from recsys_dl.threads import limit_threads
 
-DATA = ("ml-latest-small", "ml-100k", "amazon-video-games")
+DATA = ("demo", "ml-latest-small", "ml-100k", "amazon-video-games")
 METRICS = ["ndcg", "recall", "coverage"]
 
 
@@ -88,6 +91,40 @@ def on_cuts(name: str, settings: list[str], seed: int, num_cuts: int) -> None:
         )
 
 
+def on_ranks(name: str, settings: list[str], seed: int, num_seeds: int = 3) -> None:
+    """Print what the ranker gains, on validation, by seeing what retrievers really returned; a user's figure is the mean of seeds."""
+    demo = ["pipeline=three_stage", "data=movielens_small"]
+    given = Parts(*demo_parts(demo)) if name == "demo" else parts(name, seed, validation=True)
+    chosen = demo if name == "demo" else [f"experiment=pipeline_{SHORT[name]}"]
+    figures: dict[str, list[np.ndarray]] = {}
+    for one_seed in range(seed, seed + num_seeds):
+        more = [*chosen, *settings, f"seed={one_seed}", "device=cpu"]
+        for returned, label in (
+            (False, "by score among all candidates"),
+            (True, "of the lists that retrievers returned"),
+        ):
+            pipeline = instantiate(compose("train", more).pipeline)
+            pipeline.returned_ranks, pipeline.rerankers = returned, {}
+            evaluation = evaluate(pipeline.fit(given.train), given.train, given.asked, k=10, metrics=["ndcg"])
+            figures.setdefault(label, []).append(evaluation.per_user["ndcg@10"])
+    before, after = (Sample(np.mean(values, axis=0)) for values in figures.values())
+    (apart,) = paired_differences([after], before)
+    print(
+        f"{name}, validation, {num_seeds} seeds\n\n| ranks that the ranker sees | NDCG@10 | of each seed | difference |\n|---|---|---|---|"
+    )
+    for (label, values), sample in zip(figures.items(), (before, after), strict=True):
+        seeds = ", ".join(f"{np.mean(value):.4f}" for value in values)
+        difference = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]" if sample is after else ""
+        print(f"| {label} | {sample.value:.4f} | {seeds} | {difference} |", flush=True)
+
+
+def demo_parts(settings: list[str]) -> tuple[Any, Any]:
+    """Return train and validation of the log that scripts/demo.sh reads."""
+    config = compose("train", settings)
+    split = instantiate(config.split)(instantiate(config.weights)(instantiate(config.data)))
+    return split.train, split.validation
+
+
 def latency(seed: int) -> None:
     """Print each stage's share of the time at 100,000 generated items, for one user and for batches."""
     data = generated(num_users=20_000, num_items=100_000, num_interactions=1_000_000, seed=seed)
@@ -131,15 +168,22 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true", help="time requests at 100,000 generated items")
     parser.add_argument("--validation", action="store_true", help="fit on train, evaluate on validation")
     parser.add_argument("--cuts", type=int, help="so many cuts of train + validation, of a log split by leave-last-out")
+    parser.add_argument(
+        "--ranks", action="store_true", help="rankers with and without what retrievers returned, on validation"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="pipeline.KEY=VALUE", help="other settings")
     parser.add_argument("--threads", type=int, help="of all libraries together (default: every processor)")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
+    if chosen.data == "demo" and not chosen.ranks:
+        parser.error("the demo's log is for --ranks")
     if (chosen.data is None) == (not chosen.latency):
         parser.error("say either --data or --latency")
     print(f"{limit_threads(chosen.threads)} threads")
     if chosen.latency:
         latency(chosen.seed)
+    elif chosen.ranks:
+        on_ranks(chosen.data, chosen.set, chosen.seed)
     elif chosen.cuts:
         on_cuts(chosen.data, chosen.set, chosen.seed, chosen.cuts)
     else:

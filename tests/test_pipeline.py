@@ -110,17 +110,6 @@ def test_one_user_is_answered_as_in_a_batch(pipeline, train):
         np.testing.assert_allclose(alone.scores_BK[0], together.scores_BK[at], rtol=1e-5)
 
 
-def test_scores_are_those_of_the_ranker(pipeline, train):
-    stages = pipeline.recommend([0, 9], 5, exclude=train).stages
-    merged, ranked = stages[3].ranking, stages[4].ranking
-    scores = pipeline.score([0, 9], merged.items_BK)
-    for b in range(2):
-        by_item = dict(zip(merged.items_BK[b].tolist(), scores[b].tolist(), strict=True))
-        expected = [by_item[item] for item in ranked.items_BK[b].tolist()]
-        np.testing.assert_allclose(ranked.scores_BK[b], expected, rtol=1e-6)
-    assert np.isneginf(pipeline.score([0], np.array([[-1, 3]]))[0, 0])
-
-
 def test_someone_unseen_is_folded_in(pipeline):
     odd, even = list(range(1, 21, 2)), list(range(0, 20, 2))
     times = np.arange(20) + 1_400_000_000

@@ -17,12 +17,12 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
-from recsys_dl.data.groups import BLOCK_BYTES
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, Users, UserState
 
+from .evidence import of_retriever, ranked, ranks_in
 from .lessons import Lessons
 from .merging import MERGES, check_merge
 from .notes import Notes
@@ -77,6 +77,9 @@ class Pipeline:
     users: Vocabulary | None
     items: Vocabulary | None
     user_counts_U: np.ndarray
+    returned_ranks = (
+        True  # False of one saved before 1.0, whose ranker learned from ranks by score among all candidates
+    )
 
     def __init__(
         self,
@@ -200,7 +203,7 @@ class Pipeline:
         count = min(max(self.num_retrieved, k), self.num_items)
         lists, alive = {}, {}
         for name, retriever in self.retrievers.items():
-            find = partial(retriever.recommend, _of(users, name), count) if name not in self.broken else None
+            find = partial(retriever.recommend, of_retriever(users, name), count) if name not in self.broken else None
             answer = self._run(name, notes, find, exclude=exclude, allow=allow)
             if answer is not None:
                 lists[name], alive[name] = answer[0], retriever
@@ -211,7 +214,7 @@ class Pipeline:
         ranking = self.merged(lists, min(max(self.num_candidates, k), self.num_items))
         stages.append(Stage(MERGE, "merge", ranking, time.perf_counter() - start))
         if self.ranker is not None or RANKER in self.broken:
-            answer = self._run(RANKER, notes, partial(self._ranked, users, rows, ranking, alive))
+            answer = self._run(RANKER, notes, partial(ranked, self, users, rows, ranking, lists, alive))
             if answer is not None:
                 ranking = answer[0]
                 stages.append(Stage(RANKER, "ranker", *answer))
@@ -229,27 +232,38 @@ class Pipeline:
             notes.lists([int(b)], f"only {int((items_BK[b] >= 0).sum())} of {k} places could be filled")
         return Staged(items_BK, scores_BK, tuple(stages), *notes.written())
 
-    def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
-        """Return float32 [B, L]: the ranker's scores of each row of items, judged as one list; -inf where the item is -1.
+    def score(
+        self,
+        users: Users,
+        items_BL: np.ndarray,
+        *,
+        exclude: Dataset | Interactions | None = None,
+        allow: np.ndarray | Sequence[int] | Interactions | None = None,
+    ) -> np.ndarray:
+        """Return float32 [B, L]: scores in the order in which `recommend(users, L)` has the items; -inf for what it leaves out.
 
-        Without a ranker: reciprocal rank fusion of the retrievers' orders of that list.
+        That is the ranker's score of a candidate or, without a ranker, the merged list's; with re-rankers, whose order is that of
+        places, 1 / place. An item is left out that no retriever returned, that did not get into the merged list, that a re-ranker
+        took out, and that is -1. `exclude` and `allow` change what retrievers return: give those of the request.
 
         Raises:
-            ValueError: a user or item row out of range, or not one row of items for each user.
+            ValueError: a user or item row out of range, or not one row of items for each user; as `recommend`.
         """
         rows, _ = self._asked(users)
         items_BL = np.asarray(items_BL)
         if items_BL.ndim != 2 or len(items_BL) != len(rows):
             raise ValueError(f"items must have one row for each of {len(rows)} users, got shape {items_BL.shape}")
         check_item_rows(items_BL, self.num_items, lowest=-1)
-        if self.ranker is not None:
-            return self._scores(users, rows, items_BL, self._alive)
-        scores_BL = np.zeros(items_BL.shape, np.float32)
-        for name, retriever in self._alive.items():
-            order_BL = np.argsort(-retriever.score(_of(users, name), items_BL), axis=1, kind="stable")
-            places_BL = np.argsort(order_BL, axis=1, kind="stable")
-            scores_BL += (1 / (61 + places_BL)).astype(np.float32)
-        return np.where(items_BL >= 0, scores_BL, np.float32(-np.inf))
+        if not items_BL.size:
+            return np.zeros(items_BL.shape, np.float32)
+        answer = self.recommend(users, min(items_BL.shape[1], self.num_items), exclude=exclude, allow=allow)
+        last = answer.stages[-1]
+        ranks_BL = ranks_in(last.ranking.items_BK, items_BL)
+        if last.kind == "reranker":
+            scores_BL = 1 / np.maximum(ranks_BL, 1)
+        else:
+            scores_BL = np.take_along_axis(last.ranking.scores_BK, np.maximum(ranks_BL - 1, 0), axis=1)
+        return np.where(ranks_BL > 0, scores_BL, -np.inf).astype(np.float32)
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
         """Return the k items nearest to each item, as the first retriever says."""
@@ -339,35 +353,6 @@ class Pipeline:
         """Return what retrievers found as one list of candidates."""
         return MERGES[self.merge](lists, length, **self.merge_arguments)
 
-    def _ranked(
-        self, users: Users, rows: np.ndarray, merged: Ranking, retrievers: Mapping[str, Recommender]
-    ) -> Ranking:
-        scores_BL = self._scores(users, rows, merged.items_BK, retrievers)
-        order_BL = np.argsort(-scores_BL, axis=1, kind="stable")
-        items_BL = np.take_along_axis(merged.items_BK, order_BL, axis=1)
-        return Ranking(items_BL, np.take_along_axis(scores_BL, order_BL, axis=1))
-
-    def _scores(
-        self, users: Users, rows: np.ndarray, items_BL: np.ndarray, retrievers: Mapping[str, Recommender]
-    ) -> np.ndarray:
-        """Return the ranker's scores; features are made for some users at a time."""
-        scores = {name: one.score(_of(users, name), items_BL) for name, one in retrievers.items()}
-        for name in self.retrievers.keys() - scores.keys():  # passed over: it found nothing
-            scores[name] = np.full(items_BL.shape, -np.inf, np.float32)
-        out_BL = np.full(items_BL.shape, -np.inf, np.float32)
-        if not items_BL.size:
-            return out_BL
-        size = max(1, BLOCK_BYTES // (4 * items_BL.shape[1] * len(self.features.names)))
-        for start in range(0, len(rows), size):
-            block = slice(start, min(start + size, len(rows)))
-            some: Users = rows[block]
-            if isinstance(users, UserState):
-                some = UserState(None, users.histories.of_users(rows[block]))
-            part = {name: one[block] for name, one in scores.items()}
-            features_BLF = self.features.compute(some, items_BL[block], part)
-            out_BL[block] = self.ranker.score(features_BLF, items_BL[block] >= 0)
-        return out_BL
-
     def _asked(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
         """Return rows into exclude / allow, and of which users nothing is known."""
         self._check_fitted()
@@ -379,11 +364,6 @@ class Pipeline:
     def _check_fitted(self) -> None:
         if not hasattr(self, "num_items"):
             raise ValueError("this Pipeline has not been fitted; call fit(train) first")
-
-
-def _of(users: Users, name: str) -> Users:
-    """Return the users as one retriever knows them."""
-    return users.values[name] if isinstance(users, UserState) else users
 
 
 def _item_vectors(retriever: Any) -> np.ndarray | None:

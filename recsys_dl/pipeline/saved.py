@@ -40,6 +40,7 @@ def save_pipeline(pipeline: Pipeline, folder: str | os.PathLike[str], *, overwri
             "retrievers": list(pipeline.retrievers),
             "ranker": pipeline.ranker is not None,
             "rerankers": list(pipeline.rerankers),
+            "returned_ranks": pipeline.returned_ranks,
         }
         write_config(aside, pipeline, version=__version__, stages=stages)
 
@@ -79,4 +80,5 @@ def load_pipeline(cls: type[Any], folder: str | os.PathLike[str]) -> Any:
         file = path / f"{noun}.parquet"
         setattr(pipeline, noun, Vocabulary.load(file, noun=singular) if file.name in config["sha256"] else None)
     pipeline.broken = broken
+    pipeline.returned_ranks = stages.get("returned_ranks", False)
     return pipeline

@@ -15,7 +15,9 @@ import numpy as np
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.protocols import Ranking
 
+from .evidence import Evidence, features_of
 from .lessons import relevant
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) ->
             found += int(labels_BL.sum())
             some_B = labels_BL.any(axis=1)
             block, items_BL, labels_BL = block[some_B], items_BL[some_B], labels_BL[some_B]
-            scores = {name: one.score(block, items_BL) for name, one in retrievers.items()}
-            features_BLF = features.compute(block, items_BL, scores)
+            lists = {name: Ranking(one.items_BK[some_B], one.scores_BK[some_B]) for name, one in lists.items()}
+            evidence = Evidence.of(retrievers, lists, block, items_BL)
+            features_BLF = features_of(pipeline, features, block, items_BL, evidence)
             back_B = lessons.kept_back(block)
             for into, mine_B in ((learnt, ~back_B), (held, back_B)):
                 if mine_B.any():

@@ -43,7 +43,8 @@ class Block:
         histories: what those did, user b in row b; None for user rows.
         items_BL: item rows, 0 at padding.
         valid_BL: False at padding.
-        retriever_scores: by retriever, float32 [B, L], -inf where it did not find the candidate.
+        retriever_scores: by retriever, float32 [B, L], -inf where it gives the candidate none.
+        retriever_ranks: by retriever, int32 [B, L], from 1, in the list that it returned; 0 where that does not hold the candidate.
     """
 
     users_B: np.ndarray | None
@@ -51,6 +52,7 @@ class Block:
     items_BL: np.ndarray
     valid_BL: np.ndarray
     retriever_scores: Mapping[str, np.ndarray]
+    retriever_ranks: Mapping[str, np.ndarray]
 
 
 class Column(ABC):

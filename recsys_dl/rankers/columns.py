@@ -5,7 +5,7 @@ U users, I items, L candidates, B users of a block, C features of a column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -18,10 +18,10 @@ DAY = 86_400  # seconds
 
 
 class _Retrievers(Column):
-    """Columns of retrievers' scores.
+    """Columns of what retrievers say.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
     """
 
     fitted = ("taken",)
@@ -31,20 +31,26 @@ class _Retrievers(Column):
         self.retrievers = None if retrievers is None else list(retrievers)
 
     def fit(self, known: Known) -> None:
-        """Note whose scores to take."""
+        """Note which retrievers to take."""
         taken = known.retrievers if self.retrievers is None else self.retrievers
         if not taken:
             raise ValueError(
                 f"{type(self).__name__} needs retrievers, got none; name them here, or in fit(train, retrievers=...)"
             )
+        if unknown := [name for name in taken if known.retrievers and name not in known.retrievers]:
+            raise ValueError(
+                f"{type(self).__name__} must name retrievers among {', '.join(known.retrievers)}, got {unknown[0]!r}"
+            )
         self.taken = np.array(taken, np.str_)
 
 
 class RetrieverScores(_Retrievers):
-    """The score that each retriever gave, and 1 where it found the candidate at all; what it did not find has its lowest score.
+    """The score that each retriever gives the candidate, whoever returned it, and 1 where this retriever returned it, else 0.
+
+    Where a retriever gives none, its lowest score in the list stands.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
     """
 
     def fit(self, known: Known) -> None:
@@ -53,21 +59,25 @@ class RetrieverScores(_Retrievers):
         self.names = tuple(f"{name} {what}" for name in self.taken for what in ("score", "found"))
 
     def values(self, block: Block) -> np.ndarray:
-        """Return scores and whether there is one."""
+        """Return scores, and whether the retriever returned the candidate."""
         columns = []
         for name in self.taken.tolist():
-            scores_BL, found_BL = _found(block, name)
-            lowest_B = np.where(found_BL, scores_BL, np.float32(np.inf)).min(axis=1, initial=np.float32(np.inf))
+            scores_BL = _of_retriever(name, block.retriever_scores, "scores")
+            scored_BL = block.valid_BL & ~np.isneginf(scores_BL)
+            if not np.isfinite(scores_BL[scored_BL]).all():
+                raise ValueError(f"the scores of {name!r} must be numbers, or -inf where it gives the candidate none")
+            lowest_B = np.where(scored_BL, scores_BL, np.float32(np.inf)).min(axis=1, initial=np.float32(np.inf))
             lowest_B = np.where(np.isfinite(lowest_B), lowest_B, np.float32(0))
-            columns += [np.where(found_BL, scores_BL, lowest_B[:, None]), found_BL]
+            ranks_BL = _of_retriever(name, block.retriever_ranks, "ranks")
+            columns += [np.where(scored_BL, scores_BL, lowest_B[:, None]), ranks_BL > 0]
         return np.stack(columns, axis=2).astype(np.float32)
 
 
 class RetrieverRanks(_Retrievers):
-    """1 / rank of the candidate among those that each retriever found; 0 where it did not. Equal scores rank as they stand.
+    """1 / rank of the candidate in the list that each retriever returned; 0 where it is not there.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is told of.
+        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
     """
 
     def fit(self, known: Known) -> None:
@@ -77,14 +87,9 @@ class RetrieverRanks(_Retrievers):
 
     def values(self, block: Block) -> np.ndarray:
         """Return reciprocal ranks."""
-        columns = []
-        for name in self.taken.tolist():
-            scores_BL, found_BL = _found(block, name)
-            order_BL = np.argsort(np.where(found_BL, -scores_BL, np.float32(np.inf)), axis=1, kind="stable")
-            ranks_BL = np.empty(order_BL.shape, np.float32)
-            np.put_along_axis(ranks_BL, order_BL, np.arange(1, order_BL.shape[1] + 1, dtype=np.float32)[None], axis=1)
-            columns.append(np.where(found_BL, 1 / ranks_BL, np.float32(0)))
-        return np.stack(columns, axis=2).astype(np.float32)
+        ranks = [_of_retriever(name, block.retriever_ranks, "ranks") for name in self.taken.tolist()]
+        ranks_BLC = np.stack(ranks, axis=2).astype(np.float32)
+        return np.divide(1, ranks_BLC, out=np.zeros_like(ranks_BLC), where=ranks_BLC > 0)
 
 
 class Popularity(ItemColumn):
@@ -172,20 +177,13 @@ class UserActivity(UserColumn):
         return np.stack([counts_U, np.log1p(recent_U).astype(np.float32), _log_days(now - last_U)], axis=1)
 
 
-def _found(block: Block, name: str) -> tuple[np.ndarray, np.ndarray]:
-    if name not in block.retriever_scores:
+def _of_retriever(name: str, given: Mapping[str, np.ndarray], what: str) -> np.ndarray:
+    """Return what one retriever says of each candidate, [B, L]."""
+    if name not in given:
         raise ValueError(
-            f"candidates need the scores of the retriever {name!r}, got those of {', '.join(block.retriever_scores) or 'none'}"
+            f"candidates need the {what} of the retriever {name!r}, got those of {', '.join(given) or 'none'}"
         )
-    scores_BL = np.asarray(block.retriever_scores[name], np.float32)
-    if scores_BL.shape != block.items_BL.shape:
-        raise ValueError(
-            f"the scores of {name!r} must be one a candidate, shape {block.items_BL.shape}, got {scores_BL.shape}"
-        )
-    found_BL = block.valid_BL & ~np.isneginf(scores_BL)
-    if not np.isfinite(scores_BL[found_BL]).all():
-        raise ValueError(f"the scores of {name!r} must be numbers, or -inf where it did not find the candidate")
-    return scores_BL, found_BL
+    return given[name]
 
 
 def _days(days: float) -> float:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from typing_extensions import Self
 
 from recsys_dl import __version__
@@ -83,17 +84,21 @@ class CandidateFeatures:
         items_BL: np.ndarray,
         retriever_scores: Mapping[str, np.ndarray] | None = None,
         valid_BL: np.ndarray | None = None,
+        *,
+        retriever_ranks: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Return float32 [B, L, F], 0 at padding. What a user gets does not depend on who else is asked for, to the bit.
 
         Args:
             users: user rows, or the state that a recommender's `fold_in` returned.
             items_BL: item rows of each user's candidates, -1 at padding.
-            retriever_scores: by name, [B, L], -inf where the retriever did not find the candidate.
+            retriever_scores: by name, [B, L], -inf where the retriever gives the candidate none.
             valid_BL: False at padding; None takes what is not -1.
+            retriever_ranks: by name, [B, L], the rank from 1 of the candidate in the list that the retriever returned, 0 where
+                that does not hold it. None: a candidate with a score counts as returned, at its rank by score among these.
 
         Raises:
-            ValueError: rows out of range, shapes that differ, a retriever's scores missing.
+            ValueError: rows out of range, shapes that differ, a retriever's scores or ranks missing.
         """
         if not hasattr(self, "num_items"):
             raise ValueError("these CandidateFeatures have not been fitted; call fit(train) first")
@@ -120,7 +125,12 @@ class CandidateFeatures:
             raise ValueError(
                 f"item row {met[(met < 0) | (met >= self.num_items)][0]} is outside the {self.num_items} items seen in training"
             )
-        whole = Block(rows, histories, np.where(valid, items, 0), valid, retriever_scores or {})
+        scores = _of_candidates(retriever_scores or {}, "scores", np.float32, valid.shape)
+        if retriever_ranks is None:
+            ranks = {name: ranks_by_score(one, valid) for name, one in scores.items()}
+        else:
+            ranks = _of_candidates(retriever_ranks, "ranks", np.int32, valid.shape)
+        whole = Block(rows, histories, np.where(valid, items, 0), valid, scores, ranks)
         features_BLF = np.empty((*items.shape, len(self.names)), np.float32)
         step = max(1, BLOCK_BYTES // (4 * max(1, items.shape[1]) * max(64, len(self.names))))
         for start in range(0, size, step):
@@ -186,6 +196,26 @@ class CandidateFeatures:
             )
 
 
+def ranks_by_score(scores_BL: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
+    """Return int32 [B, L]: ranks from 1 among the candidates of a list that have a score, equal ones as they stand; else 0."""
+    scored_BL = valid_BL & ~np.isneginf(scores_BL)
+    order_BL = np.argsort(np.where(scored_BL, -scores_BL, np.float32(np.inf)), axis=1, kind="stable")
+    ranks_BL = np.empty(order_BL.shape, np.int32)
+    np.put_along_axis(ranks_BL, order_BL, np.arange(1, order_BL.shape[1] + 1, dtype=np.int32)[None], axis=1)
+    return np.where(scored_BL, ranks_BL, np.int32(0))
+
+
+def _of_candidates(
+    given: Mapping[str, np.ndarray], what: str, dtype: DTypeLike, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return what each retriever says of candidates, as arrays of one shape and type."""
+    arrays = {name: np.asarray(one, dtype) for name, one in given.items()}
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"the {what} of {name!r} must be one a candidate, shape {shape}, got {array.shape}")
+    return arrays
+
+
 def _part(block: Block, chosen: slice) -> Block:
     """Return some users of a block."""
     return replace(
@@ -194,7 +224,8 @@ def _part(block: Block, chosen: slice) -> Block:
         histories=None if block.histories is None else block.histories.of_users(np.arange(chosen.start, chosen.stop)),
         items_BL=block.items_BL[chosen],
         valid_BL=block.valid_BL[chosen],
-        retriever_scores={name: np.asarray(scores)[chosen] for name, scores in block.retriever_scores.items()},
+        retriever_scores={name: scores[chosen] for name, scores in block.retriever_scores.items()},
+        retriever_ranks={name: ranks[chosen] for name, ranks in block.retriever_ranks.items()},
     )
 
 

@@ -1,0 +1,121 @@
+"""What each retriever says of candidates: at which rank of its own list it returned them, and its score. B users, L candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_dl.data.groups import BLOCK_BYTES
+from recsys_dl.protocols import Ranking, Recommender, Users, UserState
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What retrievers say of candidates, by retriever.
+
+    Attributes:
+        scores: float32 [B, L], whether the retriever returned the candidate or not; -inf where it gives none.
+        ranks: int32 [B, L], from 1, in the list that the retriever returned; 0 where that does not hold the candidate.
+    """
+
+    scores: dict[str, np.ndarray]
+    ranks: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        retrievers: Mapping[str, Recommender],
+        lists: Mapping[str, Ranking],
+        users: Users,
+        items_BL: np.ndarray,
+        *,
+        silent: Sequence[str] = (),
+    ) -> Evidence:
+        """Return what retrievers say of candidates; those of `silent` returned nothing and score nothing.
+
+        Args:
+            retrievers: by name, fitted.
+            lists: what each of them returned for these users.
+            users: user rows, or the state that `Pipeline.fold_in` returned.
+            items_BL: item rows, -1 where there is no candidate.
+            silent: names of retrievers that did not answer.
+        """
+        scores = {name: one.score(of_retriever(users, name), items_BL) for name, one in retrievers.items()}
+        ranks = {name: ranks_in(lists[name].items_BK, items_BL) for name in retrievers}
+        for name in silent:
+            scores[name] = np.full(items_BL.shape, -np.inf, np.float32)
+            ranks[name] = np.zeros(items_BL.shape, np.int32)
+        return cls(scores, ranks)
+
+    def part(self, chosen: slice) -> Evidence:
+        """Return what is said of some users' candidates."""
+        return Evidence(*({name: one[chosen] for name, one in kind.items()} for kind in (self.scores, self.ranks)))
+
+
+def features_of(
+    pipeline: Pipeline, features: Any, users: Users, items_BL: np.ndarray, evidence: Evidence
+) -> np.ndarray:
+    """Return float32 [B, L, F]: what the ranker sees of candidates, in training and in serving."""
+    ranks = evidence.ranks if pipeline.returned_ranks else None
+    return features.compute(users, items_BL, evidence.scores, retriever_ranks=ranks)
+
+
+def ranked(
+    pipeline: Pipeline,
+    users: Users,
+    rows: np.ndarray,
+    merged: Ranking,
+    lists: Mapping[str, Ranking],
+    retrievers: Mapping[str, Recommender],
+) -> Ranking:
+    """Return candidates in the order of the ranker's scores; features are made for some users at a time.
+
+    Args:
+        pipeline: fitted, with a ranker.
+        users: user rows, or the state that `Pipeline.fold_in` returned.
+        rows: of the users, or of that state.
+        merged: their candidates; equal scores keep this order.
+        lists: what each retriever that answered returned.
+        retrievers: those that answered.
+    """
+    items_BL = merged.items_BK
+    silent = [name for name in pipeline.retrievers if name not in retrievers]
+    evidence = Evidence.of(retrievers, lists, users, items_BL, silent=silent)
+    scores_BL = np.full(items_BL.shape, -np.inf, np.float32)
+    size = max(1, BLOCK_BYTES // (4 * max(1, items_BL.shape[1]) * len(pipeline.features.names)))
+    for start in range(0, len(rows), size):
+        block = slice(start, min(start + size, len(rows)))
+        some: Users = rows[block]
+        if isinstance(users, UserState):
+            some = UserState(None, users.histories.of_users(rows[block]))
+        features_BLF = features_of(pipeline, pipeline.features, some, items_BL[block], evidence.part(block))
+        scores_BL[block] = pipeline.ranker.score(features_BLF, items_BL[block] >= 0)
+    order_BL = np.argsort(-scores_BL, axis=1, kind="stable")
+    return Ranking(np.take_along_axis(items_BL, order_BL, axis=1), np.take_along_axis(scores_BL, order_BL, axis=1))
+
+
+def ranks_in(list_BK: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+    """Return int32 [B, L]: the first rank, from 1, of each item in its user's list; 0 where it is not there, or is -1."""
+    rows, length = list_BK.shape
+    if not list_BK.size or not items_BL.size:
+        return np.zeros(items_BL.shape, np.int32)
+    base = int(max(list_BK.max(), items_BL.max())) + 2  # -1 has a key of its own
+    starts_B1 = base * np.arange(rows)[:, None] + 1
+    keys = (starts_B1 + list_BK).ravel()
+    order = np.argsort(keys, kind="stable")
+    wanted_BL = starts_B1 + items_BL
+    at_BL = np.minimum(np.searchsorted(keys, wanted_BL, sorter=order), len(keys) - 1)
+    places_BL = order[at_BL]
+    there_BL = (keys[places_BL] == wanted_BL) & (items_BL >= 0)
+    return np.where(there_BL, places_BL % length + 1, 0).astype(np.int32)
+
+
+def of_retriever(users: Users, name: str) -> Users:
+    """Return the users of a pipeline as one of its retrievers knows them."""
+    return users.values[name] if isinstance(users, UserState) else users
