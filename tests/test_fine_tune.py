@@ -247,16 +247,51 @@ def test_towers_learn_histories_of_those_who_did_something(model, monkeypatch):
         user: list(map(int, items))
         for user, items in enumerate(np.split(model.history_N, model.history_starts_U1[1:-1]))
     }
-    model.fine_tune(later, epochs=0, replay=5.0)  # 20 old interactions: two users of nine
+    model.fine_tune(later, epochs=0, replay=5.0)  # 20 old interactions of users with nine each: two, and two of a third
     rows = {user: model.users.rows([user])[0] for user in ("u3", "n0")}
     items = {item: model.items.rows([item])[0] for item in ("i4", "i5", "i6", "j1")}
     learnt = {user: took[0].items_N[took[0].users_N == user].tolist() for user in np.unique(took[0].users_N)}
     assert learnt.pop(rows["u3"]) == [*kept[rows["u3"]], items["j1"], items["i5"]]
     assert learnt.pop(rows["n0"]) == [items["i4"], items["i6"]]
-    assert len(learnt) == 2
-    assert all(learnt[user] == kept[user] for user in learnt)
+    assert sorted(len(items) for items in learnt.values()) == [2, 9, 9]
+    assert all(learnt[user] == kept[user][-len(learnt[user]) :] for user in learnt)
     mine = slice(*model.history_starts_U1[rows["u3"] : rows["u3"] + 2])
     assert model.history_N[mine].tolist() == [*kept[rows["u3"]], items["j1"], items["i5"]]
+
+
+@pytest.mark.parametrize("name", ["sasrec", "two_tower"])
+def test_replay_draws_every_old_user_alike(name, monkeypatch):
+    """The first user's history alone is longer than all that may be replayed; the others' differ in length."""
+    lengths = [25, 3, 4, 5, 6, 7, 8, 9, 3, 4, 5, 6, 7, 8, 9, 14]
+    pairs = [(f"u{user}", f"i{item}") for user, length in enumerate(lengths) for item in range(length)]
+    fitted = small(name, epochs=1).fit(log(pairs))
+    later = log([("n0", "i1"), ("n0", "i2"), ("n0", "i3"), ("n0", "i4")], start=9)
+    took: list[Interactions] = []
+    make = type(fitted)._examples
+    monkeypatch.setattr(type(fitted), "_examples", lambda self, log: took.append(log) or make(self, log))
+    seeds = 100
+    for seed in range(seeds):
+        tuned = copy.copy(fitted)
+        tuned.seed = seed
+        tuned.fine_tune(later, epochs=0, replay=3.0)
+    old = [one.select(one.users_N < len(lengths)) for one in took]
+    assert [len(one) for one in old] == [12] * seeds
+    times_U = np.sum([one.user_counts_U[: len(lengths)] > 0 for one in old], axis=0)
+    share = times_U.mean() / seeds  # of the seeds at which a user is drawn; four standard deviations either way
+    apart = 4 * np.sqrt(seeds * share * (1 - share))
+    assert np.abs(times_U - times_U.mean()).max() < apart
+    assert times_U.min() > 0
+
+
+def test_newcomers_of_many_items_are_learned_from_the_newest():
+    """More than are learned from: 200 of one taste, then 256 of another, whose item rows are higher."""
+    users_N, items_N = np.divmod(np.arange(40 * 300), 300)
+    items_N = items_N + 300 * (users_N % 2)  # even users like the first half of the items
+    model = small("gmf", epochs=3).fit(Interactions(users_N, items_N, num_items=600))
+    newest = np.arange(300, 556)
+    history = np.concatenate([np.arange(200), newest])
+    state = model.fold_in([history])
+    assert model.score(state, np.arange(556, 600)[None]).mean() > model.score(state, np.arange(200, 300)[None]).mean()
 
 
 def test_a_pair_of_both_logs_is_one():

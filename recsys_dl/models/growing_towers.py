@@ -12,10 +12,11 @@ from torch import Tensor
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.training.batches import mixed
 
 from .encoders import Encoded
 from .growing import grown_features
-from .histories import Histories
+from .histories import Histories, newest
 from .neural import NeuralModel
 
 
@@ -51,15 +52,18 @@ class GrowingTowers(NeuralModel):
         self._keep(Histories(self.history_N, self.history_starts_U1))
 
     def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Any:
-        """Histories of those who did something new, and of some others: their newest old items, then the new ones."""
+        """Histories of those who did something new, then of others drawn at random: their newest items, as many in all as
+        interactions are replayed; of the last one drawn only as many as are left."""
         kept = Histories(self.history_N, self.history_starts_U1)
         whole = kept.followed_by(fresh)
         self._keep(Histories.of(whole))
-        others = np.unique(replayed.users_N[fresh.user_counts_U[replayed.users_N] == 0])
-        others = others[np.diff(kept.starts_U1)[others].cumsum() <= len(replayed)]
-        learnt_U = fresh.user_counts_U > 0
-        learnt_U[others] = True
-        return self._examples(whole.select(learnt_U[whole.users_N]))
+        counts_U = np.diff(kept.starts_U1)
+        others = np.flatnonzero((counts_U > 0) & (fresh.user_counts_U == 0))
+        others = np.random.default_rng(mixed(self.seed, 6)).permutation(others)
+        left = len(replayed) - (np.cumsum(counts_U[others]) - counts_U[others])
+        taken_U = np.where(fresh.user_counts_U > 0, np.iinfo(np.int64).max, 0)
+        taken_U[others] = np.maximum(left, 0)
+        return self._examples(newest(whole, taken_U))
 
     def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
         if self.item_side is None:

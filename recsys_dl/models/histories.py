@@ -73,6 +73,15 @@ class Histories:
         return np.where(valid_BH, items_BH, 0), valid_BH
 
 
+def newest(log: Interactions, num: int | np.ndarray) -> Interactions:
+    """Return the last `num` interactions of each user, one number for all or [U], in the order of the log."""
+    order_N, starts_U1 = log.sequences
+    counts_U = np.diff(starts_U1)
+    before_end_N = np.repeat(starts_U1[1:], counts_U) - np.arange(len(order_N))  # 1 for the last
+    chosen_N = before_end_N <= np.repeat(np.broadcast_to(num, len(counts_U)), counts_U)
+    return log.select(np.sort(order_N[chosen_N]))
+
+
 class Candidates(NamedTuple):
     """Items that a batch's targets are told from, the same for all its examples.
 

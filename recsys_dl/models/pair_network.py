@@ -24,13 +24,14 @@ from recsys_dl.training.pairs import KINDS, Lists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
 
 from .catalogue import CatalogueModel
+from .histories import newest
 from .neural import NeuralModel, check_loss
 
 FOLD_STEPS = 60  # of Adam, to learn the embedding of a user never seen
 FOLD_RATE = 0.05
 FOLD_ITEMS = 512  # drawn to tell a new user's items from, the same for all users of a call
 FOLD_USERS = 128  # at once, so that memory is bounded
-HISTORY = 256  # newest items of a new user that are learnt from
+HISTORY = 256  # newest interactions of a new user that are learnt from
 
 
 class PairNetwork(nn.Module):
@@ -243,15 +244,12 @@ class PairModel(NeuralModel):
         return np.concatenate(blocks) if blocks else np.empty((0, size), np.float32)
 
     def _fold_block(self, histories: Interactions) -> np.ndarray:
-        had = histories.by_user
+        had, learned = histories.by_user, newest(histories, HISTORY).by_user
         device, network = self.torch_device, self.network
-        counts = np.minimum(np.diff(had.indptr), HISTORY)
+        counts = np.diff(learned.indptr)
         items_BH = np.zeros((histories.num_users, max(1, counts.max(initial=0))), np.int64)
         valid_BH = np.arange(items_BH.shape[1]) < counts[:, None]
-        items_BH[valid_BH] = had.indices[
-            np.arange(had.nnz) - np.repeat(had.indptr[:-1], np.diff(had.indptr))
-            < np.repeat(counts, np.diff(had.indptr))
-        ]
+        items_BH[valid_BH] = learned.indices
         rng = torch.Generator().manual_seed(mixed(self.seed, 4))
         drawn_C = torch.randperm(self.num_items, generator=rng)[:FOLD_ITEMS].numpy()
         known_BC = had[:, drawn_C].toarray() > 0
