@@ -18,7 +18,7 @@ import polars as pl
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import Comparison, Evaluation, compare, evaluate
-from recsys_dl.evaluation.tables import text_table
+from recsys_dl.evaluation.tables import page_width, text_table
 from recsys_dl.folders import new_folder, sha256
 from recsys_dl.protocols import Ranking
 from recsys_dl.runs import Run, Stages, load_run, logged_to, write_run
@@ -117,7 +117,10 @@ class Tuned:
                 cells = [self.before[group].cell(metric), self.after[group].cell(metric)]
                 change = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
                 rows.append([group, f"{len(self.before[group].users):,}", *cells, change])
-            lines += ["", text_table([metric, "number", "before", "after", "after minus before"], rows)]
+            lines += [
+                "",
+                text_table([metric, "number", "before", "after", "after minus before"], rows, width=page_width()),
+            ]
             lines.append("brackets: 95% confidence, bootstrap over users; what old users lose is what was forgotten")
             if self.num_unmet:
                 lines.append(f"left out: {self.num_unmet:,} test users of whom neither log knows anything")

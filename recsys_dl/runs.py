@@ -23,13 +23,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import yaml
 
@@ -39,8 +38,8 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
-from recsys_dl.pipeline.explanation import explained, taken_out
-from recsys_dl.protocols import Ranking, Recommender, Staged
+from recsys_dl.protocols import Recommender
+from recsys_dl.run_lists import RunLists
 from recsys_dl.trust import check_config, check_links
 
 log = logging.getLogger(__name__)
@@ -62,8 +61,8 @@ class Stages:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder, read back.
+class Run(RunLists):
+    """A run folder, read back; `RunLists` says what it answers.
 
     Attributes:
         folder: where it lies.
@@ -100,117 +99,6 @@ class Run:
                 f"its parent is {parent['folder']}."
             )
         return self.manifest["data"]["hash"]
-
-    def recommend(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
-        """Return the best k unseen items for users by external id: columns user_id, rank, item_id, title, score.
-
-        `title` is null where the data has none; users whose list runs out have fewer than k rows.
-
-        Raises:
-            KeyError: an id that training did not know.
-            ValueError: k out of range.
-        """
-        rows = self.users.rows(user_ids)
-        ranking = self._ranked(rows, k)
-        kept = (ranking.items_BK >= 0).ravel()
-        return self._table(
-            np.repeat(rows, k)[kept],
-            ranking.items_BK.ravel()[kept],
-            rank=np.tile(np.arange(1, k + 1), len(rows))[kept],
-            score=ranking.scores_BK.ravel()[kept],
-        )
-
-    def _ranked(self, rows: np.ndarray, k: int) -> Ranking:
-        """Rank for trained users by their row; for those that the split kept from training, by folding in what is known."""
-        ranking = self.model.recommend(rows, k, exclude=self.seen)
-        _tell(ranking)
-        unseen = self._unseen(rows)
-        if unseen.any():
-            folded = self._folded(rows[unseen], k)
-            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
-        return ranking
-
-    def _unseen(self, rows: np.ndarray) -> np.ndarray:
-        """Return whom training had nothing of, and of whom something is known by now."""
-        return (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
-
-    def _folded(self, rows: np.ndarray, k: int) -> Ranking:
-        histories = self.seen.of_users(rows)
-        return self.model.recommend(self.model.fold_in(histories), k, exclude=histories)
-
-    def explain(self, user_ids: Sequence[Any], k: int = 10) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return how a pipeline's lists came about, and what was taken out of them.
-
-        Returns:
-            The lists as `recommend` gives them, with `found_by` (retrievers and the item's rank in each), a rank after every further
-            stage under its name, and `moved_by` (re-rankers' reasons). And what stood within the list before a re-ranker took it
-            out: user_id, item_id, title, rank (before), stage, reason.
-
-        Raises:
-            KeyError: an id that training did not know.
-            ValueError: k out of range, or a run whose model is no pipeline.
-        """
-        lists, out = [], []
-        for row in self.users.rows(user_ids):
-            one = np.array([row])
-            answer = self._folded(one, k) if self._unseen(one)[0] else self.model.recommend(one, k, exclude=self.seen)
-            if not isinstance(answer, Staged):
-                raise ValueError(
-                    f"only a pipeline has stages to explain, and the model of {self.folder} is {type(self.model).__name__}; "
-                    "train one: recsys-dl train pipeline=three_stage"
-                )
-            for rank, how in enumerate(explained(answer, 0), start=1):
-                lists.append({"user": row, "rank": rank, **how})
-            out += [{"user": row, **how} for how in taken_out(answer, 0)]
-        return self._named(lists), self._named(out)
-
-    def _named(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        """Return rows with ids and titles in place of `user` and `item`."""
-        if not rows:
-            return pl.DataFrame()
-        users, items = (np.array([row[noun] for row in rows]) for noun in ("user", "item"))
-        head = self._table(users, items, np.array([row["rank"] for row in rows]), np.zeros(len(rows))).drop("score")
-        rest = [{name: value for name, value in row.items() if name not in ("user", "item", "rank")} for row in rows]
-        return head.hstack(pl.DataFrame(rest, infer_schema_length=None))
-
-    def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
-        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight).
-
-        Raises:
-            KeyError: an id that training did not know.
-            ValueError: k below 1.
-        """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        rows = self.users.rows(user_ids)
-        parts = []
-        for row in rows:
-            mine = self.seen.by_user[row]
-            best = np.argsort(-mine.data, kind="stable")[:k]
-            parts.append(
-                self._table(np.full(len(best), row), mine.indices[best], np.arange(1, len(best) + 1), mine.data[best])
-            )
-        return pl.concat(parts)
-
-    def _table(self, users: np.ndarray, items: np.ndarray, rank: np.ndarray, score: np.ndarray) -> pl.DataFrame:
-        titles = pl.Series([None] * len(items), dtype=pl.String) if self.titles is None else self.titles.gather(items)
-        return pl.DataFrame(
-            {
-                "user_id": self.users.at(users),
-                "rank": pl.Series(rank, dtype=pl.Int32),
-                "item_id": self.items.at(items),
-                "title": titles,
-                "score": pl.Series(score, dtype=pl.Float32),
-            }
-        )
-
-
-def _tell(ranking: Ranking) -> None:
-    """Log what an answer says of itself."""
-    if isinstance(ranking, Staged):
-        for at, message in enumerate(ranking.messages):
-            rows = ranking.notes_N2[ranking.notes_N2[:, 1] == at, 0]
-            log.warning("%s%s", message, "" if (rows == -1).any() else f" ({len(rows)} of {len(ranking)} lists)")
 
 
 def write_run(
@@ -283,9 +171,11 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         ValueError: it is damaged, of another version's format, or names what may not be run from a folder (`recsys_dl.trust`).
     """
     path = Path(folder)
+    if path.is_file():
+        raise NotADirectoryError(f"{path} is a file; a run is the folder that `recsys-dl train` left")
     for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}")
+            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}{_runs_near(path)}")
     check_links(path)
     model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
@@ -299,6 +189,16 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
     check_config(config, path / "config.yaml")
     return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
+
+
+def _runs_near(path: Path) -> str:
+    """Return the runs in or beside a folder that is none, as advice."""
+    for folder in (path, path.parent):
+        if folder.is_dir() and (runs := sorted(one.parent for one in folder.glob("*/manifest.json"))):
+            return (
+                f"; runs in {folder} are: {', '.join(run.name for run in runs[:8])}{', ...' if len(runs) > 8 else ''}"
+            )
+    return ""
 
 
 @contextmanager

@@ -43,7 +43,8 @@ ALLOWED = {
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},
     "pipeline": {"kernels", "data", "protocols", "folders", "version"},
-    "runs": {"trust", "protocols", "data", "evaluation", "folders", "pipeline", "version"},
+    "run_lists": {"protocols", "data", "pipeline"},
+    "runs": {"run_lists", "trust", "protocols", "data", "evaluation", "folders", "version"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
     "verbs": {
@@ -53,6 +54,7 @@ ALLOWED = {
         "export",
         "fine_tuning",
         "folders",
+        "progress",
         "retrieval",
         "runs",
         "threads",

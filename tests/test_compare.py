@@ -74,9 +74,11 @@ def test_lower_errors_come_first(evaluations):
     assert list(table.evaluations) == ["noisy", "popular", "noisier"]  # ratings are about 3
 
 
-def test_it_prints_every_figure_within_the_page(evaluations):
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_it_prints_every_figure_within_the_page(evaluations, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
     text = str(compare(evaluations, metric="ndcg@10"))
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= width
     for name in (
         "ndcg@10",
         "recall@10",

@@ -127,7 +127,7 @@ def test_what_is_refused(model, train, tmp_path, monkeypatch):
     refused(ValueError, "this SVD knows none: fit it on a Dataset", given=build("svd").fit(train.interactions))
     refused(ValueError, "k must be at least 1, got 0", k=0)
     refused(ValueError, "at least one item id", allow=[])
-    refused(KeyError, "item 'new' is not among the 41 known items", allow=["3", "new"])
+    refused(ValueError, "item 'new' is not among the 41 known items", allow=["3", "new"])
     refused(ValueError, "seen must be over the model's 62 users and 41 items, got 1 and 3", seen=Interactions([0], [2]))
     refused(
         ValueError, "parquet cannot hold EASE: .* Take safetensors", given=build("ease").fit(train), format="parquet"

@@ -70,7 +70,7 @@ def test_explained(place):
     assert not len(out)
     run("recommend", "run=runs/pipeline", "users=[100]", "explain=true", "output=out.csv", cwd=place)
     assert "found_by" in (place / "out.csv").read_text().splitlines()[0]
-    with pytest.raises(KeyError, match="nobody"):
+    with pytest.raises(ValueError, match="nobody"):
         load_run(place / "runs/pipeline").explain(["nobody"])
 
 

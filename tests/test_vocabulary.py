@@ -117,7 +117,7 @@ def test_ids_must_be_there_and_distinct():
 
 def test_an_unknown_id_is_named_with_what_to_do():
     vocabulary = Vocabulary(["a", "b"], noun="user")
-    with pytest.raises(KeyError, match=r"user 'x' is not among the 2 known users \(2 unknown in all\)"):
+    with pytest.raises(ValueError, match=r"user 'x' is not among the 2 known users, such as .* \(2 unknown in all\)"):
         vocabulary.rows(["a", "x", "y"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
@@ -10,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
+from .text_files import shorten
+
+NEAR_AMONG = 20_000  # ids that are compared with an unknown one
 
 
 class Vocabulary:
@@ -72,17 +77,33 @@ class Vocabulary:
         """Return int32 rows.
 
         Raises:
-            KeyError: an id is not known; the message names the first.
+            ValueError: an id is not known; the message names the first, ids near it, and some that are known.
         """
         wanted = as_text(ids)
         rows = self.find(wanted)
         if (rows < 0).any():
             missing = wanted.filter(pl.Series(rows < 0))
-            raise KeyError(
-                f"{self.noun} {missing[0]!r} is not among the {len(self):,} known {self.noun}s "
-                f"({len(missing)} unknown in all). Use fold_in() with a history, or check the ids."
+            known = ", ".join(map(repr, self.ids.head(3)))
+            near = f"; near it: {', '.join(map(repr, close))}" if (close := self._near(missing[0])) else ""
+            advice = (
+                "For someone new, give what they interacted with: recommend(history=[...]), or fold_in() of a model"
+                if self.noun == "user"
+                else "Items that came after training are not known to it"
+            )
+            raise ValueError(
+                f"{self.noun} {shorten(str(missing[0]))!r} is not among the {len(self):,} known {self.noun}s, such as {known}"
+                f"{near} ({len(missing):,} unknown in all). {advice}."
             )
         return rows
+
+    def _near(self, wanted: str | None) -> list[str]:
+        """Return up to three ids that look like one: written otherwise, or misspelt."""
+        if wanted is None:
+            return []
+        plain = wanted.strip().lower().removesuffix(".0").lstrip("0")
+        same = self.ids.filter(self.ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0") == plain)
+        among = self.ids.head(NEAR_AMONG).to_list()
+        return list(dict.fromkeys([*same.head(3), *difflib.get_close_matches(wanted, among, n=3)]))[:3]
 
     def at(self, rows: np.ndarray) -> pl.Series:
         """Return the ids at `rows` (any shape is flattened); null where a row is -1."""

@@ -5,6 +5,7 @@ B users of a block, U test users, K list, L candidates.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from recsys_dl.protocols import Ranking, Recommender, Staged
 
 from .evaluate import METRICS, RATING_METRICS, Questions, answer, block_size, blocks, evaluate, lengths
 from .scorecard import Evaluation, conventions_text
-from .tables import text_table
+from .tables import WIDEST, html_table, page_width, text_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,18 @@ class Attribution:
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return self.text(page_width())
+
+    def text(self, width: int | None = None) -> str:
+        """Return the table with its conventions, as wide as it is or, with a width, in parts below each other."""
+        header, rows = self._table()
+        return f"{text_table(header, rows, width=width)}\n{self._below(width or WIDEST)}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return html_table(*self._table(), self._below())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         k = self.k
         header = ["stage", f"NDCG@{k}", "change", "recall of all kept", "kept", f"coverage@{k}", f"diversity@{k}"]
         rows = [
@@ -82,10 +95,11 @@ class Attribution:
             ]
             for stage in self.stages
         ]
-        rows.append(["whole", *[""] * 6, *(f"{ms:.2f}" for ms in self.whole_ms)])
+        return [*header, "ms p50", "ms p99"], [*rows, ["whole", *[""] * 6, *(f"{ms:.2f}" for ms in self.whole_ms)]]
+
+    def _below(self, width: int = WIDEST) -> str:
         lines = [
-            text_table([*header, "ms p50", "ms p99"], rows),
-            f"change: in NDCG@{k}, paired; a merge against the best retriever, later stages against the row above | "
+            f"change: in NDCG@{self.k}, paired; a merge against the best retriever, later stages against the row above | "
             f"times: one user at a time, {self.num_timed:,} users",
         ]
         if self.left_out:
@@ -94,7 +108,8 @@ class Attribution:
                 "last stage, the last row is not the whole pipeline"
             )
         last = self.stages[-1].evaluation
-        return "\n".join([*lines, conventions_text(last.conventions, last.confidence)])
+        wrapped = [part for line in lines for part in textwrap.wrap(line, width)]
+        return "\n".join([*wrapped, conventions_text(last.conventions, last.confidence, width)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but users' values as what JSON can hold."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys_dl.metrics.intervals import Difference, holm, paired_differences
 
 from .scorecard import Evaluation, conventions_text
-from .tables import text_table
+from .tables import WIDEST, html_table, page_width, text_table
 
 LOWER_IS_BETTER = ("rmse", "mae")
-NARROWEST, WIDEST = 80, 160  # of the printed tables, in characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,30 +37,41 @@ class Comparison:
     p_values: dict[str, float]
 
     def __str__(self) -> str:
-        first = next(iter(self.evaluations.values()))
+        width = page_width()
+        tables = [text_table(*table, width=width) for table in (self._verdicts(), self._others()) if len(table[0]) > 1]
+        return "\n\n".join(tables) + f"\n{self._below(width)}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return html_table(*self._verdicts()) + html_table(*self._others(), self._below())
+
+    def _verdicts(self) -> tuple[list[str], list[list[str]]]:
         header = ["model", self.metric, f"minus {self.baseline}", "p (Holm)"]
-        rows = [[name, *self._verdict(name)] for name in self.evaluations]
-        tables = [text_table(header, rows)]
+        return header, [[name, *self._verdict(name)] for name in self.evaluations]
+
+    def _others(self) -> tuple[list[str], list[list[str]]]:
+        """The other figures at the same length of list."""
         _, _, k = self.metric.partition("@")
-        beside = [name for name in self._common() if name != self.metric and name.partition("@")[2] in (k, "")]
-        left = max(map(len, ["model", *self.evaluations]))
-        width = min(max(shutil.get_terminal_size((110, 24)).columns, NARROWEST), WIDEST)
-        while beside:
-            shown = [beside.pop(0)]
-            cells = {name: self._column(name) for name in shown}
-            while beside and left + sum(2 + max(map(len, self._column(name))) for name in [*shown, beside[0]]) <= width:
-                shown.append(beside.pop(0))
-                cells[shown[-1]] = self._column(shown[-1])
-            columns = [cells[name] for name in shown]
-            lines = [[model, *row] for model, *row in zip(self.evaluations, *(c[1:] for c in columns), strict=True)]
-            tables.append(text_table(["model", *shown], lines))
+        names = [name for name in self._common() if name != self.metric and name.partition("@")[2] in (k, "")]
+        return ["model", *names], [[model, *map(one.cell, names)] for model, one in self.evaluations.items()]
+
+    def _below(self, width: int = WIDEST) -> str:
+        first = next(iter(self.evaluations.values()))
         tests = (
             f"p: paired bootstrap test over users, two-sided, Holm-corrected for {len(self.differences)} comparisons"
         )
-        return "\n\n".join(tables) + f"\n{tests}\n{conventions_text(first.conventions, first.confidence)}"
+        return "\n".join([*textwrap.wrap(tests, width), conventions_text(first.conventions, first.confidence, width)])
 
-    def _column(self, name: str) -> list[str]:
-        return [name, *(evaluation.cell(name) for evaluation in self.evaluations.values())]
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row for each model and figure: model, then as `Evaluation.to_frame`; and of `metric`, difference from the baseline and its p_value."""
+        frames = []
+        for name, evaluation in self.evaluations.items():
+            frame = evaluation.to_frame()
+            apart, is_metric = self.differences.get(name), pl.Series(list(evaluation.values)) == self.metric
+            told = {"difference": apart and apart.value, "p_value": self.p_values.get(name)}
+            more = [pl.when(is_metric).then(pl.lit(value, pl.Float64)).alias(column) for column, value in told.items()]
+            frames.append(frame.select(pl.lit(name).alias("model"), pl.all(), *more))
+        return pl.concat(frames)
 
     def _common(self) -> list[str]:
         """Figures that every model has, of the same ratings where they are errors of ratings."""

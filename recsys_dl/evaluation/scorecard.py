@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys_dl.folders import load_arrays, new_folder, save_arrays
 from recsys_dl.metrics.intervals import Sample, intervals
 
-from .tables import text_table
+from .tables import html_table, page_width, text_table
 
 _WEIGHT = " weight"  # of a metric whose users count unequally, in the arrays of a saved evaluation
 
@@ -84,16 +85,34 @@ class Evaluation:
         return _sample(name, self.per_user, self.weights)
 
     def __str__(self) -> str:
-        return f"{self._table()}\n{conventions_text(self.conventions, self.confidence)}"
+        width = page_width()
+        tables = [text_table(*table, width=width) for table in self._tables()]
+        return "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width)}"
 
-    def _table(self) -> str:
-        """One row a metric, one column a k; those of ratings, which have no k, below."""
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        *above, last = self._tables()
+        below = conventions_text(self.conventions, self.confidence)
+        return "".join([*(html_table(*table) for table in above), html_table(*last, below)])
+
+    def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        """One row a metric, one column a k; those of ratings, which have no k, in a table of their own."""
         metrics = list(dict.fromkeys(name.partition("@")[0] for name in self.values))
         header = ["metric", *(f"@{k}" for k in self.k)]
         listed = [[name, *(self.cell(f"{name}@{k}") for k in self.k)] for name in metrics if name not in self.values]
         rated = [[name, self.cell(name)] for name in metrics if name in self.values]
-        tables = [text_table(header, listed)] if listed else []
-        return "\n\n".join([*tables, *([text_table(["metric", "of predicted ratings"], rated)] if rated else [])])
+        tables = [(header, listed), (["metric", "of predicted ratings"], rated)]
+        return [table for table in tables if table[1]]
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row for each figure: metric, k (null of ratings), value, low and high end of the interval (null where none)."""
+        rows = []
+        for name, value in self.values.items():
+            metric, _, k = name.partition("@")
+            low, high = self.intervals.get(name, (None, None))
+            rows.append((metric, int(k) if k else None, value, low, high))
+        kinds = {"metric": pl.String, "k": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+        return pl.DataFrame(rows, schema=kinds, orient="row")
 
     def cell(self, name: str) -> str:
         """Return a figure as text, with its interval where it has one."""
@@ -169,7 +188,7 @@ class Evaluation:
             raise ValueError(f"the evaluation in {path} is damaged ({error}); evaluate again") from error
 
 
-def conventions_text(conventions: Mapping[str, Any], confidence: float) -> str:
+def conventions_text(conventions: Mapping[str, Any], confidence: float, width: int = 110) -> str:
     """Return what figures hold under, as lines to stand below a table."""
     pairs = [f"{name.replace('_', ' ')}: {value}" for name, value in conventions.items()]
     lines = [f"brackets: {confidence:.0%} confidence, bootstrap over users"]
@@ -178,7 +197,7 @@ def conventions_text(conventions: Mapping[str, Any], confidence: float) -> str:
             0, "SAMPLED metrics: no estimate of full-catalogue ones; only for reproducing papers that report them"
         )
     for pair in pairs:
-        if len(lines[-1]) + len(pair) + 3 <= 110:
+        if len(lines[-1]) + len(pair) + 3 <= min(width, 110):
             lines[-1] += f" | {pair}"
         else:
             lines.append(pair)

@@ -56,7 +56,7 @@ def export(
 
     Raises:
         ValueError: a format that there is not or that cannot hold this model, a model without ids, k below 1, an empty `allow`.
-        KeyError: an id of `allow` that the model does not know.
+        ValueError: an id of `allow` that the model does not know.
         ImportError: a package that the format needs is not installed.
         FileExistsError: the folder exists.
     """

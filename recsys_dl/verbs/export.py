@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from .ids import ids_of
 from .running import shown
 
 
@@ -27,22 +28,10 @@ def export(config: DictConfig) -> None:
         format=config.format,
         seen=run.seen,
         exclude_seen=config.exclude_seen,
-        allow=_allowed(config),
+        allow=None if config.allow is None else ids_of(config.allow, "allow", "item"),
         k=config.k,
         about={"run": run.folder.resolve().name, "model": run.config["model"], "data": run.manifest["data"]},
     )
     for file in sorted(target.iterdir()):
         print(f"{file.stat().st_size:>14,} bytes  {shown(file)}")
     print("\nHow a process without this package reads them: docs/export.md")
-
-
-def _allowed(config: DictConfig) -> list[str] | None:
-    """Return the ids, from the config or from the file it names."""
-    if config.allow is None:
-        return None
-    if OmegaConf.is_list(config.allow):
-        return [str(one) for one in config.allow]
-    file = Path(str(config.allow))
-    if not file.is_file():
-        raise ValueError(f"allow must be a list of item ids, or a text file with one a line; there is no file {file}")
-    return file.read_text().splitlines()

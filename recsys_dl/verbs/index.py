@@ -61,7 +61,7 @@ def index(config: DictConfig) -> None:
 def report(config: DictConfig, folder: Path) -> tuple[str, str]:
     """Fill an empty folder with a report; return its table and verdict as text."""
     threads = limit_threads(config.threads)
-    from recsys_dl.evaluation.tables import text_table
+    from recsys_dl.evaluation.tables import page_width, text_table
     from recsys_dl.retrieval.budget import choose
 
     if config.run is not None and config.vectors is not None:
@@ -94,7 +94,7 @@ def report(config: DictConfig, folder: Path) -> tuple[str, str]:
         from recsys_dl.retrieval.plot import draw
 
         draw(rows, chosen, folder / "plot.png", title=title, k=config.k, loss=config.loss, of=of)
-    return f"{title}\n\n{text_table(lines[0], lines[1:])}", verdict_of(config, rows, chosen, of)
+    return f"{title}\n\n{text_table(lines[0], lines[1:], width=page_width())}", verdict_of(config, rows, chosen, of)
 
 
 def of_vectors(config: DictConfig) -> Task:

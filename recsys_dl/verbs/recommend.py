@@ -2,69 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.progress import track
+
+from .ids import ids_of
+
+USERS_AT_ONCE = 1024  # lists held at once
+
 
 def recommend(config: DictConfig) -> None:
-    """Print, or write, lists by title for users by id."""
+    """Print, or write, lists by title: for users by id, for all of them, or for someone new by a history."""
+    _check(config)
     from recsys_dl.runs import load_run
 
+    asked: dict[str, Any] = {}
+    if config.history is not None:
+        asked["history"] = _history(config.history)
+    elif config.users != "all":
+        asked["user_ids"] = ids_of(config.users, "users", "user")
+    lists = {name: ids_of(config[name], name, "item") for name in ("allow", "exclude") if config[name] is not None}
     run = load_run(config.run)
-    users = list(dict.fromkeys(map(str, config.users if OmegaConf.is_list(config.users) else [config.users])))
-    if not users:
-        raise ValueError("users must name at least one user id, got none: users=[196,22]")
-    table, out = run.explain(users, k=config.k) if config.explain else (run.recommend(users, k=config.k), None)
-    if config.output is None:
-        history = run.history(users, k=config.history) if config.history else None
-        _print_lists(users, table, history, out)
-    else:
-        _write_table(table, Path(config.output))
-        print(f"{len(table)} rows are in {config.output}")
+    if config.users == "all" and "all" in run.users:
+        raise ValueError(
+            "users=all asks for every user, but one of this run is called all; for that one say users=[all]"
+        )
+    if config.output is not None and not config.explain:
+        frames = run.recommend_all(config.k, **asked, **lists, users_at_once=USERS_AT_ONCE)
+        rows = _write(frames, Path(config.output))
+        print(f"{rows:,} rows are in {config.output}")
+        return
+    table, out = (
+        run.explain(k=config.k, **asked, **lists)
+        if config.explain
+        else (run.recommend(k=config.k, **asked, **lists), None)
+    )
+    if config.output is not None:
+        print(f"{_write(iter([table]), Path(config.output)):,} rows are in {config.output}")
+        return
+    users = asked.get("user_ids")
+    shown = run.history(users, k=config.show_history) if users is not None and config.show_history else None
+    _print_lists(users or table["user_id"].unique(maintain_order=True).to_list(), table, shown, out)
+
+
+def _check(config: DictConfig) -> None:
+    """Refuse what fits nothing before a large run is read."""
+    if (config.users is None) == (config.history is None):
+        raise ValueError(
+            "say for whom: users=[196,22], users=all, or history=[31,47] of someone new"
+            + ("; got both users and history" if config.users is not None else "")
+        )
+    if config.output is None and config.users == "all":
+        raise ValueError("users=all makes as many lists as there are users: give a file for them, output=lists.parquet")
+    if config.explain and config.users == "all":
+        raise ValueError("explain=true is for some users, users=[196,22]; lists of all come without")
+    if config.show_history < 0:
+        raise ValueError(f"show_history must be 0 or more, got {config.show_history}")
+    if config.output is not None:
+        file = Path(config.output)
+        if file.suffix not in (".csv", ".parquet"):
+            raise ValueError(f"output must end in .csv or .parquet, got {file}")
+        if file.is_dir():
+            raise IsADirectoryError(f"output must be a file, but {file} is a folder; name a file in it")
+        if not file.parent.is_dir():
+            raise FileNotFoundError(f"output must lie in a folder that exists, but there is no {file.parent}")
+
+
+def _history(value: Any) -> Any:
+    """Return the ids of a setting, or the histories of a file as a Dataset."""
+    if OmegaConf.is_list(value):
+        return ids_of(value, "history", "item")
+    if not Path(str(value)).is_file():
+        raise ValueError(
+            f"history must be a list of item ids, history=[31,47], or a file with a row for each user and item; there is no file {value}"
+        )
+    from recsys_dl.data.readers import read_log
+
+    return read_log(str(value))
 
 
 def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None, out: pl.DataFrame | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from recsys_dl.evaluation.tables import page_width, shortened_table
 
-    console = Console()
+    width = page_width()
     for user in users:
+        mine = table.filter(pl.col("user_id") == user) if len(table) else table
         if history is not None:
             liked = history.filter(pl.col("user_id") == user)
             names = [title or item for title, item in zip(liked["title"], liked["item_id"], strict=True)]
-            console.print(
-                f"\n[bold]User {user}[/bold], who liked: {'; '.join(names) or 'nothing yet'}", highlight=False
-            )
-        if not len(table):
-            console.print("no item is left to recommend")
+            print(f"\nUser {user}, who liked: {'; '.join(names) or 'nothing yet'}\n")
+        else:
+            print(f"\nUser {user}\n")
+        if not len(mine):
+            print("no item is left to recommend")
             continue
         titled = table["title"].null_count() < len(table)
-        told = "found_by" in table.columns
-        stages = table.columns[table.columns.index("found_by") + 1 : -1] if told else []
-        more = ["found by, at rank", "rank after " + " > ".join(stages), "moved by"] if told else []
-        shown = Table("rank", "item", *(["title"] if titled else []), "score", *more)
-        for row in table.filter(pl.col("user_id") == user).iter_rows(named=True):
-            title = [row["title"] or ""] if titled else []
-            ranks = " > ".join("-" if row[name] is None else str(row[name]) for name in stages)
-            how = [row["found_by"], ranks, row["moved_by"]] if told else []
-            shown.add_row(str(row["rank"]), row["item_id"], *title, f"{row['score']:.3f}", *how)
-        console.print(shown)
+        header = ["rank", "item", *(["title"] if titled else []), "score"]
+        rows = [
+            [str(row["rank"]), row["item_id"], *([row["title"] or ""] if titled else []), f"{row['score']:.3f}"]
+            for row in mine.iter_rows(named=True)
+        ]
+        print(
+            _with_reasons(header, rows, mine, width, 2 if titled else 1)
+            if "found_by" in table.columns
+            else shortened_table(header, rows, long=2 if titled else 1, width=width)
+        )
         for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
             what = row["title"] or row["item_id"]
-            console.print(
-                f"taken out by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})", highlight=False
-            )
+            print(f"taken out by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})")
 
 
-def _write_table(table: pl.DataFrame, file: Path) -> None:
-    writers = {".csv": table.write_csv, ".parquet": table.write_parquet}
-    if file.suffix not in writers:
-        raise ValueError(f"output must end in .csv or .parquet, got {file}")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"output must lie in a folder that exists, but there is no {file.parent}")
-    aside = file.with_name(f".{file.name}.partial")
-    writers[file.suffix](aside)  # type: ignore[operator]
-    aside.replace(file)
+def _with_reasons(header: list[str], rows: list[list[str]], mine: pl.DataFrame, width: int, long: int) -> str:
+    """Return the list with what a pipeline says of each item: in columns where they fit, else in a line of its own below it."""
+    from recsys_dl.evaluation.tables import shortened_table
+
+    stages = mine.columns[mine.columns.index("found_by") + 1 : -1]
+    places = " > ".join(stages)
+    reasons = []
+    for row in mine.iter_rows(named=True):
+        ranks = " > ".join("-" if row[name] is None else str(row[name]) for name in stages)
+        reasons.append([row["found_by"], ranks, row["moved_by"]])
+    wide = [[*row, *why] for row, why in zip(rows, reasons, strict=True)]
+    more = ["found by, at rank", f"rank after {places}", "moved by"]
+    columns = [max(map(len, column)) for column in zip([*header, *more], *wide, strict=True)]
+    if sum(columns) + 2 * (len(columns) - 1) - max(columns[long] - 24, 0) <= width:
+        return shortened_table([*header, *more], wide, long=long, width=width)
+    head, rule, *lines = shortened_table(header, rows, long=long, width=width).splitlines()
+    told = [f"      {found} | {ranks}{f' | moved by {moved}' if moved else ''}" for found, ranks, moved in reasons]
+    below = f"      found by, at rank | rank after {places}"
+    return "\n".join([head, below, rule, *(line for pair in zip(lines, told, strict=True) for line in pair)])
+
+
+def _write(frames: Iterator[pl.DataFrame], file: Path) -> int:
+    """Write frames one after another to a file that appears whole or not at all; return the number of rows."""
+    import pyarrow.parquet as pq
+
+    from recsys_dl.folders import new_file
+
+    count, writer = 0, None
+    with new_file(file) as aside, aside.open("wb") as out:
+        for frame in track(frames, "recommend, blocks of users"):
+            if file.suffix == ".csv":
+                frame.write_csv(out, include_header=not count and not out.tell())
+            else:
+                arrow = frame.to_arrow()
+                writer = writer or pq.ParquetWriter(out, arrow.schema)
+                writer.write_table(arrow)
+            count += len(frame)
+        if writer is not None:
+            writer.close()
+    return count

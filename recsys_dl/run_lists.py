@@ -1,0 +1,327 @@
+"""What a run answers, by external ids: lists for its users, for someone new, and items like an item.
+
+B lists, K list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary, as_text
+from recsys_dl.pipeline.explanation import explained, taken_out
+from recsys_dl.protocols import Ranking, Staged, Users
+
+log = logging.getLogger(__name__)
+
+NEW = "new"  # what the user of a bare history is called in the lists
+History = Sequence[Any] | Mapping[Any, Sequence[Any]] | Dataset
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Whom lists are asked for.
+
+    Attributes:
+        names: what each is called in the lists.
+        rows_B: rows of known users, or None.
+        histories: of someone new, list b in row b, or None.
+    """
+
+    names: pl.Series
+    rows_B: np.ndarray | None
+    histories: Interactions | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def part(self, block: slice) -> Requests:
+        """Return some of them."""
+        if self.rows_B is not None:
+            return Requests(self.names[block], self.rows_B[block], None)
+        assert self.histories is not None
+        return Requests(self.names[block], None, self.histories.of_users(np.arange(len(self))[block]))
+
+
+class RunLists:
+    """The answers of a run. A subclass has what the attributes say.
+
+    Attributes:
+        folder: of the run.
+        model: fitted: a `CatalogueModel` or a `Pipeline`.
+        users, items: the vocabularies; rows of `model`.
+        seen: what each user interacted with.
+        titles: of the items, or None.
+    """
+
+    folder: Path
+    model: Any
+    users: Vocabulary
+    items: Vocabulary
+    seen: Interactions
+    titles: pl.Series | None
+
+    def recommend(
+        self,
+        user_ids: Sequence[Any] | None = None,
+        k: int = 10,
+        *,
+        history: History | None = None,
+        allow: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+    ) -> pl.DataFrame:
+        """Return the best k unseen items by external id: columns user_id, rank, item_id, title, score.
+
+        `title` is null where the data has none; users whose list runs out have fewer than k rows.
+
+        Args:
+            user_ids: known users; or else
+            history: of someone new: item ids, oldest first (called "new" in the answer); several such lists by the ids of their users;
+                or a Dataset with such users, as `read_log` returns it. Its items are never recommended.
+            k: length of each list, between 1 and the number of items.
+            allow: ids of the items that alone may be recommended; None allows all.
+            exclude: ids of items that must not be recommended, beside what each user has seen.
+
+        Raises:
+            ValueError: an id that the run does not know, k out of range, neither or both of `user_ids` and `history`.
+        """
+        within = self._allowed(allow, exclude)
+        return self._listed(self._requests(user_ids, history), k, within)
+
+    def recommend_all(
+        self,
+        k: int = 10,
+        *,
+        user_ids: Sequence[Any] | None = None,
+        history: History | None = None,
+        allow: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+        users_at_once: int = 1024,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield what `recommend` returns, some users at a time: of every known user where neither `user_ids` nor `history` is given.
+
+        Raises:
+            ValueError: as `recommend`, before anything is yielded; or `users_at_once` below 1.
+        """
+        if users_at_once < 1:
+            raise ValueError(f"users_at_once must be at least 1, got {users_at_once}")
+        within = self._allowed(allow, exclude)
+        if user_ids is None and history is None:
+            requests = Requests(self.users.ids, np.arange(len(self.users)), None)
+        else:
+            requests = self._requests(user_ids, history)
+        starts = range(0, len(requests), users_at_once)
+        parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
+        first = self._listed(next(parts), k, within)  # a k out of range is an error here
+        return _and_then(first, (self._listed(part, k, within) for part in parts))
+
+    def explain(
+        self,
+        user_ids: Sequence[Any] | None = None,
+        k: int = 10,
+        *,
+        history: History | None = None,
+        allow: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return how a pipeline's lists came about, and what was taken out of them.
+
+        Returns:
+            The lists as `recommend` gives them, with `found_by` (retrievers and the item's rank in each), a rank after every further
+            stage under its name, and `moved_by` (re-rankers' reasons). And what stood within the list before a re-ranker took it
+            out: user_id, item_id, title, rank (before), stage, reason.
+
+        Raises:
+            ValueError: as `recommend`, or a run whose model is no pipeline.
+        """
+        within = self._allowed(allow, exclude)
+        requests = self._requests(user_ids, history)
+        lists: list[dict[str, Any]] = []
+        out: list[dict[str, Any]] = []
+        for b, name in enumerate(requests.names):
+            answer = self._answer(requests.part(slice(b, b + 1)), k, within)
+            if not isinstance(answer, Staged):
+                raise ValueError(
+                    f"only a pipeline has stages to explain, and the model of {self.folder} is {type(self.model).__name__}; "
+                    "train one: recsys-dl train pipeline=three_stage"
+                )
+            lists += [{"user": name, "rank": rank, **how} for rank, how in enumerate(explained(answer, 0), start=1)]
+            out += [{"user": name, **how} for how in taken_out(answer, 0)]
+        return self._named(lists), self._named(out)
+
+    def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
+        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight).
+
+        Raises:
+            ValueError: an id that the run does not know, k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        rows = self.users.rows(user_ids)
+        parts = []
+        for row in rows:
+            mine = self.seen.by_user[row]
+            best = np.argsort(-mine.data, kind="stable")[:k]
+            names = self.users.at(np.full(len(best), row))
+            parts.append(self._table(names, mine.indices[best], np.arange(1, len(best) + 1), mine.data[best]))
+        return pl.concat(parts)
+
+    def similar_items(self, item_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
+        """Return the k items nearest to each item: columns item_id, rank, similar_item_id, title (of the similar one), score.
+
+        Raises:
+            ValueError: an id that the run does not know, k out of range.
+        """
+        rows = self.items.rows(item_ids)
+        ranking = self.model.similar_items(rows, k)
+        flat = _flat(ranking)
+        table = self._table(self.items.at(rows[flat.lists]), flat.items, flat.ranks, flat.scores)
+        return table.rename({"user_id": "item_id", "item_id": "similar_item_id"})
+
+    # Inside
+
+    def _requests(self, user_ids: Sequence[Any] | None, history: History | None) -> Requests:
+        if (user_ids is None) == (history is None):
+            raise ValueError(
+                "give either user_ids, of known users, or history, of someone new; got "
+                + ("neither" if history is None else "both")
+            )
+        if user_ids is not None:
+            rows = self.users.rows(user_ids)
+            if not len(rows):
+                raise ValueError("user_ids must name at least one user, got none")
+            return Requests(self.users.at(rows), rows, None)
+        if isinstance(history, Dataset):
+            return self._requests_of_log(history)
+        named = history if isinstance(history, Mapping) else {NEW: history}
+        if not named:
+            raise ValueError("history must hold the items of at least one user, got none")
+        lists = [self.items.rows(items).tolist() for items in named.values()]  # type: ignore[arg-type]
+        return Requests(as_text(list(named)), None, Interactions.from_histories(lists, num_items=len(self.items)))
+
+    def _requests_of_log(self, histories: Dataset) -> Requests:
+        """Return the users of a log that the run does not know; what it says of items that the run does not know is left out."""
+        given = histories.interactions
+        known_I = self.items.find(histories.items.ids)
+        items_N = known_I[given.items_N]
+        kept = items_N >= 0
+        if not kept.any():
+            raise ValueError(
+                f"none of the {len(histories.items):,} items in the histories is known to {self.folder}: they are such as "
+                f"{_some(histories.items.ids)}, the run's such as {_some(self.items.ids)}"
+            )
+        if not kept.all():
+            strange = histories.items.ids.filter(pl.Series(known_I < 0))
+            log.warning(
+                "%d of %d rows of the histories name items that the run does not know (%s) and are left out",
+                (~kept).sum(),
+                len(kept),
+                _some(strange),
+            )
+        times = None if given.times_N is None else given.times_N[kept]
+        part = Interactions(
+            given.users_N[kept],
+            items_N[kept],
+            given.weights_N[kept],
+            times,
+            num_users=given.num_users,
+            num_items=len(self.items),
+        )
+        return Requests(histories.users.ids, None, part)
+
+    def _allowed(self, allow: Sequence[Any] | None, exclude: Sequence[Any] | None) -> np.ndarray | None:
+        """Return the item rows that may be recommended, None for all."""
+        if allow is None and exclude is None:
+            return None
+        within = np.arange(len(self.items)) if allow is None else np.unique(self.items.rows(allow))
+        if exclude is not None:
+            within = np.setdiff1d(within, self.items.rows(exclude))
+        if not len(within):
+            raise ValueError(
+                "allow and exclude must leave at least one item to recommend, got "
+                f"{'none allowed' if exclude is None else 'all excluded'}"
+            )
+        return within
+
+    def _listed(self, requests: Requests, k: int, allow: np.ndarray | None) -> pl.DataFrame:
+        flat = _flat(self._answer(requests, k, allow))
+        return self._table(requests.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
+
+    def _answer(self, requests: Requests, k: int, allow: np.ndarray | None) -> Ranking:
+        """Rank for trained users by their row; for others by folding in what is known of them."""
+        more = {} if allow is None else {"allow": allow}
+        if requests.histories is not None:
+            return self._ranked(self.model.fold_in(requests.histories), k, exclude=requests.histories, **more)
+        rows = requests.rows_B
+        assert rows is not None
+        unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+        histories = self.seen.of_users(rows[unseen])
+        if unseen.all() and len(rows):
+            return self._ranked(self.model.fold_in(histories), k, exclude=histories, **more)
+        ranking = self._ranked(rows, k, exclude=self.seen, **more)
+        if unseen.any():
+            folded = self._ranked(self.model.fold_in(histories), k, exclude=histories, **more)
+            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
+        return ranking
+
+    def _ranked(self, users: Users, k: int, **lists: Any) -> Ranking:
+        """Return what the model answers; log what it says of its answer."""
+        ranking: Ranking = self.model.recommend(users, k, **lists)
+        if isinstance(ranking, Staged):
+            for at, message in enumerate(ranking.messages):
+                rows = ranking.notes_N2[ranking.notes_N2[:, 1] == at, 0]
+                log.warning("%s%s", message, "" if (rows == -1).any() else f" ({len(rows)} of {len(ranking)} lists)")
+        return ranking
+
+    def _named(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        """Return rows with ids and titles in place of `user` and `item`."""
+        if not rows:
+            return pl.DataFrame()
+        items, ranks = (np.array([row[name] for row in rows]) for name in ("item", "rank"))
+        head = self._table(pl.Series([row["user"] for row in rows]), items, ranks, np.zeros(len(rows))).drop("score")
+        rest = [{name: value for name, value in row.items() if name not in ("user", "item", "rank")} for row in rows]
+        return head.hstack(pl.DataFrame(rest, infer_schema_length=None))
+
+    def _table(self, names: pl.Series, items: np.ndarray, rank: np.ndarray, score: np.ndarray) -> pl.DataFrame:
+        titles = pl.Series([None] * len(items), dtype=pl.String) if self.titles is None else self.titles.gather(items)
+        return pl.DataFrame(
+            {
+                "user_id": names.cast(pl.String),
+                "rank": pl.Series(rank, dtype=pl.Int32),
+                "item_id": self.items.at(items),
+                "title": titles,
+                "score": pl.Series(score, dtype=pl.Float32),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """The filled places of a ranking, one after another."""
+
+    lists: np.ndarray
+    items: np.ndarray
+    ranks: np.ndarray
+    scores: np.ndarray
+
+
+def _flat(ranking: Ranking) -> _Flat:
+    lists, places = np.nonzero(ranking.items_BK >= 0)
+    return _Flat(lists, ranking.items_BK[lists, places], places + 1, ranking.scores_BK[lists, places])
+
+
+def _and_then(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    yield first
+    yield from rest
+
+
+def _some(ids: pl.Series) -> str:
+    return ", ".join(map(repr, ids.head(3)))

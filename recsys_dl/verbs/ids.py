@@ -1,0 +1,67 @@
+"""Ids as a setting holds them: a list, or a file that has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+NAMES = {  # of a column of ids, without case and underscores
+    "user": ("userid", "user", "uid", "id"),
+    "item": ("itemid", "item", "iid", "movieid", "asin", "id"),
+}
+
+
+def ids_of(value: Any, name: str, noun: str) -> list[str]:
+    """Return the ids of a setting, each once, in order.
+
+    Args:
+        value: a list of ids; one id; or a file: text with an id a line, or a table (.csv, .tsv, .parquet) with a column of them.
+        name: of the setting, for messages.
+        noun: "user" or "item": what the ids are of.
+
+    Raises:
+        ValueError: no such file, no such column, no id.
+    """
+    if OmegaConf.is_list(value) or isinstance(value, list | tuple):
+        found = [str(one) for one in value if one is not None]
+    elif (file := Path(str(value))).is_file():
+        found = _of_file(file, name, noun)
+    elif file.suffix in (".txt", ".csv", ".tsv", ".parquet") or len(file.parts) > 1:
+        raise ValueError(
+            f"{name} must be a list of {noun} ids, {name}=[31,47], or a file of them; there is no file {file}"
+        )
+    else:
+        found = [str(value)]
+    ids = list(dict.fromkeys(found))
+    if not ids:
+        raise ValueError(f"{name} must name at least one {noun} id, got none: {name}=[196,22]")
+    return ids
+
+
+def _of_file(file: Path, name: str, noun: str) -> list[str]:
+    if file.suffix not in (".csv", ".tsv", ".parquet"):
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}={file} must be text in UTF-8 with one {noun} id a line ({error})") from error
+        return [line for line in lines if line]
+    import polars as pl
+
+    try:
+        if file.suffix == ".parquet":
+            table = pl.read_parquet(file)
+        else:
+            table = pl.read_csv(file, separator="\t" if file.suffix == ".tsv" else ",", infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{name}={file} must be a table with a column of {noun} ids ({str(error)[:200]})") from error
+    plain = {column.lower().replace("_", ""): column for column in table.columns}
+    column = next((plain[one] for one in NAMES[noun] if one in plain), table.columns[0] if table.width == 1 else None)
+    if column is None:
+        raise ValueError(
+            f"{name}={file} must have a column {noun}_id, got {', '.join(table.columns[:8])}; or give text with one id a line"
+        )
+    from recsys_dl.data.vocabulary import as_text
+
+    return as_text(table[column]).drop_nulls().to_list()
