@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "index", "export")
-OF_A_RUN = ("evaluate", "recommend", "reproduce", "index", "export")  # take a run's folder as their first word
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "index", "export")
+OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export")  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
@@ -19,6 +19,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl evaluate run=runs/als part=test                    the figures to report, once
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
+  recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for service
   recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  what settings of an index cost, and which to take
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] == "--version":
         print(__version__)
         return 0
-    verb, overrides = words[0], list(words[1:])
+    verb = words[0]
+    overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra takes null for no option
     if verb not in VERBS:
         return _fail(f"there is no verb {verb!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}", 2)
     if {"-h", "--help"} & set(overrides):

@@ -92,7 +92,7 @@ class Run(RunLists):
         Raises:
             ValueError: a fine-tuned run, whose data no config names.
         """
-        if parent := self.manifest.get("parent"):
+        if (parent := self.manifest.get("parent")) and parent.get("how") != "refit":
             raise ValueError(
                 f"{self.folder} was fine-tuned from Python on data that its config does not name, which therefore cannot be read "
                 f"again. Its figures are in {self.folder / 'metrics.json'}; recsys_dl.evaluate measures its model on data of yours; "
@@ -114,7 +114,7 @@ def write_run(
 ) -> None:
     """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`).
 
-    `parent`: of a fine-tuned run, which run it was made from and how; see `recsys_dl.fine_tuning`.
+    `parent`: of a run that was fine-tuned or refitted, which run it was made from and how.
     """
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     model.save(folder / "model")
@@ -136,6 +136,8 @@ def write_run(
         "seconds": stages.seconds,
         "peak_memory_bytes": peak_memory(),
     }
+    if (best := getattr(model, "best_epoch", None)) is not None:
+        manifest["best_epoch"] = best
     if parent is not None:
         manifest["parent"] = dict(parent)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

@@ -36,7 +36,7 @@ def test_trainer_and_logger_by_config(place, capsys):
     lines = said("one")
     assert [line.split("epoch ")[1][0] for line in lines] == ["0", "1", "2"]
     assert all("epoch_loss" in line and "ndcg@5" in line for line in lines)
-    assert "ndcg@5" in (place / "logs/version_0/metrics.csv").read_text()
+    assert "ndcg@5" in (place / "one/logs/metrics.csv").read_text()
     assert torch.load("kept/newest.ckpt", weights_only=True)["epoch"] == 2
     assert json.loads(Path("one/manifest.json").read_text())["threads"] == 1
     one = load_run("one")
@@ -55,7 +55,7 @@ def test_trainer_and_logger_by_config(place, capsys):
 
     assert main(["reproduce", "one"]) == 0
     assert "to the bit" in capsys.readouterr().out
-    assert not Path("logs/version_1").exists()
+    assert not Path("logs").exists()
     assert main(["evaluate", "run=one", "k=[5]"]) == 0
     assert main(["recommend", "run=one", "users=[100]", "k=3"]) == 0
 

@@ -31,6 +31,11 @@ class Split(NamedTuple):
     test: Dataset
 
 
+def no_split(data: Dataset) -> Split:
+    """Return everything as train, and nothing as validation and test: for a model that goes into service."""
+    return _parts(data, np.zeros(len(_log(data)), np.int8))
+
+
 def random_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
     """Return a split of the interactions at random, each with the same chance.
 

@@ -51,12 +51,14 @@ class NeuralModel(CatalogueModel):
     Attributes:
         network: the trained nn.Module; `lightning_module` wraps it for a Trainer of your own.
         losses: mean loss of each epoch of the last training.
+        best_epoch: of the last training, from 1, whose weights were kept; None where it was not validated.
         train_UI: CSR float32, what was learnt from.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("train_UI",)
     network: Any
     losses: list[float]
+    best_epoch: int | None = None
     train_UI: Any
 
     def __init__(
@@ -301,7 +303,7 @@ class NeuralModel(CatalogueModel):
         """Train the network on examples, and make ready to answer."""
         from recsys_dl.training.fitting import fit_scorer
 
-        self.losses = []
+        self.losses, self.best_epoch = [], None
         batches = self._batches(examples, mixed(self.seed, 1))
         if epochs:
             scorer = self.lightning_module(num_steps=epochs * -(-len(batches) // options.accumulate))
@@ -317,6 +319,7 @@ class NeuralModel(CatalogueModel):
                 validate=validate,
                 name=type(self).__name__,
             )
+            self.best_epoch = scorer.best_epoch
         self.network.to(self.torch_device)
         self._serve()
 

@@ -67,15 +67,18 @@ class Monitor(pl.Callback):
         self.losses: list[float] = []
         self.figures: list[float] = []
         self.best: dict[str, Tensor] | None = None
+        self.best_epoch: int | None = None
         self._sum = torch.zeros((), dtype=torch.float64)
         self._told: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
+        kept = {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
+        return kept | {"best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses, self.figures = state_dict["losses"], state_dict["figures"]
         self.best, self._sum = state_dict["best"], state_dict["sum"]
+        self.best_epoch = state_dict.get("best_epoch")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self._has_enough()  # a training that was killed after its last validation is over
@@ -116,6 +119,7 @@ class Monitor(pl.Callback):
             if figure > max(self.figures, default=-1.0):
                 weights = pl_module.network.state_dict()
                 self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+                self.best_epoch = trainer.current_epoch + 1
             self.figures.append(figure)
             figures[self.options.metric] = figure
             trainer.should_stop = self._has_enough()
@@ -133,6 +137,7 @@ class Monitor(pl.Callback):
         """Put the best weights back, where there was a validation."""
         if self.best is not None:
             scorer.network.load_state_dict(self.best)
+            scorer.best_epoch = self.best_epoch
 
     def _has_enough(self) -> bool:
         """Return whether `patience` validations in a row were no better than one before."""

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.threads import limit_threads
 
+from .beforehand import HELD_OUT, holds_out, holds_out_nothing, settle_split
 from .running import asked_of, leave_attribution, name_of, print_attribution, print_figures, read_parts
 
 
@@ -17,6 +18,17 @@ def evaluate(config: DictConfig) -> None:
 
     run = load_run(config.run)
     trained = OmegaConf.create(run.config)
+    settle_split(trained)
+    if config.part in HELD_OUT and not holds_out(trained, config.part):
+        raise ValueError(
+            f"{config.run} held no {config.part} part out"
+            + (
+                ", it was fitted on everything: there is nothing to evaluate it on"
+                if holds_out_nothing(trained)
+                else ""
+            )
+            + (f"; its parent is {run.manifest['parent']['folder']}" if run.manifest.get("parent") else "")
+        )
     limit_threads(trained.threads)
     split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, exclude = asked_of(split, config.part)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.threads import limit_threads
 
+from .beforehand import HELD_OUT, holds_out, settle_split
 from .running import asked_of, name_of, read_parts, run_folder, shown
 
 if TYPE_CHECKING:
@@ -120,6 +121,11 @@ def of_run(config: DictConfig) -> Task:
 
     run = load_run(config.run)
     trained = OmegaConf.create(run.config)
+    settle_split(trained)
+    if config.part in HELD_OUT and not holds_out(trained, config.part):
+        raise ValueError(
+            f"{config.run} held no {config.part} part out to ask queries of; take part=… or a run that did"
+        )
     retriever = Retriever(run.model, Exact(device="cpu")).build()
     split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, known = asked_of(split, config.part)

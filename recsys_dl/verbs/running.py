@@ -18,13 +18,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.threads import limit_threads
 
+from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
+
 log = logging.getLogger(__name__)
 
 
 def fit_and_leave(
-    config: DictConfig, target: Path, *, overwrite: bool = False, expected_hash: str | None = None
+    config: DictConfig,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    expected_hash: str | None = None,
+    parent: dict[str, Any] | None = None,
 ) -> Any:
-    """Leave a finished run in `target`, which appears whole or not at all; return its evaluation."""
+    """Leave a finished run in `target`, which appears whole or not at all; return its evaluation, None where nothing is held out."""
     threads = limit_threads(config.threads)
     from recsys_dl.data.interactions import Interactions
     from recsys_dl.evaluation import attribute
@@ -33,23 +40,27 @@ def fit_and_leave(
     from recsys_dl.runs import Stages, logged_to, write_run
 
     stages = Stages()
+    settle_split(config)
     trainer = trainer_of(config)
+    check_beforehand(config, trainer)
     if config.data.get("path") is not None:
         config.data.path = str(Path(config.data.path).absolute())  # a run is read back from anywhere
     with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", name_of(config), threads, config.seed)
         split = read_parts(config, stages, expected_hash=expected_hash)
-        part, k = config.evaluate.part, list(config.evaluate.k)
-        asked, exclude = asked_of(split, part)  # wrong words are told before the training, not after
-        if not 1 <= min(k) <= max(k) <= split.data.num_items:
-            raise ValueError(f"evaluate.k must lie between 1 and the {split.data.num_items} items there are, got {k}")
+        part, evaluations = config.evaluate.part, {}
+        if evaluated := not holds_out_nothing(config):
+            asked, exclude = asked_of(split, part)
+            check_parts(config, asked, split.data.num_items)
         with stages.stage("fit"):
-            model = fit(config, split, trainer, threads)
-        with stages.stage("evaluate"):
-            evaluation = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
-        if config.get("pipeline") is not None:
-            with stages.stage("attribute"):
-                leave_attribution(aside, part, attribute(model, split.train, asked, k=k, exclude=exclude))
+            model = fit(config, split, trainer, threads, aside)
+        if evaluated:
+            k = list(config.evaluate.k)
+            with stages.stage("evaluate"):
+                evaluations[part] = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
+            if config.get("pipeline") is not None:
+                with stages.stage("attribute"):
+                    leave_attribution(aside, part, attribute(model, split.train, asked, k=k, exclude=exclude))
         write_run(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
@@ -59,12 +70,13 @@ def fit_and_leave(
                 + [part.histories for part in (split.validation, split.test) if part.histories is not None]
             ),
             data=split.data,
-            evaluations={part: evaluation},
+            evaluations=evaluations,
             stages=stages,
+            parent=parent,
         )
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
     print(f"{name_of(config)}: {spent}", file=sys.stderr)
-    return evaluation
+    return evaluations.get(part)
 
 
 def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
@@ -73,7 +85,7 @@ def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
 
     home = folder / "attribution"
     home.mkdir(exist_ok=True)
-    for suffix, text in ((".txt", str(attribution)), (".json", json.dumps(attribution.to_dict(), indent=2))):
+    for suffix, text in ((".txt", attribution.text()), (".json", json.dumps(attribution.to_dict(), indent=2))):
         with new_file(home / f"{part}{suffix}") as aside:
             aside.write_text(text + "\n")
 
@@ -92,8 +104,11 @@ def trainer_of(config: DictConfig) -> Any:
     return TrainerOptions() if config.get("trainer") is None else instantiate(config.trainer)
 
 
-def fit(config: DictConfig, split: Parts, trainer: Any, threads: int) -> Any:
-    """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it."""
+def fit(config: DictConfig, split: Parts, trainer: Any, threads: int, folder: Path | None) -> Any:
+    """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it.
+
+    `folder`: of the run, where loggers write; None in a process that only shares in the training.
+    """
     from recsys_dl.training import TrainerOptions
 
     model = instantiate(chosen(config))
@@ -101,10 +116,11 @@ def fit(config: DictConfig, split: Parts, trainer: Any, threads: int) -> Any:
         if trainer != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger are not for it", name_of(config))
         return model.fit(split.train)
-    trainer = dataclasses.replace(trainer, loggers=_loggers(config))
+    trainer = dataclasses.replace(trainer, loggers=() if folder is None else _loggers(config, folder))
     limit_threads(max(1, threads // trainer.processes))
     try:
-        more = {"validation": split.validation} if "validation" in inspect.signature(model.fit).parameters else {}
+        takes = "validation" in inspect.signature(model.fit).parameters and len(split.validation)
+        more = {"validation": split.validation} if takes else {}
         return model.fit(split.train, trainer=trainer, **more)
     finally:
         limit_threads(threads)
@@ -134,18 +150,20 @@ def help_to_fit(config: DictConfig) -> None:
     from recsys_dl.training.scorer import DivergedError
 
     try:
-        fit(config, read_parts(config, Stages(), expected_hash=None), trainer_of(config), threads)
+        settle_split(config)
+        fit(config, read_parts(config, Stages(), expected_hash=None), trainer_of(config), threads, None)
     except (KeyboardInterrupt, DivergedError):
         return
 
 
-def _loggers(config: DictConfig) -> tuple[Any, ...]:
+def _loggers(config: DictConfig, folder: Path) -> tuple[Any, ...]:
+    """Return the loggers, which write into the run's folder; an absolute `save_dir` is taken as it is."""
     if config.get("logger") is None:
         return ()
     from hydra.errors import InstantiationException
 
     try:
-        return (instantiate(config.logger),)
+        return (instantiate(config.logger, save_dir=str(folder / config.logger.save_dir)),)
     except InstantiationException as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             name = config.logger._target_.rpartition(".")[2].removesuffix("Logger").lower()
@@ -219,6 +237,9 @@ def run_folder(config: DictConfig, name: str) -> Iterator[Path]:
 def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
     """Print an evaluation under a line that says of what it is."""
     source = config.data.get("path") or config.data._target_.split(".")[-1]
+    if evaluation is None:
+        print(f"{name} on {source}: fitted on everything; nothing was held out, so there are no figures")
+        return
     print(f"{name} on {source}, {config.evaluate.part}\n\n{evaluation}")
 
 

@@ -17,5 +17,7 @@ def train(config: DictConfig) -> None:
     print_figures(name_of(config), config, evaluation)
     print_attribution(target, config.evaluate.part)
     print(f"\nThe run is in {shown(target)}. Next:")
-    print(f"  recsys-dl evaluate run={shown(target)} part=test")
-    print(f"  recsys-dl recommend run={shown(target)} 'users=[…]'")
+    if evaluation is not None:
+        print(f"  recsys-dl evaluate run={shown(target)} part=test")
+        print(f"  recsys-dl refit run={shown(target)}")
+    print(f"  recsys-dl recommend run={shown(target)} 'users=[...]'")

@@ -1,0 +1,73 @@
+"""A chosen run's settings, fitted on all of the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from .beforehand import NO_SPLIT
+from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
+
+
+def refit(config: DictConfig) -> None:
+    """Fit a run's settings on everything there is; leave a new run that names its parent."""
+    from recsys_dl.folders import sha256
+    from recsys_dl.runs import load_run
+
+    run = load_run(config.run)
+    again = OmegaConf.create(run.config)
+    if config.data.path is not None:
+        if again.data.get("path") is None:
+            raise ValueError(
+                f"data.path is for runs on a log of one's own (data=log); {config.run} was trained on {again.data._target_.rpartition('.')[2]}"
+            )
+        again.data.path = config.data.path
+    epochs = _epochs(config, again, run)
+    with open_dict(again):
+        again.split = {"_target_": NO_SPLIT, "_partial_": True}
+        if epochs is not None:
+            again.model.epochs = epochs
+        if again.get("trainer") is not None:
+            again.trainer.patience = None
+            again.trainer.checkpoint = None
+    if is_helper(again):
+        help_to_fit(again)
+        return
+    parent = {
+        "folder": str(run.folder.resolve()),
+        "model": sha256(run.folder / "model" / "arrays.npz"),
+        "how": "refit",
+        "data": run.manifest["data"],
+        "epochs": epochs,
+    }
+    with run_folder(OmegaConf.create({"run": config.output}), f"{run.folder.resolve().name}-refit") as target:
+        fit_and_leave(again, target, overwrite=config.output is None, parent=parent)
+        data = load_run(target).manifest["data"]
+    print(
+        f"{shown(Path(config.run))} fitted on all {data['interactions']:,} interactions of {data['name']}"
+        f"{'' if epochs is None else f', {epochs} epochs'}; nothing was held out, so there are no figures but its parent's"
+    )
+    print(f"\nThe run is in {shown(target)}. Next:")
+    print(f"  recsys-dl recommend run={shown(target)} users=all output=lists.parquet")
+    print(f"  recsys-dl export run={shown(target)}")
+
+
+def _epochs(config: DictConfig, again: DictConfig, run) -> int | None:  # type: ignore[no-untyped-def]
+    """Return how many epochs to fit, where the model has any: as asked, or those whose weights early stopping kept."""
+    has_epochs = again.get("pipeline") is None and "epochs" in again.model
+    if config.epochs is not None:
+        if not has_epochs:
+            raise ValueError(f"epochs is for models that are trained in epochs; leave it out of {config.run}'s refit")
+        if isinstance(config.epochs, bool) or not isinstance(config.epochs, int) or config.epochs < 1:
+            raise ValueError(f"epochs must be a whole number of at least 1, got {config.epochs}")
+        return int(config.epochs)
+    if not has_epochs:
+        return None
+    stopped = again.get("trainer") is not None and again.trainer.get("patience") is not None
+    kept = run.manifest.get("best_epoch")
+    if stopped and kept is None:
+        raise ValueError(
+            f"{config.run} stopped early, but was left by a version that did not keep at which epoch; say epochs=…, or train again"
+        )
+    return int(kept) if stopped else None
