@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "index", "export")
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "rank", "index", "export")
 OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export")  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
@@ -22,6 +22,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for service
   recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  what settings of an index cost, and which to take
+  recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on files of learning to rank (LETOR, LightGBM)
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
 Every setting is written key=value; recsys-dl VERB --help shows them all."""

@@ -123,11 +123,20 @@ def write_run(
     if data.item_titles is not None:
         data.item_titles.alias("title").to_frame().write_parquet(folder / "titles.parquet")
     write_metrics(folder, evaluations)
+    about = {"name": data.name, "hash": data.content_hash, "interactions": len(data)}
+    more: dict[str, Any] = {} if (best := getattr(model, "best_epoch", None)) is None else {"best_epoch": best}
+    if parent is not None:
+        more["parent"] = dict(parent)
+    about |= {"users": data.num_users, "items": data.num_items}
+    write_manifest(folder, about, stages, seed=config.get("seed"), **more)
+
+
+def write_manifest(folder: Path, data: Mapping[str, Any], stages: Stages, *, seed: Any, **more: Any) -> None:
+    """Write how a run came about: of what data, by which versions, on what machine, and in how long."""
     manifest = {
         "recsys_dl": __version__,
-        "data": {"name": data.name, "hash": data.content_hash, "interactions": len(data)}
-        | {"users": data.num_users, "items": data.num_items},
-        "seed": config.get("seed"),
+        "data": dict(data),
+        "seed": seed,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -136,11 +145,8 @@ def write_run(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": stages.seconds,
         "peak_memory_bytes": peak_memory(),
+        **more,
     }
-    if (best := getattr(model, "best_epoch", None)) is not None:
-        manifest["best_epoch"] = best
-    if parent is not None:
-        manifest["parent"] = dict(parent)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
@@ -196,7 +202,7 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
         FileNotFoundError: no run there.
         ValueError: it is damaged, or has no figures of that part.
     """
-    path = _run_folder(folder)
+    path = _run_folder(folder, of_model=False)
     check_links(path)
     try:
         metrics, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
@@ -212,11 +218,18 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
     )
 
 
-def _run_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder that looks like a run."""
+def _run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Path:
+    """Return the path of a folder that looks like a run: of a model, or where `of_model` is false of a ranker too."""
     path = Path(folder)
     if path.is_file():
         raise NotADirectoryError(f"{path} is a file; a run is the folder that `recsys-dl train` left")
+    if (path / "ranker").is_dir():
+        if of_model:
+            raise ValueError(
+                f"{path} is a run of `recsys-dl rank`, which ranks documents and recommends nothing: "
+                f"recsys_dl.rankers.ranker.Ranker.load({str(path / 'ranker')!r}) reads it"
+            )
+        return path
     for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}{_runs_near(path)}")

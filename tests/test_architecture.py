@@ -54,6 +54,7 @@ ALLOWED = {
         "export",
         "fine_tuning",
         "folders",
+        "metrics",
         "progress",
         "retrieval",
         "runs",

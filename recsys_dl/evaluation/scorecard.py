@@ -191,7 +191,9 @@ class Evaluation:
 def conventions_text(conventions: Mapping[str, Any], confidence: float, width: int = 110) -> str:
     """Return what figures hold under, as lines to stand below a table."""
     pairs = [f"{name.replace('_', ' ')}: {value}" for name, value in conventions.items()]
-    lines = [f"brackets: {confidence:.0%} confidence, bootstrap over users"]
+    lines = [
+        f"brackets: {confidence:.0%} confidence, bootstrap over {'queries' if 'queries' in conventions else 'users'}"
+    ]
     if str(conventions.get("candidates", "")).startswith("sampled"):
         lines.insert(
             0, "SAMPLED metrics: no estimate of full-catalogue ones; only for reproducing papers that report them"

@@ -156,10 +156,8 @@ def _figures(folder: Path, part: str, metric: str) -> tuple[Evaluation, dict[str
     evaluation, config, hash_ = load_evaluation(folder, part)
     if metric not in evaluation.per_user:
         k = metric.partition("@")[2]
-        raise ValueError(
-            f"{folder} has no {metric} of {part}, but {', '.join(sorted(evaluation.per_user))[:200]}; get it by "
-            f"recsys-dl evaluate run={folder} part={part} k={k}"
-        )
+        get = "" if (folder / "ranker").is_dir() else f"; get it by recsys-dl evaluate run={folder} part={part} k={k}"
+        raise ValueError(f"{folder} has no {metric} of {part}, but {', '.join(sorted(evaluation.per_user))[:200]}{get}")
     asked = {key: config.get(key) for key in ("data", "weights", "filter", "split")}
     return evaluation, _flat(asked) | {"the data's hash": hash_[:12]}
 
