@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     from recsys_dl import __version__
     from recsys_dl.compose import compose, describe, near
+    from recsys_dl.progress import quiet_libraries, shown_on_console
 
     if words[0] == "--version":
         print(__version__)
@@ -57,13 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return _fail(str(error), 2)
     console = logging.StreamHandler()
-    console.setLevel(logging.WARNING)  # the rest goes to run.log
+    console.addFilter(shown_on_console)  # the rest goes to run.log
     logging.basicConfig(format="%(message)s", handlers=[console])
     logging.getLogger("recsys_dl").setLevel(logging.INFO)
     with contextlib.suppress(ValueError):  # of another thread than the main one
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop politely is to leave nothing half-written
     try:
-        status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config) or 0)
+        with quiet_libraries():
+            status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config) or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

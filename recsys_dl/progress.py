@@ -1,23 +1,65 @@
-"""A progress bar for every loop that may take longer than a second, and a sign of life for a single long step."""
+"""A progress bar for every loop that may take longer than a second, and a sign of life for a single long step.
+
+Where nobody watches, the command prints a line for each stage instead: a log record that carries `SIGN`.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+SIGN = {"sign": True}  # `extra` of a log record that tells a person how far the work is
+LIBRARIES = (
+    "pytorch_lightning",
+    "lightning",
+    "lightning_fabric",
+    "lightning_utilities",
+    "torch",
+    "torchmetrics",
+    "mlflow",
+    "wandb",
+)
+SECONDS = 20  # between two lines of one loop
+
+
+def shown_on_console(record: logging.LogRecord) -> bool:
+    """Return whether the command shows a record beside its log: warnings, and signs of life where stderr draws no bars."""
+    return record.levelno >= logging.WARNING or (hasattr(record, "sign") and not sys.stderr.isatty())
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep warnings of the libraries below us out of the terminal while a command of ours runs; then filters are as before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=rf"({'|'.join(LIBRARIES)})(\.|$)")
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category)
+        yield
+
 
 def track(steps: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
     """Yield `steps`, drawing a bar on stderr with the count, the time gone and the time left.
 
-    Silent where stderr is not a terminal (a log file, a test), so that logs stay readable.
+    Where stderr is not a terminal (a log file, a test), a long loop is logged instead, every 20 seconds.
     """
     if not sys.stderr.isatty():
-        yield from steps
+        last = start = time.monotonic()
+        size = total if total is not None else len(steps) if isinstance(steps, Sized) else None
+        for done, step in enumerate(steps):
+            if (now := time.monotonic()) - last >= SECONDS:
+                last = now
+                of = "" if size is None else f" of {size:,}"
+                log.info("%s: %d%s, %.0f s", description, done, of, now - start, extra=SIGN)
+            yield step
         return
     from rich.console import Console
     from rich.progress import (

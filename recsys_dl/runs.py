@@ -39,6 +39,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
+from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender
 from recsys_dl.run_lists import RunLists
 from recsys_dl.trust import check_config, check_links
@@ -58,7 +59,7 @@ class Stages:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
-        log.info("%s: %.1f s", name, self.seconds[name])
+        log.info("%s: %.1f s", name, self.seconds[name], extra=SIGN)
 
 
 @dataclass(frozen=True)

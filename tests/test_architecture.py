@@ -42,9 +42,9 @@ ALLOWED = {
     "rerankers": {"kernels", "data", "protocols", "progress", "folders", "version"},
     "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
     "export": {"protocols", "data", "folders", "version"},
-    "pipeline": {"kernels", "data", "protocols", "folders", "version"},
+    "pipeline": {"kernels", "data", "protocols", "folders", "progress", "version"},
     "run_lists": {"protocols", "data", "pipeline"},
-    "runs": {"run_lists", "trust", "protocols", "data", "evaluation", "folders", "version"},
+    "runs": {"run_lists", "progress", "trust", "protocols", "data", "evaluation", "folders", "version"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
     "compose": set(),
     "verbs": {
@@ -61,7 +61,7 @@ ALLOWED = {
         "threads",
         "training",
     },
-    "cli": {"compose", "verbs", "version"},
+    "cli": {"compose", "progress", "verbs", "version"},
     "version": {
         "data",
         "protocols",

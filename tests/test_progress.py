@@ -38,3 +38,37 @@ def test_drawn_on_a_terminal():
     assert "steps" in drawn
     assert "3/3" in drawn
     assert "one long step" in drawn
+
+
+def test_a_long_loop_is_logged_where_nobody_watches(monkeypatch, caplog):
+    from recsys_dl import progress
+
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    with caplog.at_level("INFO"):
+        assert sum(progress.track(range(3), "steps")) == 3
+    assert "steps: 2 of 3" in caplog.text
+
+
+def test_a_pipeline_prints_a_line_a_stage_and_no_hints_where_nobody_watches(tmp_path):
+    from test_command import run, write_log
+
+    write_log(tmp_path / "log.csv")
+    words = ["pipeline=three_stage", "pipeline.lessons.last=2", "pipeline.lessons.rounds=1", "pipeline.ranker.epochs=2"]
+    words += ["pipeline.retrievers.als.embedding_size=4", "threads=1", "split=none", "run=here"]
+    err = run("train", "data=log", "data.path=log.csv", *words, cwd=tmp_path).stderr
+    stages = [line.split(":")[0].split(" fitted")[0] for line in err.splitlines()]
+    for stage in ("read", "split", "als", "item_knn", "ranker", "fit"):
+        assert stage in stages, err
+    words = ["model=gmf", "model.embedding_size=2", "model.epochs=2", "logger=csv", "run=there"]
+    err = run("train", "data=log", "data.path=log.csv", *words, "device=cpu", "threads=1", cwd=tmp_path).stderr
+    assert [line.split(":")[0] for line in err.splitlines()] == ["read", "split", "fit", "evaluate", "gmf"]
+
+
+def test_a_host_keeps_its_warnings_filters(tmp_path, monkeypatch, capsys):
+    import warnings
+
+    from recsys_dl.cli import main
+
+    before = list(warnings.filters)
+    assert main(["recommend", f"run={tmp_path}", "users=[1]"]) == 1
+    assert list(warnings.filters) == before

@@ -20,6 +20,7 @@ from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, Users, UserState
 
 from .evidence import of_retriever, ranked, ranks_in
@@ -152,7 +153,7 @@ class Pipeline:
         if self.ranker is not None:
             learnt, held = gathered(self, train, trainer)
             self.ranker.fit(learnt, validation=held)
-            log.info("ranker fitted on %d lists, validated on %d", len(learnt), len(held))
+            log.info("ranker fitted on %d lists, validated on %d", len(learnt), len(held), extra=SIGN)
         for name, retriever in self.retrievers.items():
             fit_retriever(name, retriever, train, trainer, "all")
         if self.features is not None:

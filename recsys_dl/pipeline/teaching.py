@@ -15,6 +15,7 @@ import numpy as np
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking
 
 from .evidence import Evidence, features_of
@@ -90,4 +91,4 @@ def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trai
             trainer = dataclasses.replace(trainer, checkpoint=str(Path(trainer.checkpoint) / name / when))
         more = {"trainer": trainer}
     retriever.fit(train, **more)
-    log.info("%s fitted on %d interactions: %.1f s", name, len(train), time.perf_counter() - start)
+    log.info("%s fitted on %d interactions: %.1f s", name, len(train), time.perf_counter() - start, extra=SIGN)
