@@ -10,6 +10,7 @@ from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.models import Popularity
 from recsys_dl.models.catalogue import CatalogueModel
+from recsys_dl.protocols import Ranking
 
 
 class Given(CatalogueModel):
@@ -48,15 +49,15 @@ TEST = Interactions([0, 2, 3, 3], [2, 3, 0, 4], [1, 2, 4, 0], num_users=5, num_i
 
 
 def test_values_by_hand():
-    # lists of two: user 0 gets 2, 3; user 2 gets 1, 3; user 3 gets 0, 1
+    # lists of two: user 0 gets 2, 3; user 2 gets 1, 3; user 3 gets 0, 1. Items 3 and 4 are tied: each is second half of the time
     table = evaluate(Popularity().fit(TRAIN), TRAIN, TEST, k=[1, 2])
     np.testing.assert_array_equal(table.users, [0, 2, 3])
-    np.testing.assert_array_equal(table.per_user["precision@2"], [1 / 2, 1 / 2, 1 / 2])
+    np.testing.assert_array_equal(table.per_user["precision@2"], [1 / 2, 1 / 4, 1 / 2])
     np.testing.assert_array_equal(
         table.per_user["recall@1"], [1, 0, 1]
     )  # item 4 has weight 0: user 3 has one relevant item
-    np.testing.assert_allclose(table.per_user["ndcg@2"], [1, 1 / np.log2(3), 1], rtol=1e-15)
-    assert table.values["mrr@2"] == pytest.approx(2.5 / 3, rel=1e-15)
+    np.testing.assert_allclose(table.per_user["ndcg@2"], [1, 0.5 / np.log2(3), 1], rtol=1e-15)
+    assert table.values["mrr@2"] == pytest.approx(2.25 / 3, rel=1e-15)
     assert table.values["coverage@1"] == 3 / 5
     assert table.values["coverage@2"] == 4 / 5
     assert table.values["gini@1"] == pytest.approx(0.4, rel=1e-14)  # shown 1 1 1 0 0
@@ -143,7 +144,18 @@ def test_memory_sets_how_many_users_are_asked_for_and_the_longest_list_is_asked_
     size = 8 * 40 + 200 * 10 + 24 * 10 * 10  # bytes a user: two scores an item, and what judging ten ranks takes
     evaluate(model, train, test, k=[2, 10, 5], memory=50 * size)
     users = len(np.unique(test.users_N))
-    assert model.asked == [(50, 10)] * (users // 50) + [(users % 50, 10)]
+    # one more than the longest list shows whether a tie goes on
+    asked = [one for one in model.asked if one[1] == 11]
+    assert asked == [(50, 11)] * (users // 50) + [(users % 50, 11)]
+    assert all(length == 40 for _, length in model.asked if length != 11)  # and of few users, how far theirs goes on
+
+
+class Decided(Popularity):
+    """Its lists have no ties."""
+
+    def recommend(self, users, k, **kwargs):
+        items_BK = super().recommend(users, k, **kwargs).items_BK
+        return Ranking(items_BK, np.where(items_BK >= 0, -np.arange(k, dtype=np.float32), -np.inf))
 
 
 def test_equal_to_trec_eval_on_movielens(shared_data):
@@ -159,10 +171,9 @@ def test_equal_to_trec_eval_on_movielens(shared_data):
         Interactions(users[at], items[at], halves[at], num_users=users.max() + 1, num_items=items.max() + 1)
         for at in (~chosen, chosen)
     )
-    model = Popularity().fit(train)
+    model = Decided().fit(train)  # trec_eval takes ties in the order of names
     table = evaluate(model, train, test, k=[5, 20], gains="linear")
     lists = model.recommend(table.users, 20, exclude=train).items_BK
-    # ranks as scores: how ties are broken is another test's matter
     run = {str(u): {str(i): 20.0 - r for r, i in enumerate(row)} for u, row in zip(table.users, lists, strict=True)}
     qrel = {str(u): {} for u in table.users}
     for u, i, grade in zip(test.users_N, test.items_N, test.weights_N, strict=True):
@@ -256,7 +267,15 @@ def test_it_prints_figures_intervals_and_conventions():
     low, high = table.intervals["ndcg@10"]
     assert low < table.values["ndcg@10"] < high
     assert f"{table.values['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]" in text
-    for words in ("@5", "@10", "95% confidence", "all 40 items", "train and more", "gains: binary", "lower item row"):
+    for words in (
+        "@5",
+        "@10",
+        "95% confidence",
+        "all 40 items",
+        "train and more",
+        "gains: binary",
+        "mean over all orders",
+    ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 110
     assert "coverage@5" not in table.intervals  # no mean over users

@@ -6,7 +6,7 @@ import pytest
 
 from recsys_dl.data.groups import Groups
 from recsys_dl.metrics.grouped import judge_groups, letor_ndcg
-from recsys_dl.metrics.ranking import judge_scores, per_user
+from recsys_dl.metrics.ranking import METRICS, judge_scores, per_user
 
 
 def drawn(seed: int) -> tuple[np.ndarray, Groups]:
@@ -24,15 +24,20 @@ def test_groups_are_judged_as_padded_lists_are():
     for k in (None, 5, 30):
         judged = judge_groups(scores_N, groups.labels_N, groups.starts_Q, k=k)
         length = k or 30
-        np.testing.assert_array_equal(judged.labels_BK, expected.labels_BK[:, :length])
-        np.testing.assert_array_equal(judged.ideal_BK, expected.ideal_BK[:, :length])
+        np.testing.assert_array_equal(judged.labels_BK[:, :length], expected.labels_BK[:, :length])
+        np.testing.assert_array_equal(judged.tied_BK[:, :length], expected.tied_BK[:, :length])
+        np.testing.assert_array_equal(judged.ideal_BK[:, :length], expected.ideal_BK[:, :length])
         np.testing.assert_array_equal(judged.num_relevant_B, expected.num_relevant_B)
+        ours, theirs = (per_user(one, METRICS, [1, length]) for one in (judged, expected))
+        for name, values in ours.items():
+            np.testing.assert_allclose(values, theirs[name], rtol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("gains", ["exponential", "linear"])
 def test_blank_counted_one_is_lightgbms_ndcg(gains):
     """A booster of no trees leaves the scores as they were given, so its figure is of these very scores."""
     scores_N, groups = drawn(1)
+    scores_N = scores_N - 1e-6 * np.arange(len(scores_N))  # LightGBM takes ties in the order of rows, we as their mean
     gain = np.arange(5) if gains == "linear" else 2 ** np.arange(5) - 1
     told: dict = {}
     data = lgb.Dataset(groups.features_NF, groups.labels_N, group=groups.sizes_Q, init_score=scores_N)
@@ -55,7 +60,7 @@ def test_blank_counted_one_is_lightgbms_ndcg(gains):
 def test_map_and_linear_ndcg_are_trec_evals():
     pytrec_eval = pytest.importorskip("pytrec_eval")
     scores_N, groups = drawn(2)
-    scores_N = scores_N - 1e-6 * np.arange(len(scores_N))  # trec_eval breaks ties by name, we by row: leave none
+    scores_N = scores_N - 1e-6 * np.arange(len(scores_N))  # trec_eval breaks ties by name: leave none
     relevant, run = {}, {}
     for q in range(len(groups)):
         rows = range(groups.starts_Q[q], groups.starts_Q[q + 1])
@@ -72,6 +77,8 @@ def test_map_and_linear_ndcg_are_trec_evals():
 def test_letors_tool_by_hand():
     """Grades 0 2 1 in the order of the scores; no discount at rank 2; three documents give nothing at k = 4."""
     judged = judge_groups(np.array([3.0, 2, 1, 1]), np.array([0, 2, 1, 0]), np.array([0, 3, 4]), k=4)
+    tied = judge_groups(np.zeros(2), np.array([2, 0]), np.array([0, 2]), k=2)
+    np.testing.assert_allclose(letor_ndcg(tied, np.array([2]), 1), [0.5])
     d3 = 1 / np.log2(3)
     for k, expected in ((1, 0), (2, 3 / (3 + 1)), (3, (3 + d3) / (3 + 1)), (4, 0)):
         np.testing.assert_allclose(letor_ndcg(judged, np.array([3, 1]), k), [expected, 0], rtol=1e-15)

@@ -100,16 +100,14 @@ def test_padding_and_a_longer_list_change_nothing(metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_scores_and_lists_are_judged_alike(metric):
     rng = np.random.default_rng(4)
-    scores = rng.integers(0, 4, (50, 12)).astype(
-        np.float32
-    )  # ties: the first candidate goes first, as the lower item does
+    scores = rng.integers(0, 4, (50, 12)).astype(np.float32)  # many ties
     labels = rng.integers(0, 3, scores.shape) * (rng.random(scores.shape) < 0.3)
     valid = rng.random(scores.shape) < 0.8
-    lists, _ = top_k(np.where(valid, scores, -np.inf).astype(np.float32), 15, device="cpu")
-    by_list = judge(lists, sp.csr_matrix(np.where(valid, labels, 0)))
+    lists, best = top_k(np.where(valid, scores, -np.inf).astype(np.float32), 15, device="cpu")
+    by_list = judge(lists, sp.csr_matrix(np.where(valid, labels, 0)), best)
     noise = np.where(valid, scores, rng.normal(size=scores.shape) * 100)  # whatever stands at padding
     by_score = judge_scores(noise, labels, valid, k=15)
-    for field in ("labels_BK", "ideal_BK", "num_relevant_B"):
+    for field in ("labels_BK", "ideal_BK", "num_relevant_B", "tied_BK"):
         np.testing.assert_array_equal(getattr(by_list, field), getattr(by_score, field))
     np.testing.assert_array_equal(METRICS[metric](by_list, 10), METRICS[metric](by_score, 10))
 

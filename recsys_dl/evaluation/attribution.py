@@ -19,11 +19,12 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import Difference, Sample, check_resampling, paired_differences
 from recsys_dl.progress import track
-from recsys_dl.protocols import Ranking, Recommender, Staged
+from recsys_dl.protocols import Ranking, Recommender, Stage, Staged
 
 from .evaluate import METRICS, RATING_METRICS, Questions, answer, block_size, blocks, evaluate, lengths
 from .scorecard import Evaluation, conventions_text
 from .tables import WIDEST, html_table, page_width, text_table
+from .ties import with_ties
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,9 +207,10 @@ def attribute(
     metrics = [name for name in METRICS if name not in RATING_METRICS]
     stages: list[StageFigures] = []
     for (name, kind), parts in walked.items():
-        top_UK, recall_U, kept_U = (np.concatenate(column) for column in zip(*parts, strict=True))
+        tops, recalls, kepts = zip(*parts, strict=True)
+        recall_U, kept_U = np.concatenate(recalls), np.concatenate(kepts)
         evaluation = evaluate(
-            _Replay(questions, top_UK),  # type: ignore[arg-type]
+            _Replay(questions, name, kind, _beneath(tops, ks[-1])),  # type: ignore[arg-type]
             train,
             test,
             ks,
@@ -230,10 +232,9 @@ def attribute(
     )
 
 
+NO_NOTES = np.zeros((0, 2), np.int32)
 Key = tuple[str, str]  # name and kind of a stage
-Part = tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]  # of a block: first items [B, K], recall of all kept [B], number kept [B]
+Part = tuple[Ranking, np.ndarray, np.ndarray]  # of a block: first items, recall of all kept [B], number kept [B]
 
 
 def _walk(
@@ -252,9 +253,12 @@ def _walk(
             judged = ranking.judge(items_BL, questions.relevant[block])
             length = items_BL.shape[1]
             recall = ranking.per_user(judged, ["recall"], [length])[f"recall@{length}"]
-            top_BK = np.full((len(items_BL), k), -1, np.int32)
-            top_BK[:, :length] = items_BL[:, :k]
-            found[stage.name, stage.kind].append((top_BK, recall, (items_BL >= 0).sum(axis=1)))
+            top = with_ties(
+                Staged(items_BL, stage.ranking.scores_BK, (stage,), NO_NOTES, ()), k, questions.known.num_items
+            )
+            kept = ranking.with_whole_ties(ranking.first_tied(top.scores_BK, top.items_BK >= 0), k)
+            top = Ranking(top.items_BK[:, :kept], top.scores_BK[:, :kept])
+            found[stage.name, stage.kind].append((top, recall, (items_BL >= 0).sum(axis=1)))
     whole = {key: parts for key, parts in found.items() if len(parts) == len(steps)}
     return whole, [name for name, kind in found if (name, kind) not in whole]
 
@@ -297,16 +301,31 @@ def _percentiles(ms: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _beneath(parts: Sequence[Ranking], least: int) -> Ranking:
+    """Return the lists of all blocks, filled up to the longest, and at least to some length."""
+    width = max(least, *(part.items_BK.shape[1] for part in parts))
+    items, scores = [], []
+    for part in parts:
+        more = ((0, 0), (0, width - part.items_BK.shape[1]))
+        items.append(np.pad(part.items_BK, more, constant_values=-1))
+        scores.append(np.pad(part.scores_BK, more, constant_values=-np.inf))
+    return Ranking(np.concatenate(items), np.concatenate(scores))
+
+
 class _Replay:
     """Gives stored lists to whoever asks for the test users in order."""
 
-    def __init__(self, questions: Questions, top_UK: np.ndarray) -> None:
-        self.questions, self.top_UK, self.at = questions, top_UK, 0
+    staged = True
+
+    def __init__(self, questions: Questions, name: str, kind: Any, lists: Ranking) -> None:
+        self.questions, self.name, self.lists, self.at = questions, name, lists, 0
+        # ties that nobody saw the end of are taken out already
+        self.kind = "ranker" if kind in ("retriever", "merge") else kind
 
     def fold_in(self, histories: Interactions) -> Interactions:
         return histories
 
-    def recommend(self, users: np.ndarray | Interactions, k: int, *, exclude: Interactions) -> Ranking:
+    def recommend(self, users: np.ndarray | Interactions, k: int, *, exclude: Interactions) -> Staged:
         size = users.num_users if isinstance(users, Interactions) else len(users)
         block = slice(self.at, self.at + size)
         self.at += size
@@ -314,5 +333,6 @@ class _Replay:
         one, two = (part.items_N if isinstance(part, Interactions) else part for part in (users, expected))
         if not np.array_equal(one, two):
             raise RuntimeError("evaluate asked for other users than attribute did")
-        items_BK = self.top_UK[block, :k]
-        return Ranking(items_BK, np.where(items_BK >= 0, -np.arange(k, dtype=np.float32), np.float32(-np.inf)))
+        lists = Ranking(self.lists.items_BK[block], self.lists.scores_BK[block])
+        stage = Stage(self.name, self.kind, lists, 0.0)
+        return Staged(lists.items_BK[:, :k], lists.scores_BK[:, :k], (stage,), NO_NOTES, ())

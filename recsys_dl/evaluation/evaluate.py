@@ -6,6 +6,7 @@ B users of a block, U test users, I items, K list, P pairs, D vector size.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
+from recsys_dl.metrics.sampled import TIES
 from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender
 
+from . import ties
 from .beyond import BeyondAccuracy
 from .scorecard import Evaluation
+
+log = logging.getLogger(__name__)
 
 BEYOND_METRICS = ("coverage", "gini", "novelty", "diversity", "popularity_lift")
 RATING_METRICS = ("rmse", "mae")
@@ -86,13 +91,28 @@ def evaluate(
     beyond = BeyondAccuracy([name for name in names if name in BEYOND_METRICS], ks, known, profiles, item_vectors_ID)
     accuracy = [name for name in names if name in ranking.METRICS]
     parts: list[dict[str, np.ndarray]] = []
+    flat: list[np.ndarray] = []
+
+    def ask(at_B: np.ndarray, length: int) -> Ranking:
+        return answer(model, *questions.request(users[at_B]), length)
+
     size = block_size(memory, known.num_items, ks[-1])
+    # One more item shows whether a tie goes on; a pipeline, whose lists depend on their length, shows it in its stages.
+    length = ks[-1] if getattr(model, "staged", False) else min(ks[-1] + 1, known.num_items)
     for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
-        items_BK = answer(model, *questions.request(users[block]), ks[-1]).items_BK
-        judged = ranking.judge(items_BK, relevant[block])
-        parts.append(
-            ranking.per_user(judged, accuracy, ks, gains=gains, blank_users=blank_users)
-            | beyond.per_user(items_BK, block)
+        at_B = np.arange(block.start, block.stop)
+        first = ask(at_B, length)
+        columns = beyond.per_user(first.items_BK[:, : ks[-1]], block)
+        if accuracy:
+            conventional = {"gains": gains, "blank_users": blank_users}
+            columns = ties.accuracy(ask, first, at_B, relevant[block], accuracy, ks, **conventional) | columns
+        parts.append(columns)
+        flat.append(ties.orders_nothing(first, ks[-1]))
+    if flat and np.concatenate(flat).all():
+        log.warning(
+            "%s gives all items of a list the same score, for every one of %d users: it ranks nothing, and its figures are chance's",
+            type(model).__name__,
+            len(users),
         )
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
@@ -101,7 +121,7 @@ def evaluate(
         "excluded": ("train" if histories is None else "train and histories") + (" and more" if more else ""),
         "excluded_test_items": _num_excluded(relevant, left_out.by_user[users], profiles),
         "gains": gains,
-        "ties": "lower item row first",
+        "ties": TIES,
         "users": len(users),
         "blank_users": f"{blank_users.replace('_', ' ')} ({questions.num_blank:,})",
         "data": _digest(known, asked, histories, more, graded=gains != "binary"),

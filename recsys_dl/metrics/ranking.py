@@ -3,6 +3,10 @@
 A list is judged once (`judge`, `judge_scores`); every metric is then a function of the judged lists and of k, and returns
 float64 [B]. B users, I items, K ranks, L candidates.
 
+Equal scores decide no order. Every metric is the mean of its values over all orders of what is tied, in closed form (McSherry and
+Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores"), so that a model
+which scores all alike gets what chance gives, however the file was sorted.
+
 Conventions, which are trec_eval's: an item is relevant when its grade is above 0. Precision divides by k, even where the list
 is shorter. Recall and average precision divide by all relevant items, not by min(k, relevant). NDCG discounts rank r by
 1 / log2(r + 1). A user without a relevant item is blank: every metric gives 0, until `per_user` applies `blank_users`.
@@ -29,11 +33,16 @@ class Judged:
         labels_BK: float64, grade of the item at each rank; 0 where it is not relevant or the list has ended.
         ideal_BK: float64, the K highest grades each user has anywhere, descending, padded with 0.
         num_relevant_B: int64, relevant items of each user, in the list or not.
+        tied_BK: int64, the first rank, from 0, of what has the same score as the item at each rank; None where the order is
+            decided throughout.
+        ranks: that may be counted; columns after them hold the rest of ties. None: all.
     """
 
     labels_BK: np.ndarray
     ideal_BK: np.ndarray
     num_relevant_B: np.ndarray
+    tied_BK: np.ndarray | None = None
+    ranks: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels_BK)
@@ -43,16 +52,47 @@ class Judged:
         """True where a user has no relevant item."""
         return self.num_relevant_B == 0
 
+    def tie_sums(self, values_BK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return at each rank the sum of the values of all that are tied there, and how many these are."""
+        if self.tied_BK is None:
+            return values_BK, np.ones(values_BK.shape, np.int64)
+        rows, length = self.tied_BK.shape
+        groups = (np.arange(rows)[:, None] * length + self.tied_BK).ravel()
+        sums = np.bincount(groups, weights=values_BK.ravel(), minlength=rows * length)
+        sizes = np.bincount(groups, minlength=rows * length)
+        return sums[groups].reshape(rows, length), sizes[groups].reshape(rows, length)
 
-def judge(items_BK: np.ndarray, relevant: sp.csr_matrix) -> Judged:
+    def tie_means(self, values_BK: np.ndarray) -> np.ndarray:
+        """Return the expected value at each rank, over all orders of what is tied."""
+        sums_BK, sizes_BK = self.tie_sums(values_BK)
+        return sums_BK / sizes_BK
+
+    def first(self, values_BK: np.ndarray, k: int) -> np.ndarray:
+        """Return the values of the first k ranks.
+
+        Raises:
+            ValueError: more than were judged, or less than one.
+        """
+        most = values_BK.shape[1] if self.ranks is None else self.ranks
+        if not 1 <= k <= most:
+            raise ValueError(
+                f"k must be between 1 and the {most} ranks that were judged, got {k}; pad lists that are complete with -1"
+            )
+        return values_BK[:, :k]
+
+
+def judge(items_BK: np.ndarray, relevant: sp.csr_matrix, scores_BK: np.ndarray | None = None) -> Judged:
     """Return the grades of recommended items.
 
     Args:
         items_BK: item rows, best first, -1 where a list has ended.
         relevant: CSR [B, I] of grades; an entry of 0 is known and not relevant.
+        scores_BK: of the items; equal ones are tied. What is tied with the last rank that will be counted must be there too.
+            None: the order is decided.
 
     Raises:
-        ValueError: not one row of `relevant` for each list, an item outside it, an item twice in one list, a negative grade.
+        ValueError: not one row of `relevant` for each list, an item outside it, an item twice in one list, a negative grade,
+            scores of another shape.
     """
     items_BK = _array(items_BK)
     if items_BK.ndim != 2 or not np.issubdtype(items_BK.dtype, np.integer):
@@ -78,11 +118,29 @@ def judge(items_BK: np.ndarray, relevant: sp.csr_matrix) -> Judged:
     grades = np.append(relevant.data.astype(np.float64), 0.0)
     hit = (np.append(keys, -1)[found] == wanted) & (items_BK >= 0)
     labels_BK = np.where(hit, grades[found], 0.0)
-    return Judged(labels_BK, *_ideal(grades[:-1], owner, relevant.indptr, items_BK.shape[1]))
+    tied_BK = None
+    if scores_BK is not None:
+        scores_BK = _array(scores_BK)
+        if scores_BK.shape != items_BK.shape:
+            raise ValueError(f"scores must be one an item, shape {items_BK.shape}, got {scores_BK.shape}")
+        tied_BK = first_tied(scores_BK, items_BK >= 0)
+    return Judged(labels_BK, *_ideal(grades[:-1], owner, relevant.indptr, items_BK.shape[1]), tied_BK)
+
+
+def first_tied(scores_BK: np.ndarray, there_BK: np.ndarray) -> np.ndarray:
+    """Return int64 [B, K]: the first rank, from 0, of what has the same score; lists are sorted by score."""
+    alone_BK = np.ones(scores_BK.shape, bool)
+    alone_BK[:, 1:] = (scores_BK[:, 1:] != scores_BK[:, :-1]) | ~there_BK[:, 1:] | ~there_BK[:, :-1]
+    return np.maximum.accumulate(np.where(alone_BK, np.arange(scores_BK.shape[1]), 0), axis=1)
+
+
+def with_whole_ties(tied_BK: np.ndarray, k: int) -> int:
+    """Return how many ranks hold the first k and all that is tied with one of them."""
+    return max(k, int((tied_BK < k).sum(axis=1).max(initial=0)))
 
 
 def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int) -> Judged:
-    """Return the grades of candidates in the order of their scores, the best k of them; equal scores keep their order.
+    """Return the grades of candidates in the order of their scores, the best k of them; equal scores are tied.
 
     Args:
         scores_BL: any real number a candidate, NumPy or torch.
@@ -102,39 +160,55 @@ def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int
     if np.isnan(scores_BL[valid_BL]).any():
         raise ValueError(f"scores must be numbers, got NaN for {int(np.isnan(scores_BL[valid_BL]).sum())} candidates")
     labels_BL = np.where(valid_BL, labels_BL, 0.0)
-    order_BL = np.lexsort((-scores_BL, ~valid_BL), axis=1)[:, :k]
-    labels_BK = np.zeros((len(scores_BL), k))
-    labels_BK[:, : order_BL.shape[1]] = np.take_along_axis(labels_BL, order_BL, axis=1)
+    order_BL = np.lexsort((-scores_BL, ~valid_BL), axis=1)
+    sorted_BL = (np.take_along_axis(array_BL, order_BL, axis=1) for array_BL in (scores_BL, labels_BL, valid_BL))
+    scores_BL, ranked_BL, there_BL = sorted_BL
+    tied_BL = first_tied(scores_BL, there_BL)
+    length = with_whole_ties(tied_BL, k)
+    labels_BK, tied_BK = np.zeros((len(scores_BL), length)), np.tile(np.arange(length), (len(scores_BL), 1))
+    kept = min(length, scores_BL.shape[1])
+    labels_BK[:, :kept], tied_BK[:, :kept] = ranked_BL[:, :kept], tied_BL[:, :kept]
     owner, _ = np.nonzero(labels_BL)
     starts = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(scores_BL)))])
-    return Judged(labels_BK, *_ideal(labels_BL[labels_BL != 0], owner, starts, k))
+    return Judged(labels_BK, *_ideal(labels_BL[labels_BL != 0], owner, starts, length), tied_BK, k)
 
 
 def precision(judged: Judged, k: int) -> np.ndarray:
     """Return the share of the k ranks that hold a relevant item."""
-    return _hits(judged, k).sum(axis=1) / k
+    return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / k
 
 
 def recall(judged: Judged, k: int) -> np.ndarray:
     """Return the share of the relevant items that the first k ranks hold."""
-    return _hits(judged, k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
+    return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
 
 
 def hit_rate(judged: Judged, k: int) -> np.ndarray:
-    """Return 1 where the first k ranks hold a relevant item, else 0."""
-    return np.any(_hits(judged, k), axis=1).astype(np.float64)
+    """Return 1 where the first k ranks hold a relevant item, else 0; where it depends on the order of ties, the probability."""
+    return 1 - judged.first(1 - _hazards(judged), k).prod(axis=1)
 
 
 def average_precision(judged: Judged, k: int) -> np.ndarray:
     """Return the sum of the precisions at the ranks of relevant items, over the number of relevant items; its mean is MAP."""
-    hits_BK = _hits(judged, k)
-    precisions_BK = np.cumsum(hits_BK, axis=1) / np.arange(1, k + 1)
-    return (precisions_BK * hits_BK).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
+    hits_BK = _hits(judged)
+    sums_BK, sizes_BK = judged.tie_sums(hits_BK)
+    ranks_K = np.arange(hits_BK.shape[1])
+    within_BK = np.zeros(hits_BK.shape, np.int64) if judged.tied_BK is None else ranks_K - judged.tied_BK
+    before_BK = np.cumsum(hits_BK, axis=1) - hits_BK  # hits above each rank
+    if judged.tied_BK is not None:
+        before_BK = np.take_along_axis(before_BK, judged.tied_BK, axis=1)  # hits above its tie
+    # If a relevant item stands there, each other one of its tie stands above it as often as at any other place.
+    above_BK = within_BK * (sums_BK - 1) / np.maximum(sizes_BK - 1, 1)
+    values_BK = sums_BK / sizes_BK * ((before_BK + 1 + above_BK) / (ranks_K + 1))
+    return judged.first(values_BK, k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
 
 
 def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
     """Return 1 / rank of the first relevant item, 0 if the first k ranks hold none; its mean is MRR."""
-    return (_hits(judged, k) / np.arange(1, k + 1)).max(axis=1)
+    hazards_BK = judged.first(_hazards(judged), k)
+    none_above_BK = np.ones(hazards_BK.shape)
+    none_above_BK[:, 1:] = np.cumprod(1 - hazards_BK, axis=1)[:, :-1]
+    return (none_above_BK * hazards_BK / np.arange(1, k + 1)).sum(axis=1)
 
 
 def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
@@ -152,8 +226,8 @@ def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
         ValueError: exponential gains of grades above 1000, which no float holds.
     """
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
-    ideal_B = _gain(_first(judged.ideal_BK, k), gains) @ discounts_K
-    found_B = _gain(_first(judged.labels_BK, k), gains) @ discounts_K
+    ideal_B = _gain(judged.first(judged.ideal_BK, k), gains) @ discounts_K
+    found_B = judged.first(judged.tie_means(_gain(judged.labels_BK, gains)), k) @ discounts_K
     return np.divide(found_B, ideal_B, out=np.zeros(len(judged)), where=ideal_B > 0)
 
 
@@ -212,17 +286,18 @@ def check_conventions(gains: str, blank_users: str) -> None:
             raise ValueError(f"{name} must be one of {', '.join(words)}, got {word!r}")
 
 
-def _hits(judged: Judged, k: int) -> np.ndarray:
-    return _first(judged.labels_BK, k) > 0
+def _hits(judged: Judged) -> np.ndarray:
+    """Return float64 [B, K]: 1 where a rank holds a relevant item."""
+    return (judged.labels_BK > 0).astype(np.float64)
 
 
-def _first(array_BK: np.ndarray, k: int) -> np.ndarray:
-    if not 1 <= k <= array_BK.shape[1]:
-        raise ValueError(
-            f"k must be between 1 and the {array_BK.shape[1]} ranks that were judged, got {k}; "
-            "pad lists that are complete with -1"
-        )
-    return array_BK[:, :k]
+def _hazards(judged: Judged) -> np.ndarray:
+    """Return float64 [B, K]: the probability that a rank holds a relevant item if no rank above it does."""
+    sums_BK, sizes_BK = judged.tie_sums(_hits(judged))
+    if judged.tied_BK is None:
+        return sums_BK
+    left_BK = sizes_BK - (np.arange(sizes_BK.shape[1]) - judged.tied_BK)  # of the tie, from this rank on
+    return np.minimum(sums_BK / left_BK, 1.0)
 
 
 def _gain(grades_BK: np.ndarray, gains: Gains) -> np.ndarray:

@@ -78,8 +78,9 @@ class Pipeline:
     users: Vocabulary | None
     items: Vocabulary | None
     user_counts_U: np.ndarray
+    staged = True  # its answers are `Staged`
     returned_ranks = (
-        True  # False of one saved before 1.0, whose ranker learned from ranks by score among all candidates
+        True  # False of one saved by an earlier version: its ranker learned from ranks by score among all candidates
     )
 
     def __init__(

@@ -135,6 +135,7 @@ class LambdaMART(Ranker):
         )
         best = booster.best_iteration if validation is not None else booster.current_iteration()
         self.booster = lgb.Booster(model_str=booster.model_to_string(num_iteration=best))
+        self._report(groups)
         return self
 
     def feature_importance(self, groups: Groups | None = None, *, seed: int = 0) -> dict[str, float]:

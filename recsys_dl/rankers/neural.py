@@ -151,6 +151,7 @@ class NeuralRanker(Ranker):
             name=type(self).__name__,
         )
         self.network.to(device).eval()
+        self._report(groups)
         return self
 
     def arrays(self) -> dict[str, Any]:

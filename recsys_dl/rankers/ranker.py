@@ -6,6 +6,7 @@ B lists, L candidates, F features, N documents, Q groups.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from typing_extensions import Self
 from recsys_dl import __version__
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.folders import load_object, save_object
-from recsys_dl.metrics.grouped import judge_groups
+from recsys_dl.metrics.grouped import all_tied, judge_groups
 from recsys_dl.metrics.ranking import Gains, per_user
 
 from .propensity import per_click
+
+log = logging.getLogger(__name__)
 
 
 class Ranker(ABC):
@@ -185,6 +188,25 @@ class Ranker(ABC):
             return float(ndcg_Q[counted].mean())
         weights_Q = np.add.reduceat(groups.weights_N.astype(np.float64), groups.starts_Q[:-1]) / groups.sizes_Q
         return float(np.average(ndcg_Q[counted], weights=weights_Q[counted]))
+
+    def _report(self, groups: Groups) -> None:
+        """Warn of what orders none of the documents that it was fitted on.
+
+        Raises:
+            ValueError: scores that are not finite.
+        """
+        scores_N = self.score_groups(groups)
+        if not np.isfinite(scores_N).all():
+            raise ValueError(
+                f"{type(self).__name__} learned scores that are not finite, for {int((~np.isfinite(scores_N)).sum()):,} of "
+                f"{len(scores_N):,} documents; lower the learning rate, or bring features to one scale"
+            )
+        if all_tied(scores_N, groups.starts_Q):
+            log.warning(
+                "%s gives all documents of a group the same score: it learned one constant and orders nothing. Look for "
+                "features that differ within groups, fewer documents of a leaf (min_documents), or more training",
+                type(self).__name__,
+            )
 
     def _name(self, feature: int) -> str:
         return f"feature {feature}" if self.names is None else self.names[feature]
