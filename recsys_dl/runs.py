@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ import yaml
 from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.text_files import shorten
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
@@ -45,6 +47,11 @@ from recsys_dl.run_lists import RunLists
 from recsys_dl.trust import check_config, check_links
 
 log = logging.getLogger(__name__)
+
+DAMAGE = (  # what reading a damaged folder raises
+    *(ValueError, KeyError, TypeError, OSError, EOFError, zlib.error),
+    *(yaml.YAMLError, zipfile.BadZipFile, pl.exceptions.PolarsError),
+)
 
 
 @dataclass
@@ -186,14 +193,29 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     if model.users is None or model.items is None:
         raise ValueError(f"{path / 'model'} has no vocabularies; it was not left by `recsys-dl train`")
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
-        metrics, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
+        config, metrics, manifest = _described(path)
         seen = Interactions.from_csr(load_arrays(path / "seen.npz")["seen"])
         titles = pl.read_parquet(path / "titles.parquet")["title"] if (path / "titles.parquet").exists() else None
-    except (ValueError, KeyError, yaml.YAMLError, pl.exceptions.PolarsError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
+        if (seen.num_users, seen.num_items) != (len(model.users), len(model.items)):
+            raise ValueError(f"seen.npz is of {seen.num_users} users and {seen.num_items} items, the model of others")
+        if titles is not None and len(titles) != len(model.items):
+            raise ValueError(f"titles.parquet has {len(titles)} titles for {len(model.items)} items")
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or train again") from error
     check_config(config, path / "config.yaml")
     return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
+
+
+def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return what a run folder says of itself: config, metrics and manifest, each settings by name."""
+    files = [path / name for name in ("config.yaml", "metrics.json", "manifest.json")]
+    config, metrics, manifest = (
+        yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else json.loads(file.read_text()) for file in files
+    )
+    for file, found in zip(files, (config, metrics, manifest), strict=True):
+        if not isinstance(found, dict):
+            raise ValueError(f"{file.name} must hold settings by name, but holds {type(found).__name__}")
+    return config, metrics, manifest
 
 
 def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluation, dict[str, Any], str]:
@@ -206,13 +228,12 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
     path = _run_folder(folder, of_model=False)
     check_links(path)
     try:
-        metrics, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
-        config = yaml.safe_load((path / "config.yaml").read_text())
+        config, metrics, manifest = _described(path)
         if part in metrics:
             evaluation = Evaluation.from_dict(metrics[part], load_arrays(path / "per_user" / f"{part}.npz"))
             return evaluation, config, str(manifest["data"]["hash"])
-    except (ValueError, KeyError, TypeError, OSError, yaml.YAMLError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it or train again") from error
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or train again") from error
     raise ValueError(
         f"{path} has no figures of {part}{', but of ' + ', '.join(metrics) if metrics else ''}: "
         f"recsys-dl evaluate run={path} part={part}"

@@ -281,6 +281,19 @@ def test_a_damaged_run_is_refused(place, tmp_path):
         load_run(broken)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "manifest.json", "seen.npz", "model/arrays.npz"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"x", None], ids=["empty", "list", "word", "half"])
+def test_a_run_damaged_anywhere_is_refused_in_words(place, tmp_path, name, content):
+    shutil.copytree(place / "runs" / "item_knn", tmp_path / "run")
+    file = tmp_path / "run" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    if (content, name) == (None, "config.yaml"):  # half a YAML can be a whole one
+        return
+    with pytest.raises(ValueError, match="damaged|must hold settings by name"):
+        load_run(tmp_path / "run")
+
+
 def test_a_failed_training_leaves_nothing(place):
     (place / "bad.csv").write_text(HEADER + "1,2,nan,1400000000\n")
     before = sorted((place / "runs").iterdir())

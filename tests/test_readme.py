@@ -1,6 +1,7 @@
 """The README's own lines, run in its order in an empty folder with a ratings.csv."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ def test_its_python_and_its_commands_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     commands = [line.split("#")[0].strip() for line in re.findall(r"^    (recsys-dl .*)$", readme, re.MULTILINE)]
     run, further, loaded, neural = blocks
-    verbs = {"train", "evaluate", "recommend", "compare", "index", "export", "reproduce"}
+    verbs = {"train", "evaluate", "recommend", "compare", "refit", "index", "export", "reproduce"}
     assert {command.split()[1] for command in commands} == verbs
     rng = np.random.default_rng(0)
     users = [196, 22, *range(500, 560)]
@@ -31,7 +32,7 @@ def test_its_python_and_its_commands_run(tmp_path):
     assert first.returncode == 0, first.stderr
     assert "ndcg" in first.stdout
     for command in commands:
-        words = [word.strip("'") for word in command.split()[1:]]
+        words = shlex.split(command)[1:]
         done = subprocess.run(
             [sys.executable, "-m", "recsys_dl.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False
         )
