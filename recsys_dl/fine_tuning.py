@@ -33,7 +33,8 @@ class Tuned:
     Attributes:
         parent: the run, as it was.
         model: its model, after it has learnt on.
-        known: what users had in the parent's log and in the new one, in the model's rows.
+        known: what users interacted with in the parent's log and in the new one, in the model's rows; weight 0: seen, not
+            learned from.
         titles: of the model's items, or None.
         done: what was learnt and how, as JSON can hold it.
         seconds: of each stage.
@@ -72,7 +73,7 @@ class Tuned:
         with stages.stage("evaluate"):
             items = self.model.items.grow(test.items.at(np.unique(test.interactions.items_N)))
             users_N = self.model.users.find(test.users.ids)[test.interactions.users_N]
-            met_U = self.known.user_counts_U > 0
+            met_U = _learned(self.known).user_counts_U > 0
             met_N = (users_N >= 0) & met_U[users_N]
             if not met_N.any():
                 raise ValueError("test must have a user whom the run or the new log knows by id, got none")
@@ -85,13 +86,20 @@ class Tuned:
                 num_users=known.num_users,
                 num_items=known.num_items,
             )
+            learned = _learned(known)
             num_unmet = len(np.unique(test.interactions.users_N[~met_N]))
             old_U = _had(self.parent.model.user_counts_U, known.num_users)
             found: dict[str, dict[str, Evaluation]] = {"before": {}, "after": {}}
             for group, theirs_N in ((OLD, old_U[asked.users_N]), (NEW, ~old_U[asked.users_N])):
                 for when, model in (("before", self.parent.model), ("after", self.model)):
                     if theirs_N.any():
-                        found[when][group] = evaluate(_Answers(model, known), known, asked.select(theirs_N), k)  # type: ignore[arg-type]
+                        found[when][group] = evaluate(
+                            _Answers(model, learned),  # type: ignore[arg-type]
+                            learned,
+                            asked.select(theirs_N),
+                            k,
+                            exclude=known,
+                        )
             pairs = {group: {when: found[when][group] for when in found} for group in found["before"]}
             told = {group: compare(pair, f"ndcg@{k}", baseline="before") for group, pair in pairs.items()}
         return replace(
@@ -216,11 +224,8 @@ def fine_tune(
     stages = Stages()
     with stages.stage("fine-tune"):
         learn(new, **given)
-    users_N = model.users.find(new.users.ids)[new.interactions.users_N]
-    items_N = model.items.find(new.items.ids)[new.interactions.items_N]
-    later = Interactions(
-        users_N, items_N, new.interactions.weights_N, num_users=model.num_users, num_items=model.num_items
-    )
+    seen = _in_rows_of(model, new)
+    later = _learned(seen)
     taken = {name: parameters[name].default for name in options if name in parameters} | given
     done = {name: list(value) if name == "freeze" else value for name, value in taken.items()}
     done["new"] = {
@@ -231,7 +236,7 @@ def fine_tune(
         **_counts("items", later.item_counts_I, run.model.item_counts_I),
     }
     again_N = np.asarray(later.by_user[run.seen.users_N, run.seen.items_N]).ravel() > 0
-    known = Interactions.concat([run.seen.select(~again_N), later])  # of a pair of both logs the newer weight
+    known = Interactions.concat([run.seen.select(~again_N), seen])  # of a pair of both logs the newer weight
     tuned = Tuned(run, model, known, _titles(run, model, new), done, stages.seconds)
     return tuned if test is None else tuned.on(test, k)
 
@@ -270,6 +275,21 @@ class _Answers:
     def _mine(self, log: Interactions) -> Interactions:
         """Return what is of the model's items."""
         return _over(log.select(log.items_N < self.model.num_items), log.num_users, self.model.num_items)
+
+
+def _in_rows_of(model: Any, new: Dataset) -> Interactions:
+    """Return what `new` says was seen of the users and items that a model knows, in its rows."""
+    users_N = model.users.find(new.users.ids)[new.seen.users_N]
+    items_N = model.items.find(new.items.ids)[new.seen.items_N]
+    known_N = (users_N >= 0) & (items_N >= 0)
+    columns = (users_N[known_N], items_N[known_N], new.seen.weights_N[known_N])
+    return Interactions(*columns, num_users=model.num_users, num_items=model.num_items)
+
+
+def _learned(log: Interactions) -> Interactions:
+    """Return what was learned from: all but weights of 0."""
+    learned_N = log.weights_N > 0
+    return log if learned_N.all() else log.select(learned_N)
 
 
 def _over(log: Interactions, num_users: int, num_items: int) -> Interactions:

@@ -58,7 +58,7 @@ class RunLists:
         folder: of the run.
         model: fitted: a `CatalogueModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
-        seen: what each user interacted with.
+        seen: what each user interacted with; weight 0: seen, not learned from.
         titles: of the items, or None.
     """
 
@@ -169,7 +169,7 @@ class RunLists:
         parts = []
         for row in rows:
             mine = self.seen.by_user[row]
-            best = np.argsort(-mine.data, kind="stable")[:k]
+            best = np.argsort(-mine.data, kind="stable")[: min(k, int((mine.data > 0).sum()))]
             names = self.users.at(np.full(len(best), row))
             parts.append(self._table(names, mine.indices[best], np.arange(1, len(best) + 1), mine.data[best]))
         return pl.concat(parts)
@@ -209,7 +209,7 @@ class RunLists:
 
     def _requests_of_log(self, histories: Dataset) -> Requests:
         """Return the users of a log that the run does not know; what it says of items that the run does not know is left out."""
-        given = histories.interactions
+        given = histories.seen
         known_I = self.items.find(histories.items.ids)
         items_N = known_I[given.items_N]
         kept = items_N >= 0
@@ -259,18 +259,22 @@ class RunLists:
         """Rank for trained users by their row; for others by folding in what is known of them."""
         more = {} if allow is None else {"allow": allow}
         if requests.histories is not None:
-            return self._ranked(self.model.fold_in(requests.histories), k, exclude=requests.histories, **more)
+            return self._folded(requests.histories, k, more)
         rows = requests.rows_B
         assert rows is not None
         unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
         histories = self.seen.of_users(rows[unseen])
         if unseen.all() and len(rows):
-            return self._ranked(self.model.fold_in(histories), k, exclude=histories, **more)
+            return self._folded(histories, k, more)
         ranking = self._ranked(rows, k, exclude=self.seen, **more)
         if unseen.any():
-            folded = self._ranked(self.model.fold_in(histories), k, exclude=histories, **more)
+            folded = self._folded(histories, k, more)
             ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
         return ranking
+
+    def _folded(self, seen: Interactions, k: int, more: Mapping[str, Any]) -> Ranking:
+        """Rank for users by what they interacted with, which their lists leave out; weights of 0 are not learned from."""
+        return self._ranked(self.model.fold_in(seen.select(seen.weights_N > 0)), k, exclude=seen, **more)
 
     def _ranked(self, users: Users, k: int, **lists: Any) -> Ranking:
         """Return what the model answers; log what it says of its answer."""

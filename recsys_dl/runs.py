@@ -7,7 +7,7 @@ runs/als/
   run.log         what was said meanwhile
   model/          the fitted model
   per_user/       per-user values of the metrics, for paired comparisons
-  seen.npz        what each user had in training and validation: left out of recommendations
+  seen.npz        what each user interacted with, but for the test: left out of recommendations; weight 0: seen, not learned from
   attribution/    of a pipeline: what each stage adds, for each part that was evaluated
   titles.parquet  item titles, where the data has them
 """
@@ -80,7 +80,7 @@ class Run(RunLists):
         manifest: how it came about.
         model: fitted: a `CatalogueModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
-        seen: what each user had in training and validation.
+        seen: what each user interacted with, but for the test; weight 0: seen, not learned from.
         titles: of the items, or None.
     """
 

@@ -146,7 +146,7 @@ def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
 
 def _against(known_name: str, known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
     """Compare a held-out part with what is known by then: the same pairs, and a user's own future."""
-    seen = np.flatnonzero(_known_pairs(log, known))
+    seen = np.flatnonzero(known_pairs(log, known))
     findings = [
         _finding("seen", part, seen, len(log), f"interactions are also in {known_name}", lambda at: tell.pair(log, at))
     ]
@@ -207,7 +207,7 @@ def _pairs(log: Interactions) -> np.ndarray:
     return log.users_N.astype(np.int64) * log.num_items + log.items_N
 
 
-def _known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
+def known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
     """Return which interactions have a pair that is known: sought in the sorted pairs of `known`."""
     matrix = known.by_user
     rows = np.repeat(np.arange(known.num_users, dtype=np.int64), np.diff(matrix.indptr))

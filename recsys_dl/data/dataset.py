@@ -6,32 +6,47 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from .interactions import Interactions
 from .vocabulary import Vocabulary
 
+WeightKind = Literal["ratings", "counts"]
+
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What reading a log left out.
+    """What reading a log left out, and which rows repeat others.
 
     Attributes:
         rows: seen in all.
         skipped: how many were dropped, by reason.
         first: for each reason, where the first one stands and what was found.
+        copies: rows with the user, item, time and weight of another; each is one event.
+        repeated: further interactions that repeat a user and an item.
+        repeats: what became of these, see `recsys_dl.data.repeats.fold`; None where there are none.
     """
 
     rows: int
     skipped: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, str] = field(default_factory=dict)
+    copies: int = 0
+    repeated: int = 0
+    repeats: str | None = None
 
     def __str__(self) -> str:
         reasons = "; ".join(
             f"{count:,} {reason} (first at {self.first[reason]})" for reason, count in self.skipped.items()
         )
-        return f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
+        told = f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
+        if self.copies:
+            told += f"; {self.copies:,} are copies of others, and one event with them"
+        return told + (
+            f"; {self.repeated:,} repeat a user and an item (repeats={self.repeats})" if self.repeated else ""
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +63,10 @@ class Dataset:
         item_texts: free text about each item (plot, tags), one a row; null where unknown.
         histories: only for test users that training left out (strong generalisation): what is known of them when they
             are asked for, over the same rows; `evaluate` folds it in.
+        seen_only: what users interacted with beside `interactions` and nothing is learned from: below a threshold, outside a
+            window, of weight 0. It is never recommended again; see `seen` and `learn_from`.
+        weight_kind: "ratings" (how much it was liked) or "counts" (how often it happened); None where weights are neither, or it is not
+            known.
         name: where it came from, in a word.
         report: which rows of a file were skipped; None if it was not read from one.
 
@@ -63,6 +82,8 @@ class Dataset:
     item_titles: pl.Series | None = None
     item_texts: pl.Series | None = None
     histories: Interactions | None = None
+    seen_only: Interactions | None = None
+    weight_kind: WeightKind | None = None
     name: str = "log"
     report: ReadReport | None = None
 
@@ -82,11 +103,12 @@ class Dataset:
             value = getattr(self, part)
             if value is not None and len(value) != size:
                 raise ValueError(f"{part} must have one row for each of {size}, got {len(value)}")
-        if self.histories is not None:
-            shape = (self.histories.num_users, self.histories.num_items)
-            if shape != (self.num_users, self.num_items):
+        for part in ("histories", "seen_only"):
+            log = getattr(self, part)
+            if log is not None and (log.num_users, log.num_items) != (self.num_users, self.num_items):
                 raise ValueError(
-                    f"histories must be over the same {self.num_users} users and {self.num_items} items, got {shape}"
+                    f"{part} must be over the same {self.num_users} users and {self.num_items} items, got "
+                    f"{(log.num_users, log.num_items)}"
                 )
 
     def __len__(self) -> int:
@@ -95,7 +117,7 @@ class Dataset:
     def __repr__(self) -> str:
         extras = [
             part
-            for part in ("user_features", "item_features", "item_titles", "item_texts", "histories")
+            for part in ("user_features", "item_features", "item_titles", "item_texts", "histories", "seen_only")
             if getattr(self, part) is not None
         ]
         return f"Dataset({self.name}: {self.interactions!r}{', ' if extras else ''}{', '.join(extras)})"
@@ -109,6 +131,15 @@ class Dataset:
     def num_items(self) -> int:
         """I."""
         return self.interactions.num_items
+
+    @cached_property
+    def seen(self) -> Interactions:
+        """Everything that users interacted with: `interactions`, and `seen_only` with weights of 0."""
+        if self.seen_only is None:
+            return self.interactions
+        return Interactions.concat(
+            [self.interactions, self.seen_only.with_weights(np.zeros(len(self.seen_only), np.float32))]
+        )
 
     @cached_property
     def content_hash(self) -> str:
@@ -127,11 +158,38 @@ class Dataset:
             digest.update(str(frame.schema).encode())
             for block in frame.iter_slices(1 << 16):
                 digest.update(block.write_ndjson().encode())
+        if self.seen_only is not None:
+            digest.update(self.seen_only.content_hash.encode())
         return digest.hexdigest()
 
     def with_interactions(self, interactions: Interactions, *, histories: Interactions | None = None) -> Dataset:
         """Return the same users, items and features with another part of the log."""
         return replace(self, interactions=interactions, histories=histories)
+
+    def learn_from(self, chosen_N: np.ndarray) -> Dataset:
+        """Return the same log, of which models learn the chosen interactions alone; the others stay `seen`.
+
+        Args:
+            chosen_N: bool, one an interaction: those of a time window, ratings of 4 and more, everything but dislikes, ...
+
+        Raises:
+            ValueError: not one bool an interaction, or none is chosen.
+        """
+        chosen_N = np.asarray(chosen_N)
+        if chosen_N.dtype != bool or chosen_N.shape != (len(self),):
+            raise ValueError(
+                f"chosen must be one bool for each of {len(self):,} interactions, got {chosen_N.dtype} of shape {chosen_N.shape}"
+            )
+        if chosen_N.all():
+            return self
+        if not chosen_N.any():
+            raise ValueError(f"chosen must leave an interaction to learn from, got none of {len(self):,}")
+        rest = self.interactions.select(~chosen_N)
+        return replace(
+            self,
+            interactions=self.interactions.select(chosen_N),
+            seen_only=rest if self.seen_only is None else Interactions.concat([self.seen_only, rest]),
+        )
 
 
 def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | None, items: Vocabulary | None) -> None:
@@ -148,6 +206,11 @@ def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | Non
                 f"this Dataset numbers its {noun} otherwise than the data the model was fitted on, so its rows mean others. "
                 "Use parts of the same Dataset, or read the same file in the same order; partial_fit matches by id."
             )
+
+
+def seen_of(data: Dataset | Interactions) -> Interactions:
+    """Return everything that users interacted with: `Dataset.seen`, or the interactions themselves."""
+    return data.seen if isinstance(data, Dataset) else as_interactions(data)
 
 
 def as_interactions(data: Dataset | Interactions) -> Interactions:

@@ -19,8 +19,8 @@ def k_core(data: Dataset, users: int = 5, items: int = 5) -> Dataset:
     """Return the largest part of the log in which every user has `users` items and every item has `items` users.
 
     Distinct ones count. Dropping an item may leave a user with too few, and so on: it goes on until nothing changes. Users
-    and items that are left keep their order and get new rows; features, titles and texts follow them. It belongs before
-    the split: the core of the whole log is chosen with a look into the future, so say so beside the figures.
+    and items that are left keep their order and get new rows; features, titles, texts and what was only seen follow them. It
+    belongs before the split: the core of the whole log is chosen with a look into the future, so say so beside the figures.
 
     Args:
         data: the log.
@@ -49,23 +49,29 @@ def k_core(data: Dataset, users: int = 5, items: int = 5) -> Dataset:
         raise ValueError(
             f"no part of the log has {users} items for every user and {items} users for every item; lower users or items"
         )
-    part = log.select(stays_U[log.users_N] & stays_I[log.items_N])
     return replace(
         data,
-        interactions=Interactions(
-            (np.cumsum(stays_U) - 1)[part.users_N],
-            (np.cumsum(stays_I) - 1)[part.items_N],
-            part.weights_N,
-            part.times_N,
-            num_users=int(stays_U.sum()),
-            num_items=int(stays_I.sum()),
-        ),
+        interactions=_among(log, stays_U, stays_I),
+        seen_only=None if data.seen_only is None else _among(data.seen_only, stays_U, stays_I),
         users=Vocabulary(data.users.ids.filter(pl.Series(stays_U)), noun=data.users.noun),
         items=Vocabulary(data.items.ids.filter(pl.Series(stays_I)), noun=data.items.noun),
         user_features=_rows(data.user_features, stays_U),
         item_features=_rows(data.item_features, stays_I),
         item_titles=_rows(data.item_titles, stays_I),
         item_texts=_rows(data.item_texts, stays_I),
+    )
+
+
+def _among(log: Interactions, stays_U: np.ndarray, stays_I: np.ndarray) -> Interactions:
+    """Return the interactions between users and items that stay, renumbered."""
+    part = log.select(stays_U[log.users_N] & stays_I[log.items_N])
+    return Interactions(
+        (np.cumsum(stays_U) - 1)[part.users_N],
+        (np.cumsum(stays_I) - 1)[part.items_N],
+        part.weights_N,
+        part.times_N,
+        num_users=int(stays_U.sum()),
+        num_items=int(stays_I.sum()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .dataset import Dataset, as_interactions
+from .dataset import Dataset, seen_of
 from .interactions import Interactions
 
 
@@ -62,7 +62,7 @@ def item_lists(
     """Return a list of items for each of B rows, in the form of `kernels.topk.ItemLists`.
 
     Args:
-        given: interactions, of which row b gets what user `rows_B[b]` had; or item rows, for all alike.
+        given: interactions, of which row b gets what user `rows_B[b]` has seen; or item rows, for all alike.
         rows_B: user rows.
         num_items: I; items must lie below.
         name: of the argument, for messages.
@@ -74,7 +74,7 @@ def item_lists(
         ValueError: rows or items out of range, or item rows in more than one dimension.
     """
     if isinstance(given, Dataset | Interactions):
-        part = as_interactions(given)
+        part = seen_of(given)
         if part.num_items > num_items or rows_B.max(initial=-1) >= part.num_users:
             raise ValueError(
                 f"{name} must be over the users asked for (rows up to {rows_B.max(initial=-1)}) and at most "

@@ -1,20 +1,24 @@
 """Splits: a Dataset into train, validation and test over the same rows.
 
 Every part keeps the order of the log, all users and all items, with their ids and features; what differs is which
-interactions it holds. The same data and seed give the same split. Interactions at the same time follow each other as in
+interactions it holds. What is only seen (`Dataset.seen_only`) stays with train, where the split goes by time with the part of its
+time; a pair that validation or test asks for is dropped from it. The same data and seed give the same split. Interactions at the same time follow each other as in
 the log. What a split may leave behind (a pair in two parts, time travel) `recsys_dl.data.checks.leakage` finds.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from .checks import known_pairs
 from .dataset import Dataset
 from .interactions import Interactions
 
 Order = Literal["time", "log"]
+Until = Literal["own", "all"] | None  # whose first held-out interaction ends what train has seen
 
 
 class Split(NamedTuple):
@@ -34,6 +38,17 @@ class Split(NamedTuple):
 def no_split(data: Dataset) -> Split:
     """Return everything as train, and nothing as validation and test: for a model that goes into service."""
     return _parts(data, np.zeros(len(_log(data)), np.int8))
+
+
+def seen_besides_test(split: tuple[Dataset, Dataset, Dataset]) -> Interactions:
+    """Return everything that users of a split are known to have interacted with, but for what test asks for.
+
+    With `histories` of validation and test, and what was seen only (weight 0), also after the test began.
+    """
+    train, validation, test = split
+    nothing = test.interactions.select(np.zeros(len(test), bool))
+    histories = [part.histories for part in (validation, test) if part.histories is not None]
+    return Interactions.concat([train.seen, validation.seen, replace(test, interactions=nothing).seen, *histories])
 
 
 def random_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
@@ -105,7 +120,7 @@ def leave_last_out(
     part_N = np.zeros(len(log), np.int8)
     part_N[held_N & (from_end_N < num_test + num_validation)] = 1
     part_N[held_N & (from_end_N < num_test)] = 2
-    return _parts(data, part_N)
+    return _parts(data, part_N, seen_until="own" if order == "time" else None)
 
 
 def time_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -129,7 +144,7 @@ def time_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1) -> 
     oldest_first_N = np.argsort(times_N, kind="stable")
     part_N[oldest_first_N[n - num_test - num_validation :]] = 1
     part_N[oldest_first_N[n - num_test :]] = 2
-    return _parts(data, part_N)
+    return _parts(data, part_N, seen_until="all")
 
 
 def user_split(
@@ -169,7 +184,8 @@ def user_split(
     from_end_N, count_N = _places(log.select(held_N), order, rng)
     known_N = np.zeros(len(log), bool)
     known_N[held_N] = from_end_N >= np.clip(np.rint(asked * count_N), 1, count_N - 1)
-    parts = _parts(data, np.where(known_N, np.int8(-1), part_N))
+    seen_until: Until = "own" if order == "time" else None
+    parts = _parts(data, np.where(known_N, np.int8(-1), part_N), seen_until=seen_until)
     histories = (log.select(known_N & (part_N == part)) for part in (1, 2))
     return Split(parts.train, *map(_with_histories, parts[1:], histories))
 
@@ -230,10 +246,34 @@ def _times(log: Interactions, what: str, instead: str) -> np.ndarray:
     return log.times_N
 
 
-def _parts(data: Dataset, part_N: np.ndarray) -> Split:
-    """Return the interactions marked 0, 1 and 2."""
-    parts = (data.with_interactions(data.interactions.select(part_N == part)) for part in (0, 1, 2))
-    return Split(*parts)
+def _parts(data: Dataset, part_N: np.ndarray, *, seen_until: Until = None) -> Split:
+    """Return the interactions marked 0, 1 and 2.
+
+    What is only seen is train's if it is not later than the first interaction of validation and test, of its user or of
+    all; without times, or where the split does not go by them, train has it all.
+    """
+    logs = [data.interactions.select(part_N == part) for part in (0, 1, 2)]
+    parts = [data.with_interactions(log) for log in logs]
+    rest = data.seen_only
+    if rest is None:
+        return Split(*parts)
+    rest = rest.select(~(known_pairs(rest, logs[1]) | known_pairs(rest, logs[2])))
+    part_S = np.zeros(len(rest), np.int8)
+    if seen_until is not None and rest.times_N is not None:
+        for part in (1, 2):
+            part_S[rest.times_N > _first_times(logs[part], each=seen_until == "own")[rest.users_N]] = part
+    return Split(*(replace(part, seen_only=rest.select(part_S == n)) for n, part in enumerate(parts)))
+
+
+def _first_times(log: Interactions, *, each: bool) -> np.ndarray:
+    """Return int64 [U]: when the log begins, for each user alone or for all alike; the end of time where it is empty."""
+    first_U = np.full(log.num_users, np.iinfo(np.int64).max)
+    if log.times_N is not None and len(log):
+        if each:
+            np.minimum.at(first_U, log.users_N, log.times_N)
+        else:
+            first_U[:] = log.times_N.min()
+    return first_U
 
 
 def _with_histories(part: Dataset, histories: Interactions) -> Dataset:

@@ -24,11 +24,13 @@ def keep(data: Log) -> Log:
 
 
 def binary(data: Log, *, threshold: float | None = None) -> Log:
-    """Return the log with all weights 1, without the interactions whose weight is below `threshold`.
+    """Return the log with all weights 1; what weighs less than `threshold` is not learned from.
+
+    A Dataset keeps it as `seen_only`, so that it is not recommended again; bare Interactions have no place for it.
 
     Args:
         data: the log. Users and items left with no interaction keep their rows.
-        threshold: the least weight that counts as a wish, such as 4 of 5 stars; None keeps every interaction.
+        threshold: the least weight that is learned from, such as 4 of 5 stars; None takes every interaction.
 
     Raises:
         ValueError: no interaction reaches the threshold.
@@ -41,6 +43,9 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
                 f"threshold={threshold} leaves no interaction: the largest weight is {log.weights_N.max():g}; lower it"
             )
         log = log.select(chosen_N)
+        if isinstance(data, Dataset) and len(chosen_N):
+            _check_whole(data)
+            data = data.learn_from(chosen_N)  # type: ignore[assignment]
     return _with(data, log.with_weights(np.ones(len(log), np.float32)))
 
 
@@ -107,6 +112,10 @@ def time_decay(data: Log, *, half_life_days: float) -> Log:
 def _with(data: Log, log: Interactions) -> Log:
     if isinstance(data, Interactions):
         return log  # type: ignore[return-value]
+    _check_whole(data)
+    return data.with_interactions(log)
+
+
+def _check_whole(data: Dataset) -> None:
     if data.histories is not None:
         raise ValueError("weights must be set before the split, got a part of one that has histories")
-    return data.with_interactions(log)

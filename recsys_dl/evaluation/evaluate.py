@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
@@ -61,7 +61,8 @@ def evaluate(
 
     Args:
         model: fitted on `train`.
-        train: what the model was fitted on; it is left out of the lists, and popularity is counted in it.
+        train: what the model was fitted on; all that users have `seen` by then is left out of the lists, and popularity is
+            counted in the interactions.
         test: over the same user and item rows.
         k: length or lengths of list.
         metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
@@ -118,13 +119,22 @@ def evaluate(
     weights = beyond.weights()
     conventions = {
         "candidates": f"all {known.num_items:,} items",
-        "excluded": ("train" if histories is None else "train and histories") + (" and more" if more else ""),
+        "excluded": " and ".join(
+            ["train"]
+            + ([] if histories is None else ["histories"])
+            + ([] if questions.seen_only is None else ["what else was seen"])
+            + (["more"] if more else [])
+        ),
         "excluded_test_items": _num_excluded(relevant, left_out.by_user[users], profiles),
         "gains": gains,
         "ties": TIES,
         "users": len(users),
         "blank_users": f"{blank_users.replace('_', ' ')} ({questions.num_blank:,})",
-        "data": _digest(known, asked, histories, more, graded=gains != "binary"),
+        "data": _digest(
+            *(known, asked, histories, more),
+            *(() if questions.seen_only is None else (questions.seen_only,)),
+            graded=gains != "binary",
+        ),
     }
     if rated := [name for name in names if name in RATING_METRICS]:
         owner_N = np.searchsorted(users, asked.users_N)
@@ -154,8 +164,9 @@ class Questions:
         known: the training interactions.
         asked: the test interactions.
         more: to be left out of lists besides, or None.
+        seen_only: what train's users have seen beside `known`, or None.
         histories: that users are folded in from, or None.
-        left_out: `known` and `more`.
+        left_out: `known`, `seen_only` and `more`.
         users: rows of the test users, ascending.
         relevant: CSR [U, I], the test weights of each.
         num_blank: test users without a weight above 0.
@@ -164,6 +175,7 @@ class Questions:
     known: Interactions
     asked: Interactions
     more: Interactions | None
+    seen_only: Interactions | None
     histories: Interactions | None
     left_out: Interactions
     users: np.ndarray
@@ -184,8 +196,10 @@ class Questions:
             ValueError: rows of other logs, or nothing to evaluate.
         """
         known, asked = as_interactions(train), _beside(train, test, "test")
-        more = None if exclude is None else _beside(train, exclude, "exclude")
-        more = None if more is known else more
+        if exclude is not None:
+            _beside(train, exclude, "exclude")
+        more = None if exclude is None or exclude is train or exclude is known else seen_of(exclude)
+        seen_only = train.seen_only if isinstance(train, Dataset) else None
         check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
         users = np.unique(asked.users_N)
         if not len(users):
@@ -195,8 +209,8 @@ class Questions:
         if num_blank == len(users):
             raise ValueError("evaluation needs a test weight above 0, which is what makes an item relevant; all are 0")
         histories = test.histories if isinstance(test, Dataset) else None
-        left_out = known if more is None else Interactions.concat([known, more])
-        return cls(known, asked, more, histories, left_out, users, relevant, num_blank)
+        left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
+        return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank)
 
     def request(self, users_B: np.ndarray) -> tuple[np.ndarray | Interactions, Interactions]:
         """Return these users, as rows or as histories to be folded in, and what is left out of their lists."""

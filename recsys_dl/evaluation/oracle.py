@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, as_interactions, seen_of
 from recsys_dl.data.generated import Planted
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.progress import track
@@ -95,6 +95,6 @@ class Oracle:
         if not timed_B.all():
             scores_BI[~timed_B] = self.planted.probabilities(rows[~timed_B])
         if exclude is not None:
-            mine = as_interactions(exclude).by_user[rows]
+            mine = seen_of(exclude).by_user[rows]
             scores_BI[np.repeat(np.arange(len(rows)), np.diff(mine.indptr)), mine.indices] = -np.inf
         return scores_BI

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from recsys_dl import __version__
+from recsys_dl.data.dataset import Dataset, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.folders import new_folder, sha256
 from recsys_dl.protocols import Exportable
@@ -35,7 +36,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     format: str = "torchscript",
-    seen: Interactions | None = None,
+    seen: Dataset | Interactions | None = None,
     exclude_seen: bool = True,
     allow: Sequence[Any] | None = None,
     k: int = 100,
@@ -47,7 +48,8 @@ def export(
         model: fitted on a Dataset, so that it knows ids; `protocols.Exportable`.
         output: the folder.
         format: "torchscript", "onnx", "torch_export" (they answer "user in, top-k out"), "safetensors" or "parquet".
-        seen: what users had, by the model's rows. Users that training had nothing of are folded in from it.
+        seen: what users interacted with, by the model's rows: a Dataset's `seen`, or Interactions. Users that training had nothing
+            of are folded in from it, without weights of 0, which are seen but not learned from.
         exclude_seen: whether that, and the items of a history given in a call, are never recommended.
         allow: ids of the items that alone may ever be recommended; None allows all.
         k: length of the lists of "onnx" and "torch_export", at most the number of items; the first ones of a list are a
@@ -79,7 +81,7 @@ def export(
 
 def _parts(
     model: Any,
-    seen: Interactions | None,
+    seen: Dataset | Interactions | None,
     exclude_seen: bool,
     allow: Sequence[Any] | None,
     k: int,
@@ -95,11 +97,14 @@ def _parts(
         raise ValueError(f"an export answers by id, and this {name} knows none: fit it on a Dataset (read_log)")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    if seen is not None:
+        check_numbering(seen, users, items)
+        seen = seen_of(seen)
     if seen is not None and (seen.num_users > len(users) or seen.num_items != len(items)):
         raise ValueError(
             f"seen must be over the model's {len(users)} users and {len(items)} items, got {seen.num_users} and {seen.num_items}"
         )
-    served = model.served(seen)
+    served = model.served(None if seen is None else seen.select(seen.weights_N > 0))
     if served.user_tower is None and served.popularity_I is None:
         raise ValueError(f"{name}.served() must give a user_tower, or popularity_I for users unseen; it gives neither")
     allowed_I = None

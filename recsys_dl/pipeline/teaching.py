@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.progress import SIGN
@@ -44,7 +44,7 @@ def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) ->
             fit_retriever(name, one, seen, trainer, f"lesson-{number + 1}")
         features = copy.deepcopy(pipeline.features).fit(seen, retrievers=list(retrievers))
         users = lessons.users(asked, number)
-        known, found = as_interactions(seen), 0
+        known, found = seen_of(seen), 0
         size = max(1, BLOCK_BYTES // (4 * pipeline.num_candidates * len(features.names)))
         for start in range(0, len(users), size):
             block = users[start : start + size]

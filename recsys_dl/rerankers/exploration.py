@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.random import stream_key
 from recsys_dl.kernels.rerank_explore import digests, explore
@@ -55,7 +55,7 @@ class Exploration(ListReranker):
         self.seed = seed
 
     def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
-        by_user = as_interactions(train).by_user
+        by_user = seen_of(train).by_user
         if self.pool is None:
             self.pool_P = np.zeros(0, np.int32)
             self.had_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)

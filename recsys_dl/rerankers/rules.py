@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels import rerank_search as search
 from recsys_dl.kernels.rerank_rules import Had, ruled
@@ -96,7 +96,7 @@ class Rules(ListReranker):
             self.serves_I[meets(train, rule.condition, f"rule {rule.name!r}")] |= np.uint32(1 << m)
         self.kinds_I = _kinds(self.groups_IG, self.serves_I)
         self.pinned_P = np.array([_item_row(train, pin) for pin in self._pins], np.int32)
-        had_UI = as_interactions(train).by_user
+        had_UI = seen_of(train).by_user
         if self._had >= 0:
             self.had_UI = sp.csr_matrix((np.ones(had_UI.nnz, np.int8), had_UI.indices, had_UI.indptr), had_UI.shape)
         else:

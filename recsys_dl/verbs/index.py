@@ -113,6 +113,7 @@ def of_vectors(config: DictConfig) -> Task:
 
 def of_run(config: DictConfig) -> Task:
     """Return the task of a run: its item vectors, users of a part of its split, and what they had."""
+    from recsys_dl.data.dataset import seen_of
     from recsys_dl.data.interactions import Interactions
     from recsys_dl.evaluation import evaluate
     from recsys_dl.retrieval.exact import Exact
@@ -129,7 +130,7 @@ def of_run(config: DictConfig) -> Task:
     retriever = Retriever(run.model, Exact(device="cpu")).build()
     split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, known = asked_of(split, config.part)
-    left_out = Interactions.concat([split.train.interactions, getattr(known, "interactions", known)])
+    left_out = Interactions.concat([split.train.seen, seen_of(known)])
     users = np.unique(asked.interactions.users_N)
     if len(users) > config.num_queries:
         users = np.sort(np.random.default_rng(config.seed).choice(users, config.num_queries, replace=False))

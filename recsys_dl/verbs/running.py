@@ -33,7 +33,7 @@ def fit_and_leave(
 ) -> Any:
     """Leave a finished run in `target`, which appears whole or not at all; return its evaluation, None where nothing is held out."""
     threads = limit_threads(config.threads)
-    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.data.split import seen_besides_test
     from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.folders import new_folder
@@ -65,10 +65,7 @@ def fit_and_leave(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
             model=model,
-            seen=Interactions.concat(
-                [split.train.interactions, split.validation.interactions]
-                + [part.histories for part in (split.validation, split.test) if part.histories is not None]
-            ),
+            seen=seen_besides_test((split.train, split.validation, split.test)),
             data=split.data,
             evaluations=evaluations,
             stages=stages,
@@ -223,7 +220,7 @@ def asked_of(split: Parts, part: str) -> tuple[Any, Any]:
     if part == "validation":
         return split.validation, split.train
     if part == "test":
-        return split.test, Interactions.concat([split.train.interactions, split.validation.interactions])
+        return split.test, Interactions.concat([split.train.seen, split.validation.seen])
     raise ValueError(f"part must be validation or test, got {part!r}")
 
 
