@@ -276,6 +276,24 @@ def test_what_is_explained(pipeline, train):
         ({"num_retrieved": 0}, "num_retrieved must be an integer of at least 1"),
         ({"on_failure": {"fish": "skip"}}, "on_failure must say raise or skip for one of als"),
         ({"lessons": {"by": "luck"}}, "lessons must be by one of"),
+        ({"lessons": {"laast": 1}}, "lessons must be a mapping of by, last, .*got 'laast'"),
+        ({"lessons": 3}, "lessons must be a mapping of"),
+        ({"lessons": {"last": "1"}}, "last must be an integer of at least 1, got '1'"),
+        ({"lessons": {"share": float("nan"), "by": "newest"}}, "share must lie between 0 and 1, got nan"),
+        ({"lessons": {"order": "tme"}}, "order must be one of time, log, got 'tme'"),
+        ({"lessons": {"seed": -1}}, "seed must be an integer of at least 0"),
+        ({"retrievers": {"x": None}}, "got None as 'x'"),
+        ({"rerankers": {"x": None}}, "got None as 'x'"),
+        ({"retrievers": {3: Popularity()}}, "names of retrievers must be text, got 3"),
+        ({"ranker": "lambdamart"}, "rankers must be objects that can fit, score, got 'lambdamart'"),
+        ({"features": "log"}, "features must be objects that can fit, compute, got 'log'"),
+        ({"ranker": LambdaMART(propensities=[1, 0.5])}, "propensities corrects clicks at logged positions"),
+        ({"merge": "quota", "merge_arguments": {"quotas": {"als": 2.5, "knn": 1, "popular": 1}}}, "got 2.5 for als"),
+        ({"merge_arguments": {"weights": {"als": "2"}}}, "weights must be numbers that are not negative"),
+        ({"merge_arguments": {"weights": {"als": float("inf")}}}, "weights must be numbers that are not negative"),
+        ({"merge_arguments": {"weights": {"als": 0, "knn": 0, "popular": 0}}}, "got 0 for all"),
+        ({"merge_arguments": {"offset": float("nan")}}, "offset must be a number that is not negative, got nan"),
+        ({"merge_arguments": {"weights": [1, 2]}}, "weights must be a mapping from retrievers to numbers"),
     ],
 )
 def test_wrong_settings(changes, message):
@@ -304,6 +322,11 @@ class Never(Popularity):
     [
         ({"rerankers": {"rules": Rules(rules=[{"name": "dear", "deny": {"prise": 3}}])}}, "prise"),
         ({"features": CandidateFeatures([ItemFeatures(columns=["prise"])])}, "there is no item feature 'prise'"),
+        (
+            {"features": CandidateFeatures([PopularityColumn()]), "ranker": LambdaMART(monotone={"prise": 1})},
+            "monotone must name features of training .popularity., got 'prise'",
+        ),
+        ({"features": CandidateFeatures([RetrieverScores(retrievers=["als"])])}, "must name retrievers among never"),
     ],
 )
 def test_what_the_log_lacks_is_told_before_anything_is_fitted(train, changes, message):

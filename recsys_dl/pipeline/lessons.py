@@ -6,9 +6,9 @@ A ranker that is taught with candidates of retrievers which saw the labels learn
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -61,11 +61,28 @@ class Lessons:
             ("rounds", self.rounds, least),
             ("max_users", self.max_users, 1),
         ):
-            if value < low:
-                raise ValueError(f"{name} must be at least {low}, got {value}")
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
         for name, share in (("share", self.share), ("validation", self.validation)):
-            if not 0 < share < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {share!r}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0, got {self.seed!r}")
+
+    @classmethod
+    def of(cls, arguments: Any) -> Lessons:
+        """Return lessons of a mapping of arguments.
+
+        Raises:
+            ValueError: no mapping, or an argument that there is not.
+        """
+        known = [one.name for one in fields(cls)]
+        if not isinstance(arguments, Mapping) or (wrong := [name for name in arguments if name not in known]):
+            got = repr(wrong[0]) if isinstance(arguments, Mapping) else f"{arguments!r:.200}"
+            raise ValueError(f"lessons must be a mapping of {', '.join(known)}, got {got}")
+        return cls(**arguments)
 
     def cut(self, train: Dataset | Interactions) -> Iterator[tuple[Dataset | Interactions, Interactions]]:
         """Yield for each round what retrievers may see and what is to be found. No pair is in both.

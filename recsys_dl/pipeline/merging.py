@@ -87,15 +87,27 @@ def check_merge(merge: str, arguments: Mapping[str, Any], retrievers: Mapping[st
         takes = ", ".join(sorted(known[merge])) or "none"
         raise ValueError(f"merge={merge} takes the arguments {takes}; got {wrong[0]!r}")
     for argument in ("quotas", "weights"):
-        if wrong := sorted(set(arguments.get(argument) or {}) - set(retrievers)):
+        given = arguments.get(argument) or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{argument} must be a mapping from retrievers to numbers, got {given!r:.200}")
+        if wrong := sorted(set(given) - set(retrievers)):
             raise ValueError(f"{argument} must name retrievers ({', '.join(retrievers)}), got {wrong[0]!r}")
     quotas = arguments.get("quotas") or {}
-    if merge == "quota" and (missing := [name for name in retrievers if not quotas.get(name, 0) >= 1]):
-        raise ValueError(f"quotas must give every retriever at least 1, got {quotas.get(missing[0])} for {missing[0]}")
-    if not arguments.get("offset", 60) >= 0:
-        raise ValueError(f"offset must not be negative, got {arguments['offset']}")
-    if any(not weight >= 0 for weight in (arguments.get("weights") or {}).values()):
-        raise ValueError(f"weights must not be negative, got {dict(arguments['weights'])}")
+    for name in retrievers if merge == "quota" else ():
+        count = quotas.get(name)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"quotas must give every retriever an integer of at least 1, got {count!r} for {name}")
+    offset, weights = arguments.get("offset", 60), dict(arguments.get("weights") or {})
+    if not _is_finite(offset) or offset < 0:
+        raise ValueError(f"offset must be a number that is not negative, got {offset!r}")
+    if any(not _is_finite(weight) or weight < 0 for weight in weights.values()):
+        raise ValueError(f"weights must be numbers that are not negative, got {weights}")
+    if all(weights.get(name, 1) == 0 for name in retrievers):
+        raise ValueError("weights must be above 0 for at least one retriever, got 0 for all: nothing would be ordered")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _stacked(lists: Mapping[str, Ranking]) -> np.ndarray:

@@ -15,23 +15,57 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 
+MISSING = object()  # in place of a stage that could not be loaded
+
+
 def named(what: str, given: Any, methods: Sequence[str]) -> dict[str, Any]:
-    """Return stages by name, each an object that can do what is asked of it; None is one that could not be loaded."""
+    """Return stages by name, each an object that has these methods; None for one that is `MISSING`."""
     if not isinstance(given, Mapping):
-        raise ValueError(f"{what} must be a mapping from names to objects, such as {{'als': ALS()}}, got {given!r}")
+        raise ValueError(
+            f"{what} must be a mapping from names to objects, such as {{'als': ALS()}}, got {given!r:.200}"
+        )
     for name, stage in given.items():
-        if isinstance(stage, type) or (stage is not None and not all(hasattr(stage, method) for method in methods)):
-            raise ValueError(f"{what} must be objects that can {', '.join(methods)}, got {stage!r} as {name!r}")
-    return dict(given)
+        if not isinstance(name, str):
+            raise ValueError(f"names of {what} must be text, got {name!r:.200}")
+        if stage is not MISSING:
+            check_stage(what, stage, methods, f" as {name!r}")
+    return {name: None if stage is MISSING else stage for name, stage in given.items()}
+
+
+def check_stage(what: str, stage: Any, methods: Sequence[str], where: str = "") -> None:
+    """Raise ValueError for what is no object with these methods."""
+    if isinstance(stage, type) or not all(callable(getattr(stage, method, None)) for method in methods):
+        raise ValueError(f"{what} must be objects that can {', '.join(methods)}, got {stage!r:.200}{where}")
+
+
+def check_ranker(ranker: Any, features: Any) -> None:
+    """Check what can be known of a ranker and its features before anything is fitted.
+
+    Raises:
+        ValueError: one without the other, other objects, or a ranker that corrects logged positions, which candidates do not have.
+    """
+    if (ranker is None) != (features is None):
+        raise ValueError("a ranker needs features, and features a ranker; give both, or neither")
+    if ranker is None:
+        return
+    check_stage("rankers", ranker, ("fit", "score"))
+    check_stage("features", features, ("fit", "compute"))
+    for argument in ("propensities", "learn_position_bias"):
+        if getattr(ranker, argument, None):
+            raise ValueError(
+                f"{argument} corrects clicks at logged positions, which the candidates of a pipeline do not have; leave it out"
+            )
 
 
 def try_out(pipeline: Pipeline, train: Dataset | Interactions) -> None:
-    """Let copies of what is cheap to fit meet the log, so that a column it lacks is told before hours of training, not after."""
+    """Let copies of what is cheap to fit meet the log, so that a column it lacks is reported before hours of training, not after."""
     nothing_I1 = np.zeros((as_interactions(train).num_items, 1), np.float32)
     for reranker in pipeline.rerankers.values():
         copy.deepcopy(reranker).prepare(train, item_vectors_ID=nothing_I1)
     if pipeline.features is not None:
-        copy.deepcopy(pipeline.features).fit(train, retrievers=list(pipeline.retrievers))
+        features = copy.deepcopy(pipeline.features).fit(train, retrievers=list(pipeline.retrievers))
+        if hasattr(pipeline.ranker, "check_features"):
+            pipeline.ranker.check_features(features.names)
 
 
 def plain(given: Mapping[str, Any]) -> dict[str, Any]:

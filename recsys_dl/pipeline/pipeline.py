@@ -27,7 +27,7 @@ from .evidence import of_retriever, ranked, ranks_in
 from .lessons import Lessons
 from .merging import MERGES, check_merge
 from .notes import Notes
-from .parts import named, plain, try_out
+from .parts import check_ranker, named, plain, try_out
 from .saved import load_pipeline, save_pipeline
 from .teaching import fit_retriever, gathered
 
@@ -102,7 +102,7 @@ class Pipeline:
         self.features, self.ranker = features, ranker
         self.num_retrieved, self.num_candidates = num_retrieved, num_candidates
         self.merge, self.merge_arguments = merge, plain(merge_arguments or {})
-        self.lessons = lessons if isinstance(lessons, Lessons) else Lessons(**(lessons or {}))
+        self.lessons = lessons if isinstance(lessons, Lessons) else Lessons.of(lessons or {})
         self.on_failure: dict[str, Failure] = dict(on_failure or {})
         self.broken: dict[str, str] = {}  # stages that could not be loaded, and why
         if not self.retrievers:
@@ -116,8 +116,7 @@ class Pipeline:
         for name, count in (("num_retrieved", num_retrieved), ("num_candidates", num_candidates)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
-        if (ranker is None) != (features is None):
-            raise ValueError("a ranker needs features, and features a ranker; give both, or neither")
+        check_ranker(ranker, features)
         check_merge(merge, self.merge_arguments, self.retrievers)
         for name, what in self.on_failure.items():
             if name not in names or name == MERGE or what not in ("raise", "skip"):

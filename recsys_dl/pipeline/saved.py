@@ -18,6 +18,8 @@ from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.folders import load_arrays, load_saved, new_folder, read_config, save_arrays, write_config
 from recsys_dl.protocols import Recommender, Reranker
 
+from .parts import MISSING
+
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
@@ -58,7 +60,7 @@ def load_pipeline(cls: type[Any], folder: str | os.PathLike[str]) -> Any:
             if arguments["on_failure"].get(name, "raise") == "raise":
                 raise
             broken[name] = f"{kind} {name}: {type(error).__name__}: {error}"
-            return None
+            return MISSING
 
     parts: dict[str, dict[str, Any]] = {}
     for kind, promise in (("retriever", Recommender), ("reranker", Reranker)):
@@ -69,8 +71,8 @@ def load_pipeline(cls: type[Any], folder: str | os.PathLike[str]) -> Any:
     pipeline = found(
         parts["retriever"],
         **arguments,
-        features=features if ranker is not None else None,
-        ranker=ranker if features is not None else None,
+        features=None if MISSING in (features, ranker) else features,
+        ranker=None if MISSING in (features, ranker) else ranker,
         rerankers=parts["reranker"],
     )
     arrays = load_arrays(path / "arrays.npz")

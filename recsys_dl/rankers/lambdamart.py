@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -172,6 +173,12 @@ class LambdaMART(Ranker):
             "force_row_wise": True,
             "verbosity": -1,
         }
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Check that monotone names features."""
+        trial = copy.copy(self)
+        trial.num_features, trial.names = len(names), tuple(names)
+        trial._directions()
 
     def _directions(self) -> list[int] | None:
         if not self.monotone:

@@ -162,6 +162,13 @@ class Ranker(ABC):
         """
         return load_object(folder, cls, noun="ranker")
 
+    def check_features(self, names: Sequence[str]) -> None:  # noqa: B027  few have anything to check
+        """Check arguments that name features, before anything is fitted.
+
+        Raises:
+            ValueError: one names a feature that is not among `names`.
+        """
+
     # For subclasses
 
     def _begin(self, groups: Groups, validation: Groups | None) -> tuple[Groups, Groups | None]:
