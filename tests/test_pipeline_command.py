@@ -47,7 +47,7 @@ def test_a_run_holds_what_each_stage_adds(place):
     metrics = json.loads((place / "runs/pipeline/metrics.json").read_text())["validation"]
     assert figures["stages"][-1]["evaluation"]["values"]["ndcg@10"] == metrics["values"]["ndcg@10"]
     assert isinstance(load_run(place / "runs/pipeline").model, Pipeline)
-    assert "lesson 1: retrievers saw" in (place / "runs/pipeline/run.log").read_text()
+    assert "training examples, round 1: retrievers saw" in (place / "runs/pipeline/run.log").read_text()
 
 
 def test_evaluated_and_reproduced(place):

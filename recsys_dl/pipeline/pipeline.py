@@ -152,15 +152,19 @@ class Pipeline:
         try_out(self, train)
         if self.ranker is not None:
             learnt, held = gathered(self, train, trainer)
+            start = time.perf_counter()
             self.ranker.fit(learnt, validation=held)
-            log.info("ranker fitted on %d lists, validated on %d", len(learnt), len(held), extra=SIGN)
+            seconds = time.perf_counter() - start
+            log.info("ranker fitted on %d lists, validated on %d: %.1f s", len(learnt), len(held), seconds, extra=SIGN)
         for name, retriever in self.retrievers.items():
             fit_retriever(name, retriever, train, trainer, "all")
         if self.features is not None:
             self.features.fit(train, retrievers=list(self.retrievers))
         vectors_ID = next((found for found in map(_item_vectors, self.retrievers.values()) if found is not None), None)
-        for reranker in self.rerankers.values():
+        for name, reranker in self.rerankers.items():
+            start = time.perf_counter()
             reranker.prepare(train, item_vectors_ID=vectors_ID)
+            log.info("%s prepared: %.1f s", name, time.perf_counter() - start, extra=SIGN)
         self.num_users, self.num_items = known.num_users, known.num_items
         self.user_counts_U = known.user_counts_U
         self.users = train.users if isinstance(train, Dataset) else None

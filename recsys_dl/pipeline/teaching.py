@@ -66,7 +66,7 @@ def gathered(pipeline: Pipeline, train: Dataset | Interactions, trainer: Any) ->
                     into.append(Groups.from_padded(*parts, group_ids=ids, names=features.names))
         wanted = int((asked.weights_N[np.isin(asked.users_N, users)] > 0).sum())
         log.info(
-            "lesson %d: retrievers saw %d interactions; of %d that %d users had next, %d are among the candidates",
+            "training examples, round %d: retrievers saw %d interactions; of the next %d of %d users, %d are among the candidates",
             number + 1,
             len(known),
             wanted,
