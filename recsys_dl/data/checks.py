@@ -136,7 +136,7 @@ class _Teller:
 def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
     again = np.empty(0, np.int64)
     if log.by_user.nnz < len(log):
-        pairs_N = _pairs(log)
+        pairs_N = pairs_of(log)
         order_N = np.argsort(pairs_N, kind="stable")
         again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
     return _finding(
@@ -202,7 +202,7 @@ def _finding(kind: str, part: str, found: np.ndarray, of: int, text: str, show: 
     return Finding(kind, part, len(found), of, f"{part} {text}", tuple(show(int(at)) for at in found[:EXAMPLES]))
 
 
-def _pairs(log: Interactions) -> np.ndarray:
+def pairs_of(log: Interactions) -> np.ndarray:
     """Return one int64 for each user and item."""
     return log.users_N.astype(np.int64) * log.num_items + log.items_N
 
@@ -214,7 +214,7 @@ def known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
     pairs_P = rows * known.num_items + matrix.indices
     if not len(pairs_P):
         return np.zeros(len(log), bool)
-    pairs_N = _pairs(log)
+    pairs_N = pairs_of(log)
     at_N = np.minimum(np.searchsorted(pairs_P, pairs_N), len(pairs_P) - 1)
     return pairs_P[at_N] == pairs_N
 

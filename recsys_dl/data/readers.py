@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -20,8 +20,9 @@ import scipy.sparse as sp
 from recsys_dl.progress import track
 
 from .columns import LATEST, UNITS, Column, Columns, bad_weights, check_unit, choose, text_type, to_times, to_weights
-from .dataset import Dataset, ReadReport
+from .dataset import Dataset, ReadReport, WeightKind
 from .interactions import Interactions
+from .repeats import Repeats, kind_of, settled
 from .side_tables import Side, side_features
 from .tables import Table, atomic_file, open_table
 from .text_files import Batch, shorten
@@ -42,6 +43,8 @@ def read_log(
     encoding: str = "utf-8",
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
     on_bad_rows: Literal["error", "skip"] = "error",
+    weight_kind: WeightKind | None = None,
+    repeats: Repeats | None = None,
     user_features: Any = None,
     item_features: Any = None,
     title: Column | None = None,
@@ -65,6 +68,9 @@ def read_log(
             need none; without an offset they are UTC.
         on_bad_rows: "error" stops at a bad row and says where it is; "skip" drops such rows, logs how many, and leaves
             the counts in the Dataset's `report`.
+        weight_kind: "ratings" or "counts"; None goes by the column's name, else by its values (`repeats.kind_of`).
+        repeats: what becomes of rows that repeat a user and an item: "keep", "first", "last", "mean", "sum" (`repeats.fold`); None
+            takes "last" of ratings, else "keep". Copies (same time and weight too) are one event in any case.
         user_features: a file or frame with a column of user ids and any others.
         item_features: likewise for items.
         title: column of `item_features` that a person is shown; None recognises title or name.
@@ -78,6 +84,8 @@ def read_log(
     """
     if on_bad_rows not in ("error", "skip"):
         raise ValueError(f'on_bad_rows must be "error" or "skip", got {on_bad_rows!r}')
+    if weight_kind is not None and weight_kind not in get_args(WeightKind):
+        raise ValueError(f"weight_kind must be null, ratings or counts, got {weight_kind!r}")
     if time_unit is not None and time_unit not in UNITS:
         raise ValueError(f"time_unit must be one of {', '.join(UNITS)}, got {time_unit!r}")
     skip = on_bad_rows == "skip"
@@ -119,7 +127,7 @@ def read_log(
         )
     if name is None:
         name = Path(path).name.split(".")[0] if isinstance(path, str | os.PathLike) else "log"
-    return Dataset(
+    data = Dataset(
         dataset.interactions,
         dataset.users,
         dataset.items,
@@ -127,9 +135,11 @@ def read_log(
         item_features=items.features,
         item_titles=items.titles,
         item_texts=items.texts,
+        weight_kind=weight_kind or dataset.weight_kind,
         name=name,
         report=dataset.report,
     )
+    return settled(data, repeats)
 
 
 def _beside(atomic: Path | None, suffix: str) -> Path | None:
@@ -142,7 +152,8 @@ def _from_matrix(matrix: Any) -> Dataset:
     if not len(interactions):
         raise ValueError("a log must hold at least one interaction, got a matrix without stored entries")
     users, items = (pl.arange(size, eager=True) for size in matrix.shape)
-    return Dataset(interactions, Vocabulary(users, noun="user"), Vocabulary(items, noun="item"))
+    kind = kind_of(None, interactions.weights_N)
+    return Dataset(interactions, Vocabulary(users, noun="user"), Vocabulary(items, noun="item"), weight_kind=kind)
 
 
 def _read(table: Table, chosen: Columns, unit: str | None, *, skip: bool) -> Dataset:
@@ -194,7 +205,10 @@ def _read(table: Table, chosen: Columns, unit: str | None, *, skip: bool) -> Dat
         num_users=len(users),
         num_items=len(items),
     )
-    return Dataset(interactions, users.vocabulary(), items.vocabulary(), report=report)
+    kind = None
+    if chosen.weight is not None:
+        kind = kind_of(table.names[chosen.weight] if table.header else None, interactions.weights_N)
+    return Dataset(interactions, users.vocabulary(), items.vocabulary(), weight_kind=kind, report=report)
 
 
 def _keys(column: pl.Series, where: str) -> pl.Series:

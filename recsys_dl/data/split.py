@@ -8,6 +8,7 @@ the log. What a split may leave behind (a pair in two parts, time travel) `recsy
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,8 @@ import numpy as np
 from .checks import known_pairs
 from .dataset import Dataset
 from .interactions import Interactions
+
+logger = logging.getLogger(__name__)
 
 Order = Literal["time", "log"]
 Until = Literal["own", "all"] | None  # whose first held-out interaction ends what train has seen
@@ -253,6 +256,12 @@ def _parts(data: Dataset, part_N: np.ndarray, *, seen_until: Until = None) -> Sp
     all; without times, or where the split does not go by them, train has it all.
     """
     logs = [data.interactions.select(part_N == part) for part in (0, 1, 2)]
+    if repeated := int(known_pairs(logs[2], logs[0]).sum()):
+        logger.warning(
+            "%s of %s test interactions repeat a user and an item of train: what train shows is left out of lists, so they "
+            "count as missed. If the same event or rating comes twice, read the log with repeats=last (data.repeats=last).",
+            *(f"{repeated:,}", f"{len(logs[2]):,}"),
+        )
     parts = [data.with_interactions(log) for log in logs]
     rest = data.seen_only
     if rest is None:

@@ -6,11 +6,12 @@ alike. `Interactions` are taken as well as a `Dataset`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from .dataset import Dataset, as_interactions
+from .dataset import Dataset, WeightKind, as_interactions
 from .interactions import Interactions
 
 Log = TypeVar("Log", Dataset, Interactions)
@@ -46,7 +47,7 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
         if isinstance(data, Dataset) and len(chosen_N):
             _check_whole(data)
             data = data.learn_from(chosen_N)  # type: ignore[assignment]
-    return _with(data, log.with_weights(np.ones(len(log), np.float32)))
+    return _with(data, log.with_weights(np.ones(len(log), np.float32)), kind=None)
 
 
 def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
@@ -65,7 +66,8 @@ def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
     weights_N = log.weights_N.astype(np.float64)
     least, most = weights_N.min(), weights_N.max()
     share_N = (weights_N - least) / (most - least) if most > least else np.ones_like(weights_N)
-    return _with(data, log.with_weights(lowest + (highest - lowest) * share_N))
+    kind = data.weight_kind if isinstance(data, Dataset) else None
+    return _with(data, log.with_weights(lowest + (highest - lowest) * share_N), kind=kind)
 
 
 def log_scaled(data: Log, *, unit: float = 1.0) -> Log:
@@ -83,7 +85,7 @@ def log_scaled(data: Log, *, unit: float = 1.0) -> Log:
     if not 0 < unit < np.inf:
         raise ValueError(f"unit must be positive and finite, got {unit}")
     log = as_interactions(data)
-    return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)))
+    return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)), kind="counts")
 
 
 def time_decay(data: Log, *, half_life_days: float) -> Log:
@@ -106,14 +108,14 @@ def time_decay(data: Log, *, half_life_days: float) -> Log:
     if not len(log):
         return data
     age_N = (log.times_N.max() - log.times_N) / DAY
-    return _with(data, log.with_weights(log.weights_N * np.exp2(-age_N / half_life_days)))
+    return _with(data, log.with_weights(log.weights_N * np.exp2(-age_N / half_life_days)), kind=None)
 
 
-def _with(data: Log, log: Interactions) -> Log:
+def _with(data: Log, log: Interactions, *, kind: WeightKind | None) -> Log:
     if isinstance(data, Interactions):
         return log  # type: ignore[return-value]
     _check_whole(data)
-    return data.with_interactions(log)
+    return replace(data, interactions=log, weight_kind=kind)
 
 
 def _check_whole(data: Dataset) -> None:

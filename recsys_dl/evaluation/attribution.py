@@ -170,6 +170,7 @@ def attribute(
     k: int | Sequence[int] = 10,
     *,
     exclude: Dataset | Interactions | None = None,
+    relevant_from: float | None = None,
     num_timed: int = 200,
     memory: str | int = "1GiB",
     confidence: float = 0.95,
@@ -187,6 +188,7 @@ def attribute(
         test: over the same user and item rows.
         k: length or lengths of list; changes and the table are about the first.
         exclude: further interactions to leave out of the lists, such as the validation part.
+        relevant_from: the least weight of a relevant test item; None takes every weight above 0.
         num_timed: test users, drawn at random, that are timed; at most all of them.
         memory: allowed for one block of users.
         confidence: of the intervals.
@@ -199,7 +201,7 @@ def attribute(
     check_resampling(confidence, num_resamples)
     if num_timed < 1:
         raise ValueError(f"num_timed must be at least 1, got {num_timed}")
-    questions = Questions.of(model, train, test, exclude)
+    questions = Questions.of(model, train, test, exclude, relevant_from)
     ks = lengths(k, questions.known.num_items)
     first = int(k) if isinstance(k, int | np.integer) else int(k[0])
     walked, left_out = _walk(model, questions, ks[-1], memory)
@@ -216,6 +218,7 @@ def attribute(
             ks,
             metrics=metrics,
             exclude=exclude,
+            relevant_from=relevant_from,
             memory=memory,
             confidence=confidence,
             num_resamples=num_resamples,

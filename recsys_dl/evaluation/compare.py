@@ -60,7 +60,9 @@ class Comparison:
         tests = (
             f"p: paired bootstrap test over users, two-sided, Holm-corrected for {len(self.differences)} comparisons"
         )
-        return "\n".join([*textwrap.wrap(tests, width), conventions_text(first.conventions, first.confidence, width)])
+        notes = [f"{name}: {note}" for name, one in self.evaluations.items() for note in one.notes]
+        below = conventions_text(first.conventions, first.confidence, width, notes)
+        return "\n".join([*textwrap.wrap(tests, width), below])
 
     def to_frame(self) -> pl.DataFrame:
         """Return a row for each model and figure: model, then as `Evaluation.to_frame`; and of `metric`, difference from the baseline and its p_value."""

@@ -10,12 +10,14 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.repeats import average_ratings
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 BEYOND_METRICS = ("coverage", "gini", "novelty", "diversity", "popularity_lift")
 RATING_METRICS = ("rmse", "mae")
 METRICS = (*ranking.METRICS, *BEYOND_METRICS, *RATING_METRICS)
+WORTH_A_NOTE = 0.1  # share of the relevant items that training does not know
 PAIRS_AT_ONCE = 1 << 20  # of ratings predicted
 
 
@@ -43,6 +46,7 @@ def evaluate(
     *,
     metrics: Sequence[str] | None = None,
     exclude: Dataset | Interactions | None = None,
+    relevant_from: float | None = None,
     gains: ranking.Gains = "binary",
     blank_users: ranking.BlankUsers = "left_out",
     item_vectors_ID: np.ndarray | None = None,
@@ -53,8 +57,8 @@ def evaluate(
 ) -> Evaluation:
     """Return how well a fitted model recommends what test users did, over the whole catalogue.
 
-    Every user with a test interaction is asked for. A test item is relevant if its weight is above 0, and its weight is its
-    grade. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
+    Every user with a test interaction is asked for. A test item is relevant if its weight is above 0 (or at least
+    `relevant_from`), and its weight is its grade; of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
     out of their lists; without it, a user with nothing in train gets the model's answer to the unknown. Items that only
     the test knows can be recommended and count as relevant. Test items that are excluded count as missed; how many there
     are stands among the conventions.
@@ -67,8 +71,11 @@ def evaluate(
         k: length or lengths of list.
         metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
             popularity_lift (`metrics.catalogue`), rmse, mae. None takes all but diversity, which it takes if
-            `item_vectors_ID` is given, and rmse and mae, which it takes if the model has `predict(users_P, items_P)`.
+            `item_vectors_ID` is given, and rmse and mae, which it takes if the weights are ratings and the model has
+            `predict(users_P, items_P)`.
         exclude: further interactions to leave out of the lists, such as the validation part.
+        relevant_from: the least weight of a relevant test item, such as 4 of 5 stars; None takes every weight above 0, which
+            asks what users interact with next, whether they like it or not.
         gains: what a grade is worth in NDCG: "binary", "linear", "exponential" (2^grade - 1).
         blank_users: what users without a relevant item count as: "left_out", "zero", "one".
         item_vectors_ID: what diversity compares items by; None: the users they share in train.
@@ -79,20 +86,23 @@ def evaluate(
 
     Raises:
         ValueError: train, test or exclude over different rows, nothing to evaluate, k out of range, an unknown metric or
-            convention, rating metrics where the model cannot `predict`.
+            convention, rating metrics where the model cannot `predict` or nobody rated.
     """
     ranking.check_conventions(gains, blank_users)
     check_resampling(confidence, num_resamples)
-    questions = Questions.of(model, train, test, exclude)
+    questions = Questions.of(model, train, test, exclude, relevant_from)
     known, asked, more, histories = questions.known, questions.asked, questions.more, questions.histories
     users, relevant, left_out = questions.users, questions.relevant, questions.left_out
     ks = lengths(k, known.num_items)
-    names = _names(metrics, model, with_vectors=item_vectors_ID is not None, with_histories=histories is not None)
+    rateable = _why_not_rated(model, known, asked, test, histories)
+    names = _names(metrics, with_vectors=item_vectors_ID is not None, why_not_rated=rateable)
     profiles = (known if histories is None else histories).by_user[users]
     beyond = BeyondAccuracy([name for name in names if name in BEYOND_METRICS], ks, known, profiles, item_vectors_ID)
     accuracy = [name for name in names if name in ranking.METRICS]
     parts: list[dict[str, np.ndarray]] = []
     flat: list[np.ndarray] = []
+    unknown_I = known.item_counts_I == 0
+    shown_unknown = False
 
     def ask(at_B: np.ndarray, length: int) -> Ranking:
         return answer(model, *questions.request(users[at_B]), length)
@@ -103,7 +113,9 @@ def evaluate(
     for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
         at_B = np.arange(block.start, block.stop)
         first = ask(at_B, length)
-        columns = beyond.per_user(first.items_BK[:, : ks[-1]], block)
+        items_BK = first.items_BK[:, : ks[-1]]
+        shown_unknown |= bool((unknown_I[items_BK] & (items_BK >= 0)).any())
+        columns = beyond.per_user(items_BK, block)
         if accuracy:
             conventional = {"gains": gains, "blank_users": blank_users}
             columns = ties.accuracy(ask, first, at_B, relevant[block], accuracy, ks, **conventional) | columns
@@ -118,6 +130,7 @@ def evaluate(
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
     conventions = {
+        "relevant": questions.rule,
         "candidates": f"all {known.num_items:,} items",
         "excluded": " and ".join(
             ["train"]
@@ -149,6 +162,7 @@ def evaluate(
         figures=beyond.figures(),
         order=[name if name in RATING_METRICS else f"{name}@{n}" for name in names for n in ks],
         conventions=conventions,
+        notes=[] if shown_unknown or not accuracy else _unreachable(model, relevant, unknown_I),
         k=ks,
         confidence=confidence,
         num_resamples=num_resamples,
@@ -168,8 +182,9 @@ class Questions:
         histories: that users are folded in from, or None.
         left_out: `known`, `seen_only` and `more`.
         users: rows of the test users, ascending.
-        relevant: CSR [U, I], the test weights of each.
-        num_blank: test users without a weight above 0.
+        relevant: CSR [U, I], the grades of each, 0 of what is not relevant.
+        num_blank: test users without a relevant item.
+        rule: what makes an item relevant, in words.
     """
 
     known: Interactions
@@ -181,6 +196,7 @@ class Questions:
     users: np.ndarray
     relevant: sp.csr_matrix
     num_blank: int
+    rule: str
 
     @classmethod
     def of(
@@ -189,6 +205,7 @@ class Questions:
         train: Dataset | Interactions,
         test: Dataset | Interactions,
         exclude: Dataset | Interactions | None,
+        relevant_from: float | None = None,
     ) -> Questions:
         """Return what `evaluate` asks; its arguments.
 
@@ -204,13 +221,21 @@ class Questions:
         users = np.unique(asked.users_N)
         if not len(users):
             raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
-        relevant = asked.by_user[users]
+        kind = test.weight_kind if isinstance(test, Dataset) else None
+        relevant = (asked.by_user if kind == "counts" else average_ratings(asked))[users]
+        rule = _rule(relevant.data, relevant_from, "rating" if kind == "ratings" else "weight")
+        if relevant_from is not None:
+            relevant.data[relevant.data < relevant_from] = 0
         num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
         if num_blank == len(users):
-            raise ValueError("evaluation needs a test weight above 0, which is what makes an item relevant; all are 0")
+            least = "above 0" if relevant_from is None else f"of {relevant_from:g} or more (relevant_from)"
+            raise ValueError(
+                f"evaluation needs a test weight {least}, which is what makes an item relevant; the largest is "
+                f"{asked.weights_N.max():g}"
+            )
         histories = test.histories if isinstance(test, Dataset) else None
         left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
-        return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank)
+        return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank, rule)
 
     def request(self, users_B: np.ndarray) -> tuple[np.ndarray | Interactions, Interactions]:
         """Return these users, as rows or as histories to be folded in, and what is left out of their lists."""
@@ -260,11 +285,50 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
     return given
 
 
-def _names(metrics: Sequence[str] | None, model: Recommender, *, with_vectors: bool, with_histories: bool) -> list[str]:
-    can_predict = callable(getattr(model, "predict", None)) and not with_histories
+def _rule(weights: np.ndarray, least: float | None, noun: str) -> str:
+    """Return what makes an item relevant, in words; `weights` are those of the test."""
+    if least is not None:
+        if isinstance(least, bool) or not isinstance(least, int | float | np.number) or not 0 < least < np.inf:
+            raise ValueError(f"relevant_from must be a number above 0, such as 4 of 5 stars, or None, got {least!r}")
+        return f"test {noun}s of {least:g} or more"
+    low, high = float(weights.min()), float(weights.max())
+    if low == high:
+        return "every test interaction"
+    return f"every test {noun}{'' if low > 0 else ' above 0'}, {low:g} to {high:g}"
+
+
+def _unreachable(model: Recommender, relevant: sp.csr_matrix, unknown_I: np.ndarray) -> list[str]:
+    """Return a warning where much is asked for that the model never recommends since training does not know it."""
+    asked_N = relevant.indices[relevant.data > 0]
+    lost = int(unknown_I[asked_N].sum())
+    if lost < WORTH_A_NOTE * len(asked_N):
+        return []
+    return [
+        f"{lost:,} of {len(asked_N):,} relevant test items are unknown to training, and {type(model).__name__} never "
+        "recommends such an item: they count as missed, whatever the model is worth. Models that read item features or texts "
+        "can reach them (two_tower, youtube_dnn)."
+    ]
+
+
+def _why_not_rated(
+    model: Recommender, known: Interactions, asked: Interactions, test: Dataset | Interactions, histories: Any
+) -> str | None:
+    """Return why there are no errors of ratings; None if there are."""
+    if histories is not None:
+        return "of test users that have histories"
+    if not callable(getattr(model, "predict", None)):
+        return f"and {type(model).__name__} has no predict()"
+    kind = test.weight_kind if isinstance(test, Dataset) else None
+    least, most = (end(end(log.weights_N) for log in (known, asked) if len(log)) for end in (min, max))
+    if kind == "counts" or (kind is None and least == most):
+        return "and this log has none: its weights " + ("are counts" if kind else f"are all {least:g}")
+    return None
+
+
+def _names(metrics: Sequence[str] | None, *, with_vectors: bool, why_not_rated: str | None) -> list[str]:
     if metrics is None:
         unasked = {"diversity"} - ({"diversity"} if with_vectors else set())
-        return [name for name in METRICS if name not in unasked and (can_predict or name not in RATING_METRICS)]
+        return [name for name in METRICS if name not in unasked and (not why_not_rated or name not in RATING_METRICS)]
     names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
@@ -272,9 +336,8 @@ def _names(metrics: Sequence[str] | None, model: Recommender, *, with_vectors: b
             f"metrics must be among {', '.join(METRICS)}, got {unknown[0] if unknown else 'none'!r}; "
             "the length of list is given by k"
         )
-    if rated := [name for name in names if name in RATING_METRICS and not can_predict]:
-        why = "of test users that have histories" if with_histories else f"and {type(model).__name__} has no predict()"
-        raise ValueError(f"{rated[0]} compares predicted ratings with given ones, {why}; leave it out")
+    if why_not_rated and (rated := [name for name in names if name in RATING_METRICS]):
+        raise ValueError(f"{rated[0]} compares predicted ratings with given ones, {why_not_rated}; leave it out")
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Evaluation:
         values: each figure, under names such as "ndcg@10".
         intervals: lower and upper end for each figure that is a mean over users; coverage and Gini are none.
         conventions: what the figures hold under; evaluations that differ in it are not compared.
+        notes: what a reader must know to read them right, such as that this model cannot reach what was asked for.
         k: the lengths of list that were measured.
         confidence: of the intervals.
         users: int32, the rows that were evaluated; empty if read from JSON alone.
@@ -45,6 +47,7 @@ class Evaluation:
     users: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     per_user: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def measured(
@@ -56,6 +59,7 @@ class Evaluation:
         figures: Mapping[str, float],
         order: Sequence[str],
         conventions: Mapping[str, Any],
+        notes: Sequence[str] = (),
         k: Sequence[int],
         confidence: float,
         num_resamples: int,
@@ -74,6 +78,7 @@ class Evaluation:
             users=users,
             per_user=dict(per_user),
             weights=dict(weights),
+            notes=tuple(notes),
         )
 
     def sample(self, name: str) -> Sample:
@@ -87,12 +92,12 @@ class Evaluation:
     def __str__(self) -> str:
         width = page_width()
         tables = [text_table(*table, width=width) for table in self._tables()]
-        return "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width)}"
+        return "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width, self.notes)}"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         *above, last = self._tables()
-        below = conventions_text(self.conventions, self.confidence)
+        below = conventions_text(self.conventions, self.confidence, notes=self.notes)
         return "".join([*(html_table(*table) for table in above), html_table(*last, below)])
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
@@ -131,6 +136,7 @@ class Evaluation:
             "confidence": self.confidence,
             "k": list(self.k),
             "conventions": dict(self.conventions),
+            "notes": list(self.notes),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -151,6 +157,7 @@ class Evaluation:
                 values={str(name): float(value) for name, value in stored["values"].items()},
                 intervals={str(name): (float(low), float(high)) for name, (low, high) in stored["intervals"].items()},
                 conventions=dict(stored["conventions"]),
+                notes=tuple(stored.get("notes", ())),
                 k=tuple(int(k) for k in stored["k"]),
                 confidence=float(stored["confidence"]),
                 users=found.pop("users") if found else np.empty(0, np.int32),
@@ -188,8 +195,10 @@ class Evaluation:
             raise ValueError(f"the evaluation in {path} is damaged ({error}); evaluate again") from error
 
 
-def conventions_text(conventions: Mapping[str, Any], confidence: float, width: int = 110) -> str:
-    """Return what figures hold under, as lines to stand below a table."""
+def conventions_text(
+    conventions: Mapping[str, Any], confidence: float, width: int = 110, notes: Sequence[str] = ()
+) -> str:
+    """Return what figures hold under, as lines to stand below a table; notes stand first."""
     pairs = [f"{name.replace('_', ' ')}: {value}" for name, value in conventions.items()]
     lines = [
         f"brackets: {confidence:.0%} confidence, bootstrap over {'queries' if 'queries' in conventions else 'users'}"
@@ -203,7 +212,7 @@ def conventions_text(conventions: Mapping[str, Any], confidence: float, width: i
             lines[-1] += f" | {pair}"
         else:
             lines.append(pair)
-    return "\n".join(lines)
+    return "\n".join([*(line for note in notes for line in textwrap.wrap(f"note: {note}", width)), *lines])
 
 
 def _sample(name: str, per_user: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> Sample:

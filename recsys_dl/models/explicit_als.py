@@ -8,11 +8,12 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.repeats import average_ratings
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.progress import track
 
-from .funk_svd import FunkSVD, average_ratings
+from .funk_svd import FunkSVD
 
 
 class ExplicitALS(FunkSVD):

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.repeats import average_ratings
 from recsys_dl.kernels.rating_sgd import biased_epoch
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.progress import track
@@ -243,12 +244,3 @@ class FunkSVD(CatalogueModel):
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the embeddings."""
         return self._cosines(self.item_emb_ID, items_B)
-
-
-def average_ratings(interactions: Interactions) -> sp.csr_matrix:
-    """Return CSR [U, I] of float32 ratings; repeated ones are averaged."""
-    ratings = interactions.by_user
-    if ratings.nnz == len(interactions):
-        return ratings
-    times_rated = interactions.with_weights(np.ones(len(interactions))).by_user
-    return sp.csr_matrix((ratings.data / times_rated.data, ratings.indices, ratings.indptr), ratings.shape)

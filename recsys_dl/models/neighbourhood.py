@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.repeats import times_each
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbours import updated, weighted_deviations
 from recsys_dl.kernels.similarity import nearest
@@ -34,11 +35,13 @@ ROWS_AT_ONCE = 4096  # between two steps of the progress bar
 class Neighbourhood(CatalogueModel):
     """Vectors compared with one another; a subclass says whether they are those of users or of items.
 
-    Interactions that repeat a pair count as one of their summed weight.
+    Interactions that repeat a pair are compared as one of their summed weight, as counts add up; `predict` averages them, as
+    ratings do not. `read_log` leaves ratings without repetitions.
     """
 
-    fitted = ("interactions_UI", "neighbours_RR", "mean", "rating_range_2", "bias_U", "bias_I")
+    fitted = ("interactions_UI", "times_UI", "neighbours_RR", "mean", "rating_range_2", "bias_U", "bias_I")
     interactions_UI: sp.csr_matrix
+    times_UI: sp.csr_matrix | None
     neighbours_RR: sp.csr_matrix
     mean: np.ndarray
     rating_range_2: np.ndarray
@@ -87,7 +90,8 @@ class Neighbourhood(CatalogueModel):
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Find the neighbours of every row."""
-        self._know(self._begin(train).by_user)
+        interactions = self._begin(train)
+        self._know(interactions.by_user, times_each(interactions))
         prepared = self._ready()
         num_rows = len(prepared.order_R)
         parts = []
@@ -110,12 +114,14 @@ class Neighbourhood(CatalogueModel):
             ValueError: new rows without ids, where training had ids.
         """
         added = self._aligned(new)
-        known = self.interactions_UI.copy()
-        known.resize((added.num_users, added.num_items))
+        known, times = self.interactions_UI.copy(), self._times().copy()
+        for matrix in (known, times):
+            matrix.resize((added.num_users, added.num_items))
         together = Interactions.concat([Interactions.from_csr(known), added])
+        times = Interactions.concat([Interactions.from_csr(times), added.with_weights(np.ones(len(added)))]).by_user
         before, neighbours = self._ready(), self.neighbours_RR
         self._remember(together)
-        self._know(together.by_user)
+        self._know(together.by_user, times)
         lists = updated(before, self._ready(), *_padded_lists(neighbours, self.num_neighbors), device=self.device)
         self.neighbours_RR = list_matrix(*lists)
         return self
@@ -141,21 +147,23 @@ class Neighbourhood(CatalogueModel):
         user_bias_P = np.where(users_P < 0, 0, self.bias_U[users_P])
         rating_P = self.mean + user_bias_P + np.where(items_P < 0, 0, self.bias_I[items_P])
         known = np.flatnonzero((users_P >= 0) & (items_P >= 0))
-        deviations = as_vectors(self._compared(self._deviations(self.interactions_UI)))
+        deviations = as_vectors(self._compared(self._deviations(self._ratings())))
         pairs = self._rows_and_columns(users_P[known], items_P[known])
         rating_P[known] += weighted_deviations(self._ready(), deviations, *pairs, self.num_raters)
         return np.clip(rating_P, *self.rating_range_2).astype(np.float32)
 
     # Inside
 
-    def _know(self, interactions_UI: sp.csr_matrix) -> None:
+    def _know(self, interactions_UI: sp.csr_matrix, times_UI: sp.csr_matrix) -> None:
         """Store the interactions and the baseline of ratings: mean + b_u + b_i, by damped means in turn."""
         self.interactions_UI = interactions_UI
+        self.times_UI = None if (times_UI.data == 1).all() else times_UI
         self.__dict__.pop("_prepared", None)
-        mean = float(interactions_UI.data.mean(dtype=np.float64))
-        parts = (interactions_UI.indices, interactions_UI.indptr)
-        had_UI = sp.csr_matrix((np.ones_like(interactions_UI.data), *parts), interactions_UI.shape)
-        left_UI = sp.csr_matrix((interactions_UI.data.astype(np.float64) - mean, *parts), interactions_UI.shape)
+        ratings_UI = self._ratings()
+        mean = float(ratings_UI.data.mean(dtype=np.float64))
+        parts = (ratings_UI.indices, ratings_UI.indptr)
+        had_UI = sp.csr_matrix((np.ones_like(ratings_UI.data), *parts), ratings_UI.shape)
+        left_UI = sp.csr_matrix((ratings_UI.data.astype(np.float64) - mean, *parts), ratings_UI.shape)
         left_U, left_I = (np.asarray(left_UI.sum(axis=axis)).ravel() for axis in (1, 0))
         bias_U = np.zeros(had_UI.shape[0])
         for _ in range(SWEEPS):
@@ -163,8 +171,22 @@ class Neighbourhood(CatalogueModel):
             bias_U = (left_U - had_UI @ bias_I) / (self.user_counts_U + USER_DAMPING)
         self.mean = np.array(mean, np.float32)
         self.bias_I = bias_I.astype(np.float32)
-        self.bias_U = _user_biases(interactions_UI, self.mean, self.bias_I).astype(np.float32)
-        self.rating_range_2 = np.array([interactions_UI.data.min(), interactions_UI.data.max()], np.float32)
+        self.bias_U = _user_biases(ratings_UI, self.mean, self.bias_I).astype(np.float32)
+        self.rating_range_2 = np.array([ratings_UI.data.min(), ratings_UI.data.max()], np.float32)
+
+    def _times(self) -> sp.csr_matrix:
+        """Return how often each pair came."""
+        if self.times_UI is not None:
+            return self.times_UI
+        stored = self.interactions_UI
+        return sp.csr_matrix((np.ones_like(stored.data), stored.indices, stored.indptr), stored.shape)
+
+    def _ratings(self) -> sp.csr_matrix:
+        """Return the interactions with the average of each pair's weights."""
+        if self.times_UI is None:
+            return self.interactions_UI
+        stored = self.interactions_UI
+        return sp.csr_matrix((stored.data / self.times_UI.data, stored.indices, stored.indptr), stored.shape)
 
     def _ready(self) -> Prepared:
         """Return the vectors ready to be compared; made once a fit or load."""
@@ -177,6 +199,7 @@ class Neighbourhood(CatalogueModel):
     def _weighted(self, users_items: sp.csr_matrix) -> Vectors:
         """Return the vectors compared, of the interactions known or of others."""
         if self.measure == "pearson_baseline":
+            users_items = self._ratings() if users_items is self.interactions_UI else users_items
             return as_vectors(self._compared(self._deviations(users_items)))
         vectors = as_vectors(self._compared(users_items))
         if self.weighting is None:

@@ -32,12 +32,12 @@ def evaluate(config: DictConfig) -> None:
     limit_threads(trained.threads)
     split = read_parts(trained, Stages(), expected_hash=run.data_hash)
     asked, exclude = asked_of(split, config.part)
-    evaluation = evaluate_model(run.model, split.train, asked, k=list(config.k), exclude=exclude)
+    least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
+    how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}
+    evaluation = evaluate_model(run.model, split.train, asked, **how)
     write_metrics(run.folder, {config.part: evaluation})
     if trained.get("pipeline") is not None:
-        leave_attribution(
-            run.folder, config.part, attribute(run.model, split.train, asked, k=list(config.k), exclude=exclude)
-        )
+        leave_attribution(run.folder, config.part, attribute(run.model, split.train, asked, **how))
     trained.evaluate.part = config.part
     print_figures(name_of(trained), trained, evaluation)
     print_attribution(run.folder, config.part)

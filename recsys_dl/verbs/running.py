@@ -55,12 +55,13 @@ def fit_and_leave(
         with stages.stage("fit"):
             model = fit(config, split, trainer, threads, aside)
         if evaluated:
-            k = list(config.evaluate.k)
+            how = {"k": list(config.evaluate.k), "exclude": exclude}
+            how["relevant_from"] = config.evaluate.get("relevant_from")
             with stages.stage("evaluate"):
-                evaluations[part] = evaluate_model(model, split.train, asked, k=k, exclude=exclude)
+                evaluations[part] = evaluate_model(model, split.train, asked, **how)
             if config.get("pipeline") is not None:
                 with stages.stage("attribute"):
-                    leave_attribution(aside, part, attribute(model, split.train, asked, k=k, exclude=exclude))
+                    leave_attribution(aside, part, attribute(model, split.train, asked, **how))
         write_run(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
@@ -208,7 +209,7 @@ def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) ->
         found = leakage(train, test, validation=validation)
         log.info("%s", found)
         for finding in found.findings:
-            if finding.kind in ("seen", "before own past", "duplicates"):
+            if finding.kind in ("before own past", "duplicates"):
                 log.warning("%s", finding)
     return Parts(data, train, validation, test)
 

@@ -1,0 +1,182 @@
+"""Rows that repeat a user and an item: copies of one event, a rating given again, counts that add up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from .checks import pairs_of
+from .dataset import Dataset, WeightKind
+from .interactions import Interactions
+
+log = logging.getLogger(__name__)
+
+Repeats = Literal["keep", "first", "last", "mean", "sum"]
+
+RATINGS = {"rating", "ratings", "rate", "rated", "stars", "star", "score", "overall", "preference", "grade"}
+COUNTS = {
+    "count",
+    "counts",
+    "plays",
+    "playcount",
+    "listencount",
+    "listens",
+    "views",
+    "clicks",
+    "click",
+    "quantity",
+    "qty",
+}
+COUNTS |= {
+    "purchases",
+    "orders",
+    "visits",
+    "hits",
+    "frequency",
+    "freq",
+    "total",
+    "amount",
+    "duration",
+    "seconds",
+    "minutes",
+}
+LARGEST_RATING, MOST_RATINGS = 10.0, 21  # weights of a column whose name says nothing: 0 to 10 in halves
+
+
+def kind_of(name: str | None, weights_N: np.ndarray) -> WeightKind | None:
+    """Return whether weights are ratings or counts, from the name of their column, else from their values.
+
+    A name that says nothing stands for ratings if there are several values, at most 21, and none above 10; else for
+    counts. Weights that are all alike, or 0 and 1 only, are neither: they say that something happened, or that it did not.
+
+    Args:
+        name: of the column; None where it has none.
+        weights_N: its values.
+    """
+    values = np.unique(weights_N)
+    if len(values) < 2 or set(values.tolist()) == {0.0, 1.0}:
+        return None
+    plain = "".join(letter for letter in (name or "").lower() if letter.isalnum())
+    if plain in RATINGS | COUNTS:
+        return "ratings" if plain in RATINGS else "counts"
+    return "ratings" if values[-1] <= LARGEST_RATING and len(values) <= MOST_RATINGS else "counts"
+
+
+def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
+    """Return a log as it was read with its repetitions settled; what was done is logged, and counted in its report.
+
+    Rows with the same user, item, time and weight are one event. Of other rows that repeat a user and an item, `fold` says
+    what becomes. Weights of 0 are seen, not learned from, unless they are ratings.
+
+    Args:
+        data: with its `weight_kind`.
+        repeats: see `fold`; None takes "last" of ratings, since a rating given again replaces the one before, and "keep" of
+            everything else, since it happened again.
+
+    Raises:
+        ValueError: no such choice, or all weights are 0.
+    """
+    if repeats is not None and repeats not in get_args(Repeats):
+        raise ValueError(f"repeats must be null or one of {', '.join(get_args(Repeats))}, got {repeats!r}")
+    read = len(data)
+    interactions = data.interactions
+    again = _num_repeated(interactions)
+    if again and interactions.times_N is not None:
+        interactions = interactions.select(~_copies(interactions, interactions.times_N))
+    copies = read - len(interactions)
+    again -= copies
+    if copies:
+        log.warning(
+            "%s: %s of %s rows repeat the user, item, time and weight of a row before them; each is taken as one event",
+            *(data.name, f"{copies:,}", f"{read:,}"),
+        )
+    choice: Repeats = repeats or ("last" if data.weight_kind == "ratings" else "keep")
+    if again:
+        done = {"keep": "all are kept", "sum": "their weights are summed", "mean": "their weights are averaged"}
+        log.info(
+            "%s: %s of %s interactions repeat a user and an item; %s (repeats=%s)",
+            *(data.name, f"{again:,}", f"{len(interactions):,}", done.get(choice, f"the {choice} one counts"), choice),
+        )
+        interactions = fold(interactions, choice)
+    report = data.report
+    if report is not None:
+        report = replace(report, copies=copies, repeated=again, repeats=choice if again else None)
+    data = replace(data, interactions=interactions, report=report)
+    if data.weight_kind == "ratings" or interactions.weights_N.all():
+        return data
+    if not interactions.weights_N.any():
+        raise ValueError(
+            f"{data.name} must have a weight above 0, which is what a model learns from, but all are 0. Leave the column out if "
+            "each row is an interaction: weight=False (data.weight=false)."
+        )
+    data = data.learn_from(interactions.weights_N > 0)
+    assert data.seen_only is not None
+    log.info("%s: %s interactions of weight 0 are seen, but not learned from", data.name, f"{len(data.seen_only):,}")
+    return data
+
+
+def fold(interactions: Interactions, repeats: Repeats) -> Interactions:
+    """Return a log in which each user and item come once, in the place and at the time of one of their rows.
+
+    Args:
+        interactions: any; the order of rows with the same time, or without times, is that of the log.
+        repeats: "keep" changes nothing; "first" and "last" take one row, by time; "mean" and "sum" take the last one with
+            the average or the sum of all their weights.
+    """
+    if repeats == "keep" or not _num_repeated(interactions):
+        return interactions
+    order_N, pairs_N = _by_pair(interactions)
+    new_N = np.r_[True, pairs_N[1:] != pairs_N[:-1]]
+    starts_P = np.flatnonzero(new_N)
+    ends_P = np.r_[starts_P[1:], len(order_N)] - 1
+    kept_P = order_N[starts_P if repeats == "first" else ends_P]
+    weights_N = interactions.weights_N.copy()
+    if repeats in ("mean", "sum"):
+        sums_P = np.add.reduceat(interactions.weights_N[order_N].astype(np.float64), starts_P)
+        weights_N[kept_P] = sums_P / (ends_P - starts_P + 1) if repeats == "mean" else sums_P
+    return interactions.with_weights(weights_N).select(np.sort(kept_P))
+
+
+def average_ratings(interactions: Interactions) -> sp.csr_matrix:
+    """Return CSR [U, I] of float32 ratings; repeated ones are averaged."""
+    ratings = interactions.by_user
+    if ratings.nnz == len(interactions):
+        return ratings
+    counts = times_each(interactions)
+    return sp.csr_matrix((ratings.data / counts.data, ratings.indices, ratings.indptr), ratings.shape)
+
+
+def times_each(interactions: Interactions) -> sp.csr_matrix:
+    """Return CSR [U, I], with the entries of `by_user`: how often each user and item come together."""
+    return interactions.with_weights(np.ones(len(interactions), np.float32)).by_user
+
+
+def _num_repeated(interactions: Interactions) -> int:
+    """Return how many interactions repeat a user and an item: by one sort of numbers, cheap where there are none."""
+    sorted_N = np.sort(pairs_of(interactions))
+    return int((sorted_N[1:] == sorted_N[:-1]).sum())
+
+
+def _by_pair(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions sorted by user and item and, within each, by time; and the pair at each."""
+    pairs_N = pairs_of(interactions)
+    keys = (pairs_N,) if interactions.times_N is None else (interactions.times_N, pairs_N)
+    order_N = np.lexsort(keys)
+    return order_N, pairs_N[order_N]
+
+
+def _copies(interactions: Interactions, times_N: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which rows have user, item, time and weight of one before."""
+    columns = (interactions.users_N, interactions.items_N, times_N, interactions.weights_N)
+    order_N = np.lexsort(columns)
+    same_N = np.ones(max(len(order_N) - 1, 0), bool)
+    for column_N in columns:
+        sorted_N = column_N[order_N]
+        same_N &= sorted_N[1:] == sorted_N[:-1]
+    copies_N = np.zeros(len(interactions), bool)
+    copies_N[order_N[1:][same_N]] = True
+    return copies_N

@@ -1,0 +1,99 @@
+"""Each table says which test interactions count, prints no errors of ratings where nobody rated, and says what cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from test_command import run as command
+
+from recsys_dl import Interactions, compare, evaluate, leave_last_out, load_run, read_log
+from recsys_dl.data.split import cold_items
+from recsys_dl.data.weights import binary
+from recsys_dl.evaluation import Evaluation
+from recsys_dl.models import ItemKNN, Popularity
+
+
+def joined(table: object) -> str:
+    """Return a printed table in one line."""
+    return " ".join(str(table).split())
+
+
+def ratings(num_users: int = 40, each: int = 8) -> pl.DataFrame:
+    rng = np.random.default_rng(2)
+    rows = [
+        (f"u{user}", f"i{item}", [0.5, 2, 4, 5][rng.integers(4)], 100 * n)
+        for user in range(num_users)
+        for n, item in enumerate(rng.permutation(20)[:each])
+    ]
+    return pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row")
+
+
+def test_the_rule_is_stated_and_a_threshold_changes_what_counts():
+    train, validation, test = leave_last_out(read_log(ratings()))
+    model = Popularity().fit(train)
+    everything = evaluate(model, train, test, exclude=validation)
+    assert "relevant: every test rating, 0.5 to 5" in str(everything)
+    liked = evaluate(model, train, test, exclude=validation, relevant_from=4)
+    assert "relevant: test ratings of 4 or more" in str(liked)
+    low = int((test.interactions.weights_N < 4).sum())
+    assert low
+    assert liked.conventions["blank_users"] == f"left out ({low})"
+    expected = everything.per_user["recall@10"][test.interactions.by_user.sum(axis=1).A1[everything.users] >= 4]
+    assert liked.values["recall@10"] == pytest.approx(expected.mean())
+    with pytest.raises(ValueError, match="unlike conventions cannot be compared: relevant"):
+        compare({"one": everything, "two": liked})
+    with pytest.raises(ValueError, match=r"test weight of 6 or more \(relevant_from\).*the largest is 5"):
+        evaluate(model, train, test, relevant_from=6)
+    for wrong in (0, -1, float("nan"), True, "4"):
+        with pytest.raises(ValueError, match="relevant_from must be a number above 0"):
+            evaluate(model, train, test, relevant_from=wrong)
+
+
+def test_implicit_logs_have_no_errors_of_ratings():
+    rated = read_log(ratings())
+    for data, noun in (
+        (rated, "rating"),
+        (binary(rated), None),
+        (read_log(ratings(), weight=False), None),
+        (read_log(ratings(), weight_kind="counts"), None),
+    ):
+        train, _, test = leave_last_out(data)
+        model = ItemKNN().fit(train)
+        found = evaluate(model, train, test, k=5)
+        assert ("rmse" in found.values) == (noun == "rating")
+        if noun is None:
+            with pytest.raises(
+                ValueError, match="rmse compares predicted ratings with given ones, and this log has none"
+            ):
+                evaluate(model, train, test, k=5, metrics=["rmse"])
+    log = Interactions([0, 1, 1], [0, 0, 1], num_users=2, num_items=3)
+    assert "rmse" not in evaluate(ItemKNN().fit(log), log, Interactions([0], [1], num_users=2, num_items=3), k=2).values
+
+
+def test_what_cannot_be_reached_is_said(tmp_path: Path):
+    train, _, test = cold_items(read_log(ratings()), seed=1, test=0.2)
+    found = evaluate(Popularity().fit(train), train, test, k=5)
+    text = f"{len(test)} of {len(test)} relevant test items are unknown to training, and Popularity never recommends such an item"
+    assert text in joined(found)
+    assert found.values["recall@5"] == 0
+    found.save(tmp_path / "figures")
+    assert text in joined(Evaluation.load(tmp_path / "figures"))
+    assert f"note: one: {text}" in joined(compare({"one": found, "two": found}, "ndcg@5"))
+    train, _, test = leave_last_out(read_log(ratings()))
+    assert not evaluate(Popularity().fit(train), train, test, k=5).notes
+
+
+def test_the_command_takes_the_rule(tmp_path: Path):
+    ratings().write_csv(tmp_path / "log.csv")
+    words = ("train", "data=log", "data.path=log.csv", "model=popularity")
+    out = command(*words, "run=any", cwd=tmp_path).stdout
+    assert "relevant: every test rating, 0.5 to 5" in out
+    out = command(*words, "run=liked", "evaluate.relevant_from=4", cwd=tmp_path).stdout
+    assert "relevant: test ratings of 4 or more" in out
+    assert "relevant: test ratings of 4 or more" in command("evaluate", "run=liked", cwd=tmp_path).stdout
+    out = command("evaluate", "run=liked", "relevant_from=5", cwd=tmp_path).stdout
+    assert "relevant: test ratings of 5 or more" in out
+    assert "ratings of 5" in load_run(tmp_path / "liked").metrics["test"]["conventions"]["relevant"]
