@@ -292,7 +292,7 @@ def test_times_in_another_unit_are_told_and_the_advice_works(factor, noun, unit,
     [
         ({"on_bad_rows": "drop"}, 'on_bad_rows must be "error" or "skip", got \'drop\''),
         ({"time_unit": "min"}, "time_unit must be one of s, ms, us, ns, got 'min'"),
-        ({"title": "name"}, "title and text name columns of item_features: give those too"),
+        ({"title": "name"}, "title is about columns of item_features: give those too"),
     ],
 )
 def test_options(options, message, tmp_path):

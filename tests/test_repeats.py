@@ -170,7 +170,7 @@ def test_weights_of_zero_are_seen_but_not_learned_from(caplog):
 
 def test_the_command_takes_the_choice(tmp_path: Path):
     pl.concat([plays(), plays().with_columns(pl.col("timestamp") + 500)]).write_csv(tmp_path / "log.csv")
-    words = ("train", "data=log", "data.path=log.csv", "model=popularity", "evaluate.part=test")
+    words = ("train", "data=log", "data.path=log.csv", "model=popularity", "evaluate.part=test", "evaluate.k=[5]")
     assert "20 of 20 test interactions repeat" in command(*words, "run=kept", cwd=tmp_path).stderr
     done = command(*words, "run=last", "data.repeats=last", cwd=tmp_path)
     assert "repeat" not in done.stderr

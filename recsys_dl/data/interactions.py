@@ -145,6 +145,15 @@ class Interactions:
             self.users_N, self.items_N, weights_N, self.times_N, num_users=self.num_users, num_items=self.num_items
         )
 
+    def over(self, num_users: int, num_items: int) -> Interactions:
+        """Return the same interactions over more users and items.
+
+        Raises:
+            ValueError: a row out of range.
+        """
+        columns = (self.users_N, self.items_N, self.weights_N, self.times_N)
+        return Interactions(*columns, num_users=num_users, num_items=num_items)
+
     @cached_property
     def positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions sorted by user, their order within a user kept, and where each user's begin: by one counting sort."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,7 @@ from .columns import LATEST, UNITS, Column, Columns, bad_weights, check_unit, ch
 from .dataset import Dataset, ReadReport, WeightKind
 from .interactions import Interactions
 from .repeats import Repeats, kind_of, settled
-from .side_tables import Side, side_features
+from .side_tables import Cold, Side, side_features
 from .tables import Table, atomic_file, open_table
 from .text_files import Batch, shorten
 from .vocabulary import Vocabulary, as_text
@@ -47,6 +47,11 @@ def read_log(
     repeats: Repeats | None = None,
     user_features: Any = None,
     item_features: Any = None,
+    user_id_column: Column | None = None,
+    item_id_column: Column | None = None,
+    user_lists: Mapping[str, str | None] | None = None,
+    item_lists: Mapping[str, str | None] | None = None,
+    cold: Cold = "keep",
     title: Column | None = None,
     text: Column | Sequence[Column] | None = None,
     name: str | None = None,
@@ -73,6 +78,13 @@ def read_log(
             takes "last" of ratings, else "keep". Copies (same time and weight too) are one event in any case.
         user_features: a file or frame with a column of user ids and any others.
         item_features: likewise for items.
+        user_id_column: which column of `user_features` holds the ids; None takes the log's name for them, else a known one.
+        item_id_column: likewise.
+        user_lists: column of `user_features` -> the separator of its values, such as {"genres": "|"}; None recognizes such columns, and
+            {"genres": None} leaves one as it is (`multi_valued.with_lists`).
+        item_lists: likewise.
+        cold: "keep" users and items that only the feature tables have, after those of the log: the titles that nobody interacted
+            with yet, which models of features can recommend; "drop" leaves them out.
         title: column of `item_features` that a person is shown; None recognises title or name.
         text: column(s) of `item_features` with free text; None recognises text, description, plot, ...
         name: of the data set; None takes the file's.
@@ -88,7 +100,9 @@ def read_log(
         raise ValueError(f"weight_kind must be null, ratings or counts, got {weight_kind!r}")
     if time_unit is not None and time_unit not in UNITS:
         raise ValueError(f"time_unit must be one of {', '.join(UNITS)}, got {time_unit!r}")
-    skip = on_bad_rows == "skip"
+    if cold not in get_args(Cold):
+        raise ValueError(f'cold must be "keep" or "drop", got {cold!r}')
+    skip, guessed = on_bad_rows == "skip", [False, False]
     if sp.issparse(path):
         dataset, ids = _from_matrix(path), (user, item)
     else:
@@ -114,23 +128,35 @@ def read_log(
         )
         dataset = _read(table, chosen, time_unit, skip=skip)
         ids = (table.names[chosen.user], table.names[chosen.item]) if table.header else (None, None)
+        guessed = [features is None for features in (user_features, item_features)]
         user_features = _beside(atomic, ".user") if user_features is None else user_features
         item_features = _beside(atomic, ".item") if item_features is None else item_features
-    if item_features is None and not (title is None and text is None):
-        raise ValueError("title and text name columns of item_features: give those too")
+    for noun, features, settings in (
+        ("user", user_features, {"user_id_column": user_id_column, "user_lists": user_lists}),
+        (
+            "item",
+            item_features,
+            {"title": title, "text": text, "item_id_column": item_id_column, "item_lists": item_lists},
+        ),
+    ):
+        if features is None and (given := [name for name, value in settings.items() if value is not None]):
+            raise ValueError(f"{given[0]} is about columns of {noun}_features: give those too")
     users = items = Side()
+    own: dict[str, Any]
+    how: dict[str, Any] = {"cold": cold, "encoding": encoding, "skip": skip}
     if user_features is not None:
-        users = side_features(user_features, dataset.users, id_column=ids[0], encoding=encoding, skip=skip)
+        own = {"id_column": ids[0], "own_id_column": user_id_column, "lists": user_lists, "needed": not guessed[0]}
+        users = side_features(user_features, dataset.users, **own, **how)
     if item_features is not None:
-        items = side_features(
-            item_features, dataset.items, id_column=ids[1], title=title, text=text, encoding=encoding, skip=skip
-        )
+        own = {"id_column": ids[1], "own_id_column": item_id_column, "lists": item_lists, "needed": not guessed[1]}
+        items = side_features(item_features, dataset.items, title=title, text=text, **own, **how)
     if name is None:
         name = Path(path).name.split(".")[0] if isinstance(path, str | os.PathLike) else "log"
+    user_ids, item_ids = users.vocabulary or dataset.users, items.vocabulary or dataset.items
     data = Dataset(
-        dataset.interactions,
-        dataset.users,
-        dataset.items,
+        dataset.interactions.over(len(user_ids), len(item_ids)),
+        user_ids,
+        item_ids,
         user_features=users.features,
         item_features=items.features,
         item_titles=items.titles,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from .columns import Column, position, recognise
+from .matching import MATCHES, compared
+from .multi_valued import with_lists
 from .tables import open_table
 from .vocabulary import Vocabulary, as_text
 
 log = logging.getLogger(__name__)
+
+Cold = Literal["keep", "drop"]
+MOST_MISSING = 0.5  # share of the log's ids without a row that goes without a warning
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,13 @@ class Side:
     """A side table in the order of rows; nulls where nothing is known.
 
     Attributes:
+        vocabulary: the log's ids, and where they are kept those that only the table has after them; None without a table.
         features: all columns but id, title and text; None where there are no others.
         titles: String.
         texts: String; several columns are joined by line breaks.
     """
 
+    vocabulary: Vocabulary | None = None
     features: pl.DataFrame | None = None
     titles: pl.Series | None = None
     texts: pl.Series | None = None
@@ -37,32 +44,44 @@ def side_features(
     vocabulary: Vocabulary,
     *,
     id_column: Column | None = None,
+    own_id_column: Column | None = None,
+    lists: Mapping[str, str | None] | None = None,
+    cold: Cold = "keep",
+    needed: bool = True,
     title: Column | None = None,
     text: Column | Sequence[Column] | None = None,
     encoding: str = "utf-8",
     skip: bool = False,
 ) -> Side:
-    """Return the rows of a table in the order of `vocabulary`; ids that are not in it are left out, and counted in the log.
+    """Return the rows of a table in the order of `vocabulary`, and after them, if they are kept, those of ids that are not in it.
+
+    How many ids match is logged; where most do not, or would if they were spelled otherwise, a warning says so.
 
     Args:
         table: a path or a frame, as in `read_log`.
         vocabulary: users or items.
         id_column: what the log calls the ids; where the table has no such column, one is recognised by its name. A file
             without header has them in its first column.
+        own_id_column: which column of the table holds the ids; None finds it.
+        lists: column -> separator of columns of text that hold several values; see `multi_valued.with_lists`.
+        cold: "keep" or "drop" ids that the log does not have.
+        needed: whether a table without any id of the log is an error; else it is left out with a warning.
         title: column to show a person; None recognises one (items only).
         text: column or columns of free text; likewise.
         encoding: of a text file.
         skip: drop bad rows and all but the first of rows with the same id.
 
     Raises:
-        ValueError: no column of ids, or an id twice.
+        ValueError: no column of ids, an id twice, or no id of the log.
     """
     noun = vocabulary.noun
     where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
     frame = read_table(table, encoding=encoding, skip=skip)
     names = frame.columns
-    if names[0] == "column_0":
-        at: int | None = 0
+    if own_id_column is not None:
+        at: int | None = position(names, own_id_column, f"{noun}_id_column", where)
+    elif names[0] == "column_0":
+        at = 0
     elif id_column in names:
         at = names.index(str(id_column))
     else:
@@ -71,7 +90,7 @@ def side_features(
     if at is None:
         raise ValueError(
             f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
-            f"{noun}_id; its columns are {', '.join(names)}. Rename the one that holds them."
+            f"{noun}_id; its columns are {', '.join(names)}. Name the one that holds them: {noun}_id_column=… (data.{noun}_id_column=…)."
         )
     others = [name for i, name in enumerate(names) if i != at]
     titled = _named(names, others, "title", title, where) if noun == "item" else []
@@ -87,17 +106,59 @@ def side_features(
             f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. Mend it, or leave such "
             'rows out: on_bad_rows="skip".'
         )
+    strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
+    if not _fitting(where, vocabulary, ids.filter(~bad), strange, needed=needed):
+        return Side(vocabulary)
+    told = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
+    kept = "kept as cold ones" if cold == "keep" else "left out"
+    log.info(
+        "%s: features of %d of %d %ss; %d further %ss without an interaction are %s; %d bad rows",
+        *told,
+        kept,
+        bad.sum(),
+    )
+    if cold == "keep":
+        vocabulary = vocabulary.grow(strange)
     rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
     known = rows >= 0
-    told = (where, int(known.sum()), len(vocabulary), noun, int((~known & ~bad).sum()), int(bad.sum()))
-    log.info("%s: features of %d of %d %ss; left out: %d unknown to the log, %d bad rows", *told)
     source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
     source = source.scatter(rows.filter(known), known.arg_true())
     frame = frame.select(pl.all().gather(source))
     titles = _joined(frame, titled).alias("title") if titled else None
     texts = _joined(frame, texted).alias("text") if texted else None
-    rest = frame.select(name for name in others if name not in (*titled, *texted))
-    return Side(rest if rest.width else None, titles, texts)
+    rest = with_lists(
+        frame.select(name for name in others if name not in (*titled, *texted)), lists, where, f"{noun}_lists"
+    )
+    return Side(vocabulary, rest if rest.width else None, titles, texts)
+
+
+def _fitting(where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, *, needed: bool) -> bool:
+    """Return whether a table has ids of the log; warn where few of the log's are in it, or more could be.
+
+    Raises:
+        ValueError: it has none, and is needed.
+    """
+    noun = vocabulary.noun
+    missing = vocabulary.ids.filter(~vocabulary.ids.is_in(ids.implode()))
+    if not len(missing):
+        return True
+    how = compared(strange, where, missing, "the log")
+    if len(missing) == len(vocabulary):
+        text = f"{where} must have {noun} ids of the log, but none of its {len(ids):,} is one of the log's {len(vocabulary):,}: {how}"
+        if needed:
+            raise ValueError(f"{text}. Write the ids alike, or name the column that holds them: {noun}_id_column=…")
+        log.warning("%s; it is left out", text)
+        return False
+    if len(missing) > MOST_MISSING * len(vocabulary) or how.endswith(MATCHES):
+        log.warning(
+            "%s: %s of the log's %s %ss have no row there: %s",
+            where,
+            f"{len(missing):,}",
+            f"{len(vocabulary):,}",
+            noun,
+            how,
+        )
+    return True
 
 
 def read_table(

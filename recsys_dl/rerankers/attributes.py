@@ -18,9 +18,12 @@ import scipy.sparse as sp
 from recsys_dl.data.columns import to_times
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.matching import compared, some
 
 log = logging.getLogger(__name__)
 
+MARKS = ("|", ";", ",", "/")  # what separates values in one text
+SHARE_WITHIN = 0.1  # items with a value among others in one text, to those with it alone, that go without a warning
 YEAR = 365.2425 * 86400  # seconds
 
 
@@ -146,10 +149,37 @@ def _among(values: pl.Series, wanted: Sequence[Any], where: str) -> np.ndarray:
         return values.is_in([float(value) for value in wanted]).fill_null(False).to_numpy()
     member_IC, names = categories(values)
     texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in wanted]
-    for text in texts:
-        if text not in names and values.dtype != pl.Boolean:
-            close = difflib.get_close_matches(text, names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            log.warning("%s: no item has the value %r%s", where, text, hint)
-    codes = [names.index(text) for text in texts if text in names]
-    return np.asarray(member_IC[:, codes].sum(axis=1)).ravel() > 0
+    known = set(names)
+    missing = [text for text in texts if text not in known]
+    if len(missing) == 1 and values.dtype != pl.Boolean:
+        close = difflib.get_close_matches(missing[0], names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        log.warning("%s: no item has the value %r%s", where, missing[0], hint)
+    elif missing and values.dtype != pl.Boolean:
+        how = compared(pl.Series(missing), "the rule", pl.Series(names, dtype=pl.String), "the items")
+        log.warning("%s: %d of its %d values are no item's: %s", where, len(missing), len(texts), how)
+    number = {name: at for at, name in enumerate(names)}
+    codes = [number[text] for text in texts if text in known]
+    met = np.asarray(member_IC[:, codes].sum(axis=1)).ravel() > 0
+    if values.dtype == pl.String:
+        for text in texts:
+            _question(values, text, where)
+    return met
+
+
+def _question(values: pl.Series, text: str, where: str) -> None:
+    """Warn where items have a text as one of several values in one, and not for their value."""
+    have = int((values == text).sum())
+    name = values.name
+    for mark in MARKS:
+        several = values.filter(values.str.contains(mark, literal=True).fill_null(False))
+        parts = several.str.split(mark).list.eval(pl.element().str.strip_chars())
+        within = several.filter(parts.list.contains(text))
+        if len(within) > SHARE_WITHIN * have:
+            log.warning(
+                "%s: %s has the value %r, but %s hold it, such as %s. If the column holds several values, read it so: "
+                'item_lists={%s: "%s"} (data.item_lists={%s: "%s"})',
+                *(where, f"{have:,} item" if have == 1 else f"{have:,} items", text, f"{have + len(within):,}"),
+                *(some([within[0]]), name, mark, name, mark),
+            )
+            return

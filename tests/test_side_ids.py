@@ -1,0 +1,149 @@
+"""Feature tables: ids that do not match are said with a reason, several values in a text are told apart, cold items stay."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys_dl import read_log
+from recsys_dl.data.filters import k_core
+from recsys_dl.data.multi_valued import with_lists
+from recsys_dl.rerankers.rules import Rules
+
+LOG = pl.DataFrame({"user": list("aaabbb"), "item": ["1", "2", "3", "1", "2", "4"]})
+GENRES = ["Comedy|Drama", "Drama", "Comedy", "Action|Comedy", "Action", "Drama|Action", "Comedy|Action|Drama", None]
+
+
+def movies(ids: list, **more: list) -> pl.DataFrame:
+    return pl.DataFrame({"item": ids, "year": list(range(1990, 1990 + len(ids))), **more})
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        (["01", "02", "03", "04"], "without leading zeros, 4 of them match"),
+        (["1.0", "2.0", "3.0"], "with 12.0 written 12, 3 of them match"),
+        ([" 1", "2 ", "3 "], "without surrounding blanks, 3 of them match"),
+        (["movie:1", "movie:2", "movie:9"], "without what stands before the last : / or _, 2 of them match"),
+        (["tt1", "tt2", "tt3"], "the log such as '1', '2', '3'"),
+    ],
+)
+def test_no_id_that_matches_is_an_error_with_ids_of_each_side(ids, reason):
+    with pytest.raises(ValueError, match="must have item ids of the log, but none of its") as error:
+        read_log(LOG, item_features=movies(ids))
+    assert reason in str(error.value)
+    assert ", ".join(map(repr, ids[:3])) in str(error.value)
+
+
+def test_users_are_held_to_the_same():
+    with pytest.raises(ValueError, match="none of its 2 is one of the log's 2.*in lower case, 2 of them match"):
+        read_log(LOG, user_features=pl.DataFrame({"user": ["A", "B"], "age": [1, 2]}))
+
+
+def test_some_ids_that_would_match_otherwise_are_a_warning(caplog):
+    read_log(LOG, item_features=movies(["1", "2", "03"]))
+    assert "2 of the log's 4 items have no row there" in caplog.text
+    assert "without leading zeros, 1 of them match" in caplog.text
+    caplog.clear()
+    read_log(LOG, item_features=movies(["1", "2", "3"]))
+    assert not caplog.text  # one without features is no news
+    read_log(LOG, item_features=movies(["1"]))
+    assert "3 of the log's 4 items have no row there" in caplog.text
+
+
+def test_an_id_column_of_its_own():
+    table = pl.DataFrame({"sku_no": ["1", "2"], "year": [1990, 1991]})
+    with pytest.raises(ValueError, match="Name the one that holds them: item_id_column="):
+        read_log(LOG, item_features=table)
+    data = read_log(LOG, item_features=table, item_id_column="sku_no")
+    assert data.item_features.columns == ["year"]
+    assert data.item_features["year"].to_list() == [1990, 1991, None, None]
+    with pytest.raises(ValueError, match="item_id_column='sku' is not there"):
+        read_log(LOG, item_features=table, item_id_column="sku")
+    with pytest.raises(ValueError, match="item_id_column is about columns of item_features: give those too"):
+        read_log(LOG, item_id_column="sku")
+
+
+def test_items_that_nobody_interacted_with_stay_after_the_others(caplog):
+    table = movies(["9", "1", "2", "8"], title=["Nine", "One", "Two", "Eight"])
+    with caplog.at_level(logging.INFO):
+        data = read_log(LOG, item_features=table, user_features=pl.DataFrame({"user": ["z", "b"], "age": [3, 4]}))
+    assert "features of 2 of 4 items; 2 further items without an interaction are kept as cold ones" in caplog.text
+    assert data.items.ids.to_list() == ["1", "2", "3", "4", "9", "8"]
+    assert data.users.ids.to_list() == ["a", "b", "z"]
+    assert data.item_titles.to_list() == ["One", "Two", None, None, "Nine", "Eight"]
+    assert data.item_features["year"].to_list() == [1991, 1992, None, None, 1990, 1993]
+    assert data.user_features["age"].to_list() == [None, 4, 3]
+    assert data.interactions.item_counts_I.tolist() == [2, 2, 1, 1, 0, 0]
+    dropped = read_log(LOG, item_features=table, cold="drop")
+    assert dropped.items.ids.to_list() == ["1", "2", "3", "4"]
+    assert k_core(data, users=1, items=1).items.ids.to_list() == ["1", "2", "3", "4"]
+    with pytest.raises(ValueError, match='cold must be "keep" or "drop", got \'no\''):
+        read_log(LOG, cold="no")
+
+
+def items_with(genres: list) -> pl.DataFrame:
+    return pl.DataFrame({"item": [str(1 + n) for n in range(len(genres))], "genres": genres})
+
+
+def test_several_values_in_a_text_are_recognized(caplog):
+    with caplog.at_level(logging.INFO):
+        data = read_log(LOG, item_features=items_with(GENRES))
+    assert data.item_features["genres"].to_list() == [None if text is None else text.split("|") for text in GENRES]
+    assert (
+        "genres is read as lists, split at '|' into 3 values; leave it as it is by item_lists={genres: null}"
+        in caplog.text
+    )
+    commas = [None if text is None else text.replace("|", ", ") for text in GENRES]
+    assert read_log(LOG, item_features=items_with(commas)).item_features["genres"].to_list()[0] == ["Comedy", "Drama"]
+    kept = read_log(LOG, item_features=items_with(GENRES), item_lists={"genres": None})
+    assert kept.item_features["genres"].to_list() == GENRES
+
+
+def test_declared_columns_are_split_as_told():
+    told = read_log(LOG, item_features=items_with(["x/y", "x / z ", "", None]), item_lists={"genres": "/"})
+    assert told.item_features["genres"].to_list() == [["x", "y"], ["x", "z"], [], None]
+    with pytest.raises(ValueError, match="item_lists names 'genre', which is no column of"):
+        read_log(LOG, item_features=items_with(GENRES), item_lists={"genre": "|"})
+    with pytest.raises(ValueError, match="item_lists splits columns of text, but 'year' of .* holds Int64"):
+        read_log(LOG, item_features=movies(["1"]), item_lists={"year": "|"})
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Berlin, Germany", "Munich, Germany", "Paris, France", "Lyon, France", "Nice, France"],
+        ["Smith, John", "Doe, Jane", "Smith, Jane", "Doe, John"],
+        ["A tale of love, loss, and of a very long road through the night to the sea", "A tale, told"] * 3,
+        ["a", "b", "a"],
+        ["1,5", "2,5", "3"],
+        [None, None],
+    ],
+)
+def test_one_value_with_a_comma_stays_one(texts):
+    frame = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})
+    assert with_lists(frame, None, "a table", "item_lists")["text"].to_list() == texts
+
+
+def test_a_rule_that_matches_fewer_items_than_hold_its_word_is_questioned(caplog):
+    kept = read_log(LOG, item_features=items_with(GENRES), item_lists={"genres": None})
+    rules = Rules(rules=[{"name": "funny", "deny": {"genres": "Comedy"}}])
+    rules.prepare(kept)
+    assert "1 item has the value 'Comedy', but 4 hold it, such as 'Comedy|Drama'" in caplog.text
+    assert 'item_lists={genres: "|"}' in caplog.text
+    caplog.clear()
+    listed = read_log(LOG, item_features=items_with(GENRES))
+    rules.prepare(listed)
+    assert not caplog.text
+    assert np.flatnonzero(rules.denied_I).tolist() == [0, 2, 3, 6]
+
+
+def test_ids_in_a_rule_that_no_item_has_are_named_once(caplog):
+    data = read_log(LOG, item_features=items_with(GENRES))
+    Rules(rules=[{"name": "out", "deny": {"item_id": ["01", "02", "99", "1"]}}]).prepare(data)
+    assert caplog.text.count("rule 'out'") == 1
+    assert "3 of its 4 values are no item's" in caplog.text
+    assert "without leading zeros, 2 of them match" in caplog.text
