@@ -30,9 +30,10 @@ ROWS = 300
 def frame() -> pl.DataFrame:
     """A log with leading zeros, quotes, separators and other scripts in its ids, and weights that are no float32."""
     rng = np.random.default_rng(3)
-    users = [f"{user:03}" for user in rng.integers(0, 40, ROWS)]
+    pairs = rng.choice(40 * 60, ROWS, replace=False)  # a rating given again would replace the one before
+    users = [f"{pair // 60:03}" for pair in pairs]
     names = ["a,b", 'say "x"', "naïve", "電影", "0012", "12", " blank", "semi;colon", "tab|pipe"]
-    items = [f"{names[i % len(names)]}{i // len(names) or ''}" for i in rng.integers(0, 60, ROWS)]
+    items = [f"{names[i % len(names)]}{i // len(names) or ''}" for i in pairs % 60]
     return pl.DataFrame(
         {
             "user_id": users,
@@ -296,14 +297,14 @@ def test_side_tables_join_by_id_and_unknown_ids_are_counted(log, tmp_path, caplo
     (tmp_path / "movies.csv").write_text(MOVIES)
     users = pl.DataFrame({"userId": ["v", "w"], "age": [30, 40]})
     with caplog.at_level(logging.INFO, "recsys_dl.data"):
-        data = read_log(log, item_features=tmp_path / "movies.csv", user_features=users)
+        data = read_log(log, item_features=tmp_path / "movies.csv", user_features=users, cold="drop")
     assert data.items.ids.to_list() == ["7", "1", "3"]
     assert data.item_titles.to_list() == [None, "One", None]
     assert data.item_texts.to_list() == ["about seven", "about one", None]
     assert data.item_features.to_dict(as_series=False) == {"genres": ["B", "A", None], "year": [1980, 2000, None]}
     assert data.user_features.to_dict(as_series=False) == {"age": [None, 30]}
-    assert "features of 2 of 3 items; left out: 2 unknown to the log, 0 bad rows" in caplog.text
-    assert "features of 1 of 2 users; left out: 1 unknown to the log" in caplog.text
+    assert "features of 2 of 3 items; 2 further items without an interaction are left out; 0 bad rows" in caplog.text
+    assert "features of 1 of 2 users; 1 further users without an interaction are left out" in caplog.text
 
 
 def test_titles_and_texts_can_be_named(log):

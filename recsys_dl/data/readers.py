@@ -75,7 +75,7 @@ def read_log(
             the counts in the Dataset's `report`.
         weight_kind: "ratings" or "counts"; None goes by the column's name, else by its values (`repeats.kind_of`).
         repeats: what becomes of rows that repeat a user and an item: "keep", "first", "last", "mean", "sum" (`repeats.fold`); None
-            takes "last" of ratings, else "keep". Copies (same time and weight too) are one event in any case.
+            takes "last" of ratings with times, else "keep". Copies (same time and weight too) are one event in any case.
         user_features: a file or frame with a column of user ids and any others.
         item_features: likewise for items.
         user_id_column: which column of `user_features` holds the ids; None takes the log's name for them, else a known one.

@@ -74,11 +74,11 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
 
     Args:
         data: with its `weight_kind`.
-        repeats: see `fold`; None takes "last" of ratings, since a rating given again replaces the one before, and "keep" of
-            everything else, since it happened again.
+        repeats: see `fold`; None takes "last" of ratings with times, since a rating given again replaces the one before, and
+            "keep" of everything else, since it happened again.
 
     Raises:
-        ValueError: no such choice, or all weights are 0.
+        ValueError: no such choice.
     """
     if repeats is not None and repeats not in get_args(Repeats):
         raise ValueError(f"repeats must be null or one of {', '.join(get_args(Repeats))}, got {repeats!r}")
@@ -94,7 +94,8 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
             "%s: %s of %s rows repeat the user, item, time and weight of a row before them; each is taken as one event",
             *(data.name, f"{copies:,}", f"{read:,}"),
         )
-    choice: Repeats = repeats or ("last" if data.weight_kind == "ratings" else "keep")
+    timed = interactions.times_N is not None
+    choice: Repeats = repeats or ("last" if data.weight_kind == "ratings" and timed else "keep")
     if again:
         done = {"keep": "all are kept", "sum": "their weights are summed", "mean": "their weights are averaged"}
         log.info(
@@ -109,10 +110,12 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
     if data.weight_kind == "ratings" or interactions.weights_N.all():
         return data
     if not interactions.weights_N.any():
-        raise ValueError(
-            f"{data.name} must have a weight above 0, which is what a model learns from, but all are 0. Leave the column out if "
-            "each row is an interaction: weight=False (data.weight=false)."
+        log.warning(
+            "%s: all weights are 0, so that there is nothing to learn. Leave the column out if each row is an interaction: "
+            "weight=False (data.weight=false).",
+            data.name,
         )
+        return data
     data = data.learn_from(interactions.weights_N > 0)
     assert data.seen_only is not None
     log.info("%s: %s interactions of weight 0 are seen, but not learned from", data.name, f"{len(data.seen_only):,}")

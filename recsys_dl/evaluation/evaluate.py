@@ -223,7 +223,7 @@ class Questions:
             raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
         kind = test.weight_kind if isinstance(test, Dataset) else None
         relevant = (asked.by_user if kind == "counts" else average_ratings(asked))[users]
-        rule = _rule(relevant.data, relevant_from, "rating" if kind == "ratings" else "weight")
+        rule = _rule(relevant_from)
         if relevant_from is not None:
             relevant.data[relevant.data < relevant_from] = 0
         num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
@@ -285,16 +285,13 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
     return given
 
 
-def _rule(weights: np.ndarray, least: float | None, noun: str) -> str:
-    """Return what makes an item relevant, in words; `weights` are those of the test."""
-    if least is not None:
-        if isinstance(least, bool) or not isinstance(least, int | float | np.number) or not 0 < least < np.inf:
-            raise ValueError(f"relevant_from must be a number above 0, such as 4 of 5 stars, or None, got {least!r}")
-        return f"test {noun}s of {least:g} or more"
-    low, high = float(weights.min()), float(weights.max())
-    if low == high:
-        return "every test interaction"
-    return f"every test {noun}{'' if low > 0 else ' above 0'}, {low:g} to {high:g}"
+def _rule(least: float | None) -> str:
+    """Return what makes an item relevant, in words."""
+    if least is None:
+        return "every test interaction, however low its rating"
+    if isinstance(least, bool) or not isinstance(least, int | float | np.number) or not 0 < least < np.inf:
+        raise ValueError(f"relevant_from must be a number above 0, such as 4 of 5 stars, or None, got {least!r}")
+    return f"test ratings of {least:g} or more"
 
 
 def _unreachable(model: Recommender, relevant: sp.csr_matrix, unknown_I: np.ndarray) -> list[str]:
