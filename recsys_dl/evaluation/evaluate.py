@@ -230,8 +230,8 @@ class Questions:
         if num_blank == len(users):
             least = "above 0" if relevant_from is None else f"of {relevant_from:g} or more (relevant_from)"
             raise ValueError(
-                f"evaluation needs a test weight {least}, which is what makes an item relevant; the largest is "
-                f"{asked.weights_N.max():g}"
+                f"evaluation needs a test weight {least}, which is what makes an item relevant; "
+                + (f"the largest is {most:g}" if (most := asked.weights_N.max()) else "all are 0")
             )
         histories = test.histories if isinstance(test, Dataset) else None
         left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
