@@ -10,6 +10,7 @@ import numpy as np
 from recsys_dl.data.groups import Groups
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.grouped import judge_groups
+from recsys_dl.metrics.sampled import TIES
 
 from .scorecard import Evaluation
 
@@ -54,6 +55,7 @@ def evaluate_queries(
         "queries": len(groups),
         "blank_queries": f"{blank_queries.replace('_', ' ')} ({blank:,})",
         "gains": ranker.gains,
+        "ties": TIES,
         "data": groups.content_hash[:16],
     }
     return Evaluation.measured(
