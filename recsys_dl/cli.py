@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "rank", "index", "export")
 OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export")  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
@@ -25,38 +24,52 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on files of learning to rank (LETOR, LightGBM)
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
-Every setting is written key=value; recsys-dl VERB --help shows them all."""
+Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
+recsys-dl completion bash (zsh, fish). What may be written: docs/command.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 an error that was explained, 2 wrong words, 130 stopped."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a letter shows a question mark
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
-    from recsys_dl import __version__
-    from recsys_dl.compose import compose, describe, near
-    from recsys_dl.progress import quiet_libraries, shown_on_console
+    if words[0] in ("--version", "-V", "version"):
+        from recsys_dl import __version__
 
-    if words[0] == "--version":
         print(__version__)
         return 0
+    from recsys_dl.compose.options import VERBS, near
+
     verb = words[0]
     overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra takes null for no option
-    if verb not in VERBS:
-        return _fail(f"there is no verb {verb!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}", 2)
-    if {"-h", "--help"} & set(overrides):
-        try:
-            print(describe(verb, [word for word in overrides if word not in ("-h", "--help")]))
-        except ValueError as error:
-            return _fail(str(error), 2)
-        return 0
-    if verb in OF_A_RUN and overrides and "=" not in overrides[0]:
-        overrides[0] = f"run={overrides[0]}"
     try:
-        config = compose(verb, overrides)
+        if verb == "completion":
+            from recsys_dl.compose.completion import completion
+
+            print(completion(overrides))
+            return 0
+        if verb not in VERBS:
+            raise ValueError(f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}")
+        from recsys_dl.compose import compose_command, describe
+
+        if {"-h", "--help", "help"} & {*overrides}:
+            print(describe(verb, [word for word in overrides if word not in ("-h", "--help", "help")]))
+            return 0
+        if verb in OF_A_RUN and overrides and _is_run(overrides[0]):
+            overrides[0] = f"run={overrides[0]}"
+        config = compose_command(verb, overrides)
     except ValueError as error:
         return _fail(str(error), 2)
+    except BrokenPipeError:
+        return _left()
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+    from recsys_dl.progress import quiet_libraries, shown_on_console
+
     console = logging.StreamHandler()
     console.addFilter(shown_on_console)  # the rest goes to run.log
     logging.basicConfig(format="%(message)s", handlers=[console])
@@ -70,35 +83,31 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         return _fail("stopped; nothing half-written is left", 130)
-    except BrokenPipeError:  # whoever read our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        return _left()
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        return _fail(_words_of(error), 1)
+        from recsys_dl.compose.complaints import words_of
+
+        return _fail(words_of(error, config), 1)
 
 
-def _words_of(error: BaseException) -> str:
-    """Return what the part itself said, not what Hydra says of it; an error nobody worded keeps its type."""
-    from hydra.errors import InstantiationException
-    from omegaconf.errors import MissingMandatoryValue
+def _is_run(word: str) -> bool:
+    """Return whether a verb's first word is a run's folder, and no setting."""
+    return not word.startswith("-") and ("=" not in word or os.path.isdir(word))
 
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, MissingMandatoryValue):
-        return f"a setting is missing: {str(error).splitlines()[0]}; give it as key=value"
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if (
-        isinstance(error, ValueError | OSError | KeyError | RuntimeError | TypeError | ImportError | MemoryError)
-        and text
-    ):
-        return text
-    return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+def _left() -> int:
+    """Whoever read our output has left, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    from recsys_dl.compose.complaints import capped
+
+    print(f"error: {capped(message)}", file=sys.stderr)
     return status
 
 

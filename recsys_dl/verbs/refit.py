@@ -26,6 +26,7 @@ def refit(config: DictConfig) -> None:
     epochs = _epochs(config, again, run)
     with open_dict(again):
         again.split = {"_target_": NO_SPLIT, "_partial_": True}
+        again.logger = None  # where a folder's config says to write is not for it to say
         if epochs is not None:
             again.model.epochs = epochs
         if again.get("trainer") is not None:

@@ -1,0 +1,253 @@
+"""Overrides -> one config, checked: what is misspelt, missing, of another type or unreadable is answered in the command's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from .effect import check_effect
+from .options import at, groups, groups_of, keys_of, near, options, options_with, settings_of
+from .settings import SETTINGS
+from .types import check_types, is_ids
+from .words import SEARCHPATH, SEVERAL, Word, hydra_value, read_words
+
+GONE = object()
+Compose = Callable[[str, Sequence[str]], DictConfig]
+
+
+def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the config `conf/<verb>.yaml` under the overrides, e.g. `["model=als", "model.embedding_size=32"]`.
+
+    Nothing of Hydra's that a host application uses is changed.
+
+    Raises:
+        ValueError: an override that fits nothing, is of another type than its setting, or cannot be read; the message names the
+            setting and the nearest that would do.
+    """
+    return composed(verb, read_words(overrides))[0]
+
+
+def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config of a command: as `compose`, and no setting is without an effect or missing.
+
+    Raises:
+        ValueError: as `compose`; a setting that the verb would not read, or one that it needs.
+    """
+    words = read_words(overrides)
+    config, places = composed(verb, words)
+    check_effect(verb, config, words, places)
+    return config
+
+
+def composed(verb: str, words: Sequence[Word]) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the config under the words, and which option each place has (`{"model": "als", "ranker@pipeline.ranker": …}`)."""
+    from hydra.errors import HydraException
+
+    path, own = searched(words)
+    choices = [word for word in words if word.group in groups(own)]
+    if "'pkg://" not in "".join(path):  # what a package offers only Hydra knows
+        for word in choices:
+            _check_option(word, own)
+    with _hydra() as hydra_compose:
+        try:
+            choices = _placed(verb, choices, path, hydra_compose)
+            chosen = [*path, *(word.text for word in choices)]
+            config = hydra_compose(verb, chosen)
+            held = OmegaConf.to_container(
+                OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+            )
+            values = [word for word in words if word.group not in groups(own) and word.key != SEARCHPATH]
+            if values:
+                config = hydra_compose(verb, [*chosen, *(_told(verb, word, held) for word in values)])
+            places = dict(config.hydra.runtime.choices)
+            with open_dict(config):
+                del config["hydra"]
+            _check_left(verb, words, config)
+            typed = {word.key: word.value for word in values if word.value is not None}
+            check_types(config, verb, typed, held)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(_words_of(error)) from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            file, line = (mark.name, mark.line + 1) if mark else ("a file", 0)
+            raise ValueError(
+                f"{file}, line {line}: this is no YAML ({getattr(error, 'problem', error)}); mend the file"
+            ) from error
+    return config, places
+
+
+@contextmanager
+def _hydra() -> Iterator[Compose]:
+    """Yield a function that composes a config; whatever Hydra has set up for others is as it was afterwards."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    known: dict[Any, Any] = Singleton._instances
+    resolvers = dict(BaseContainer._resolvers)
+    before = {kind: known.pop(kind) for kind in (GlobalHydra, VersionBase) if kind in known}
+    try:
+        with initialize_config_module("recsys_dl.conf", version_base="1.3"):
+            yield lambda verb, overrides: hydra_compose(verb, overrides=list(overrides), return_hydra_config=True)
+    finally:
+        for kind in (GlobalHydra, VersionBase):
+            known.pop(kind, None)
+        known.update(before)
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(resolvers)
+
+
+def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
+    """Return the word that tells Hydra where to look, and the folders of the caller's own in it."""
+    word = next((word for word in words if word.key == SEARCHPATH), None)
+    if word is None or word.value in (None, "", "null", "[]"):
+        return [], []
+    told = yaml.safe_load(hydra_value(word, ids=True, listed=True, text=True))
+    entries, folders = [], []
+    for entry in [told] if isinstance(told, str) else told:
+        if entry.startswith("pkg://"):
+            entries.append(entry)
+            continue
+        folder = Path(entry.removeprefix("file://")).expanduser().absolute()
+        if not folder.is_dir():
+            raise ValueError(f"{SEARCHPATH} must name folders of options, but there is no folder {folder}")
+        folders.append(folder)
+        entries.append(f"file://{folder}")
+    quoted = ",".join("'" + entry.replace("'", "\\'") + "'" for entry in entries)
+    return [f"{SEARCHPATH}=[{quoted}]"], folders
+
+
+def _check_option(word: Word, own: Sequence[Path]) -> None:
+    """Check that a group has the option that is chosen of it."""
+    if word.sign == "~" or word.value == "null":
+        return
+    known, value = options(word.group, own), word.value or ""
+    if value in known:
+        return
+    if word.key == "data" and Path(value).expanduser().exists():
+        raise ValueError(f"{word.text[:80]}: a file of your own is read by data=log data.path={value}")
+    place = word.key.partition("@")[2]
+    more = f". Settings of your own go to {place}.…=…" if place else ""
+    if "," in value:
+        more = f"; {SEVERAL}"
+    raise ValueError(
+        f"{word.text[:80]}: there is no such {word.group}{near(value, known)}. There are: {', '.join(known)}{more}"
+    )
+
+
+def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Compose) -> list[Word]:
+    """Give `ranker=lambdamart` the place that a pipeline has for it."""
+    lost = [word for word in choices if not word.sign and "@" not in word.key and word.group not in groups_of(verb)]
+    if not lost:
+        return choices
+    stay = [word for word in choices if word not in lost]
+    places = hydra_compose(verb, [*path, *(word.text for word in stay)]).hydra.runtime.choices
+    for word in lost:
+        found = [str(place) for place in places if str(place).startswith(f"{word.group}@")]
+        if len(found) == 1:
+            stay.append(Word(f"{found[0]}={word.value}", "", found[0], word.value))
+        elif found:
+            inside = found[0].partition("@")[2].rpartition(".")[0]
+            ways = [f"{place}={word.value}" for place in found]
+            raise ValueError(
+                f"{word.text}: which {word.group} is meant? In place of one that is there: {' or '.join(ways)}; one more: "
+                f"+{word.group}@{inside}.{word.value}={word.value}"
+            )
+        elif "pipeline" in groups_of(verb) and word.group in ("features", "ranker", "reranker"):
+            raise ValueError(f"{word.text} would have no effect: its place is a pipeline: pipeline=three_stage")
+        else:
+            mine = ", ".join(groups_of(verb)) or "none; a run is read with the settings it was trained with"
+            raise ValueError(f"{word.text}: recsys-dl {verb} has no choice of {word.group}. It chooses: {mine}")
+    return stay
+
+
+def _told(verb: str, word: Word, held: Any) -> str:
+    """Return a word as Hydra is told it, after checking that what is chosen has such a setting."""
+    if word.sign == "~" and word.value is None:
+        return word.text
+    there = at(held, word.key, GONE)
+    sign = word.sign
+    if there is GONE and not sign:
+        _check_known(verb, word, held)
+        sign = "++"
+    listed = isinstance(there, list) or str(SETTINGS[verb].get(word.key, "")).startswith("list")
+    value = hydra_value(
+        word, ids=is_ids(verb, word.key), listed=listed, text=isinstance(there, str) and not there.startswith("${")
+    )
+    if isinstance(there, dict) and there and not value.startswith("{") and value != "null":
+        name = next(str(one) for one in there if not str(one).startswith("_"))
+        raise ValueError(
+            f"{word.text[:80]}: {word.key} holds settings, such as {word.key}.{name}=…, and is none itself"
+        )
+    if there == "???" and value in ("", "''", "null"):
+        raise ValueError(f"{word.key} must be given, got {word.text!r}")
+    if isinstance(there, dict) and value.startswith("{") and not sign:
+        _check_inside(word, there, value)
+        sign = "++"
+    return f"{sign}{word.key}={value}"
+
+
+def _check_left(verb: str, words: Sequence[Word], config: DictConfig) -> None:
+    """Check that ~ left out nothing that the verb reads."""
+    for word in words:
+        if word.sign == "~" and word.key in (*settings_of(verb), *groups_of(verb)) and word.key not in config:
+            raise ValueError(f"{word.text}: recsys-dl {verb} reads {word.key}; where it may be empty: {word.key}=null")
+
+
+def _check_inside(word: Word, there: dict[str, Any], value: str) -> None:
+    """Check a mapping written whole: of a group or a verb's own its keys are known, of a constructor's argument it judges them."""
+    if "_target_" not in there and word.key != "evaluate":
+        return
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given: Any = OverridesParser.create().parse_override(f"{word.key}={value}")._value
+    for name in given:
+        if str(name) not in there:
+            raise ValueError(f"{word.key} has no setting {str(name)!r}{near(str(name), map(str, there))}")
+
+
+def _check_known(verb: str, word: Word, held: Any) -> None:
+    """Refuse a setting that nothing has; keys of mappings that a constructor takes as an argument are that constructor's to judge."""
+    parent, _, name = word.key.rpartition(".")
+    around = at(held, parent) if parent else held
+    nested = isinstance(around, dict) and "_target_" not in around and parent.count(".") >= 1
+    if nested and not difflib.get_close_matches(name, map(str, around), n=1, cutoff=0.75):
+        return
+    keys = keys_of(held)
+    group, _, rest = word.key.partition(".")
+    having = [f"{group}={one}" for one in options_with(group, rest)] if group in groups_of(verb) else []
+    if having:
+        raise ValueError(
+            f"{word.text[:80]}: there is no setting {word.key!r} in what is chosen; {', '.join(having)} would have it."
+        )
+    within = [known for known in keys if parent and known.startswith(f"{parent}.")]
+    here = f" There are: {', '.join(within[:30])}" if within else ""
+    raise ValueError(
+        f"{word.text[:80]}: there is no setting {word.key!r}{near(word.key, within or [*keys, *groups_of(verb)])}.{here}"
+    )
+
+
+def _words_of(error: BaseException) -> str:
+    """Return what Hydra or OmegaConf say, without their advice for programs of another kind."""
+    text = str(error).strip()
+    if match := re.search(r"Could not override '([^']+)'", text):
+        group, _, place = match[1].partition("@")
+        hint = " Choose pipeline=three_stage first." if place.startswith("pipeline.") else ""
+        return f"{match[1]}: nothing that is chosen has an option of {group} there.{hint} One more is added with a +: +{match[1]}=…"
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"+{match[1]}: there is a setting {match[1]} already; leave the + out"
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.strip().startswith(("full_key", "object_type"))
+    ]
+    return "\n".join(lines[:6])

@@ -1,0 +1,118 @@
+"""Settings that would have no effect are refused, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .options import VERBS, groups_of, options, settings_of, text_of
+from .types import located, takes_trainer
+from .words import Word
+
+
+def check_effect(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[str, Any]) -> None:
+    """Check that what was typed is read by the verb, and that nothing that it needs is missing.
+
+    Args:
+        verb: which is to run.
+        config: composed from the words.
+        words: as typed.
+        places: which option each place has.
+
+    Raises:
+        ValueError: a setting that nothing would read, or one that is missing.
+    """
+    for word, reason in _idle(verb, config, words, places):
+        raise ValueError(f"{word} would have no effect: {reason}")
+    for key in sorted(OmegaConf.missing_keys(config)):
+        if not (key.startswith("model.") and config.get("pipeline") is not None):
+            raise ValueError(f"a setting is missing: {key}; give it as {key}=…{_meaning(verb, key, places)}")
+
+
+def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give every setting that nothing reads, and why."""
+    known = {*settings_of(verb), *groups_of(verb)}
+    unread = [str(name) for name in config if name not in known]
+    if unread and places.get("experiment"):
+        others = [other for other in VERBS if {*unread} <= {*settings_of(other)} and "experiment" in groups_of(other)]
+        where = f"it is for recsys-dl {others[0]}" if others else "scripts/ says which benchmark it is for"
+        yield f"experiment={places['experiment']}", f"recsys-dl {verb} does not read {', '.join(unread)}; {where}"
+    for name in unread:
+        yield _first(words, name), f"recsys-dl {verb} does not read {name}"
+    pipeline = config.get("pipeline")
+    if pipeline is not None and "_target_" not in pipeline:
+        yield _first(words, "pipeline"), "no pipeline is chosen; take pipeline=three_stage with it"
+    if pipeline is not None and "model" in known:
+        part = next(iter(pipeline.get("retrievers") or {"als": None}))
+        reason = f"a pipeline is trained in place of a model. Its own are set as pipeline.retrievers.{part}.…, one more is added by "
+        reason += "+model@pipeline.retrievers.bpr=bpr"
+        for word in words:
+            if word.key.partition(".")[0] == "model":
+                yield word.text, reason
+    trained = list(_trained(verb, config))
+    for word in words:
+        if trained and word.key.partition(".")[0] in ("trainer", "logger") and not any(map(takes_trainer, trained)):
+            names = ", ".join(dict.fromkeys(one.__name__ for one in trained))
+            yield (
+                word.text,
+                f"{names} learns without a trainer; neural models such as model=neumf take trainer and logger",
+            )
+    if "trainer" in known and config.get("trainer") is not None:
+        if config.trainer.get("checkpoint") is None:
+            yield from _typed(words, "trainer.checkpoint_every", "there is no trainer.checkpoint=FOLDER to write to")
+        if config.get("logger") is None:
+            yield from _typed(words, "trainer.log_every", "there is no logger to write to; logger=csv")
+    if verb == "index":
+        for key in ("vectors", "queries", "seed"):
+            if config.run is not None and key != "seed":
+                yield from _typed(words, key, "run=… has vectors of its own; give either")
+        if config.run is None:
+            yield from _typed(words, "part", "bare vectors have no parts; it is of run=…")
+        for word in words:
+            name = word.key.removeprefix("grid.").partition(".")[0]
+            if word.key.startswith("grid.") and name not in config.indexes:
+                yield word.text, f"indexes={list(config.indexes)} does not name {name}"
+    if config.get("device") == "cuda" and verb == "train" and trained:
+        used = OmegaConf.to_yaml(config.model if pipeline is None else pipeline)
+        if "${device}" not in used and "device:" not in used:
+            yield from _typed(words, "device", f"{trained[0].__name__} computes on the CPU alone")
+
+
+def _typed(words: Sequence[Word], key: str, reason: str) -> Iterator[tuple[str, str]]:
+    for word in words:
+        if word.key == key:
+            yield word.text, reason
+
+
+def _first(words: Sequence[Word], within: str) -> str:
+    return next((word.text for word in words if f".{within}." in f".{word.key.replace('@', '.')}."), f"{within}=…")
+
+
+def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
+    """Give the classes of what a verb trains."""
+    nodes: list[Any] = []
+    if verb == "train":
+        pipeline = config.get("pipeline")
+        nodes = [config.model] if pipeline is None else list((pipeline.get("retrievers") or {}).values())
+    elif verb == "compare" and all(isinstance(one, str) for one in config.models):
+        for name in config.models:
+            if name not in options("model"):
+                return  # a pipeline, a run, or a mistake that the verb answers
+            nodes.append(OmegaConf.create(text_of(f"model/{name}").replace("${", "$")))
+    for node in nodes:
+        if node is not None and node.get("_target_"):
+            yield located(node._target_, "model")
+
+
+def _meaning(verb: str, key: str, places: Mapping[str, Any]) -> str:
+    """Return what the YAML says a setting is, where it is one of an option of conf/."""
+    group, _, name = key.rpartition(".")
+    file = f"{group}/{places[group]}" if group in places else verb
+    try:
+        lines = text_of(file).splitlines()
+    except StopIteration:
+        return ""
+    comment = next((line.partition("#")[2].strip() for line in lines if line.strip().startswith(f"{name}:")), "")
+    return f" ({comment})" if comment else ""

@@ -1,0 +1,78 @@
+"""What conf/ offers: groups, their options, the settings of each; and the same of a caller's own folders."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+CONF = Path(__file__).parent.parent / "conf"
+VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "rank", "index", "export")
+
+
+def groups(own: Sequence[Path] = ()) -> list[str]:
+    """Return the names of the config groups, those of the caller's own folders among them."""
+    return sorted({one.name for folder in (CONF, *own) for one in folder.iterdir() if one.is_dir() and _yamls(one)})
+
+
+def options(group: str, own: Sequence[Path] = ()) -> list[str]:
+    """Return the names of the YAML files of a config group."""
+    return sorted({name for folder in (CONF, *own) for name in _yamls(folder / group)})
+
+
+def options_with(group: str, setting: str) -> list[str]:
+    """Return the options of a group, if it is one, that have a setting of their own by that name."""
+    if group not in groups() or not setting:
+        return []
+    wanted = re.compile(rf"^{re.escape(setting)}:", re.MULTILINE)
+    return [one for one in options(group) if wanted.search(text_of(f"{group}/{one}"))]
+
+
+def text_of(name: str, own: Sequence[Path] = ()) -> str:
+    """Return the YAML of a top config (`train`) or of an option (`model/als`)."""
+    file = next(file for folder in (*own, CONF) if (file := folder / f"{name}.yaml").is_file())
+    return file.read_text(encoding="utf-8")
+
+
+def groups_of(verb: str) -> list[str]:
+    """Return the groups that a verb's config is made from, in its order."""
+    return re.findall(r"^  - ([\w/]+): ", text_of(verb), re.MULTILINE)
+
+
+def settings_of(verb: str) -> list[str]:
+    """Return the names of a verb's own settings, groups left out."""
+    return [name for name in re.findall(r"^(\w+):", text_of(verb), re.MULTILINE) if name != "defaults"]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean …?)" for the nearest known word, or nothing."""
+    by_letters = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(word.lower(), list(by_letters), n=1, cutoff=0.6)
+    return f" (did you mean {by_letters[close[0]]!r}?)" if close else ""
+
+
+def keys_of(plain: Any, prefix: str = "") -> list[str]:
+    """Return every leaf of nested mappings as a dotted key; an empty mapping is one."""
+    found = []
+    for key, value in plain.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found += keys_of(value, f"{name}.")
+        elif not str(key).startswith("_"):
+            found.append(name)
+    return found
+
+
+def at(plain: Any, key: str, default: Any = None) -> Any:
+    """Return what nested mappings hold at a dotted key."""
+    for name in key.split("."):
+        if not isinstance(plain, dict) or name not in plain:
+            return default
+        plain = plain[name]
+    return plain
+
+
+def _yamls(folder: Path) -> list[str]:
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml")]

@@ -1,0 +1,44 @@
+"""What `recsys-dl VERB --help` prints: the YAML of the verb and of what is chosen, whose comments say what each setting means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .composing import composed, searched
+from .options import groups_of, options, text_of
+from .words import read_words
+
+
+def describe(verb: str, overrides: Sequence[str] = ()) -> str:
+    """Return the settings of a verb as its YAML words them, the options of its groups, and the YAML of those chosen.
+
+    Raises:
+        ValueError: an override that fits nothing.
+    """
+    words = read_words(overrides)
+    text = text_of(verb)
+    chosen = groups_of(verb)
+    if not chosen:
+        return text.rstrip()
+    _, places = composed(verb, words)
+    _, own = searched(words)
+    table = "".join(f"  {group:<12} {', '.join(options(group, own))}\n" for group in chosen)
+    parts = [text.rstrip(), f"Options, one YAML each:\n{table}".rstrip()]
+    typed = [word.text for word in words if word.value is not None and word.key not in places]
+    if typed:
+        parts.append(f"Set here: {' '.join(typed)}")
+    parts.append(
+        f"What the chosen ones hold (another: recsys-dl {verb} {'model=bpr' if 'model' in chosen else 'data=log'} --help):"
+    )
+    for place, option in sorted(places.items(), key=lambda one: _order(chosen, one[0])):
+        group, _, within = place.partition("@")
+        if option is not None and not group.startswith("hydra"):
+            held = "".join(f"\n  {line}" if line else "" for line in text_of(f"{group}/{option}", own).splitlines())
+            parts.append(f"{place}={option}, whose settings are {within or group}.…{held}")
+    return "\n\n".join(parts)
+
+
+def _order(chosen: Sequence[str], place: str) -> tuple[int, str]:
+    group, _, within = place.partition("@")
+    home = within.partition(".")[0] or group
+    return (chosen.index(home) if home in chosen else len(chosen), within)

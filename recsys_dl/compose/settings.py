@@ -1,0 +1,71 @@
+"""What each verb's own settings may be. Those of groups have the types of the constructors that their YAML names."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, Lt, MinLen
+
+Place = str | os.PathLike[str]
+IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are taken as they are typed
+Count = Annotated[int, Ge(1)]
+Lengths = Annotated[list[Count], MinLen(1)]
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+Device = Literal["auto", "cpu", "cuda"]
+Part = Literal["validation", "test"]
+
+SHARED: dict[str, Any] = {
+    "run": Place | None,
+    "output": Place | None,
+    "seed": Seed,
+    "device": Device,
+    "threads": Count | None,
+    "evaluate.k": Lengths,
+    "evaluate.part": Part,
+    "part": Part,
+    "k": Count,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "train": SHARED,
+    "evaluate": SHARED | {"run": Place, "k": Lengths},
+    "recommend": SHARED
+    | {
+        "run": Place,
+        **dict.fromkeys(("users", "history", "allow", "exclude"), IdsOrFile),
+        "show_history": Annotated[int, Ge(0)],
+        "explain": bool,
+    },
+    "compare": SHARED | {"models": list[str], "runs": list[str] | None, "metric": str},
+    "reproduce": SHARED | {"run": Place},
+    "refit": SHARED | {"run": Place, "data.path": Place | None, "epochs": Count | None},
+    "rank": SHARED
+    | {
+        **{f"data.{part}": list[str] | Place | None for part in ("train", "validation", "test")},
+        "data.num_features": Count | None,
+        "data.zero_based": bool,
+        "data.group": str | None,
+        "data.label": str | None,
+        "k": Lengths,
+        "blank_queries": Literal["left_out", "zero", "one"],
+    },
+    "index": SHARED
+    | {
+        "vectors": Place | None,
+        "queries": Place | None,
+        "loss": Annotated[float, Ge(0), Lt(1)],
+        "loss_of": Literal["ndcg", "recall"] | None,
+        "prefer": Literal["latency", "throughput", "memory"],
+        "measure": Literal["dot", "cosine"],
+        "num_queries": Annotated[int, Ge(2)],
+        "indexes": list[str],
+        "plot": bool,
+    },
+    "export": SHARED
+    | {
+        "run": Place,
+        "format": Literal["torchscript", "onnx", "torch_export", "safetensors", "parquet"],
+        "exclude_seen": bool,
+        "allow": IdsOrFile,
+    },
+}
