@@ -132,7 +132,8 @@ def write_run(
         data.item_titles.alias("title").to_frame().write_parquet(folder / "titles.parquet")
     write_metrics(folder, evaluations)
     about = {"name": data.name, "hash": data.content_hash, "interactions": len(data)}
-    more: dict[str, Any] = {} if (best := getattr(model, "best_epoch", None)) is None else {"best_epoch": best}
+    course = {name: getattr(model, name, None) for name in ("best_epoch", "stopped_epoch")}
+    more: dict[str, Any] = {name: epoch for name, epoch in course.items() if epoch is not None}
     if parent is not None:
         more["parent"] = dict(parent)
     about |= {"users": data.num_users, "items": data.num_items}

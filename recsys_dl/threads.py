@@ -45,7 +45,8 @@ def keep_freed_memory() -> None:
     """Let this process keep large blocks that it frees, for the next of their size, instead of giving them back to the system.
 
     A training asks for the same tens of megabytes at each step, and the system hands out pages that it must clear first: NeuMF
-    at batch 8192 trained half as fast again with this. Does nothing where the C library is not glibc.
+    at batch 8192 trained half as fast again with this. It cannot be undone, so only the command does it; a program of your own
+    may. Does nothing where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return

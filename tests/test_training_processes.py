@@ -11,7 +11,7 @@ import torch
 import training_process
 
 from recsys_dl.models.neumf import NeuMF
-from recsys_dl.models.neural import _Validation
+from recsys_dl.models.validation import Validation
 from recsys_dl.training.shards import write_shards
 
 TESTS = Path(__file__).parent
@@ -108,4 +108,4 @@ def test_two_processes_validate_exactly_as_one(together):
         embedding_size=4, batch_size=512, hidden_sizes=[8, 4], learning_rate=0.1, epochs=0, seed=7, device="cpu"
     ).fit(train)
     model.restore(model.arrays() | {name: whole[name] for name in whole if name.startswith("network.")})
-    assert _Validation(model, validation, train, "ndcg@10").figure() == max(whole["figures"])
+    assert Validation(model, validation, train, "ndcg@10").figure() == max(whole["figures"])

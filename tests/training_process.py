@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.models import neural
 from recsys_dl.models.gmf import GMF
 from recsys_dl.models.neumf import NeuMF
 from recsys_dl.models.two_tower import TwoTower
+from recsys_dl.models.validation import Validation
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.scorer import Scorer
 from recsys_dl.training.shards import Shards
@@ -47,7 +47,13 @@ def options(folder: Path, name: str, processes: int) -> TrainerOptions:
     kept = None if name.endswith("whole") else folder / f"{stem}-checkpoint"
     if stem in ("everything", "stopped"):
         return TrainerOptions(
-            accumulate=2, clip_norm=0.05, patience=1, checkpoint=kept, checkpoint_every=3, processes=processes
+            accumulate=2,
+            clip_norm=0.05,
+            patience=1,
+            smoothing=1,
+            checkpoint=kept,
+            checkpoint_every=3,
+            processes=processes,
         )
     return TrainerOptions(checkpoint=kept, checkpoint_every=3, processes=processes)
 
@@ -103,13 +109,13 @@ def die(trainer) -> None:
 
 def train(folder: Path, name: str, processes: int) -> None:
     figures: list[float] = []
-    figure = neural._Validation.figure
+    figure = Validation.figure
 
     def heard(self):
         figures.append(figure(self))
         return figures[-1]
 
-    neural._Validation.figure = heard
+    Validation.figure = heard
     stem = name.rpartition("-")[0]
     cls, arguments, _ = TRAININGS[stem]
     log, validation = data()
@@ -117,7 +123,7 @@ def train(folder: Path, name: str, processes: int) -> None:
         log = Shards(folder / "shards", window=2)
     model = cls(embedding_size=4, batch_size=512, num_negatives=2, device="cpu", **arguments)
     model.fit(log, validation=validation, trainer=options(folder, name, processes))
-    neural._Validation.figure = figure
+    Validation.figure = figure
     if os.environ.get("LOCAL_RANK", "0") == "0":
         weights = {key: value for key, value in model.arrays().items() if key.startswith("network.")}
         np.savez(folder / f"{name}.npz", losses=model.losses, figures=figures, **weights)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,23 +15,21 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from recsys_dl import losses
-from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, resolve
-from recsys_dl.metrics import ranking
+from recsys_dl.protocols import UserState
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, Examples, mixed
+from recsys_dl.training.options import checked
+from recsys_dl.training.surroundings import with_own_settings
 
-from .catalogue import CatalogueModel
 from .growing import check_tuning, grow, only_learning, replayed, unchanged_on_error
-
-if TYPE_CHECKING:
-    from recsys_dl.training.scorer import Scorer
-
-USERS_AT_ONCE = 1024  # that validation asks for
+from .lightning_parts import LightningParts
+from .validation import Validation
 
 
-class NeuralModel(CatalogueModel):
+class NeuralModel(LightningParts):
     """A recommender whose scores are a network's.
 
     A subclass gives `_build` (the network, untrained), `_examples` (what a step learns from), `_objective` (its loss) and
@@ -52,6 +50,7 @@ class NeuralModel(CatalogueModel):
         network: the trained nn.Module; `lightning_module` wraps it for a Trainer of your own.
         losses: mean loss of each epoch of the last training.
         best_epoch: of the last training, from 1, whose weights were kept; None where it was not validated.
+        stopped_epoch: the last one that was trained, from 1.
         train_UI: CSR float32, what was learnt from.
     """
 
@@ -59,7 +58,10 @@ class NeuralModel(CatalogueModel):
     network: Any
     losses: list[float]
     best_epoch: int | None = None
+    stopped_epoch: int | None = None
     train_UI: Any
+    batch_type: ClassVar[Any]  # a NamedTuple of the tensors that `_objective` takes
+    stale = False  # whether weights have changed since `_prepare`
 
     def __init__(
         self,
@@ -119,6 +121,7 @@ class NeuralModel(CatalogueModel):
 
     # What users call
 
+    @with_own_settings
     def fit(
         self,
         train: Dataset | Interactions,
@@ -137,20 +140,18 @@ class NeuralModel(CatalogueModel):
             ValueError: nothing to learn from, patience without a validation part, a checkpoint of another training.
             RuntimeError: device "cuda" without a usable GPU.
         """
+        options = checked(trainer)
         log = self._begin(train)
-        options = trainer or TrainerOptions()
         if options.patience is not None and validation is None:
             raise ValueError(
                 "trainer.patience stops by a validation metric, but no validation part was given: fit(train, "
                 "validation=…), or patience=None"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed(self.seed))
-            self.network = self._build().to(self.torch_device)
-        self._start()
+        self._make()
         self._learn(log, validation, options, self.epochs)
         return self
 
+    @with_own_settings
     def grow(self, new: Dataset | Interactions) -> Self:
         """Make room for users and items of `new` that this model did not meet in training, learn nothing; return self.
 
@@ -171,6 +172,7 @@ class NeuralModel(CatalogueModel):
             self._serve()
         return self
 
+    @with_own_settings
     def fine_tune(
         self,
         new: Dataset | Interactions,
@@ -200,7 +202,7 @@ class NeuralModel(CatalogueModel):
                 the model is as it was.
         """
         self._check_fitted()
-        options = trainer or TrainerOptions()
+        options = checked(trainer)
         if options.patience is not None:
             raise ValueError(
                 "fine_tune has no validation part to stop by; leave trainer.patience at None and set epochs"
@@ -215,22 +217,10 @@ class NeuralModel(CatalogueModel):
                 self._train(examples, epochs, options, identity, learning_rate=learning_rate)
         return self
 
-    def lightning_module(self, *, num_steps: int = 1) -> Scorer:
-        """Return the fitted network as a LightningModule, for a Trainer of your own; `num_steps` is for the schedule."""
-        from recsys_dl.training.scorer import Scorer
-
-        self._check_fitted()
-        return Scorer(
-            self.network,
-            self._objective,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            num_steps=num_steps,
-            seed=mixed(self.seed, 2),
-        )
+    @with_own_settings
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, see `CatalogueModel.fold_in`."""
+        return super().fold_in(histories)
 
     @property
     def torch_device(self) -> torch.device:
@@ -252,12 +242,16 @@ class NeuralModel(CatalogueModel):
     def arrays(self) -> dict[str, Any]:
         """Return all that was learnt, by name; the network's weights as `network.…`."""
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
-        return super().arrays() | weights
+        course = {name: getattr(self, name) for name in ("best_epoch", "stopped_epoch")}
+        return super().arrays() | weights | {name: np.int64(num) for name, num in course.items() if num is not None}
 
+    @with_own_settings
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take what `arrays` returned, in place of `fit`."""
         super().restore(arrays)
         self.losses = []
+        for name in ("best_epoch", "stopped_epoch"):
+            setattr(self, name, int(arrays[name]) if name in arrays else None)
         with torch.random.fork_rng(devices=[]):
             self.network = self._build().to(self.torch_device)
         weights = {key[len("network.") :]: value for key, value in arrays.items() if key.startswith("network.")}
@@ -265,6 +259,17 @@ class NeuralModel(CatalogueModel):
         self._serve()
 
     # For subclasses
+
+    def _make(self) -> None:
+        """Make a new network."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed(self.seed))
+            self.network = self._build().to(self.torch_device)
+        self._start()
+
+    def _take(self, log: Interactions) -> None:
+        """Remember what is learned from."""
+        self.train_UI = log.by_user
 
     def _start(self) -> None:
         """Change the new network before it is trained, as pre-training does."""
@@ -284,10 +289,10 @@ class NeuralModel(CatalogueModel):
         self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
     ) -> None:
         """Train the network on a log, from where it stands."""
-        self.train_UI = log.by_user
+        self._take(log)
         validate = None
         if options.patience is not None and validation is not None:
-            validate = _Validation(self, validation, log, options.metric).figure
+            validate = Validation(self, validation, log, options.metric).figure
         self._train(self._examples(log), epochs, options, self._identity(log), validate=validate)
 
     def _train(
@@ -302,14 +307,24 @@ class NeuralModel(CatalogueModel):
     ) -> None:
         """Train the network on examples, and make ready to answer."""
         from recsys_dl.training.fitting import fit_scorer
+        from recsys_dl.training.scorer import Scorer
 
-        self.losses, self.best_epoch = [], None
+        self.losses, self.best_epoch, self.stopped_epoch = [], None, None
         batches = self._batches(examples, mixed(self.seed, 1))
         if epochs:
-            scorer = self.lightning_module(num_steps=epochs * -(-len(batches) // options.accumulate))
-            scorer.learning_rate = learning_rate or self.learning_rate
+            scorer = Scorer(
+                self.network,
+                self._objective,
+                optimizer=self.optimizer,
+                learning_rate=learning_rate or self.learning_rate,
+                weight_decay=self.weight_decay,
+                schedule=self.schedule,
+                warmup=self.warmup,
+                num_steps=epochs * -(-len(batches) // options.accumulate),
+                seed=mixed(self.seed, 2),
+            )
             scorer.train()
-            self.losses = fit_scorer(
+            course = fit_scorer(
                 scorer,
                 batches,
                 epochs=epochs,
@@ -319,7 +334,7 @@ class NeuralModel(CatalogueModel):
                 validate=validate,
                 name=type(self).__name__,
             )
-            self.best_epoch = scorer.best_epoch
+            self.losses, self.best_epoch, self.stopped_epoch = course.losses, course.best_epoch, course.stopped_epoch
         self.network.to(self.torch_device)
         self._serve()
 
@@ -330,8 +345,15 @@ class NeuralModel(CatalogueModel):
 
     def _serve(self) -> None:
         self.network.eval()
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             self._prepare()
+        self.stale = False
+
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        if self.stale:  # a Trainer of the caller's has moved on
+            self.network.to(self.torch_device)
+            self._serve()
 
     def _ints(self, rows: np.ndarray) -> Tensor:
         """Return int64 rows where the network lies."""
@@ -347,47 +369,3 @@ def check_loss(name: str) -> None:
     known = [one for one in losses.__all__ if one.endswith("_loss")]
     if name not in known:
         raise ValueError(f"loss must be one of {', '.join(known)}, got {name!r}")
-
-
-class _Validation:
-    """The figure that early stopping goes by: a ranking metric over the full catalogue, its users shared by processes."""
-
-    def __init__(self, model: NeuralModel, part: Dataset | Interactions, log: Interactions, metric: str) -> None:
-        check_numbering(part, model.users, model.items)
-        self.model, self.log = model, log
-        self.histories = part.histories if isinstance(part, Dataset) else None
-        asked = as_interactions(part)
-        if (asked.num_users, asked.num_items) != (log.num_users, log.num_items):
-            raise ValueError(
-                f"validation must be over the rows of train, {log.num_users} users x {log.num_items} items, got "
-                f"{asked.num_users} x {asked.num_items}. Split one log."
-            )
-        self.users = np.unique(asked.users_N[asked.weights_N > 0])
-        if not len(self.users):
-            raise ValueError("validation needs an interaction of weight above 0, got none; check how the log was split")
-        self.relevant = asked.by_user[self.users]
-        self.name, _, k = metric.partition("@")
-        self.k = min(int(k), log.num_items)
-
-    def figure(self) -> float:
-        """Return the mean over users; the same whatever the number of processes."""
-        self.model._serve()
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
-        values = torch.zeros(len(self.users), dtype=torch.float64)
-        for start in range(rank * USERS_AT_ONCE, len(self.users), size * USERS_AT_ONCE):
-            block = slice(start, start + USERS_AT_ONCE)
-            judged = ranking.judge(self._lists(self.users[block]), self.relevant[block])
-            per_user = ranking.per_user(judged, [self.name], [self.k], gains="binary", blank_users="left_out")
-            values[block] = torch.from_numpy(per_user[f"{self.name}@{self.k}"])
-        if several:
-            there = values.to(self.model.torch_device)
-            torch.distributed.all_reduce(there)  # each user is a number of one process and zeros of the others
-            values = there.cpu()
-        return float(values.mean())
-
-    def _lists(self, users_B: np.ndarray) -> np.ndarray:
-        if self.histories is None:
-            return self.model.recommend(users_B, self.k, exclude=self.log).items_BK
-        mine = self.histories.of_users(users_B)
-        return self.model.recommend(self.model.fold_in(mine), self.k, exclude=mine).items_BK

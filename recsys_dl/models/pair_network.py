@@ -141,6 +141,7 @@ class PairModel(NeuralModel):
     """
 
     network: PairNetwork
+    batch_type = Lists
 
     def __init__(
         self,

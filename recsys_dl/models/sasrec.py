@@ -31,6 +31,8 @@ class SASRec(TowerModel):
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 
+    batch_type = Windows
+
     def __init__(self, *, num_blocks: int = 2, num_heads: int = 2, **tower: Any) -> None:
         super().__init__(**tower)
         if num_blocks < 1 or num_heads < 1 or self.embedding_size % num_heads:

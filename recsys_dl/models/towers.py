@@ -20,7 +20,6 @@ from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.protocols import Input, Served, Users, UserState
-from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import mixed
 
 from .encoders import Encoded, ItemEncoder, TowerNetwork
@@ -226,7 +225,7 @@ class TowerModel(GrowingTowers):
 
     def _profiles(self, users_B: Tensor) -> Encoded:
         """Return users' features for a step of training."""
-        profile = self.profile.at(users_B)
+        profile = self.profile.at(users_B.to(self.profile.codes_NM.device)).to(users_B.device)
         if self.user_side is None or not self.dropout:
             return profile
         kept_B1 = (torch.rand(len(users_B), 1, device=users_B.device) >= self.dropout).float()
@@ -260,11 +259,9 @@ class TowerModel(GrowingTowers):
             sparse=self.optimizer == "row_adam",
         )
 
-    def _learn(
-        self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
-    ) -> None:
+    def _take(self, log: Interactions) -> None:
         self._keep(Histories.of(log))
-        super()._learn(log, validation, options, epochs)
+        super()._take(log)
 
     def _example_options(self) -> dict[str, Any]:
         return {

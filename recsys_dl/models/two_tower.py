@@ -30,6 +30,8 @@ class TwoTower(TowerModel):
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 
+    batch_type = Splits
+
     def __init__(
         self,
         *,

@@ -32,6 +32,7 @@ class YouTubeDNN(TowerModel):
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 
+    batch_type = Splits
     extra_dense = 1  # the example's age: 0 for the newest time of training, and for answers; 1 for the oldest
 
     def __init__(

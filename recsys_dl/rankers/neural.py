@@ -22,6 +22,8 @@ from recsys_dl.kernels.device import Device
 from recsys_dl.metrics.ranking import Gains, check_conventions
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, mixed
+from recsys_dl.training.options import checked
+from recsys_dl.training.surroundings import with_own_settings
 
 from .normalization import Normalization, check_normalization, learn_normalization, normalized
 from .ranker import Ranker
@@ -100,6 +102,7 @@ class NeuralRanker(Ranker):
     def _build(self, num_outputs: int) -> nn.Module:
         """Return a new network for `num_features`, called with features_BLF and valid_BL; Torch's generator is seeded."""
 
+    @with_own_settings
     def fit(self, groups: Groups, *, validation: Groups | None = None, trainer: TrainerOptions | None = None) -> Self:
         """Learn from `groups`; with `validation`, keep the epoch whose NDCG@k on it is highest.
 
@@ -116,7 +119,7 @@ class NeuralRanker(Ranker):
         from recsys_dl.training.scorer import Scorer
 
         patience = self.patience if validation is not None else None
-        options = replace(trainer or TrainerOptions(), patience=patience, metric=f"ndcg@{self.k}")
+        options = replace(checked(trainer), patience=patience, smoothing=1, metric=f"ndcg@{self.k}")
         groups, validation = self._begin(groups, validation)
         self.learnt = learn_normalization(groups.features_NF, self.normalization)
         self.num_outputs = max(1, int(groups.labels_N.max())) if self.loss == "ordinal_loss" else 1
@@ -140,7 +143,7 @@ class NeuralRanker(Ranker):
             seed=mixed(self.seed, 2),
         )
         scorer.train()
-        self.losses = fit_scorer(
+        course = fit_scorer(
             scorer,
             batches,
             epochs=self.epochs,
@@ -150,6 +153,7 @@ class NeuralRanker(Ranker):
             validate=None if validation is None else _Validation(self, validation).figure,
             name=type(self).__name__,
         )
+        self.losses = course.losses
         self.network.to(device).eval()
         self._report(groups)
         return self
@@ -159,6 +163,7 @@ class NeuralRanker(Ranker):
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
         return super().arrays() | self.learnt | weights | {"num_outputs": np.int64(self.num_outputs)}
 
+    @with_own_settings
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take what `arrays` returned, in place of `fit`."""
         super().restore(arrays)

@@ -8,11 +8,12 @@ The hooks are Lightning's, and told of there.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -67,18 +68,15 @@ class Monitor(pl.Callback):
         self.losses: list[float] = []
         self.figures: list[float] = []
         self.best: dict[str, Tensor] | None = None
-        self.best_epoch: int | None = None
         self._sum = torch.zeros((), dtype=torch.float64)
         self._told: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        kept = {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
-        return kept | {"best_epoch": self.best_epoch}
+        return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses, self.figures = state_dict["losses"], state_dict["figures"]
         self.best, self._sum = state_dict["best"], state_dict["sum"]
-        self.best_epoch = state_dict.get("best_epoch")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self._has_enough()  # a training that was killed after its last validation is over
@@ -119,7 +117,6 @@ class Monitor(pl.Callback):
             if figure > max(self.figures, default=-1.0):
                 weights = pl_module.network.state_dict()
                 self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
-                self.best_epoch = trainer.current_epoch + 1
             self.figures.append(figure)
             figures[self.options.metric] = figure
             trainer.should_stop = self._has_enough()
@@ -137,17 +134,47 @@ class Monitor(pl.Callback):
         """Put the best weights back, where there was a validation."""
         if self.best is not None:
             scorer.network.load_state_dict(self.best)
-            scorer.best_epoch = self.best_epoch
+
+    def course(self) -> Course:
+        """Return how the training went."""
+        stopped, best = len(self.losses), None
+        if self.figures:
+            best = min((1 + self.figures.index(max(self.figures))) * self.options.validate_every, stopped)
+        return Course(self.losses, best, stopped)
 
     def _has_enough(self) -> bool:
-        """Return whether `patience` validations in a row were no better than one before."""
-        if not self.figures or self.options.patience is None:
+        """Return whether `patience` means of validations in a row were no better than one before."""
+        options = self.options
+        if options.patience is None or len(self.losses) < options.min_epochs:
             return False
-        return len(self.figures) - 1 - self.figures.index(max(self.figures)) >= self.options.patience
+        return since_best(self.figures, options.smoothing, options.min_delta) >= options.patience
 
     def _tell(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
+
+
+class Course(NamedTuple):
+    """How a training went.
+
+    Attributes:
+        losses: mean loss of each epoch.
+        best_epoch: from 1, whose weights are kept; None where it was not validated.
+        stopped_epoch: the last one that was trained, from 1.
+    """
+
+    losses: list[float]
+    best_epoch: int | None
+    stopped_epoch: int
+
+
+def since_best(figures: Sequence[float], smoothing: int, min_delta: float) -> int:
+    """Return how many means of `smoothing` figures in a row have followed the last that was better by more than `min_delta`."""
+    best, since = -math.inf, 0
+    for last in range(smoothing, len(figures) + 1):
+        mean = sum(figures[last - smoothing : last]) / smoothing
+        best, since = (mean, 0) if mean > best + min_delta else (best, since + 1)
+    return since
 
 
 class Keeper(pl.Callback):
@@ -165,6 +192,8 @@ class Keeper(pl.Callback):
             "metric": options.metric,
             "validate_every": options.validate_every,
         }
+        if options.patience is not None:
+            self.identity |= {name: getattr(options, name) for name in ("smoothing", "min_delta", "min_epochs")}
 
     def newest(self) -> str | None:
         """Return the checkpoint to go on from, if there is one, after a check that it is of this training."""

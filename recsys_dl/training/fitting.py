@@ -13,14 +13,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
-from recsys_dl.threads import keep_freed_memory
-
 from .batches import Batches
-from .callbacks import Keeper, Monitor, Position
+from .callbacks import Course, Keeper, Monitor, Position
 from .options import TrainerOptions
 from .scorer import Scorer
+from .surroundings import with_own_settings
+
+LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric")
 
 
+@with_own_settings
 def fit_scorer(
     scorer: Scorer,
     batches: Batches,
@@ -31,7 +33,7 @@ def fit_scorer(
     identity: dict[str, Any],
     validate: Callable[[], float] | None,
     name: str,
-) -> list[float]:
+) -> Course:
     """Train; leave the best weights in the network where it was validated, else the last.
 
     Args:
@@ -45,7 +47,7 @@ def fit_scorer(
         name: shown beside the bar.
 
     Returns:
-        The mean loss of each epoch.
+        Mean losses, and which epoch was best and which the last.
 
     Raises:
         ValueError: a checkpoint of another training, or options that do not go with optimizer or device.
@@ -54,36 +56,17 @@ def fit_scorer(
         OSError: a checkpoint could not be written.
         KeyboardInterrupt: as it came; the newest checkpoint is kept.
     """
-    keep_freed_memory()
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
-    for noisy in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
     if options.patience is None:
         validate = None
     batches.accumulate = options.accumulate
     monitor, keeper = Monitor(batches, options, validate, epochs, name), Keeper(options, identity)
     ckpt_path = keeper.newest()
-    trainer = pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=options.processes,
-        num_nodes=options.num_nodes,
-        strategy=_strategy(options, device),
-        precision=options.precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=options.clip_norm,
-        max_epochs=epochs,
-        logger=list(options.loggers) or False,
-        callbacks=[Position(batches), monitor, keeper],
-        deterministic="warn" if device.type == "cuda" else False,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    with warnings.catch_warnings(), _interrupts():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
+    with _interrupts(), _quiet():
+        trainer = _trainer(options, device, epochs, [Position(batches), monitor, keeper])
         try:
             trainer.fit(scorer, batches, ckpt_path=ckpt_path, weights_only=True)
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -94,13 +77,47 @@ def fit_scorer(
     if trainer.interrupted:  # earlier versions of Lightning return as if all were well
         raise KeyboardInterrupt
     monitor.restore_best(scorer)
-    return monitor.losses
+    return monitor.course()
+
+
+def _trainer(options: TrainerOptions, device: torch.device, epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=options.processes,
+        num_nodes=options.num_nodes,
+        strategy=_strategy(options, device),
+        precision=options.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=options.clip_norm,
+        max_epochs=epochs,
+        logger=list(options.loggers) or False,
+        callbacks=callbacks,
+        deterministic="warn" if device.type == "cuda" else False,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def _strategy(options: TrainerOptions, device: torch.device) -> Any:
     if options.world_size == 1:
         return "auto"
     return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", find_unused_parameters=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's hints, though not its warnings, from the terminal."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logging.WARNING, logger.level))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

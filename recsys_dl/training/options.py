@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning takes them
+SMOOTHING = 5
+WHOLE = (
+    "accumulate",
+    "smoothing",
+    "min_epochs",
+    "validate_every",
+    "checkpoint_every",
+    "processes",
+    "num_nodes",
+    "log_every",
+)
 
 
 @dataclass(frozen=True)
@@ -17,8 +31,12 @@ class TrainerOptions:
         precision: "32-true"; "bf16-mixed" or "16-mixed" (the latter on a GPU only).
         accumulate: batches whose gradients are added up before a step.
         clip_norm: gradients are scaled down to this norm; None leaves them.
-        patience: validations in a row without a better figure after which training stops; the best weights are kept. None
-            trains every epoch and does not validate.
+        patience: validations in a row without a better mean of the last `smoothing` ones after which training stops; the weights of
+            the best validation are kept. None trains every epoch and does not validate.
+        smoothing: validations whose mean is compared, so that one lucky or unlucky figure does not decide; no training stops before
+            there are so many and `patience` more.
+        min_delta: by how much that mean must be better to count.
+        min_epochs: epochs before which no training stops.
         metric: what is validated, over the full catalogue: a metric of `metrics.ranking` and a length, such as "ndcg@10".
         validate_every: epochs between validations.
         checkpoint: folder that holds the newest state of the training; a training that finds one there goes on from it. None
@@ -38,6 +56,9 @@ class TrainerOptions:
     accumulate: int = 1
     clip_norm: float | None = None
     patience: int | None = None
+    smoothing: int = SMOOTHING
+    min_delta: float = 0.0
+    min_epochs: int = 1
     metric: str = "ndcg@10"
     validate_every: int = 1
     checkpoint: str | os.PathLike[str] | None = None
@@ -48,27 +69,34 @@ class TrainerOptions:
     log_every: int = 50
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
+        word = str(self.precision)
+        if word not in PRECISIONS and word not in ALIASES:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        for name in ("accumulate", "validate_every", "checkpoint_every", "processes", "num_nodes", "log_every"):
+        self._set("precision", ALIASES.get(word, word))
+        for name in WHOLE:
             self._check_whole(name)
         if self.patience is not None:
             self._check_whole("patience")
-        norm = self.clip_norm
-        if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0):
-            raise ValueError(f"clip_norm must be a number above 0, got {norm!r}")
-        name, _, k = self.metric.partition("@")
-        from recsys_dl.metrics.ranking import METRICS
+        if self.clip_norm is not None and not _number(self.clip_norm) > 0:
+            raise ValueError(f"clip_norm must be a number above 0, got {self.clip_norm!r}")
+        if not 0 <= _number(self.min_delta) < float("inf"):
+            raise ValueError(f"min_delta must be a number of at least 0, got {self.min_delta!r}")
+        check_metric(self.metric)
+        if self.checkpoint is not None:
+            if not isinstance(self.checkpoint, str | os.PathLike) or not os.fspath(self.checkpoint):
+                raise ValueError(f"checkpoint must be the path of a folder, or None, got {self.checkpoint!r}")
+            if Path(self.checkpoint).is_file():
+                raise ValueError(f"checkpoint must be the path of a folder, but {self.checkpoint} is a file")
+        self._set("loggers", _loggers(self.loggers))
 
-        if name not in METRICS or not k.isdigit() or int(k) < 1:
-            raise ValueError(
-                f"metric must be one of {', '.join(METRICS)} with a length, as ndcg@10; got {self.metric!r}"
-            )
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     def _check_whole(self, name: str) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        self._set(name, int(value))
 
     @property
     def world_size(self) -> int:
@@ -102,6 +130,53 @@ class TrainerOptions:
                 f"torchrun started {os.environ['WORLD_SIZE']} processes, but processes={self.processes} on "
                 f"num_nodes={self.num_nodes} makes {self.world_size}; give trainer.processes as many as each machine runs"
             )
+
+
+def checked(trainer: Any) -> TrainerOptions:
+    """Return the options given, or those by default.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if trainer is None:
+        return TrainerOptions()
+    if not isinstance(trainer, TrainerOptions):
+        raise ValueError(
+            f"trainer must be TrainerOptions(…) or None, got {type(trainer).__name__}; a Trainer of your own takes "
+            "model.lightning_module(train), see docs/training.md"
+        )
+    return trainer
+
+
+def check_metric(metric: Any) -> None:
+    """Check that this is a metric of `metrics.ranking` with a length.
+
+    Raises:
+        ValueError: it is not.
+    """
+    from recsys_dl.metrics.ranking import METRICS
+
+    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
+    if name not in METRICS or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)} with a length, as ndcg@10; got {metric!r}")
+
+
+def _number(value: Any) -> float:
+    """Return a real number, NaN of what is none."""
+    return float("nan") if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+
+
+def _loggers(given: Any) -> tuple[Any, ...]:
+    """Return loggers, several or one or none, as a tuple."""
+    if given is None or given is False:
+        return ()
+    several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for one in several:
+        if not hasattr(one, "log_metrics"):
+            raise ValueError(
+                f"loggers must be Lightning loggers, such as pytorch_lightning.loggers.CSVLogger('logs'), got {one!r}"
+            )
+    return several
 
 
 def rank_started_as() -> int:

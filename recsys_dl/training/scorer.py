@@ -31,12 +31,7 @@ class Scorer(pl.LightningModule):
         schedule, warmup: of the learning rate, see `rate_at`.
         num_steps: of the whole training.
         seed: of dropout.
-
-    Attributes:
-        best_epoch: from 1, whose weights early stopping kept; None where there was no validation.
     """
-
-    best_epoch: int | None = None
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from recsys_dl.threads import limit_threads
+from recsys_dl.threads import keep_freed_memory, limit_threads
 
 from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
 
@@ -121,6 +121,7 @@ def fit(config: DictConfig, split: Parts, trainer: Any, threads: int, folder: Pa
         return model.fit(split.train)
     trainer = dataclasses.replace(trainer, loggers=() if folder is None else _loggers(config, folder))
     limit_threads(max(1, threads // trainer.processes))
+    keep_freed_memory()
     try:
         takes = "validation" in inspect.signature(model.fit).parameters and len(split.validation)
         more = {"validation": split.validation} if takes else {}

@@ -1,0 +1,76 @@
+"""Work under settings of our own, whatever the host program's are, and leave the host's as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+
+# variables that Lightning and Torch set: for deterministic training on a GPU, when they look for one, and when they are imported
+VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Compute in float32 with gradients, without autocast and inference mode, on generators of our own; restore all of it afterwards.
+
+    What is restored: the states of Python's and Torch's generators, its default type and device, its switches for deterministic algorithms
+    and for the precision of float32 products, and warning filters. On a GPU the precision of products stays the host's.
+    """
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    products, kind = torch.get_float32_matmul_precision(), torch.get_default_dtype()
+    strict, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark, drawn = torch.backends.cudnn.benchmark, random.getstate()
+    variables = {name: os.environ.get(name) for name in VARIABLES}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        try:
+            torch.set_default_dtype(torch.float32)
+            if not torch.cuda.is_available():
+                torch.set_float32_matmul_precision("highest")
+            torch.use_deterministic_algorithms(False)
+            yield
+        finally:
+            torch.set_default_dtype(kind)
+            torch.set_float32_matmul_precision(products)
+            torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
+            random.setstate(drawn)
+            for name, value in variables.items():
+                _restore(name, value)
+
+
+def with_own_settings(function: Function) -> Function:
+    """Return the function so that it runs under `own_settings`."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **named: Any) -> Any:
+        with own_settings():
+            return function(*arguments, **named)
+
+    return run  # type: ignore[return-value]
+
+
+def _restore(variable: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = value
