@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -320,10 +320,10 @@ class _Replay:
 
     staged = True
 
-    def __init__(self, questions: Questions, name: str, kind: Any, lists: Ranking) -> None:
+    def __init__(self, questions: Questions, name: str, kind: str, lists: Ranking) -> None:
         self.questions, self.name, self.lists, self.at = questions, name, lists, 0
         # ties that nobody saw the end of are taken out already
-        self.kind = "ranker" if kind in ("retriever", "merge") else kind
+        self.kind: Literal["ranker", "reranker"] = "reranker" if kind == "reranker" else "ranker"
 
     def fold_in(self, histories: Interactions) -> Interactions:
         return histories

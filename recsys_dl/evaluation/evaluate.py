@@ -117,8 +117,10 @@ def evaluate(
         shown_unknown |= bool((unknown_I[items_BK] & (items_BK >= 0)).any())
         columns = beyond.per_user(items_BK, block)
         if accuracy:
-            conventional = {"gains": gains, "blank_users": blank_users}
-            columns = ties.accuracy(ask, first, at_B, relevant[block], accuracy, ks, **conventional) | columns
+            judged = ties.accuracy(
+                ask, first, at_B, relevant[block], accuracy, ks, gains=gains, blank_users=blank_users
+            )
+            columns = judged | columns
         parts.append(columns)
         flat.append(ties.orders_nothing(first, ks[-1]))
     if flat and np.concatenate(flat).all():
