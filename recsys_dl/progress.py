@@ -32,8 +32,12 @@ SECONDS = 20  # between two lines of one loop
 
 
 def shown_on_console(record: logging.LogRecord) -> bool:
-    """Return whether the command shows a record beside its log: warnings, and signs of life where stderr draws no bars."""
-    return record.levelno >= logging.WARNING or (hasattr(record, "sign") and not sys.stderr.isatty())
+    """Return whether the command shows a record beside its log.
+
+    It shows warnings, what is marked `always` (how a log was read), and signs of life where stderr draws no bars.
+    """
+    always = record.levelno >= logging.WARNING or hasattr(record, "always")
+    return always or (hasattr(record, "sign") and not sys.stderr.isatty())
 
 
 @contextmanager

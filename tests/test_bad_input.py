@@ -103,7 +103,7 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path):
     assert "damaged or cut short" in error_of(file, bytes(content))
 
 
-@pytest.mark.parametrize("source", [None, 5, {"user": [1]}, [["a", "x"]], np.zeros((2, 2))])
+@pytest.mark.parametrize("source", [None, 5, {}, [], [["a", "x"]], np.zeros((2, 2))])
 def test_what_is_no_source_at_all(source):
     with pytest.raises(TypeError, match=f"a log must be a path to .*, got {type(source).__name__}"):
         read_log(source)
@@ -125,12 +125,16 @@ def test_empty_frames_and_matrices():
     ("header", "options", "parts"),
     [
         ("who,what,rating", {}, ["'who', 'what', 'rating'", "none is known as the user", "user='who'"]),
-        ("user,asin,parent_asin", {}, ["'asin', 'parent_asin' could all be the item", "item='asin'"]),
+        ("user,movie,book", {}, ["'movie', 'book' could all be the item", "item='movie'"]),
         ("user,item,rating,score", {}, ["could all be the weight", "weight='rating'", "weight=False"]),
         ("user,item,time,date", {}, ["could all be the time", "time=False"]),
         ("who,item", {"user": "whom"}, ["user='whom' is not there", "'who', 'item'"]),
         ("user,item", {"user": 2}, ["user=2 must be a position among the 2 columns"]),
-        ("user,item", {"user": "item"}, ["each role needs a column of its own", "user='item', item='item'"]),
+        (
+            "user,item",
+            {"user": "item", "item": "item"},
+            ["each role needs a column of its own", "user='item', item='item'"],
+        ),
         ("user,item,item", {"item": "item"}, ["item='item' comes more than once"]),
         ("user,item", {"weight": True}, ["none is known as the weight"]),
     ],
@@ -166,7 +170,7 @@ def test_a_wrong_separator_names_the_one_that_would_split(content, separator, ad
 # Rows
 
 BAD_ROWS = {
-    "c,z,3,30,more": "has 5 fields, expected 4: 'c,z,3,30,more'",
+    "c,z,3,30,more,yet": "has 6 fields, expected 5: 'c,z,3,30,more,yet'",
     "c,z": "weight must be a number, finite and not negative, got nothing",
     "c,z,nan,30": "weight must be a number, finite and not negative, got nan",
     "c,z,inf,30": "got inf",
@@ -191,9 +195,9 @@ def test_a_bad_row_is_named_by_its_line_or_skipped(row, block, newline, tmp_path
     if block is not None:
         monkeypatch.setattr(text_files, "CHUNK_BYTES", block)
         monkeypatch.setattr(text_files, "SLOW_BYTES", 40)
-    before = 'a,x,1,10\n"b\nb",y,2,20\n\n'
+    before = 'a,x,1,10\nb,y,2,20,"b\nb"\n\n'
     content = (
-        (HEAD + before + row + "\n" + "".join(f"d,x{n},4,40\n" for n in range(5)))
+        (HEAD.strip() + ",note\n" + before + row + "\n" + "".join(f"d,x{n},4,40\n" for n in range(5)))
         .replace("\n", newline)
         .encode("latin-1")
     )
@@ -206,7 +210,7 @@ def test_a_bad_row_is_named_by_its_line_or_skipped(row, block, newline, tmp_path
 
     with caplog.at_level(logging.WARNING, "recsys_dl.data"):
         data = read_log(file, on_bad_rows="skip")
-    assert data.users.ids.to_list() == ["a", f"b{newline}b", "d"]
+    assert data.users.ids.to_list() == ["a", "b", "d"]
     assert data.interactions.weights_N.tolist() == [1, 2, 4, 4, 4, 4, 4]
     assert data.interactions.times_N.tolist() == [10, 20, 40, 40, 40, 40, 40]
     assert data.report.rows == 8
@@ -296,7 +300,11 @@ def test_times_in_another_unit_are_told_and_the_advice_works(factor, noun, unit,
     [
         ({"on_bad_rows": "drop"}, 'on_bad_rows must be "error" or "skip", got \'drop\''),
         ({"time_unit": "min"}, "time_unit must be one of s, ms, us, ns, got 'min'"),
-        ({"title": "name"}, "title is about columns of item_features: give those too"),
+        ({"title": "name"}, "title='name' is not there"),
+        ({"text": "plot"}, "text is about columns of item_features: give those too"),
+        ({"decimal": ";"}, 'decimal must be "." or ","'),
+        ({"quote": "''"}, "quote must be one character"),
+        ({"time_format": "day first"}, 'time_format must be a format such as "%d/%m/%Y %H:%M"'),
     ],
 )
 def test_options(options, message, tmp_path):
@@ -361,7 +369,8 @@ def test_small_and_strange_logs_are_fine(tmp_path):
         ('user,item\na,5" disk\nb,x\n', ["a", "b"], ['5" disk', "x"]),
         ("user,item,\na,x,\n", ["a"], ["x"]),
         ("user,item\ra,x\rb,y\r", ["a", "b"], ["x", "y"]),
-        ("user,item\n1,2\nx,2.0\n01,2\n", ["1", "x", "01"], ["2", "2.0"]),
+        ("user,item\n1,2\nx,2.0\n01,2\n", ["1", "x", "01"], ["2"]),
+        ("user,item\n1,2\nx,2.0\n01,b\n", ["1", "x", "01"], ["2", "2.0", "b"]),
     ):
         file.write_bytes(content.encode())
         data = read_log(file)

@@ -19,7 +19,7 @@ WeightKind = Literal["ratings", "counts"]
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What reading a log left out, and which rows repeat others.
+    """What a log was read as, what was left out, and which rows repeat others.
 
     Attributes:
         rows: seen in all.
@@ -28,6 +28,7 @@ class ReadReport:
         copies: rows with the user, item, time and weight of another; each is one event.
         repeated: further interactions that repeat a user and an item.
         repeats: what became of these, see `recsys_dl.data.repeats.fold`; None where there are none.
+        columns: one line that says which column was read as what, and what was left out.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class ReadReport:
     copies: int = 0
     repeated: int = 0
     repeats: str | None = None
+    columns: str = ""
 
     def __str__(self) -> str:
         reasons = "; ".join(

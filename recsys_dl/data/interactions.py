@@ -240,7 +240,7 @@ def _weights(values: np.ndarray | Sequence[float]) -> np.ndarray:
 
 
 def _times(values: np.ndarray | Sequence[int]) -> np.ndarray:
-    times = np.asarray(values)
+    times = given = np.asarray(values)
     if times.dtype.kind == "M":
         missing = np.isnat(times)
         times = times.astype("datetime64[s]")
@@ -254,6 +254,13 @@ def _times(values: np.ndarray | Sequence[int]) -> np.ndarray:
     if missing.any():
         at = int(np.argmax(missing))
         raise ValueError(f"every time must be known, got {np.ravel(values)[at]} at position {at}")
+    if given.dtype.kind in "Mf" and times.ndim == 1 and (given != times).any():
+        whole = np.lexsort((given, times))  # by the seconds, then within them
+        if (whole != np.argsort(times, kind="stable")).any():
+            raise ValueError(
+                "times are kept in whole seconds, and these rows are not in the order within a second that their fractions "
+                "say; sort the rows by time first"
+            )
     return np.ascontiguousarray(times, np.int64)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from .groups import Groups
+from .messages import shorten
 from .side_tables import read_table
-from .text_files import shorten
 from .vocabulary import as_text
 
 CHUNK_ROWS = 8192  # parsed rows that are lists of numbers before they become an array

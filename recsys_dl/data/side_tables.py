@@ -50,7 +50,10 @@ def side_features(
     needed: bool = True,
     title: Column | None = None,
     text: Column | Sequence[Column] | None = None,
+    separator: str | None = None,
+    quote: str | None = None,
     encoding: str = "utf-8",
+    decimal: str = ".",
     skip: bool = False,
 ) -> Side:
     """Return the rows of a table in the order of `vocabulary`, and after them, if they are kept, those of ids that are not in it.
@@ -68,7 +71,10 @@ def side_features(
         needed: whether a table without any id of the log is an error; else it is left out with a warning.
         title: column to show a person; None recognises one (items only).
         text: column or columns of free text; likewise.
+        separator: of the log, taken where it splits this file too; else found.
+        quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
         encoding: of a text file.
+        decimal: the mark before decimals.
         skip: drop bad rows and all but the first of rows with the same id.
 
     Raises:
@@ -76,7 +82,7 @@ def side_features(
     """
     noun = vocabulary.noun
     where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
-    frame = read_table(table, encoding=encoding, skip=skip)
+    frame = read_table(table, prefer=separator, quote=quote, encoding=encoding, decimal=decimal, skip=skip)
     names = frame.columns
     if own_id_column is not None:
         at: int | None = position(names, own_id_column, f"{noun}_id_column", where)
@@ -166,8 +172,11 @@ def read_table(
     *,
     separator: str | None = None,
     header: bool | None = None,
+    quote: str | None = None,
     encoding: str = "utf-8",
+    decimal: str = ".",
     columns: Sequence[str] | None = None,
+    prefer: str | None = None,
     skip: bool = False,
 ) -> pl.DataFrame:
     """Return a whole table; text columns of numbers as numbers unless one has a leading zero, all others as text.
@@ -176,7 +185,10 @@ def read_table(
         table: a path or a frame, as in `read_log`.
         separator: of a text file; None finds it.
         header: whether a text file's first row names the columns; None finds out.
+        quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
         encoding: of a text file.
+        decimal: the mark before decimals.
+        prefer: a separator to take if it splits a text file.
         columns: names to give instead of the table's own.
         skip: leave unreadable rows of a text file out, and log how many; else they are an error.
 
@@ -184,7 +196,9 @@ def read_table(
         FileNotFoundError: no such file.
         ValueError: it cannot be read.
     """
-    opened = open_table(table, "a table", separator=separator, header=header, encoding=encoding)
+    opened = open_table(
+        table, "a table", separator=separator, header=header, quote=quote, encoding=encoding, prefer=prefer
+    )
     names = opened.names if columns is None else list(columns)
     if len(names) != len(opened.names) or len(set(names)) < len(names):
         raise ValueError(
@@ -206,11 +220,11 @@ def read_table(
     frame = pl.concat(frames)
     frame.columns = names
     if isinstance(table, str | os.PathLike):
-        frame = frame.select(_typed(frame[name], opened.types.get(i)) for i, name in enumerate(names))
+        frame = frame.select(_typed(frame[name], opened.types.get(i), decimal) for i, name in enumerate(names))
     return frame
 
 
-def _typed(column: pl.Series, kind: str | None) -> pl.Series:
+def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
     """Return text as what it holds: as RecBole's header says, else integers, else floats, else text."""
     if column.dtype != pl.String or kind == "token":
         return column
@@ -223,7 +237,8 @@ def _typed(column: pl.Series, kind: str | None) -> pl.Series:
     if column.str.contains(r"^[+-]?0\d").any():
         return column
     for dtype in (pl.Int64, pl.Float64):
-        typed = column.cast(dtype, strict=False)
+        digits = column.str.replace(decimal, ".", literal=True) if dtype == pl.Float64 else column
+        typed = digits.cast(dtype, strict=False)
         if typed.null_count() == column.null_count():
             return typed
     return column

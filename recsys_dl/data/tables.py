@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from .columns import is_known
-from .text_files import Batch, open_text
+from .frames import frame_of, from_arrow
+from .json_lines import json_kind, open_json
+from .messages import shorten
+from .text_files import Batch
+from .text_layouts import open_text
 
 BATCH_ROWS = 2_000_000
-READABLE = "a text file (CSV, TSV, ...), Parquet, Arrow, or RecBole's atomic files"
+READABLE = "a text file (CSV, TSV, JSON lines, ...), Parquet, Arrow, or RecBole's atomic files"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Table:
         header: false for a text file that names no columns.
         types: RecBole's, by position.
         sample: the first rows of a text file.
+        notes: what to say of how it is laid out.
+        atomic: RecBole's file of interactions, beside which others lie.
     """
 
     where: str
@@ -37,6 +44,13 @@ class Table:
     header: bool = True
     types: Mapping[int, str] = field(default_factory=dict)
     sample: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
+    atomic: Path | None = None
+
+    def beside(self, suffix: str) -> Path | None:
+        """Return the file of this suffix beside RecBole's file of interactions, None if there is none."""
+        file = None if self.atomic is None else self.atomic.with_suffix(suffix)
+        return file if file is not None and file.is_file() else None
 
 
 def open_table(
@@ -45,18 +59,24 @@ def open_table(
     *,
     separator: str | None = None,
     header: bool | None = None,
+    quote: str | None = None,
     encoding: str = "utf-8",
     wanted: Collection[str] = (),
+    prefer: str | None = None,
+    named: bool = True,
 ) -> Table:
     """Find out what a source is and how to read it.
 
     Args:
-        source: a path, a pandas or Polars frame, or a pyarrow Table.
+        source: a path, or something in memory that `frame_of` knows.
         what: what it holds, for messages, such as "a log".
         separator: of a text file; None finds it.
         header: whether a text file's first row names the columns; None finds out.
+        quote: of a text file, as in `read_log`.
         encoding: of a text file.
         wanted: names of columns given by the caller.
+        prefer: a separator to take if it splits a text file.
+        named: whether the caller says which columns are what; else other layouts than one row an interaction are tried.
 
     Raises:
         FileNotFoundError: no such file.
@@ -64,19 +84,57 @@ def open_table(
         TypeError: it is none of these.
     """
     if isinstance(source, str | os.PathLike):
-        return _file(Path(source), what, separator, header, encoding, wanted)
-    if isinstance(source, pl.LazyFrame):
-        source = source.collect()
-    if isinstance(source, pl.DataFrame):
-        return _frame("the frame", source.columns, source.to_series)
-    module = type(source).__module__.partition(".")[0]
-    if module == "pandas" and hasattr(source, "columns"):
-        return _frame("the frame", [str(name) for name in source.columns], lambda at: _from_pandas(source.iloc[:, at]))
-    if module == "pyarrow" and hasattr(source, "column_names"):
-        return _frame("the table", list(source.column_names), lambda at: pl.Series(pl.from_arrow(source.column(at))))
-    raise TypeError(
-        f"{what} must be a path to {READABLE}, a pandas or Polars frame or a pyarrow Table, got {type(source).__name__}"
-    )
+        layout: dict[str, Any] = {"separator": separator, "header": header, "quote": quote, "encoding": encoding}
+        return _file(Path(source), what, known=is_known, wanted=wanted, prefer=prefer, named=named, **layout)
+    found = frame_of(source)
+    if found is None:
+        raise TypeError(
+            f"{what} must be a path to {READABLE}, a pandas or Polars frame or a pyarrow Table, got "
+            f"{type(source).__name__}. A matrix of users x items is given as scipy.sparse.csr_matrix(matrix)."
+        )
+    names, column, has_names = found
+    noun = "the table" if type(source).__module__.startswith("pyarrow") else "the frame"
+    return _frame(noun, names, column, has_names)
+
+
+def open_tables(source: Any, what: str, **layout: Any) -> Table:
+    """Return a log: of a source as `open_table` takes it, of RecBole's atomic files, or of several files as one.
+
+    Raises:
+        FileNotFoundError: no such file, or no file matches a pattern.
+        ValueError: one cannot be read, or files differ in their columns.
+        TypeError: it is none of these.
+    """
+    paths = _several(source)
+    if paths is None:
+        atomic = atomic_file(Path(source)) if isinstance(source, str | os.PathLike) else None
+        table = open_table(source if atomic is None else atomic, what, **layout)
+        return replace(table, atomic=atomic)
+    tables = [open_table(path, what, **layout) for path in paths]
+    first = tables[0]
+    for i, table in enumerate(tables[1:], 1):
+        if first.header and not table.header and len(table.names) == len(first.names):  # as `split` cuts a file
+            table = open_table(paths[i], what, **{**layout, "header": False})
+            tables[i] = replace(table, names=first.names)
+        elif sorted(table.names) != sorted(first.names):
+            raise ValueError(
+                f"files read as one log must have the same columns: {first.where} has {_short(first.names)}, {table.where} "
+                f"has {_short(table.names)}"
+            )
+
+    def batches(positions: Sequence[int], dtypes: Mapping[int, Any]) -> Iterator[Batch]:
+        for table in tables:
+            own = [table.names.index(first.names[at]) for at in positions]
+            types = {own[positions.index(at)]: dtype for at, dtype in dtypes.items()}
+            for batch in table.batches(own, types):
+                frame = batch.frame.select(
+                    pl.col(str(mine)).alias(str(at)) for mine, at in zip(own, positions, strict=True)
+                )
+                refused = [(f"{table.where}, {place}", found) for place, found in batch.refused]
+                yield Batch(frame, _within(table.where, batch.where), refused)
+
+    where = f"{len(tables)} files from {first.where}" if len(tables) > 1 else first.where
+    return replace(first, where=where, batches=batches)
 
 
 def atomic_file(path: Path) -> Path | None:
@@ -96,13 +154,36 @@ def atomic_file(path: Path) -> Path | None:
     return stem if not path.exists() and stem.is_file() else None
 
 
-def _file(
-    path: Path, what: str, separator: str | None, header: bool | None, encoding: str, wanted: Collection[str]
-) -> Table:
+def _several(source: Any) -> list[Path] | None:
+    """Return the files of a list of paths or of a pattern, None if a source is neither."""
+    if isinstance(source, list | tuple) and source and all(isinstance(part, str | os.PathLike) for part in source):
+        return [path for part in source for path in (_several(part) or [Path(part)])]
+    if not isinstance(source, str | os.PathLike) or not glob.has_magic(str(source)) or Path(source).exists():
+        return None
+    found = sorted(Path(path) for path in glob.glob(str(source), recursive=True) if Path(path).is_file())
+    if not found:
+        raise FileNotFoundError(f"{source} must match a file at least, but there is none{_beside(Path(source).parent)}")
+    return found
+
+
+def _within(file: str, where: Callable[[int], str]) -> Callable[[int], str]:
+    return lambda row: f"{file}, {where(row)}"
+
+
+def _short(names: Sequence[str]) -> str:
+    return shorten(", ".join(names), 200)
+
+
+def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
     if not path.exists():
         raise FileNotFoundError(f"{path} must be {what}: {READABLE}; but there is no such file{_beside(path.parent)}")
     if path.is_dir():
         raise ValueError(f"{path} must be {what}, but it is a folder; name the file{_beside(path)}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is a pipe or device, which can be read only once, and a log is read more often (its layout first; by a "
+            "run again later). Write it into a file first, or in Python: read_log(polars.read_csv(sys.stdin.buffer))."
+        )
     try:
         with path.open("rb") as start:
             magic = start.read(6)
@@ -116,14 +197,10 @@ def _file(
         raise ValueError(
             f"{path} does not hold {path.suffix[1:]} data, it begins with {magic!r}; fetch or write it again"
         )
-    file = open_text(
-        path,
-        separator=separator,
-        header=header,
-        encoding=encoding,
-        known=is_known,
-        wanted=wanted,
-    )
+    if json_kind(path, encoding):
+        names, parts, note = open_json(path, encoding)
+        return Table(str(path), names, parts, notes=[note])
+    file = open_text(path, encoding=encoding, **layout)
 
     def batches(positions: Sequence[int], dtypes: Mapping[int, Any]) -> Iterator[Batch]:
         for batch in file.batches(dtypes):
@@ -133,7 +210,7 @@ def _file(
                 frame, where = frame.filter(~blank), _at(where, (~blank).arg_true())
             yield Batch(_named(frame.to_series, positions), where, batch.refused)
 
-    return Table(str(path), file.names, batches, file.header, file.types, file.sample)
+    return Table(str(path), file.names, batches, file.header, file.types, file.sample, file.notes)
 
 
 def _beside(folder: Path) -> str:
@@ -169,8 +246,7 @@ def _streamed(path: Path, names: list[str], parts: Callable[[list[str]], Iterato
         stream = _guarded(path, lambda: parts([names[at] for at in positions]))
         start = 0
         while (part := _guarded(path, lambda: next(stream, None))) is not None:
-            frame = pl.DataFrame(pl.from_arrow(part))
-            frame.columns = [str(at) for at in positions]
+            frame = pl.DataFrame([from_arrow(part.column(i)).alias(str(at)) for i, at in enumerate(positions)])
             yield from _slices(frame, start)
             start += len(frame)
 
@@ -186,8 +262,8 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
         raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
 
 
-def _frame(where: str, names: list[str], column: Callable[[int], pl.Series]) -> Table:
-    return Table(where, names, lambda positions, dtypes: _slices(_named(column, positions)))
+def _frame(where: str, names: list[str], column: Callable[[int], pl.Series], header: bool) -> Table:
+    return Table(where, names, lambda positions, dtypes: _slices(_named(column, positions)), header)
 
 
 def _named(column: Callable[[int], pl.Series], positions: Sequence[int]) -> pl.DataFrame:
@@ -205,14 +281,3 @@ def _counted(start: int) -> Callable[[int], str]:
 
 def _at(where: Callable[[int], str], kept: pl.Series) -> Callable[[int], str]:
     return lambda row: where(kept[row])
-
-
-def _from_pandas(column: Any) -> pl.Series:
-    """Return one column; Python values of mixed types as they are."""
-    import pyarrow as pa
-
-    try:
-        return pl.Series(pl.from_pandas(column))
-    except (pa.ArrowException, pl.exceptions.PolarsError, TypeError):
-        values = [None if value is None or value != value else value for value in column]
-        return pl.Series(values, dtype=pl.Object)

@@ -1,4 +1,4 @@
-"""Text files of rows: their separator, their header, and where a row goes wrong.
+"""Text files of rows, block by block, and where a row goes wrong.
 
 A file is read in blocks of CHUNK_BYTES, so that memory does not grow with it. Polars parses each block; only a block it
 refuses is cut into smaller ones and, at last, read line by line to say which row is bad.
@@ -12,27 +12,37 @@ import csv
 import gzip
 import itertools
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import polars as pl
 
+from .messages import is_number, shorten
+
 CHUNK_BYTES = 32 << 20  # parsed at once; a CSV of four short columns then needs about 0.25 GB beyond the result
 SLOW_BYTES = 1 << 20  # a refused block of at most this size is read line by line
-HEAD_BYTES = 1 << 18  # looked at to find separator and header
+HEAD_BYTES = 1 << 18  # looked at to find the layout
 QUOTED_LINES = 10_000  # a quoted field that runs on for more lines was not meant as one
 QUOTED_BYTES = 128 << 20  # nor one of more bytes
 
-SEPARATORS = ("::", "\t", ",", ";", "|", " ")
-QUOTING = ("\t", ",", ";")  # separate fields that may stand in double quotes, with any separator within
 UNIT = "\x1f"  # stands in for separators of several characters
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2-compressed", b"\xfd7zXZ": "xz-compressed"}
-_TYPED = re.compile(r"[^:]+:(token|float)(_seq)?")
+_FOREIGN = {  # first bytes -> what the file is, and the line that makes a frame or a text of it
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "read_log(pandas.read_excel(path)), or save it as CSV"),
+    b"%PDF-": ("a PDF document", "export the table it shows as CSV"),
+    b"SQLite format": ("an SQLite database", 'read_log(pandas.read_sql("SELECT * FROM …", sqlite3.connect(path)))'),
+    b"\x89HDF": ("an HDF5 file", "read_log(pandas.read_hdf(path))"),
+    b"\x93NUMPY": ("a NumPy array", "read_log(pandas.DataFrame(numpy.load(path)), user=0, item=1)"),
+    b"Obj\x01": ("an Avro file", "read_log(polars.read_avro(path))"),
+    b"ORC": ("an ORC file", "read_log(pandas.read_orc(path))"),
+    b"\x80\x04\x95": ("a pickle, which runs code when it is opened", "write it as Parquet where you trust it"),
+    b"\x80\x05\x95": ("a pickle, which runs code when it is opened", "write it as Parquet where you trust it"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,29 +62,32 @@ class Batch:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A readable file of separated rows; `open_text` makes it.
+    """A readable file of separated rows; `text_layouts.open_text` makes it.
 
     Attributes:
         names: of the columns; `column_0` and so on where the file has no header.
         header: whether the first row was one.
         types: RecBole's column types, by position; empty for other files.
         sample: the first rows, as text.
+        quote: the mark around fields that may hold separators; None reads it as any other.
+        notes: what to say of how the file is read.
     """
 
     path: Path
     encoding: str
     separator: str
-    quoted: bool
+    quote: str | None
     names: list[str]
     header: bool
     skip_lines: int
     types: Mapping[int, str] = field(default_factory=dict)
     sample: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
 
     def batches(self, dtypes: Mapping[int, Any] | None = None) -> Iterator[Batch]:
         """Yield all rows in order as text; columns in `dtypes` arrive so typed wherever a whole block allows it."""
         line = 1 + self.skip_lines
-        with _opened(self.path) as stream:
+        with opened(self.path) as stream:
             for number, chunk in enumerate(self._chunks(stream)):
                 if number == 0:
                     for _ in range(self.skip_lines):
@@ -84,7 +97,7 @@ class TextFile:
 
     def _chunks(self, stream: IO[bytes]) -> Iterator[bytes]:
         rest = b""
-        for block in _blocks(stream, self.path, self.encoding):
+        for block in blocks(stream, self.path, self.encoding):
             rest += block
             if cut := self._cut(rest, len(rest)):
                 yield rest[:cut]
@@ -96,9 +109,9 @@ class TextFile:
         """Return where the last whole row before `end` ends, 0 if none does."""
         cut = last = chunk.rfind(b"\n", 0, end) + 1
         for _ in range(100):
-            if not (self.quoted and cut and chunk.count(b'"', 0, cut) % 2):
+            if not (self.quote and cut and chunk.count(self._quote, 0, cut) % 2):
                 break
-            cut = chunk.rfind(b"\n", 0, chunk.rfind(b'"', 0, cut)) + 1
+            cut = chunk.rfind(b"\n", 0, chunk.rfind(self._quote, 0, cut)) + 1
         else:
             return last  # quotes that never match; reading line by line will tell
         if not cut and len(chunk) > QUOTED_BYTES:
@@ -114,12 +127,14 @@ class TextFile:
                 frame = pl.read_csv(
                     body,
                     separator=mark,
-                    quote_char='"' if self.quoted else None,
+                    quote_char=self.quote,
                     infer_schema=False,
                     schema_overrides=overrides,
                 )
             except pl.exceptions.PolarsError:
                 continue
+            if self._swallows(frame):
+                break
             yield Batch(frame, lambda row: f"line {self._line(chunk, line, row)}")
             return
         del body
@@ -138,7 +153,10 @@ class TextFile:
                 refused.append((f"line {line}", record))
             elif record and len(record) > width:
                 found = self._mark.join(record).replace(self._mark, self.separator)
-                refused.append((f"line {line}", f"has {len(record)} fields, expected {width}: {shorten(found)!r}"))
+                more = f"has {len(record)} fields, expected {width}: {shorten(found)!r}"
+                if self.separator == "," and re.search(r"\d,\d", found):
+                    more += " (a comma within a field, as before decimals, needs quotes around the field)"
+                refused.append((f"line {line}", more))
             elif record:
                 lines.append(line)
                 rows.append([*(value or None for value in record), *[None] * (width - len(record))])
@@ -165,12 +183,12 @@ class TextFile:
                 )
                 at += 1
                 continue
-            if not self.quoted or '"' not in text:
+            if not self.quote or self.quote not in text:
                 yield number, text.split(mark) if text else []
                 at += 1
                 continue
             following = (part.decode(errors="replace") for part in itertools.islice(lines, at, at + QUOTED_LINES))
-            reader = csv.reader((f"{part}\n" for part in following), delimiter=mark)
+            reader = csv.reader((f"{part}\n" for part in following), delimiter=mark, quotechar=self.quote)
             try:
                 with _any_length():
                     fields = next(reader)
@@ -178,7 +196,8 @@ class TextFile:
                 yield number, f"cannot be read ({error})"
                 at += 1
                 continue
-            if reader.line_num > 1 and len(fields) != len(self.names):
+            broken = reader.line_num > 1
+            if broken and (len(fields) != len(self.names) or self._is_several(fields)):
                 yield number, f"opens a quote that is not closed: {shorten(text)!r}"
                 at += 1
             else:
@@ -186,9 +205,36 @@ class TextFile:
                 at += reader.line_num
 
     def _line(self, chunk: bytes, first: int, row: int) -> int:
-        if not (self.quoted and b'"' in chunk):
+        if not (self.quote and self._quote in chunk):
             return first + row
         return next(itertools.islice(self._records(chunk, first), row, None))[0]
+
+    def _swallows(self, frame: pl.DataFrame) -> bool:
+        """Return whether a field of a block holds what are rows of their own, between two stray quotes."""
+        texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+        if not self.quote or not texts:
+            return False
+        broken = frame.filter(pl.any_horizontal(pl.col(texts).str.contains("\n", literal=True).fill_null(False)))
+        return any(self._is_several([str("" if v is None else v) for v in row]) for row in broken.iter_rows())
+
+    def _is_several(self, fields: Sequence[str]) -> bool:
+        """Return whether the lines of one record, taken singly, are rows with numbers in all columns that hold them."""
+        mark = self._mark
+        lines = [line.rstrip("\r").split(mark) for line in mark.join(fields).split("\n")]
+        return len(lines) > 1 and all(
+            len(line) == len(self.names) and all(is_number(line[at].strip(self.quote)) for at in self._numeric)
+            for line in lines
+        )
+
+    @cached_property
+    def _numeric(self) -> list[int]:
+        """Positions of the columns that hold numbers in each of the first rows."""
+        rows = [row for row in self.sample if len(row) == len(self.names)]
+        return [at for at in range(len(self.names)) if rows and all(is_number(row[at]) for row in rows)]
+
+    @property
+    def _quote(self) -> bytes:
+        return (self.quote or "").encode()
 
     @property
     def _mark(self) -> str:
@@ -198,112 +244,13 @@ class TextFile:
         return _single(chunk, self.separator)
 
 
-def open_text(
-    path: Path,
-    *,
-    separator: str | None = None,
-    header: bool | None = None,
-    encoding: str = "utf-8",
-    known: Callable[[str], bool] = lambda name: False,
-    wanted: Collection[str] = (),
-) -> TextFile:
-    """Look at the beginning of a file and return how to read it.
-
-    Fields separated by one of QUOTING may stand in double quotes, except below RecBole's typed header.
-
-    Args:
-        path: plain, or compressed by gzip or zstd (told by its content).
-        separator: one of SEPARATORS or any other text; a blank means any run of blanks. None finds it.
-        header: whether the first row names the columns; None finds out.
-        encoding: as Python names it; a byte-order mark overrules it.
-        known: tells a column name that is surely one.
-        wanted: names that the caller gave; a first row that holds one is a header.
-
-    Raises:
-        ValueError: empty, binary, of another encoding, or the separator does not split it.
-    """
-    head, encoding, whole = _head(path, encoding)
-    lines = head.split("\n")
-    if not whole and len(lines) > 1:
-        lines.pop()
-    lines = [line.rstrip("\r") for line in lines]
-    blank = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
-    lines = [line for line in lines[blank:] if line.strip()][:50]
-    if not lines:
-        raise ValueError(f"{path} must hold rows, but it is empty")
-    found = _separator_of(lines)
-    if separator is None:
-        separator = found
-        if separator is None:
-            raise ValueError(
-                f"{path} seems to have one column only, its first line is {shorten(lines[0])!r}; none of "
-                f"{', '.join(repr(s) for s in SEPARATORS)} splits it. Name the separator: separator=..."
-            )
-    else:
-        separator = separator.replace("\\t", "\t")
-        if _width(_rows(lines, separator, quoted=separator in QUOTING)) < 2:
-            advice = f"{found!r} would split it: separator={found!r}" if found else "check the file and the separator"
-            raise ValueError(
-                f"separator {separator!r} leaves {path} with one column, its first line is {shorten(lines[0])!r}. "
-                f"{advice}."
-            )
-    typed = all(_TYPED.fullmatch(name) for name in _rows(lines[:1], separator, quoted=False)[0])
-    quoted = separator in QUOTING and not typed
-    rows = _rows(lines, separator, quoted=quoted)
-    if header is None:
-        header = _has_header(rows, known, wanted)
-    names = [name.strip() for name in rows[0]] if header else [f"column_{i}" for i in range(_width(rows))]
-    types: dict[int, str] = {}
-    if header and typed:
-        types = {i: name.rpartition(":")[2] for i, name in enumerate(names)}
-        names = [name.rpartition(":")[0] for name in names]
-    skip = blank + int(header)
-    return TextFile(path, encoding, separator, quoted, names, header, skip, types, rows[int(header) :])
-
-
-def shorten(text: str, length: int = 80) -> str:
-    """Return text that fits into a message."""
-    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
-
-
-def _has_header(rows: list[list[str]], known: Callable[[str], bool], wanted: Collection[str]) -> bool:
-    first = [name.strip() for name in rows[0]]
-    if any(known(name) or name in wanted or _TYPED.fullmatch(name) for name in first):
-        return True
-    if any(_is_number(name) for name in first):
-        return False
-    rest = [row for row in rows[1:] if len(row) == len(first)]
-    return bool(rest) and any(all(_is_number(row[i]) for row in rest) for i in range(len(first)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _separator_of(lines: list[str]) -> str | None:
-    """The first of SEPARATORS that gives half the rows or more the same number of fields, more than one."""
-    for separator in SEPARATORS:
-        rows = _rows(lines, separator, quoted=separator in QUOTING)
-        width = _width(rows)
-        if width > 1 and 2 * sum(len(row) == width for row in rows) >= len(rows):
-            return separator
-    return None
-
-
-def _width(rows: list[list[str]]) -> int:
-    return Counter(map(len, rows)).most_common(1)[0][0]
-
-
-def _rows(lines: list[str], separator: str, *, quoted: bool) -> list[list[str]]:
+def split_rows(lines: Sequence[str], separator: str, quote: str | None) -> list[list[str]]:
+    """Return the fields of each line; a separator of one blank stands for any run of blanks."""
     if separator == " ":
         return [line.split() for line in lines]
-    if quoted and any('"' in line for line in lines):
+    if quote and len(separator) == 1 and any(quote in line for line in lines):
         with contextlib.suppress(csv.Error), _any_length():
-            return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
+            return list(csv.reader((f"{line}\n" for line in lines), delimiter=separator, quotechar=quote))
     return [line.split(separator) for line in lines]
 
 
@@ -327,9 +274,19 @@ def _single(chunk: bytes, separator: str) -> bytes:
     return chunk.replace(separator.encode(), UNIT.encode()) if len(separator.encode()) > 1 else chunk
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """Return the bytes of a file, unpacked.
+
+    Raises:
+        ValueError: it is of a kind that is no text.
+    """
     with path.open("rb") as file:
-        magic = file.read(6)
+        magic = file.read(16)
+    if magic.startswith(b"PK\x03\x04") and path.suffix.lower() in (".xlsx", ".xlsm", ".ods"):
+        raise ValueError(f"{path} is an Excel workbook; read_log(pandas.read_excel(path)), or save it as CSV")
+    for start, (noun, advice) in _FOREIGN.items():
+        if magic.startswith(start):
+            raise ValueError(f"{path} must be a text file, Parquet or Arrow, but it is {noun}; {advice}")
     for start, noun in _ARCHIVES.items():
         if magic.startswith(start):
             raise ValueError(f"{path} is {noun}; unpack it first (gzip and zstd are read as they are)")
@@ -342,7 +299,7 @@ def _opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
+def blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
     """Yield the file as UTF-8 without its byte-order mark, lines ending in a line feed."""
     decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
     first, old_mac = True, False
@@ -369,9 +326,9 @@ def _blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
             return
 
 
-def _head(path: Path, encoding: str) -> tuple[str, str, bool]:
+def head_of(path: Path, encoding: str) -> tuple[str, str, bool]:
     """Return the first lines as text, the encoding, and whether that is the whole file."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         try:
             raw = stream.read(HEAD_BYTES)
             while len(raw) >= HEAD_BYTES and b"\n" not in raw and (more := stream.read(len(raw))):
@@ -394,4 +351,9 @@ def _head(path: Path, encoding: str) -> tuple[str, str, bool]:
             'if it is UTF-16, say so: encoding="utf-16-le"'
         )
     text = codecs.getincrementaldecoder(encoding)("replace").decode(raw).removeprefix("\ufeff")
+    if re.match(r"\s*<(?:!doctype html|html|\?xml|head|body)\b", text, re.IGNORECASE):
+        raise ValueError(
+            f"{path} must be a table, but it is a web page or XML that begins with {shorten(text.strip(), 60)!r}; what a "
+            "browser shows instead of the file (a login, an error) may have been saved. Download the file itself."
+        )
     return (text if "\n" in text else text.replace("\r", "\n")), encoding, whole

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from .text_files import shorten
+from .messages import shorten
 
 NEAR_AMONG = 20_000  # ids that are compared with an unknown one
 
@@ -39,7 +39,7 @@ class Vocabulary:
             )
         if self.ids.n_unique() != len(self.ids):
             twice = self.ids.filter(self.ids.is_duplicated())[0]
-            raise ValueError(f"{noun} ids must be distinct, got {twice!r} more than once")
+            raise ValueError(f"{noun} ids must be distinct, got {shorten(twice)!r} more than once")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,7 +147,10 @@ def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:
         ValueError: one value in place of many, a number that is not whole, bytes that are not UTF-8, or nested values.
     """
     if isinstance(ids, str | bytes | int | float):
-        raise ValueError(f"ids must come as a list, got the single value {ids!r}; write [{ids!r}]")
+        shown = shorten(repr(ids))
+        raise ValueError(f"ids must come as a list, got the single value {shown}; write [{shown}]")
+    if hasattr(ids, "detach"):  # a tensor, whose elements would print as tensor(5)
+        ids = array_of(ids)
     if isinstance(ids, pl.Series) and ids.dtype != pl.Object:
         series = ids
     elif isinstance(ids, np.ndarray) and ids.dtype != object:
@@ -168,21 +171,31 @@ def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:
         raise ValueError(f"ids must be text or numbers, got {series.dtype} that is not UTF-8") from error
 
 
+def array_of(tensor: Any) -> np.ndarray:
+    """Return a tensor of PyTorch as an array, whatever its device; bfloat16, which NumPy lacks, as float64."""
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
+
+
 def _text(value: Any) -> str | None:
     """Return one id as text."""
     if isinstance(value, str):
         return str(value)
-    if value is None or value != value:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if hasattr(value, "detach") and value.ndim == 0:
+        value = value.item()
+    if value != value:
         return None
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"ids must be text or numbers, got {value!r}, which is not UTF-8") from error
+            raise ValueError(f"ids must be text or numbers, got {shorten(repr(value))}, which is not UTF-8") from error
     if isinstance(value, float | np.floating):
         if not float(value).is_integer():
             raise ValueError(f"ids that are numbers must be whole, got {value}; give them as text")
         return str(int(value))
-    if isinstance(value, list | tuple | dict | set | np.ndarray):
-        raise ValueError(f"ids must be text or numbers, got {value!r}")
+    if isinstance(value, list | tuple | dict | set | np.ndarray | pl.Series):
+        raise ValueError(f"ids must be text or numbers, got {shorten(repr(value))}")
     return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)

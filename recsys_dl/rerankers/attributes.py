@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from recsys_dl.data.columns import to_times
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.matching import compared, some
+from recsys_dl.data.times import to_times
 
 log = logging.getLogger(__name__)
 
