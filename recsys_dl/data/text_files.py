@@ -133,7 +133,7 @@ class TextFile:
                 )
             except pl.exceptions.PolarsError:
                 continue
-            if self._swallows(frame):
+            if self.quote and self._quote in chunk and self._swallows(frame):
                 break
             yield Batch(frame, lambda row: f"line {self._line(chunk, line, row)}")
             return
@@ -212,7 +212,7 @@ class TextFile:
     def _swallows(self, frame: pl.DataFrame) -> bool:
         """Return whether a field of a block holds what are rows of their own, between two stray quotes."""
         texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
-        if not self.quote or not texts:
+        if not texts:
             return False
         broken = frame.filter(pl.any_horizontal(pl.col(texts).str.contains("\n", literal=True).fill_null(False)))
         return any(self._is_several([str("" if v is None else v) for v in row]) for row in broken.iter_rows())
