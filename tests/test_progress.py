@@ -61,7 +61,9 @@ def test_a_pipeline_prints_a_line_a_stage_and_no_hints_where_nobody_watches(tmp_
         assert stage in stages, err
     words = ["model=gmf", "model.embedding_size=2", "model.epochs=2", "logger=csv", "run=there"]
     err = run("train", "data=log", "data.path=log.csv", *words, "device=cpu", "threads=1", cwd=tmp_path).stderr
-    assert [line.split(":")[0] for line in err.splitlines()] == ["read", "split", "fit", "evaluate", "gmf"]
+    told, *stages = err.splitlines()
+    assert "user = " in told
+    assert [line.split(":")[0] for line in stages] == ["read", "split", "fit", "evaluate", "gmf"]
 
 
 def test_a_host_keeps_its_warnings_filters(tmp_path, monkeypatch, capsys):
