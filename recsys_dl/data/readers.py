@@ -150,14 +150,14 @@ def read_log(
     if sp.issparse(path):
         dataset, ids = _from_matrix(path), (user, item)
     else:
-        given = (user, item, weight, time, title if item_features is None else None)
-        wanted = [column for column in given if isinstance(column, str)]
+        told = (user, item, weight, time, title if item_features is None else None)
+        wanted = [column for column in told if isinstance(column, str)]
         table = open_tables(
             path,
             "a log",
             header=header,
             wanted=wanted,
-            named=any(column is not None and not isinstance(column, bool) for column in given),
+            named=any(column is not None and not isinstance(column, bool) for column in told),
             **texts,
         )
         guessed = [features is None for features in (user_features, item_features)]
