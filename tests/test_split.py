@@ -225,7 +225,15 @@ def test_bare_interactions_are_refused():
 
 def test_every_option_is_a_config():
     files = sorted(CONF.glob("split/*.yaml"))
-    assert [file.stem for file in files] == ["cold_items", "cold_users", "leave_last_out", "random", "time", "user"]
+    assert [file.stem for file in files] == [
+        "cold_items",
+        "cold_users",
+        "leave_last_out",
+        "none",
+        "random",
+        "time",
+        "user",
+    ]
     for file in files:
         split = instantiate(compose("train", [f"split={file.stem}"]).split)
         assert len(split(many()).train) > 0
