@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -13,25 +13,29 @@ import numpy as np
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def resolve(device: Device) -> Literal["cpu", "cuda"]:
-    """Return "cpu" or "cuda"; "auto" means CUDA where a usable GPU is found.
+def resolve(device: Device, missing: Callable[[], str] | None = None) -> Literal["cpu", "cuda"]:
+    """Return "cpu" or "cuda"; "auto" means CUDA where a usable GPU is found. The one place that decides, for every library.
 
     Numba's simulator (NUMBA_ENABLE_CUDASIM=1) answers "cuda" alone: "auto" never picks it.
 
+    Args:
+        device: "auto", "cpu" or "cuda".
+        missing: says what another library than Numba lacks to compute there, "" if nothing.
+
     Raises:
         ValueError: another word.
-        RuntimeError: "cuda" without numba-cuda, or without a usable GPU; says which.
+        RuntimeError: "cuda" without numba-cuda (or what `missing` says), or without a usable GPU; says which.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}')
     if device == "cpu" or (device == "auto" and (not num_gpus() or simulated())):
         return "cpu"
-    missing = _missing()
-    if not missing:
+    lacking = (missing or _missing)()
+    if not lacking:
         return "cuda"
     if device == "auto":
         return "cpu"
-    raise RuntimeError(f'device="cuda" needs {missing}. Use device="cpu", or device="auto" to take what there is.')
+    raise RuntimeError(f'device="cuda" needs {lacking}. Use device="cpu", or device="auto" to take what there is.')
 
 
 def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:

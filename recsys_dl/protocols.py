@@ -111,10 +111,12 @@ class UserState:
     Attributes:
         values: one row a user; only the model that made it knows its meaning.
         histories: what they were made from, user b in row b.
+        maker: the model that made it, which alone takes it; None is not checked.
     """
 
     values: Any
     histories: Interactions
+    maker: Any = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.histories.num_users

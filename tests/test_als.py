@@ -203,13 +203,13 @@ def test_what_partial_fit_refuses():
 def test_arguments_out_of_range():
     for wrong, message in (
         ({"objective": "bpr"}, "objective must be"),
-        ({"regularization": 0}, "regularization must be positive"),
-        ({"unobserved_weight": -1}, "not negative"),
-        ({"embedding_size": 0}, "embedding_size must be at least 1"),
+        ({"regularization": 0}, "regularization must be a finite number above 0"),
+        ({"unobserved_weight": -1}, "unobserved_weight must be a finite number at least 0"),
+        ({"embedding_size": 0}, "embedding_size must be a whole number of at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             ALS(**wrong)
-    with pytest.raises(ValueError, match="regularization must be positive"):
+    with pytest.raises(ValueError, match="regularization must be a finite number above 0"):
         ExplicitALS(regularization=0)
 
 

@@ -192,10 +192,10 @@ def test_steps_too_long_are_said_to_be_so():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"embedding_size": 0}, "embedding_size must be at least 1, epochs at least 0, got 0 and 150"),
-        ({"epochs": -1}, "got 64 and -1"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"learning_rate": 1.0, "regularization": 1.0}, "their product below 1, got 1.0 and 1.0"),
+        ({"embedding_size": 0}, "embedding_size must be a whole number of at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 0, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
+        ({"learning_rate": 1.0, "regularization": 1.0}, "must be below 1, got 1.0 times 1.0"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -82,7 +82,7 @@ def test_too_many_items_are_refused_before_anything_is_allocated():
 
 
 def test_what_makes_no_sense():
-    with pytest.raises(ValueError, match="regularization must be positive, got 0"):
+    with pytest.raises(ValueError, match="regularization must be a finite number above 0, got 0"):
         EASE(regularization=0)
     with pytest.raises(ValueError, match="regularization must be larger"):
         EASE(regularization=1e-12, device="cpu").fit(Interactions([0, 0], [0, 1], [100, 100], num_users=2))

@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
+from recsys_dl.data.lists import item_lists
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.models import Popularity
+from recsys_dl.kernels.topk import ItemLists, top_k
+from recsys_dl.models import ALS, Popularity
 from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.protocols import Ranking
 
@@ -374,3 +376,42 @@ def test_the_public_name_is_the_function_whatever_was_imported_before(first):
     program += "import recsys_dl; assert callable(evaluate) and callable(recsys_dl.evaluate)"
     program += " and callable(recsys_dl.evaluation.evaluate)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class Broken:
+    """Recommends by scores that are given; some are no numbers."""
+
+    def __init__(self, scores_UI):
+        self.scores_UI = scores_UI
+
+    def score(self, users, items_BL):
+        return np.take_along_axis(self.scores_UI[users], items_BL, axis=1)
+
+    def recommend(self, users, k, *, exclude=None, allow=None):
+        lists = ItemLists(*item_lists(exclude, users, num_items=self.scores_UI.shape[1], name="exclude"))
+        return Ranking(*top_k(self.scores_UI[users], k, exclude=lists, device="cpu"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(slice(None), slice(None)), (7, slice(None)), (slice(None), 3), (41, 5)])
+def test_scores_that_are_no_numbers_are_an_error_and_not_zeros(value, place):
+    rng = np.random.default_rng(0)
+    scores_UI = rng.standard_normal((60, 20)).astype(np.float32)
+    users = np.arange(60)
+    train = Interactions(users, rng.integers(0, 10, 60), num_users=60, num_items=20)
+    test = Interactions(users, rng.integers(10, 20, 60), num_users=60, num_items=20)
+    assert evaluate(Broken(scores_UI), train, test, k=19).conventions["users"] == 60
+    scores_UI[place] = value
+    with pytest.raises(
+        ValueError, match=r"Broken gives scores that are NaN or infinite.*\d+ of \d+ users.*user row \d+"
+    ):
+        evaluate(Broken(scores_UI), train, test, k=19)
+
+
+def test_a_model_with_nan_embeddings_is_not_evaluated_to_zeros():
+    users, items = np.divmod(np.arange(400), 20)
+    log = Interactions(users, items % 17, num_users=20, num_items=20)
+    model = ALS(embedding_size=4, epochs=1, device="cpu").fit(log)
+    model.user_emb_UD[:] = np.nan
+    with pytest.raises(ValueError, match="ALS gives scores that are NaN"):
+        evaluate(model, log.select(np.arange(200)), log.select(np.arange(200, 400)), k=5)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from test_command import run, write_log
@@ -110,22 +111,47 @@ def test_a_fixed_allow_list_and_no_exclusion(model, train, tmp_path):
     module = torch.jit.load(folder / "recommender.pt")
     lists, _ = module.recommend(["0", "61", "new"], 5)
     assert [sorted(mine) for mine in lists] == [["3", "40", "7"]] * 3
-    assert module.recommend_histories([["3"]], 5, allow=["3", "5"])[0] == [["3"]]
+    assert module.recommend_histories([["3"], ["7"]], 5, allow=["3", "5"])[0] == [[], ["3"]]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["conventions"]["allowed"] == "3 items, fixed"
-    assert manifest["conventions"]["excluded"] == "exclude_BE"
+    assert manifest["conventions"]["excluded"] == "exclude_BE, the items of history_BH"
+
+
+@pytest.mark.parametrize("format", ["torchscript", "torch_export", "onnx"])
+def test_what_is_in_a_history_is_never_recommended(model, tmp_path, format):
+    folder = export(model, tmp_path / "out", format=format, exclude_seen=False, k=41)
+    users, history = np.array([-1, 0]), np.array([[3, 4, -1], [5, -1, -1]])
+    nothing, everything, ones = np.full((2, 1), -1), np.ones(41, bool), np.ones((2, 3), np.float32)
+    if format == "onnx":
+        given = (users, history, nothing, everything, ones)
+        names = ("users_B", "history_BH", "exclude_BE", "allow_I", "weights_BH")
+        session = onnxruntime.InferenceSession(folder / "recommender.onnx")
+        items_BK = session.run(None, dict(zip(names, given, strict=True)))[0]
+    else:
+        tensors = [torch.from_numpy(one) for one in (users, history)]
+        if format == "torchscript":
+            items_BK = torch.jit.load(folder / "recommender.pt")(*tensors, None, None, 41)[0].numpy()
+        else:
+            more = [torch.from_numpy(one) for one in (nothing, everything, ones)]
+            items_BK = torch.export.load(folder / "recommender.pt2").module()(*tensors, *more)[0].numpy()
+    assert not {3, 4} & set(items_BK[0])
+    assert 5 not in items_BK[1]
+    assert len(set(items_BK[0]) - {-1}) == 39
 
 
 def test_what_is_refused(model, train, tmp_path, monkeypatch):
     def refused(error, words, given=model, **settings):
         with pytest.raises(error, match=words):
-            export(given, tmp_path / "out", **settings)
+            export(given, tmp_path / "out", **{"seen": train.interactions} | settings)
         assert list(tmp_path.iterdir()) == []
 
     refused(ValueError, "format must be one of torchscript, torch_export, onnx, .* got 'pickle'", format="pickle")
     refused(ValueError, "must offer served.* UserKNN does not", given=build("user_knn").fit(train))
     refused(ValueError, "this SVD knows none: fit it on a Dataset", given=build("svd").fit(train.interactions))
-    refused(ValueError, "k must be at least 1, got 0", k=0)
+    refused(ValueError, "k must be a whole number of at least 1, got 0", k=0)
+    refused(ValueError, r"exclude_seen=True, the default, .* seen=train .* or exclude_seen=False", seen=None)
+    order = Vocabulary(train.items.ids.reverse(), noun="item")
+    refused(ValueError, "numbers its items otherwise", seen=Dataset(train.interactions, train.users, order))
     refused(ValueError, "at least one item id", allow=[])
     refused(ValueError, "item 'new' is not among the 41 known items", allow=["3", "new"])
     refused(ValueError, "seen must be over the model's 62 users and 41 items, got 1 and 3", seen=Interactions([0], [2]))
@@ -137,7 +163,7 @@ def test_what_is_refused(model, train, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(FileExistsError, match="exists already"):
-        export(model, tmp_path / "out")
+        export(model, tmp_path / "out", seen=train)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
 
 

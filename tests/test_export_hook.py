@@ -68,9 +68,11 @@ def state_of(history, times=None, age=(1.0, 1.0, 1.0), kind=4):
     return np.remainder(total + sum(age) + kind, 5) - 2
 
 
-def ranked(states):
-    """The K best of each state: the kernel against which top-k is tested."""
+def ranked(states, histories):
+    """The K best of each state that are not in the history: the kernel against which top-k is tested."""
     scores_BI = (np.array(states) @ ITEMS.T).astype(np.float32)
+    for scores_I, history in zip(scores_BI, histories, strict=True):
+        scores_I[[item for item in history if 0 <= item < NUM_ITEMS]] = -np.inf
     scores_BI[:, NAN], scores_BI[:, NEVER] = np.nan, -np.inf
     return top_k(scores_BI, K, device="cpu")
 
@@ -85,7 +87,10 @@ def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_files, "WITHIN", 0)  # as if its weights were too many for the file
-        return {name: export(Toy(), place / name, format=name, k=K) for name in ("torchscript", "torch_export", "onnx")}
+        return {
+            name: export(Toy(), place / name, format=name, exclude_seen=False, k=K)
+            for name in ("torchscript", "torch_export", "onnx")
+        }
 
 
 def answer(folders, format, users_B, history_BH, extra):
@@ -120,14 +125,14 @@ def test_inputs_order_and_ties(folders, format):
         "kind_B": np.append([0, 0, 0], KIND),
     }
     for states, given in ((plain, {}), (told, extra)):
-        own = ranked(states)
+        own = ranked(states, history_BH)
         items_BK, scores_BK = answer(folders, format, users_B, history_BH, given)
         np.testing.assert_array_equal(items_BK, own[0])
         np.testing.assert_array_equal(scores_BK, own[1])
         assert (items_BK.dtype, scores_BK.dtype) == (np.int32, np.float32)
         assert len(np.unique(scores_BK[0])) < K / 2  # most are equal
     one = answer(folders, format, [-1], [[7]], {})  # a batch of one, a history of one
-    np.testing.assert_array_equal(one[0], ranked([state_of([7])])[0])
+    np.testing.assert_array_equal(one[0], ranked([state_of([7])], [[7]])[0])
 
 
 def test_by_ids(folders):
@@ -156,7 +161,7 @@ def test_by_ids(folders):
 
 def test_blocks_of_users_change_nothing(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "BLOCK_BYTES", 1)
-    folder = export(Toy(), tmp_path / "small", k=K)
+    folder = export(Toy(), tmp_path / "small", exclude_seen=False, k=K)
     assert torch.jit.load(folder / "recommender.pt").block == 1
     small = answer({"torchscript": folder}, "torchscript", [0, 1, -1, 8], HISTORIES, {})
     whole = answer(folders, "torchscript", [0, 1, -1, 8], HISTORIES, {})
@@ -210,5 +215,5 @@ def test_what_a_format_cannot_hold(tmp_path, monkeypatch, format, scorer, words)
         lambda self, seen=None: Served(STATES, np.ones(NUM_USERS, bool), scorer(), None, (), None, ITEMS[:, 0]),
     )
     with pytest.raises(ValueError, match=words):
-        export(Toy(), tmp_path / "out", format=format)
+        export(Toy(), tmp_path / "out", format=format, exclude_seen=False)
     assert list(tmp_path.iterdir()) == []

@@ -80,7 +80,7 @@ def test_it_is_the_largest(seed):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="at least 1, got users=0, items=5"):
+    with pytest.raises(ValueError, match="users must be a whole number of at least 1, got 0"):
         k_core(chain(), users=0)
     asked = chain().with_interactions(chain().interactions, histories=chain().interactions)
     with pytest.raises(ValueError, match="before the split"):

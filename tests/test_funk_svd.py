@@ -178,9 +178,9 @@ def test_what_makes_no_sense():
         model.predict([80], [0])
     with pytest.raises(ValueError, match="item row 50 is outside"):
         model.predict([0], [50])
-    with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
+    with pytest.raises(ValueError, match="learning_rate must be a finite number above 0, got 0"):
         FunkSVD(learning_rate=0)
-    with pytest.raises(ValueError, match="regularization must not be negative, got -1"):
+    with pytest.raises(ValueError, match="regularization must be a finite number at least 0, got -1"):
         FunkSVD(regularization=-1)
     with pytest.raises(ValueError, match="steps ran away.*learning_rate below 0.005"):
         FunkSVD().fit(train.with_weights(train.weights_N * 1000))

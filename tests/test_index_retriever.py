@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.models import ALS, BPR, SVD, FunkSVD, ItemKNN
 from recsys_dl.retrieval import IVF, Exact, Retriever
 
@@ -31,8 +33,7 @@ def model(request):
 
 def test_inner_products_of_the_vectors_are_the_scores(model):
     users = np.arange(59)
-    query_BD, otherwise_B = model.query_vectors(users)
-    assert not otherwise_B.any()
+    query_BD = model.query_vectors(users)
     products_BI = query_BD @ model.item_vectors().T
     scores_BI = model.score(users, np.tile(np.arange(45), (59, 1)))
     np.testing.assert_allclose(products_BI, scores_BI, rtol=1e-4, atol=1e-5)
@@ -67,3 +68,64 @@ def test_a_model_without_vectors():
         model.query_vectors([0])
     with pytest.raises(ValueError, match="has not been fitted"):
         ALS().item_vectors()
+
+
+def named(interactions: Interactions, *, reverse: bool = False) -> Dataset:
+    order = -1 if reverse else 1
+    users, items = ([f"{noun}{row}" for row in range(size)][::order] for noun, size in (("u", 60), ("i", 45)))
+    return Dataset(interactions, Vocabulary(users), Vocabulary(items))
+
+
+def test_a_dataset_numbered_otherwise_is_refused_as_by_the_model():
+    model = ALS(embedding_size=8, epochs=2, device="cpu").fit(named(log()))
+    retriever = Retriever(model, Exact(device="cpu")).build()
+    assert retriever.recommend([3], 5, exclude=named(log())).items_BK.shape == (1, 5)
+    for argument in ("exclude", "allow"):
+        for one in (retriever, model):
+            with pytest.raises(ValueError, match="numbers its users otherwise"):
+                one.recommend([3], 5, **{argument: named(log(), reverse=True)})
+
+
+def test_an_index_of_other_vectors_is_refused(model):
+    vectors_ID = model.item_vectors()
+    rng = np.random.default_rng(0)
+    for other, words in (
+        (vectors_ID[:40], "must hold the vectors of this model's 45 items"),
+        (np.pad(vectors_ID, ((0, 0), (0, 1))), r"\d+ numbers each, got 45 of \d+"),
+        (rng.standard_normal(vectors_ID.shape), "holds other vectors than this model's"),
+    ):
+        with pytest.raises(ValueError, match=words + r".*\.build\(\), again after each fit or partial_fit"):
+            Retriever(model, Exact(device="cpu").build(other)).recommend([3], 5)
+    with pytest.raises(ValueError, match="holds nothing yet"):
+        Retriever(model, Exact()).recommend([3], 5)
+    saved = Retriever(model, Exact(measure="cosine", device="cpu").build(vectors_ID))
+    assert saved.recommend([3], 5).items_BK.shape == (1, 5)
+
+
+def test_an_index_is_out_of_date_once_the_model_learned_on():
+    model = BPR(embedding_size=8, epochs=5, device="cpu").fit(log())
+    retriever = Retriever(model, Exact(device="cpu")).build()
+    retriever.recommend([3], 5)
+    model.partial_fit(log(), epochs=2)
+    with pytest.raises(ValueError, match="other vectors than this model's, of another fit"):
+        retriever.recommend([3], 5)
+    ranking = retriever.build().recommend([3], 5)
+    np.testing.assert_array_equal(ranking.items_BK, model.recommend([3], 5).items_BK)
+
+
+def test_the_lines_that_anyone_would_write(model):
+    index = Exact(device="cpu").build(model.item_vectors())
+    found = index.search(model.query_vectors([3, 0]), k=5)
+    np.testing.assert_array_equal(found.items_BK, model.recommend([3, 0], 5).items_BK)
+    if model.popularity_fallback:
+        with pytest.raises(ValueError, match=r"no vector describes .* position 1: leave them out, or take Retriever"):
+            model.query_vectors([3, 59])
+
+
+def test_a_state_is_taken_by_the_model_that_made_it():
+    one, two = (ALS(embedding_size=8, epochs=2, seed=seed, device="cpu").fit(log()) for seed in (1, 2))
+    state = one.fold_in([[1, 2, 3]])
+    assert one.recommend(state, 3).items_BK.shape == (1, 3)
+    for answer in (lambda: two.recommend(state, 3), lambda: two.score(state, [[1]]), lambda: two.query_vectors(state)):
+        with pytest.raises(ValueError, match=r"made by another model \(ALS\): call fold_in"):
+            answer()

@@ -133,10 +133,10 @@ def test_ratings_by_the_formula():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_neighbors": 0}, "num_neighbors must be at least 1, got 0"),
+        ({"num_neighbors": 0}, "num_neighbors must be a whole number of at least 1, got 0"),
         ({"measure": "cosinus"}, "measure must be one of cosine, .*got 'cosinus'"),
-        ({"weighting": "idf"}, "weighting must be null, tfidf or bm25, got 'idf'"),
-        ({"shrinkage": -1}, "shrinkage must not be negative"),
+        ({"weighting": "idf"}, "weighting must be one of tfidf, bm25, or null .None., got 'idf'"),
+        ({"shrinkage": -1}, "shrinkage must be a finite number at least 0"),
     ],
 )
 def test_wrong_arguments(options, message):

@@ -196,3 +196,16 @@ def test_what_does_not_fit_together():
         solve_rows(observed, fixed_SD[:, :4], start_RD, device="cpu")
     with pytest.raises(ValueError, match="cg_steps and block_size must be at least 1, got 0"):
         solve_rows(observed, fixed_SD, start_RD, solver="cg", cg_steps=0, device="cpu")
+
+
+def test_conjugate_gradients_on_a_gpu_know_how_much_shared_memory_there_is():
+    from recsys_dl.kernels.cuda.als import SHARED_BYTES, WARPS, cg_memory
+
+    for size in (1, 64, 1000, 1228, 1229, 1365, 1366, 1536):
+        kept, shared = cg_memory(size)
+        assert kept >= 1
+        assert shared == 4 * (kept + 3 + WARPS) * size <= SHARED_BYTES
+    with pytest.raises(
+        ValueError, match=r'solver="cg" on a GPU takes an embedding_size of at most 1,536, got 1,537.*ials\+\+'
+    ):
+        cg_memory(1537)

@@ -239,3 +239,46 @@ def test_lists_and_mappings_of_a_config_are_kept_as_plain_values(tmp_path):
     ranker.fit(clicks).save(tmp_path / "ranker")
     again = Ranker.load(tmp_path / "ranker")
     assert (again.propensities, again.monotone) == ([1.0, 0.5], {"good": 1})
+
+
+def test_groups_without_an_order_are_refused(name):
+    same = Groups(TRAIN.features_NF, np.repeat(np.arange(len(TRAIN)) % 3, TRAIN.sizes_Q), TRAIN.sizes_Q)
+    for groups in (same, Groups(TRAIN.features_NF, np.zeros(TRAIN.num_documents), TRAIN.sizes_Q)):
+        ranker = build(name)
+        with pytest.raises(
+            ValueError, match="within each of 100 groups all labels are equal, so there is no order to learn"
+        ):
+            ranker.fit(groups)
+        assert not hasattr(ranker, "num_features")
+
+
+def test_a_ranker_that_learned_one_constant_says_so(name, caplog):
+    groups = Groups(np.ones((60, 2)), np.tile([0, 1, 2], 20), [3] * 20)
+    ranker = build(name).fit(groups)
+    assert np.ptp(ranker.score_groups(groups)) == 0
+    assert "learned one constant" in caplog.text
+    caplog.clear()
+    build(name).fit(TRAIN)
+    assert "constant" not in caplog.text
+
+
+def test_what_is_not_finite_is_not_kept(ranker, name, monkeypatch):
+    before = ranker.score_groups(TEST)
+    monkeypatch.setattr(type(ranker), "_scores", lambda self, features, valid: np.full(valid.shape, np.nan, np.float32))
+    with pytest.raises(ValueError, match="not finite"):
+        ranker.fit(planted(30, 9))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(ranker.score_groups(TEST), before)
+
+
+def test_ctrl_c_leaves_a_ranker_as_it_was(ranker, name, monkeypatch):
+    before = ranker.score_groups(TEST)
+    place = "lightgbm.train" if name == "lambdamart" else "recsys_dl.training.fitting.fit_scorer"
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, stop)
+    with pytest.raises(KeyboardInterrupt):
+        ranker.fit(planted(30, 9))
+    np.testing.assert_array_equal(ranker.score_groups(TEST), before)

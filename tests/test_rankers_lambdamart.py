@@ -113,10 +113,28 @@ def test_arguments_that_do_not_hold(arguments, message):
         LambdaMART(num_trees=2, **arguments).fit(drawn(20, 0))
 
 
-@pytest.mark.parametrize(("grade", "told"), [(0.5, "0.5"), (31, "31")])
-def test_grades_that_trees_cannot_learn(grade, told):
-    with pytest.raises(ValueError, match=f"whole numbers up to 30, got {told}"):
-        LambdaMART().fit(Groups(np.zeros((2, 1)), [0, grade], [2]))
+@pytest.mark.parametrize(
+    ("grade", "gains", "words"),
+    [
+        (0.5, "exponential", r"grades that are whole numbers, got 0\.5: round or bin the labels, as np\.digitize"),
+        (31, "exponential", r'up to 30, got 31: bin .*np\.digitize.*, or take gains="linear"'),
+        (10_001, "linear", r"up to 10,000, got 10001: bin the labels"),
+    ],
+)
+def test_grades_that_trees_cannot_learn(grade, gains, words):
+    with pytest.raises(ValueError, match=words):
+        LambdaMART(gains=gains).fit(Groups(np.zeros((2, 1)), [0, grade], [2]))
+
+
+def test_the_ways_out_of_high_grades():
+    groups = drawn(60, 0)
+    counts_N = np.round(np.exp(2 * groups.labels_N)) - 1  # up to thousands
+    high = Groups(groups.features_NF, counts_N, groups.sizes_Q)
+    binned_N = np.digitize(counts_N, np.quantile(counts_N[counts_N > 0], [0, 0.5, 0.8, 0.95]))
+    assert set(binned_N) <= {0, 1, 2, 3, 4}
+    for ranker, labels in ((LambdaMART(num_trees=20, gains="linear"), high), (LambdaMART(num_trees=20), None)):
+        fitted = ranker.fit(labels or Groups(groups.features_NF, binned_N, groups.sizes_Q))
+        assert fitted._ndcg(fitted.score_groups(groups), groups) > 0.8
 
 
 def test_a_group_too_long_for_lightgbm_is_named():

@@ -156,10 +156,10 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_bit(tmp_path):
         ({"loss": "sampled_softmax_loss"}, "sampled_softmax_loss needs log_q_BL with every list"),
         ({"loss_arguments": {"sigma": 2}}, "loss_arguments of softmax_loss must be among none, got 'sigma'"),
         ({"normalization": "max"}, "normalization must be one of none, standard, log1p, quantile, got 'max'"),
-        ({"epochs": 0}, "epochs, batch_size and patience must be at least 1"),
-        ({"learning_rate": 0}, "learning_rate above 0"),
-        ({"hidden_sizes": [0]}, "hidden_sizes must be at least 1 and dropout in [0, 1), got [0]"),
-        ({"dropout": 1}, "dropout in [0, 1), got [64, 32] and 1"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number above 0, got 0"),
+        ({"hidden_sizes": [0]}, "hidden_sizes must be a list, each a whole number of at least 1, got [0]"),
+        ({"dropout": 1}, "dropout must be a finite number at least 0 and below 1, got 1"),
         ({"gains": "cubic"}, "gains must be one of"),
     ],
 )
@@ -169,9 +169,9 @@ def test_arguments_that_do_not_hold(arguments, message):
 
 
 def test_more_arguments_that_do_not_hold(monkeypatch):
-    with pytest.raises(ValueError, match="num_heads divide width"):
+    with pytest.raises(ValueError, match="num_heads must divide width=10, got 4"):
         AttentionRanker(width=10, num_heads=4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match='device="cuda" needs a GPU'):
+    with pytest.raises(RuntimeError, match='device="cuda" needs a torch built for CUDA'):
         MLPRanker(device="cuda").fit(TRAIN)
     assert MLPRanker(device="auto").torch_device.type == "cpu"

@@ -190,10 +190,10 @@ def test_a_folded_in_user_is_answered_by_the_history_and_a_blank_one_like_everyo
 def test_what_they_need(kind):
     with pytest.raises(ValueError, match="categories=genre needs the item column 'genre'"):
         kind(categories="genre").prepare(library())
-    with pytest.raises(ValueError, match="weight must be between 0 and 1"):
+    with pytest.raises(ValueError, match="weight must be a finite number at least 0 and at most 1"):
         kind(categories="genres", weight=-0.1)
     with pytest.raises(ValueError, match="user row 4 is outside the 4 users"):
         candidates = Ranking(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32))
         kind(categories="genres").prepare(library()).rerank([4], candidates, 1)
-    with pytest.raises(ValueError, match="smoothing must be between 0 and 1"):
+    with pytest.raises(ValueError, match="smoothing must be a finite number above 0 and below 1"):
         Calibration(categories="genres", smoothing=0)

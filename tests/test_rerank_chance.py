@@ -128,9 +128,9 @@ def test_places_below_k_are_left_alone_and_what_is_kept_beyond_k_is_sure():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"places": []}, "places must be distinct integers from 1"),
-        ({"places": [0]}, "places must be distinct integers from 1"),
-        ({"places": [2, 2]}, "places must be distinct integers from 1"),
+        ({"places": []}, "places must be a list, each a whole number of at least 1, with at least 1, got"),
+        ({"places": [0]}, "places must be a list, each a whole number of at least 1"),
+        ({"places": [2, 2]}, "places must be distinct"),
         ({"places": [1], "pool": {"brand": "a"}}, "needs the item column 'brand'"),
         ({"places": [1], "pool": {"item_id": "99"}}, "must hold items"),
     ],

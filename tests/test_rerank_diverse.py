@@ -224,8 +224,8 @@ def test_vectors_that_do_not_do(vectors, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": 1.5}, "weight must be between 0 and 1"),
-        ({"weight": float("nan")}, "weight must be between 0 and 1"),
+        ({"weight": 1.5}, "weight must be a finite number at least 0 and at most 1"),
+        ({"weight": float("nan")}, "weight must be a finite number at least 0 and at most 1"),
         ({"relevance": "softmax"}, "one of min_max, scores"),
     ],
 )

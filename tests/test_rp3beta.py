@@ -48,7 +48,7 @@ def test_beta_takes_from_the_popular():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="num_neighbors must be at least 1"):
+    with pytest.raises(ValueError, match="num_neighbors must be a whole number of at least 1"):
         RP3beta(num_neighbors=0)
-    with pytest.raises(ValueError, match="alpha and beta must not be negative, got -1 and 0.4"):
+    with pytest.raises(ValueError, match="alpha must be a finite number at least 0, got -1"):
         RP3beta(alpha=-1)

@@ -128,11 +128,11 @@ def test_the_next_item_is_found_where_the_order_tells_it():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"window": 0}, "window must be at least 1, got 0"),
-        ({"history_size": 0}, "history_size must be at least 1, got 0"),
-        ({"num_followers": -1}, "num_followers must be at least 1, got -1"),
-        ({"shrinkage": -0.5}, r"shrinkage must not be negative, got -0\.5"),
-        ({"shrinkage": float("nan")}, "shrinkage must not be negative, got nan"),
+        ({"window": 0}, "window must be a whole number of at least 1, got 0"),
+        ({"history_size": 0}, "history_size must be a whole number of at least 1, got 0"),
+        ({"num_followers": -1}, "num_followers must be a whole number of at least 1, got -1"),
+        ({"shrinkage": -0.5}, r"shrinkage must be a finite number at least 0, got -0\.5"),
+        ({"shrinkage": float("nan")}, "shrinkage must be a finite number at least 0, got nan"),
     ],
 )
 def test_wrong_arguments(wrong, message):

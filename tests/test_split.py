@@ -190,10 +190,16 @@ def test_cold_items_and_users_are_unknown_to_train():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: random_split(many(), test=0, seed=0), "got validation=0.1, test=0"),
-        (lambda: random_split(many(), validation=-0.1, seed=0), "validation at least 0"),
+        (lambda: random_split(many(), test=0, seed=0), "test must be a finite number above 0 and below 1, got 0"),
+        (
+            lambda: random_split(many(), validation=-0.1, seed=0),
+            "validation must be a finite number at least 0 and below 1",
+        ),
         (lambda: random_split(many(), validation=0.5, test=0.5, seed=0), "below 1 together"),
-        (lambda: random_split(many(), test=float("nan"), seed=0), "test=nan"),
+        (
+            lambda: random_split(many(), test=float("nan"), seed=0),
+            "test must be a finite number above 0 and below 1, got nan",
+        ),
         (
             lambda: random_split(log_of([0, 1], [0, 1]), seed=0),
             "validation=0.1 of 2 interactions leaves validation empty",
@@ -201,14 +207,14 @@ def test_cold_items_and_users_are_unknown_to_train():
         (lambda: random_split(log_of([0, 1], [0, 1]), validation=0, test=0.9, seed=0), "leave none for train; lower"),
         (lambda: time_split(many(times=False)), "time_split needs interactions with times, got none"),
         (lambda: leave_last_out(many(times=False)), "order='log'"),
-        (lambda: leave_last_out(many(), order="random"), "order must be time or log, got 'random'"),
-        (lambda: leave_last_out(many(), num_test=0), "num_test must be at least 1, got 0"),
+        (lambda: leave_last_out(many(), order="random"), "order must be one of time, log, got 'random'"),
+        (lambda: leave_last_out(many(), num_test=0), "num_test must be a whole number of at least 1, got 0"),
         (lambda: leave_last_out(many(), min_interactions=2), "min_interactions must be at least 3"),
         (lambda: leave_last_out(many(), num_test=100), "no user has the 102 interactions.*the most active has"),
         (lambda: leave_last_out(log_of([], [], [])), "the most active has 0"),
-        (lambda: user_split(many(), asked=1, seed=0), "asked must be a share between 0 and 1, got 1"),
+        (lambda: user_split(many(), asked=1, seed=0), "asked must be a finite number above 0 and below 1, got 1"),
         (lambda: user_split(many(times=False), seed=0), "needs interactions with times"),
-        (lambda: user_split(many(), order="newest", seed=0), "order must be time, log or random, got 'newest'"),
+        (lambda: user_split(many(), order="newest", seed=0), "order must be one of time, log, random, got 'newest'"),
         (lambda: user_split(log_of([0, 1], [0, 1], [0, 1]), seed=0), "of 0 users with two interactions"),
         (lambda: cold_items(log_of([0, 1], [0, 0]), seed=0), "of 1 items leaves validation empty"),
     ],

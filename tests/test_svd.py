@@ -81,7 +81,7 @@ def test_similar_items_are_by_cosine():
 
 
 def test_what_makes_no_sense():
-    with pytest.raises(ValueError, match="embedding_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="embedding_size must be a whole number of at least 1, got 0"):
         SVD(embedding_size=0)
     with pytest.raises(ValueError, match="matrix of zeros"):
         SVD().fit(Interactions([0, 1], [0, 1], [0, 0]))

@@ -91,7 +91,7 @@ def test_users_without_a_history_are_answered_by_their_features(fitted, data):
     most = np.sort(data.interactions.item_counts_I)[::-1][:5]
     blank = fitted.recommend([BLANK_USER], k=5)
     np.testing.assert_array_equal(data.interactions.item_counts_I[blank.items_BK[0]], most)
-    assert fitted.query_vectors([0, known[0], BLANK_USER])[1].tolist() == [False, False, True]
+    assert fitted.queries([0, known[0], BLANK_USER])[1].tolist() == [False, False, True]
 
 
 def test_people_unseen_are_answered_by_history_and_features(fitted, data):
@@ -325,11 +325,11 @@ def test_towers_leave_as_torchscript(fitted, data):
     [
         ({"softmax": "soft"}, "softmax must be one of full, sampled, in_batch, got 'soft'"),
         ({"features": "some"}, "features must be one of all, items, users, none, got 'some'"),
-        ({"history_size": 0}, "history_size must be at least 1, got 0"),
-        ({"embedding_size": 0}, "embedding_size must be at least 1, got 0"),
-        ({"id_dropout": 1.0}, "id_dropout must be a share, at least 0 and below 1, got 1.0"),
-        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"history_size": 0}, "history_size must be a whole number of at least 1, got 0"),
+        ({"embedding_size": 0}, "embedding_size must be a whole number of at least 1, got 0"),
+        ({"id_dropout": 1.0}, "id_dropout must be a finite number at least 0 and below 1, got 1.0"),
+        ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
         ({"item_kinds": {"x": "colour"}}, "must be one of category, .* got x='colour'"),
     ],
 )
@@ -340,14 +340,14 @@ def test_wrong_arguments(wrong, words):
 
 
 def test_wrong_arguments_of_one_model():
-    with pytest.raises(ValueError, match="pooling must be mean or attention, got 'max'"):
+    with pytest.raises(ValueError, match="pooling must be one of mean, attention, got 'max'"):
         TOWERS["two_tower"](pooling="max")
-    with pytest.raises(ValueError, match="num_heads a divisor of embedding_size=16, got 2 and 3"):
+    with pytest.raises(ValueError, match="num_heads must divide embedding_size=16, got 3"):
         TOWERS["sasrec"](num_heads=3)
     for name in ("two_tower", "youtube_dnn"):
-        with pytest.raises(ValueError, match="num_targets and examples_per_user must be at least 1, got 1 and 0"):
+        with pytest.raises(ValueError, match="examples_per_user must be a whole number of at least 1, got 0"):
             TOWERS[name](num_targets=1, examples_per_user=0)
-    with pytest.raises(ValueError, match="hidden_sizes must name at least one layer"):
+    with pytest.raises(ValueError, match="hidden_sizes must be a list, .* with at least 1"):
         TOWERS["youtube_dnn"](hidden_sizes=[])
 
 

@@ -66,9 +66,9 @@ def test_a_dataset_keeps_all_else():
     ("call", "message"),
     [
         (lambda log: binary(log, threshold=6), "threshold=6 leaves no interaction: the largest weight is 5; lower it"),
-        (lambda log: scaled(log, lowest=2), "0 <= lowest <= highest, got 2 and 1.0"),
-        (lambda log: log_scaled(log, unit=0), "unit must be positive and finite, got 0"),
-        (lambda log: time_decay(log, half_life_days=-1), "half_life_days must be positive and finite, got -1"),
+        (lambda log: scaled(log, lowest=2), "lowest must be at most highest, got 2 and 1.0"),
+        (lambda log: log_scaled(log, unit=0), "unit must be a finite number above 0, got 0"),
+        (lambda log: time_decay(log, half_life_days=-1), "half_life_days must be a finite number above 0, got -1"),
         (lambda log: time_decay(Interactions([0], [0]), half_life_days=1), "needs interactions with times, got none"),
     ],
 )

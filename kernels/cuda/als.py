@@ -34,6 +34,8 @@ def solve_rows(
 ) -> Any:
     """Return what `kernels.als.solve_rows` promises; `step` columns are solved together."""
     num_rows, size = start_RD.shape
+    if solver == "cg":
+        cg_memory(size)  # refused before anything is moved
     types = (np.int64, np.int32, np.float32, np.float32, np.float32)
     entries = [to_device(column, dtype) for column, dtype in zip(observed, types, strict=True)]
     fixed = to_device(fixed_SD, np.float32)
@@ -44,8 +46,7 @@ def solve_rows(
     if solver != "cholesky":
         solved.copy_to_device(to_device(start_RD, np.float32))
     if solver == "cg":
-        kept = max(1, KEPT_BYTES // (4 * size))
-        shared = 4 * (kept + 3 + WARPS) * size
+        kept, shared = cg_memory(size)
         cg_rows[num_rows, 32 * WARPS, 0, shared](*entries, fixed, gram, cg_steps, kept, solved)
         return give_back(solved, start_RD)
     step = min(step, size)
@@ -65,6 +66,22 @@ def solve_rows(
         matrices = cuda.device_array((blocks, triangle), np.float32)
         newton_large_rows[blocks, threads, 0, vectors](*arguments, matrices, num_rows)
     return give_back(solved, start_RD)
+
+
+def cg_memory(size: int) -> tuple[int, int]:
+    """Return how many fixed rows a block of `cg_rows` keeps near, and its bytes of shared memory.
+
+    Raises:
+        ValueError: its vectors alone are more than a block has.
+    """
+    vectors, most = 3 + WARPS, SHARED_BYTES // 4
+    if (vectors + 1) * size > most:
+        raise ValueError(
+            f'solver="cg" on a GPU takes an embedding_size of at most {most // (vectors + 1):,}, got {size:,}: use '
+            'solver="ials++", fewer dimensions, or device="cpu"'
+        )
+    kept = max(1, min(KEPT_BYTES // (4 * size), most // size - vectors))
+    return kept, 4 * (kept + vectors) * size
 
 
 def _fours(width: int) -> int:

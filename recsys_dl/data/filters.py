@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
+from recsys_dl.arguments import Count, checked
+
 from .dataset import Dataset
 from .interactions import Interactions
 from .vocabulary import Vocabulary
@@ -15,7 +17,8 @@ from .vocabulary import Vocabulary
 Side = TypeVar("Side", pl.DataFrame | None, pl.Series | None)
 
 
-def k_core(data: Dataset, users: int = 5, items: int = 5) -> Dataset:
+@checked
+def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
     """Return the largest part of the log in which every user has `users` items and every item has `items` users.
 
     Distinct ones count. Dropping an item may leave a user with too few, and so on: it goes on until nothing changes. Users
@@ -30,8 +33,6 @@ def k_core(data: Dataset, users: int = 5, items: int = 5) -> Dataset:
     Raises:
         ValueError: numbers below 1, or nothing is left.
     """
-    if users < 1 or items < 1:
-        raise ValueError(f"users and items must be at least 1, got users={users}, items={items}")
     if data.histories is not None:
         raise ValueError("k_core must come before the split, got a part of one that has histories")
     log = data.interactions

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from recsys_dl.arguments import Count, CountOrZero, OpenShare, Seed, ShareBelowOne, checked
+
 from .checks import known_pairs
 from .dataset import Dataset
 from .interactions import Interactions
@@ -54,7 +56,8 @@ def seen_besides_test(split: tuple[Dataset, Dataset, Dataset]) -> Interactions:
     return Interactions.concat([train.seen, validation.seen, replace(test, interactions=nothing).seen, *histories])
 
 
-def random_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+@checked
+def random_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
     """Return a split of the interactions at random, each with the same chance.
 
     It looks into the future (a user's test may lie before their train): for rating prediction and for comparing with
@@ -78,12 +81,13 @@ def random_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1, s
     return _parts(data, part_N)
 
 
+@checked
 def leave_last_out(
     data: Dataset,
     *,
-    num_validation: int = 1,
-    num_test: int = 1,
-    min_interactions: int | None = None,
+    num_validation: CountOrZero = 1,
+    num_test: Count = 1,
+    min_interactions: Count | None = None,
     order: Order = "time",
 ) -> Split:
     """Return each user's last interactions as test, those before them as validation, the rest as train.
@@ -102,9 +106,6 @@ def leave_last_out(
         ValueError: no times, or no user with enough interactions.
     """
     log = _log(data)
-    for name, count, least in (("num_validation", num_validation, 0), ("num_test", num_test, 1)):
-        if count < least:
-            raise ValueError(f"{name} must be at least {least}, got {count}")
     least = num_validation + num_test + 1
     needed = least if min_interactions is None else min_interactions
     if needed < least:
@@ -126,7 +127,8 @@ def leave_last_out(
     return _parts(data, part_N, seen_until="own" if order == "time" else None)
 
 
-def time_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1) -> Split:
+@checked
+def time_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1) -> Split:
     """Return the newest interactions of all as test, those before them as validation, the older ones as train.
 
     Nothing in train is newer than anything in test. Users and items that first appear after train are asked for as well.
@@ -150,14 +152,15 @@ def time_split(data: Dataset, *, validation: float = 0.1, test: float = 0.1) -> 
     return _parts(data, part_N, seen_until="all")
 
 
+@checked
 def user_split(
     data: Dataset,
     *,
-    validation: float = 0.1,
-    test: float = 0.1,
-    asked: float = 0.2,
+    validation: ShareBelowOne = 0.1,
+    test: OpenShare = 0.1,
+    asked: OpenShare = 0.2,
     order: Literal["time", "log", "random"] = "time",
-    seed: int,
+    seed: Seed,
 ) -> Split:
     """Return a split of the users: train knows nothing of those in validation and test (strong generalisation).
 
@@ -177,8 +180,6 @@ def user_split(
         ValueError: no times, shares out of range, or too few users for them.
     """
     log = _log(data)
-    if not 0 < asked < 1:
-        raise ValueError(f"asked must be a share between 0 and 1, got {asked}")
     rng = np.random.default_rng(seed)
     counts_U = np.bincount(log.users_N, minlength=log.num_users)
     part_U = _drawn(np.flatnonzero(counts_U >= 2), log.num_users, validation, test, "users with two interactions", rng)
@@ -193,7 +194,8 @@ def user_split(
     return Split(parts.train, *map(_with_histories, parts[1:], histories))
 
 
-def cold_items(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+@checked
+def cold_items(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
     """Return a split of the items: train knows no interaction with those in validation and test.
 
     Only what is known of an item beside the log (features, text) can recommend it.
@@ -213,7 +215,8 @@ def cold_items(data: Dataset, *, validation: float = 0.1, test: float = 0.1, see
     return _parts(data, _drawn(known, log.num_items, validation, test, "items", rng)[log.items_N])
 
 
-def cold_users(data: Dataset, *, validation: float = 0.1, test: float = 0.1, seed: int) -> Split:
+@checked
+def cold_users(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
     """Return a split of the users: train knows nothing of those in validation and test, and their `histories` are empty.
 
     Only what is known of a user beside the log (features), or an answer for everyone alike, can serve them.

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from recsys_dl.arguments import NotNegative, Positive, checked
+
 from .dataset import Dataset, WeightKind, as_interactions
 from .interactions import Interactions
 
@@ -24,6 +26,7 @@ def keep(data: Log) -> Log:
     return data
 
 
+@checked
 def binary(data: Log, *, threshold: float | None = None) -> Log:
     """Return the log with all weights 1; what weighs less than `threshold` is not learned from.
 
@@ -50,7 +53,8 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
     return _with(data, log.with_weights(np.ones(len(log), np.float32)), kind=None)
 
 
-def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
+@checked
+def scaled(data: Log, *, lowest: NotNegative = 0.2, highest: NotNegative = 1.0) -> Log:
     """Return the log with weights mapped by a straight line: the smallest becomes `lowest`, the largest `highest`.
 
     Where all weights are equal they become `highest`. The default divides ratings from 1 to 5 by 5.
@@ -58,8 +62,8 @@ def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
     Raises:
         ValueError: not 0 <= lowest <= highest.
     """
-    if not 0 <= lowest <= highest < np.inf:
-        raise ValueError(f"lowest and highest must be finite and 0 <= lowest <= highest, got {lowest} and {highest}")
+    if lowest > highest:
+        raise ValueError(f"lowest must be at most highest, got {lowest} and {highest}")
     log = as_interactions(data)
     if not len(log):
         return data
@@ -70,7 +74,8 @@ def scaled(data: Log, *, lowest: float = 0.2, highest: float = 1.0) -> Log:
     return _with(data, log.with_weights(lowest + (highest - lowest) * share_N), kind=kind)
 
 
-def log_scaled(data: Log, *, unit: float = 1.0) -> Log:
+@checked
+def log_scaled(data: Log, *, unit: Positive = 1.0) -> Log:
     """Return the log with weights log(1 + weight / unit), so that the hundredth play counts less than the first.
 
     Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", equation 6, where `unit` is epsilon.
@@ -82,13 +87,12 @@ def log_scaled(data: Log, *, unit: float = 1.0) -> Log:
     Raises:
         ValueError: a unit that is not positive.
     """
-    if not 0 < unit < np.inf:
-        raise ValueError(f"unit must be positive and finite, got {unit}")
     log = as_interactions(data)
     return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)), kind="counts")
 
 
-def time_decay(data: Log, *, half_life_days: float) -> Log:
+@checked
+def time_decay(data: Log, *, half_life_days: Positive) -> Log:
     """Return the log with each weight halved for every `half_life_days` between it and the newest interaction.
 
     Only the ratio of two weights matters to most models, and that does not depend on which interaction is the newest.
@@ -100,8 +104,6 @@ def time_decay(data: Log, *, half_life_days: float) -> Log:
     Raises:
         ValueError: no times, or a half-life that is not positive.
     """
-    if not 0 < half_life_days < np.inf:
-        raise ValueError(f"half_life_days must be positive and finite, got {half_life_days}")
     log = as_interactions(data)
     if log.times_N is None:
         raise ValueError("time_decay needs interactions with times, got none; read a time column, or use other weights")

@@ -27,6 +27,7 @@ from recsys_dl.protocols import Ranking, Recommender
 
 from . import ties
 from .beyond import BeyondAccuracy
+from .finite import check_finite, check_lists
 from .scorecard import Evaluation
 
 log = logging.getLogger(__name__)
@@ -108,11 +109,14 @@ def evaluate(
         return answer(model, *questions.request(users[at_B]), length)
 
     size = block_size(memory, known.num_items, ks[-1])
+    if accuracy or beyond.names:
+        check_finite(model, users, users if histories is None else histories.of_users(users), known.num_items)
     # One more item shows whether a tie goes on; a pipeline, whose lists depend on their length, shows it in its stages.
     length = ks[-1] if getattr(model, "staged", False) else min(ks[-1] + 1, known.num_items)
     for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
         at_B = np.arange(block.start, block.stop)
         first = ask(at_B, length)
+        check_lists(model, users[block], *questions.request(users[block]), first, known.num_items)
         items_BK = first.items_BK[:, : ks[-1]]
         shown_unknown |= bool((unknown_I[items_BK] & (items_BK >= 0)).any())
         columns = beyond.per_user(items_BK, block)
@@ -346,7 +350,13 @@ def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
         model.predict(asked.users_N[block], asked.items_N[block])  # type: ignore[attr-defined]
         for block in track(blocks(len(asked), PAIRS_AT_ONCE), "predict ratings")
     ]
-    return np.concatenate(parts)
+    ratings_N = np.concatenate(parts)
+    if (bad_N := ~np.isfinite(ratings_N)).any():
+        raise ValueError(
+            f"{type(model).__name__} predicts ratings that are NaN or infinite, {bad_N.sum():,} of {len(bad_N):,}, the first for user "
+            f"row {asked.users_N[bad_N.argmax()]}, so it cannot be evaluated: lower its learning_rate and fit it again"
+        )
+    return ratings_N
 
 
 def block_size(memory: str | int, num_items: int, k: int) -> int:

@@ -12,6 +12,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Recommender
 
 from .evaluate import blocks, lengths
+from .finite import refuse_scores
 from .scorecard import Evaluation
 
 CANDIDATES_AT_ONCE = 1 << 20  # scored by one call
@@ -50,6 +51,9 @@ def evaluate_sampled(
     parts = []
     for block in track(blocks(len(users_B), max(1, CANDIDATES_AT_ONCE // items_BL.shape[1])), "evaluate, sampled"):
         scores_BL = model.score(users_B[block], items_BL[block])
+        bad_BL = valid_BL[block] & (np.isnan(scores_BL) | (scores_BL == np.inf))
+        if bad_BL.any():
+            refuse_scores(model, users_B[block][bad_BL.any(axis=1)], len(scores_BL), "asked", int(bad_BL.sum()))
         parts.append(sampled_ranking_metrics(scores_BL, ks, valid_BL=valid_BL[block]))
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     digest = hashlib.sha256(np.ascontiguousarray(users_B, np.int64).data)

@@ -57,7 +57,7 @@ class Parts:
         served: what it offers.
         user_ids: id of each user row.
         item_ids: id of each item row.
-        seen: CSR [U, I], what is never recommended to a user, like the items of a history; None leaves nothing out.
+        seen: CSR [U, I], what is never recommended to a user, as the items of a history never are; None leaves nothing else out.
         allowed_I: bool, the items that alone may be recommended; None allows all.
         k: length of the lists of formats that fix it.
         about: where it came from; goes into the manifest.

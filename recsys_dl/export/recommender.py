@@ -54,16 +54,14 @@ class Catalogue(nn.Module):
             scores_BI = torch.where(allowed_I, scores_BI, -math.inf)
         if allow_I is not None:
             scores_BI = torch.where(allow_I, scores_BI, -math.inf)
-        out: list[Tensor] = []
+        out: list[Tensor] = [history_BH]
         if exclude_BE is not None:
             out.append(exclude_BE)
         seen = self.seen
         if seen is not None:
             within_B = (users_B >= 0) & (users_B < seen.starts_U1.size(0) - 1)
             had_BL = seen(torch.where(within_B, users_B, 0))
-            out += [history_BH, torch.where(within_B.unsqueeze(1), had_BL, -1)]
-        if len(out) == 0:
-            return scores_BI
+            out.append(torch.where(within_B.unsqueeze(1), had_BL, -1))
         items_BX = torch.cat(out, 1)
         items_BX = torch.where((items_BX >= 0) & (items_BX < self.num_items), items_BX, self.num_items)
         wide_BI1 = torch.cat([scores_BI, scores_BI[:, :1]], 1)  # one column more, for what is no item

@@ -48,17 +48,17 @@ def export(
         model: fitted on a Dataset, so that it knows ids; `protocols.Exportable`.
         output: the folder.
         format: "torchscript", "onnx", "torch_export" (they answer "user in, top-k out"), "safetensors" or "parquet".
-        seen: what users interacted with, by the model's rows: a Dataset's `seen`, or Interactions. Users that training had nothing
-            of are folded in from it, without weights of 0, which are seen but not learned from.
-        exclude_seen: whether that, and the items of a history given in a call, are never recommended.
+        seen: what users interacted with, by the model's rows: a Dataset's `seen` (that of the training data), or Interactions. Users
+            that training had nothing of are folded in from it, without weights of 0, which are seen but not learned from.
+        exclude_seen: whether that is never recommended; it needs `seen`. The items of a history given in a call never are.
         allow: ids of the items that alone may ever be recommended; None allows all.
         k: length of the lists of "onnx" and "torch_export", at most the number of items; the first ones of a list are a
             shorter list. The others take any k.
         about: whatever the manifest shall say of the model's origin.
 
     Raises:
-        ValueError: a format that there is not or that cannot hold this model, a model without ids, k below 1, an empty `allow`.
-        ValueError: an id of `allow` that the model does not know.
+        ValueError: a format that there is not or that cannot hold this model, a model without ids, k below 1, an empty `allow` or an
+            id there that the model does not know, `exclude_seen` without `seen`, or `seen` over other rows.
         ImportError: a package that the format needs is not installed.
         FileExistsError: the folder exists.
     """
@@ -81,7 +81,7 @@ def export(
 
 def _parts(
     model: Any,
-    seen: Dataset | Interactions | None,
+    given: Dataset | Interactions | None,
     exclude_seen: bool,
     allow: Sequence[Any] | None,
     k: int,
@@ -95,11 +95,15 @@ def _parts(
     users, items = getattr(model, "users", None), getattr(model, "items", None)
     if users is None or items is None:
         raise ValueError(f"an export answers by id, and this {name} knows none: fit it on a Dataset (read_log)")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    if seen is not None:
-        check_numbering(seen, users, items)
-        seen = seen_of(seen)
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+    if given is None and exclude_seen:
+        raise ValueError(
+            "exclude_seen=True, the default, leaves out what users interacted with, so the export must be given it: "
+            "seen=train (the model's training data); or exclude_seen=False, which may recommend to users what they have"
+        )
+    check_numbering(given, users, items)
+    seen = None if given is None else seen_of(given)
     if seen is not None and (seen.num_users > len(users) or seen.num_items != len(items)):
         raise ValueError(
             f"seen must be over the model's {len(users)} users and {len(items)} items, got {seen.num_users} and {seen.num_items}"
@@ -197,9 +201,8 @@ def _manifest(parts: Parts, format: str, cls: type, written: list[Written], fold
             "known users": "by their stored state, whatever the history",
             "unseen users": unseen,
             "nothing known of a user": nothing,
-            "excluded": "exclude_BE"
-            if parts.seen is None
-            else "exclude_BE, the items of history_BH, and what a known user had",
+            "excluded": "exclude_BE, the items of history_BH"
+            + ("" if parts.seen is None else ", and what a known user interacted with"),
             "allowed": "all items" if parts.allowed_I is None else f"{int(parts.allowed_I.sum())} items, fixed",
         },
         "about": dict(parts.about),

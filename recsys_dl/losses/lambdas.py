@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from recsys_dl.arguments import Count, NotNegative, Positive
+
 from .lists import Lists, Pairs, mean_where, positives_beside_all, preferences, read
 from .ndcg import Gains, discounts, ideal_dcg, item_gains
 
@@ -23,8 +25,8 @@ def lambdarank_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    sigma: float = 1.0,
-    k: int | None = None,
+    sigma: Positive = 1.0,
+    k: Count | None = None,
     gains: Gains = "exponential",
     weights_BL: Tensor | None = None,
 ) -> Tensor:
@@ -56,8 +58,8 @@ def lambda_loss(
     valid_BL: Tensor | None = None,
     *,
     weighting: Weighting = "ndcg2++",
-    sigma: float = 1.0,
-    mu: float = 10.0,
+    sigma: Positive = 1.0,
+    mu: NotNegative = 10.0,
     gains: Gains = "exponential",
     weights_BL: Tensor | None = None,
 ) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from recsys_dl.arguments import Count, Positive
+
 from .lists import Lists, mean_where, positives_beside_all, read
 
 Gains = Literal["exponential", "linear", "binary"]  # 2^label - 1, label, label > 0; labels must not be negative
@@ -47,7 +49,7 @@ def approx_ndcg_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    temperature: float = 0.1,
+    temperature: Positive = 0.1,
     gains: Gains = "exponential",
     weights_BL: Tensor | None = None,
 ) -> Tensor:
@@ -70,8 +72,8 @@ def neural_ndcg_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    temperature: float = 1.0,
-    sinkhorn_steps: int = 30,
+    temperature: Positive = 1.0,
+    sinkhorn_steps: Count = 30,
     gains: Gains = "exponential",
     weights_BL: Tensor | None = None,
 ) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from recsys_dl.arguments import Count, NotNegative, Positive
+
 from .lists import Pairs, mean_where, preferences, read
 
 EULER = 0.5772156649015329  # digamma(n + 1) + EULER = 1 + 1/2 + ... + 1/n
@@ -16,7 +18,7 @@ def ranknet_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    sigma: float = 1.0,
+    sigma: Positive = 1.0,
     weights_BL: Tensor | None = None,
 ) -> Tensor:
     """Return -log sigmoid(sigma (s_i - s_j)), in nats, over the pairs whose label i is higher than label j.
@@ -42,7 +44,7 @@ def margin_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    margin: float = 1.0,
+    margin: NotNegative = 1.0,
     weights_BL: Tensor | None = None,
 ) -> Tensor:
     """Return max(0, margin - (s_i - s_j)) over the pairs whose label i is higher than label j.
@@ -58,7 +60,7 @@ def hinge_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    margin: float = 1.0,
+    margin: NotNegative = 1.0,
     weights_BL: Tensor | None = None,
 ) -> Tensor:
     """Return max(0, margin - (s_i - s_j)) over the pairs of a positive i (label > 0) and a negative j.
@@ -73,8 +75,8 @@ def warp_loss(
     labels_BL: Tensor,
     valid_BL: Tensor | None = None,
     *,
-    margin: float = 1.0,
-    num_items: int | None = None,
+    margin: NotNegative = 1.0,
+    num_items: Count | None = None,
     weights_BL: Tensor | None = None,
 ) -> Tensor:
     """Return the rank-weighted hinge of a positive, averaged over the positives of a list, then over the lists with both kinds.

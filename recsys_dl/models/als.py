@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
@@ -69,29 +70,20 @@ class ALS(CatalogueModel):
     def __init__(
         self,
         *,
-        embedding_size: int = 64,
-        epochs: int = 16,
-        regularization: float = 0.015,
+        embedding_size: Count = 64,
+        epochs: CountOrZero = 16,
+        regularization: Positive = 0.015,
         objective: Objective = "rendle2022",
-        unobserved_weight: float = 0.3,
+        unobserved_weight: NotNegative = 0.3,
         frequency_exponent: float = 1.0,
-        confidence: float = 1.0,
+        confidence: NotNegative = 1.0,
         solver: Solver = "cholesky",
-        cg_steps: int = 3,
-        block_size: int = 32,
-        initial_scale: float = 0.1,
-        seed: int = 7,
+        cg_steps: Count = 3,
+        block_size: Count = 32,
+        initial_scale: NotNegative = 0.1,
+        seed: Seed = 7,
         device: Device = "auto",
     ) -> None:
-        if objective not in ("rendle2022", "hu2008"):
-            raise ValueError(f'objective must be "rendle2022" or "hu2008", got {objective!r}')
-        if regularization <= 0 or unobserved_weight < 0 or confidence < 0:
-            raise ValueError(
-                f"regularization must be positive, unobserved_weight and confidence not negative, got {regularization}, "
-                f"{unobserved_weight} and {confidence}"
-            )
-        if embedding_size < 1 or epochs < 0:
-            raise ValueError(f"embedding_size must be at least 1, epochs at least 0, got {embedding_size} and {epochs}")
         self.embedding_size = embedding_size
         self.epochs = epochs
         self.regularization = regularization

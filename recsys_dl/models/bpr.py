@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
@@ -64,21 +65,18 @@ class BPR(CatalogueModel):
     def __init__(
         self,
         *,
-        embedding_size: int = 64,
-        epochs: int = 150,
-        learning_rate: float = 0.1,
-        regularization: float = 0.025,
+        embedding_size: Count = 64,
+        epochs: CountOrZero = 150,
+        learning_rate: Positive = 0.1,
+        regularization: NotNegative = 0.025,
         popularity_exponent: float = 0.25,
-        initial_scale: float = 1.0,
-        seed: int = 7,
+        initial_scale: NotNegative = 1.0,
+        seed: Seed = 7,
         device: Device = "auto",
     ) -> None:
-        if embedding_size < 1 or epochs < 0:
-            raise ValueError(f"embedding_size must be at least 1, epochs at least 0, got {embedding_size} and {epochs}")
-        if learning_rate <= 0 or regularization < 0 or learning_rate * regularization >= 1:
+        if learning_rate * regularization >= 1:
             raise ValueError(
-                "learning_rate must be positive, regularization not negative, and their product below 1, "
-                f"got {learning_rate} and {regularization}"
+                f"learning_rate times regularization must be below 1, got {learning_rate} times {regularization}"
             )
         self.embedding_size = embedding_size
         self.epochs = epochs

@@ -14,14 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, lists_of, top_k
+from recsys_dl.learning import learns_whole
 from recsys_dl.protocols import Ranking, Users, UserState
 
+from .learned import check_learned, check_memory
 from .saved import load_model, save_model
 
 COUNTS = ("user_counts_U", "item_counts_I")
@@ -60,12 +63,14 @@ class CatalogueModel(ABC):
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
-        fitted = (
-            f" of {self.num_users:,} users and {self.num_items:,} items"
-            if hasattr(self, "num_items")
-            else ", not fitted"
-        )
-        return f"{type(self).__name__}({arguments}){fitted}"
+        known = f" of {self.num_users:,} users and {self.num_items:,} items" if hasattr(self, "num_items") else None
+        return f"{type(self).__name__}({arguments}){known or ', not fitted'}"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        learns_whole(cls, ("fit", "partial_fit", "grow", "fine_tune"))
 
     # What a model gives
 
@@ -210,19 +215,29 @@ class CatalogueModel(ABC):
             known = Interactions.from_histories(histories, num_items=self.num_items)
         if known.num_items != self.num_items:
             raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
-        return UserState(self._fold(known), known)
+        return UserState(self._fold(known), known, self)
 
     def item_vectors(self) -> np.ndarray | None:
         """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if this model has no such form."""
         self._check_fitted()
         return None
 
-    def query_vectors(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return float32 [B, D] to search an index of `item_vectors` with, and bool [B]: who is answered by popularity instead.
+    def query_vectors(self, users: Users) -> np.ndarray:
+        """Return float32 [B, D] to search an index of `item_vectors` with.
 
         Raises:
-            ValueError: a user row out of range, or a model without `item_vectors`.
+            ValueError: a user row out of range or of whom nothing is known, or a model without `item_vectors`.
         """
+        query_BD, otherwise_B = self.queries(users)
+        if otherwise_B.any():
+            raise ValueError(
+                f"no vector describes a user of whom nothing is known, such as that at position {int(otherwise_B.argmax())}: leave "
+                "them out, or take Retriever(model, index), which answers them with the most popular items"
+            )
+        return query_BD
+
+    def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `query_vectors` does, anything for users without a vector, and bool [B]: who they are."""
         _, values, blank_B = self._asked(users)
         return self._queries(values), blank_B & self.popularity_fallback
 
@@ -279,10 +294,20 @@ class CatalogueModel(ABC):
         interactions = as_interactions(train)
         if not len(interactions):
             raise ValueError("training needs at least one interaction, got an empty log")
+        if not interactions.weights_N.any():
+            raise ValueError(
+                "training needs an interaction of a weight above 0, but all weigh 0; weights=binary, or "
+                "recsys_dl.data.weights.binary(data), lets each count as 1"
+            )
         self.users = train.users if isinstance(train, Dataset) else None
         self.items = train.items if isinstance(train, Dataset) else None
         self._remember(interactions)
+        check_memory(type(self).__name__, self._bytes_needed())
         return interactions
+
+    def _bytes_needed(self) -> int:
+        """Return about how much memory embeddings take while they are learned."""
+        return 4 * getattr(self, "embedding_size", 0) * (self.num_users + self.num_items)
 
     def _remember(self, interactions: Interactions) -> None:
         self.num_users, self.num_items = interactions.num_users, interactions.num_items
@@ -339,10 +364,17 @@ class CatalogueModel(ABC):
 
     # Inside
 
+    _check_learned = check_learned
+
     def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
         """Return rows into exclude / allow, the users' values, and which users nothing is known of."""
         self._check_fitted()
         if isinstance(users, UserState):
+            if users.maker is not None and users.maker is not self:
+                other = type(users.maker).__name__
+                raise ValueError(
+                    f"this state was made by another model ({other}): call fold_in() of the model that is asked"
+                )
             return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
         rows = user_rows(users, self.num_users)
         return rows, self._values(rows), self.user_counts_U[rows] == 0

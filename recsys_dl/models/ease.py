@@ -8,11 +8,13 @@ import scipy.sparse as sp
 import torch
 from typing_extensions import Self
 
+from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.device import Device, resolve
+from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
+from recsys_dl.training.devices import torch_device
 
 from .catalogue import CatalogueModel
 
@@ -47,9 +49,7 @@ class EASE(CatalogueModel):
     histories: sp.csr_matrix
     weights_II: np.ndarray
 
-    def __init__(self, *, regularization: float = 300.0, device: Device = "auto") -> None:
-        if not regularization > 0:
-            raise ValueError(f"regularization must be positive, got {regularization}")
+    def __init__(self, *, regularization: Positive = 300.0, device: Device = "auto") -> None:
         self.regularization = regularization
         self.device = device
 
@@ -57,10 +57,14 @@ class EASE(CatalogueModel):
         """Invert on the smaller side, in float32."""
         matrix = self._begin(train).by_user
         mean_square = float(np.mean(np.square(matrix.data, dtype=np.float64)))
-        if not mean_square:
-            raise ValueError("interactions that all weigh 0 say nothing of items: some must weigh more")
-        penalty = np.float32(self.regularization * mean_square)
-        where = self._torch_device()
+        with np.errstate(over="ignore", under="ignore"):
+            penalty = np.float32(self.regularization * mean_square)
+        if not np.finfo(np.float32).tiny < penalty < np.inf:
+            raise ValueError(
+                f"regularization times the mean squared weight must be a number of float32, got {self.regularization} times "
+                f"{mean_square:g}: scale the weights (weights=scaled or log)"
+            )
+        where = torch_device(self.device).type
         num_users, num_items = matrix.shape
         smaller = min(num_users, num_items)
         self._check_memory(4 * (num_items**2 + smaller**2), psutil.virtual_memory().available, "memory")
@@ -86,16 +90,6 @@ class EASE(CatalogueModel):
         from .served import Weights, item_to_item
 
         return item_to_item(self, seen, Weights(self.weights_II))
-
-    def _torch_device(self) -> str:
-        where = resolve(self.device)
-        if where == "cuda" and not torch.cuda.is_available():
-            if self.device == "cuda":
-                raise RuntimeError(
-                    'device="cuda" needs a torch built for CUDA that finds a GPU; use device="cpu", or "auto"'
-                )
-            return "cpu"
-        return where
 
     def _check_memory(self, needed: int, free: int, noun: str) -> None:
         if needed > free:

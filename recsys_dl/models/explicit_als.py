@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
@@ -53,23 +54,16 @@ class ExplicitALS(FunkSVD):
     def __init__(
         self,
         *,
-        embedding_size: int = 63,
-        epochs: int = 20,
-        regularization: float = 0.12,
+        embedding_size: Count = 63,
+        epochs: Count = 20,
+        regularization: Positive = 0.12,
         solver: Solver = "cholesky",
-        cg_steps: int = 3,
-        block_size: int = 32,
-        initial_scale: float = 0.1,
-        seed: int = 7,
+        cg_steps: Count = 3,
+        block_size: Count = 32,
+        initial_scale: NotNegative = 0.1,
+        seed: Seed = 7,
         device: Device = "auto",
     ) -> None:
-        for name, value in (
-            ("embedding_size", embedding_size),
-            ("epochs", epochs),
-            ("regularization", regularization),
-        ):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
         self.embedding_size = embedding_size
         self.epochs = epochs
         self.regularization = regularization

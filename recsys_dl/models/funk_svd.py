@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
@@ -60,20 +61,14 @@ class FunkSVD(CatalogueModel):
     def __init__(
         self,
         *,
-        embedding_size: int = 100,
-        epochs: int = 100,
-        learning_rate: float = 0.005,
-        regularization: float = 0.1,
-        bias_regularization: float = 0.02,
-        initial_scale: float = 0.03,
-        seed: int = 7,
+        embedding_size: Count = 100,
+        epochs: Count = 100,
+        learning_rate: Positive = 0.005,
+        regularization: NotNegative = 0.1,
+        bias_regularization: NotNegative = 0.02,
+        initial_scale: NotNegative = 0.03,
+        seed: Seed = 7,
     ) -> None:
-        for name, value in (("embedding_size", embedding_size), ("epochs", epochs), ("learning_rate", learning_rate)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name, value in (("regularization", regularization), ("bias_regularization", bias_regularization)):
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
         self.embedding_size = embedding_size
         self.epochs = epochs
         self.learning_rate = learning_rate

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.protocols import Served
 
@@ -49,14 +50,22 @@ class GMF(PairModel):
     def _build(self) -> GMFNetwork:
         return GMFNetwork(self.num_users, self.num_items, self.embedding_size, **self._table_options())
 
+    def item_vectors(self) -> np.ndarray:
+        """Return the item embeddings."""
+        self._check_fitted()
+        return self.item_state_IS.cpu().numpy()
+
+    def _queries(self, values: np.ndarray) -> np.ndarray:
+        return values
+
     def _top_k(
         self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        item_emb_ID = self.item_state_IS.cpu().numpy()
-        return top_k_dot(values, item_emb_ID, k, exclude=exclude, allow=allow, device=self.torch_device.type)  # type: ignore[arg-type]
+        device: Device = "cuda" if self.torch_device.type == "cuda" else "cpu"
+        return top_k_dot(values, self.item_vectors(), k, exclude=exclude, allow=allow, device=device)
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         from .served import inner_product, stored
 
-        return inner_product(self, seen, stored(self, seen), self.item_state_IS.cpu().numpy())
+        return inner_product(self, seen, stored(self, seen), self.item_vectors())

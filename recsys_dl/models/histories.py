@@ -5,7 +5,7 @@ B examples of one process, G of the whole batch, H items of a history, T targets
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
 
-SOFTMAXES = ("full", "sampled", "in_batch")
+Softmax = Literal["full", "sampled", "in_batch"]
 
 
 class Histories:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Counts, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
@@ -117,9 +118,9 @@ class MLP(PairModel):
 
     network: MLPNetwork
 
-    def __init__(self, *, hidden_sizes: Sequence[int] = (128, 64), dropout: float = 0.0, **pair: Any) -> None:
+    def __init__(self, *, hidden_sizes: Counts = (128, 64), dropout: ShareBelowOne = 0.0, **pair: Any) -> None:
         super().__init__(**pair)
-        self.hidden_sizes, self.dropout = check_layers(hidden_sizes, dropout), dropout
+        self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
 
     def _build(self) -> MLPNetwork:
         return MLPNetwork(
@@ -136,17 +137,3 @@ class MLP(PairModel):
         from .served import perceptron
 
         return perceptron(self, seen, self.network.layers, self.item_state_IS.cpu().numpy(), self.hidden_sizes)
-
-
-def check_layers(hidden_sizes: Sequence[int], dropout: float) -> list[int]:
-    """Return the widths as a plain list.
-
-    Raises:
-        ValueError: none, one below 1, or dropout outside [0, 1).
-    """
-    sizes = [int(size) for size in hidden_sizes]
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"hidden_sizes must be one or more widths of at least 1, got {sizes}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
-    return sizes

@@ -6,12 +6,13 @@ R rows compared (items of ItemKNN, users of UserKNN), C columns they are compare
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import times_each
@@ -51,23 +52,14 @@ class Neighbourhood(CatalogueModel):
     def __init__(
         self,
         *,
-        num_neighbors: int = 100,
+        num_neighbors: Count = 100,
         measure: Measure = "cosine",
         weighting: Weighting | None = None,
-        shrinkage: float = 0.0,
-        min_common: int = 1,
-        num_raters: int = 40,
+        shrinkage: NotNegative = 0.0,
+        min_common: Count = 1,
+        num_raters: Count = 40,
         device: Device = "auto",
     ) -> None:
-        for name, value in (("num_neighbors", num_neighbors), ("min_common", min_common), ("num_raters", num_raters)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if measure not in get_args(Measure):
-            raise ValueError(f"measure must be one of {', '.join(get_args(Measure))}, got {measure!r}")
-        if weighting is not None and weighting not in get_args(Weighting):
-            raise ValueError(f"weighting must be null, tfidf or bm25, got {weighting!r}")
-        if not shrinkage >= 0:
-            raise ValueError(f"shrinkage must not be negative, got {shrinkage}")
         self.num_neighbors = num_neighbors
         self.measure = measure
         self.weighting = weighting

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Served
 
 from .gmf import GMF
-from .mlp import MLP, Layers, check_layers
+from .mlp import MLP, Layers
 from .pair_network import PairModel, PairNetwork, inner_products
 from .saved import load_model
 
@@ -77,19 +78,17 @@ class NeuMF(PairModel):
     def __init__(
         self,
         *,
-        hidden_sizes: Sequence[int] = (128, 64),
-        dropout: float = 0.0,
+        hidden_sizes: Counts = (128, 64),
+        dropout: ShareBelowOne = 0.0,
         gmf: str | os.PathLike[str] | None = None,
         mlp: str | os.PathLike[str] | None = None,
-        mix: float = 0.5,
+        mix: Share = 0.5,
         **pair: Any,
     ) -> None:
         super().__init__(**pair)
         if (gmf is None) != (mlp is None):
             raise ValueError("NeuMF begins from a GMF and an MLP, or from neither: give both gmf and mlp")
-        if not 0 <= mix <= 1:
-            raise ValueError(f"mix must be a share between 0 and 1, got {mix}")
-        self.hidden_sizes, self.dropout = check_layers(hidden_sizes, dropout), dropout
+        self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
         self.gmf = None if gmf is None else str(gmf)
         self.mlp = None if mlp is None else str(mlp)
         self.mix = mix

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,18 +15,24 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from recsys_dl import losses
+from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed, ShareBelowOne, check_argument
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, resolve
 from recsys_dl.protocols import UserState
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, Examples, mixed
+from recsys_dl.training.devices import torch_device
+from recsys_dl.training.optimizers import OptimizerName, Schedule
 from recsys_dl.training.options import checked
 from recsys_dl.training.surroundings import with_own_settings
 
 from .growing import check_tuning, grow, only_learning, replayed, unchanged_on_error
+from .learned import check_memory
 from .lightning_parts import LightningParts
 from .validation import Validation
+
+NUMBERS_A_WEIGHT = 4  # itself, its gradient and two moments of Adam
 
 
 class NeuralModel(LightningParts):
@@ -66,27 +72,16 @@ class NeuralModel(LightningParts):
     def __init__(
         self,
         *,
-        epochs: int = 20,
-        batch_size: int = 1024,
-        optimizer: str = "adam",
-        learning_rate: float = 0.001,
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        warmup: float = 0.0,
-        seed: int = 7,
+        epochs: CountOrZero = 20,
+        batch_size: Count = 1024,
+        optimizer: OptimizerName = "adam",
+        learning_rate: Positive = 0.001,
+        weight_decay: NotNegative = 0.0,
+        schedule: Schedule = "constant",
+        warmup: ShareBelowOne = 0.0,
+        seed: Seed = 7,
         device: Device = "auto",
     ) -> None:
-        from recsys_dl.training.optimizers import OPTIMIZERS, rate_at
-
-        if epochs < 0 or batch_size < 1:
-            raise ValueError(f"epochs must be at least 0 and batch_size at least 1, got {epochs} and {batch_size}")
-        if not learning_rate > 0 or weight_decay < 0:
-            raise ValueError(
-                f"learning_rate must be above 0 and weight_decay not below, got {learning_rate} and {weight_decay}"
-            )
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-        rate_at(schedule, warmup, 1)
         self.epochs = epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -147,6 +142,9 @@ class NeuralModel(LightningParts):
                 "trainer.patience stops by a validation metric, but no validation part was given: fit(train, "
                 "validation=…), or patience=None"
             )
+        with torch.device("meta"):  # nothing is allocated there
+            num_bytes = sum(weights.nbytes for weights in self._build().parameters())
+        check_memory(type(self).__name__, NUMBERS_A_WEIGHT * num_bytes)
         self._make()
         self._learn(log, validation, options, self.epochs)
         return self
@@ -229,15 +227,7 @@ class NeuralModel(LightningParts):
         Raises:
             RuntimeError: device "cuda" where Torch finds none.
         """
-        where = resolve(self.device)
-        if where == "cuda" and not torch.cuda.is_available():
-            if self.device == "cuda":
-                raise RuntimeError(
-                    'device="cuda" needs a torch that was built for CUDA and a GPU that it can use; '
-                    f'torch {torch.__version__} finds none. Use device="cpu" or "auto".'
-                )
-            where = "cpu"
-        return torch.device(where)
+        return torch_device(self.device if resolve(self.device) == "cuda" else "cpu")  # our kernels must find it too
 
     def arrays(self) -> dict[str, Any]:
         """Return all that was learnt, by name; the network's weights as `network.…`."""
@@ -366,6 +356,5 @@ def check_loss(name: str) -> None:
     Raises:
         ValueError: it has none.
     """
-    known = [one for one in losses.__all__ if one.endswith("_loss")]
-    if name not in known:
-        raise ValueError(f"loss must be one of {', '.join(known)}, got {name!r}")
+    known = tuple(one for one in losses.__all__ if one.endswith("_loss"))
+    check_argument("loss", name, Literal[known])

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_dl import losses
+from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
-from recsys_dl.training.pairs import KINDS, Lists, Negatives, PairExamples
+from recsys_dl.training.pairs import Lists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
 
 from .catalogue import CatalogueModel
@@ -146,26 +147,16 @@ class PairModel(NeuralModel):
     def __init__(
         self,
         *,
-        embedding_size: int = 64,
+        embedding_size: Count = 64,
         loss: str = "bce_loss",
-        num_negatives: int = 4,
+        num_negatives: Count = 4,
         negatives: Negatives = "uniform",
         popularity_exponent: float = 0.75,
-        regularization: float = 0.0,
-        initial_scale: float = 0.1,
+        regularization: NotNegative = 0.0,
+        initial_scale: NotNegative = 0.1,
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        if embedding_size < 1 or num_negatives < 1:
-            raise ValueError(
-                f"embedding_size and num_negatives must be at least 1, got {embedding_size} and {num_negatives}"
-            )
-        if negatives not in KINDS:
-            raise ValueError(f"negatives must be one of {', '.join(KINDS)}, got {negatives!r}")
-        if regularization < 0 or initial_scale < 0:
-            raise ValueError(
-                f"regularization and initial_scale must not be negative, got {regularization} and {initial_scale}"
-            )
         check_loss(loss)
         self.embedding_size = embedding_size
         self.loss = loss

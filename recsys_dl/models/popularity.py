@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Served
@@ -28,9 +29,7 @@ class Popularity(CatalogueModel):
     fitted = ("popularity_I",)
     popularity_I: np.ndarray
 
-    def __init__(self, *, window_days: float | None = None) -> None:
-        if window_days is not None and window_days <= 0:
-            raise ValueError(f"window_days must be positive, or null for all time, got {window_days}")
+    def __init__(self, *, window_days: Positive | None = None) -> None:
         self.window_days = window_days
 
     def fit(self, train: Dataset | Interactions) -> Self:

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device
@@ -49,12 +50,8 @@ class RP3beta(CatalogueModel):
     neighbours_II: sp.csr_matrix
 
     def __init__(
-        self, *, num_neighbors: int = 200, alpha: float = 0.8, beta: float = 0.4, device: Device = "auto"
+        self, *, num_neighbors: Count = 200, alpha: NotNegative = 0.8, beta: NotNegative = 0.4, device: Device = "auto"
     ) -> None:
-        if num_neighbors < 1:
-            raise ValueError(f"num_neighbors must be at least 1, got {num_neighbors}")
-        if not (alpha >= 0 and beta >= 0):
-            raise ValueError(f"alpha and beta must not be negative, got {alpha} and {beta}")
         self.num_neighbors = num_neighbors
         self.alpha = alpha
         self.beta = beta

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
 
 from .choice import choice_loss
@@ -33,13 +34,10 @@ class SASRec(TowerModel):
 
     batch_type = Windows
 
-    def __init__(self, *, num_blocks: int = 2, num_heads: int = 2, **tower: Any) -> None:
+    def __init__(self, *, num_blocks: Count = 2, num_heads: Count = 2, **tower: Any) -> None:
         super().__init__(**tower)
-        if num_blocks < 1 or num_heads < 1 or self.embedding_size % num_heads:
-            raise ValueError(
-                f"num_blocks must be at least 1 and num_heads a divisor of embedding_size={self.embedding_size}, got "
-                f"{num_blocks} and {num_heads}"
-            )
+        if self.embedding_size % num_heads:
+            raise ValueError(f"num_heads must divide embedding_size={self.embedding_size}, got {num_heads}")
         self.num_blocks = num_blocks
         self.num_heads = num_heads
 

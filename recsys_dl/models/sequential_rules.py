@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device
@@ -49,17 +50,12 @@ class SequentialRules(CatalogueModel):
     def __init__(
         self,
         *,
-        window: int = 30,
-        history_size: int = 30,
-        num_followers: int = 500,
-        shrinkage: float = 20.0,
+        window: Count = 30,
+        history_size: Count = 30,
+        num_followers: Count = 500,
+        shrinkage: NotNegative = 20.0,
         device: Device = "auto",
     ) -> None:
-        for name, value in (("window", window), ("history_size", history_size), ("num_followers", num_followers)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not shrinkage >= 0:
-            raise ValueError(f"shrinkage must not be negative, got {shrinkage}")
         self.window = window
         self.history_size = history_size
         self.num_followers = num_followers

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device
@@ -51,10 +52,8 @@ class SVD(CatalogueModel):
     item_emb_ID: np.ndarray
 
     def __init__(
-        self, *, embedding_size: int = 50, item_exponent: float = 0.8, seed: int = 7, device: Device = "auto"
+        self, *, embedding_size: Count = 50, item_exponent: float = 0.8, seed: Seed = 7, device: Device = "auto"
     ) -> None:
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size must be at least 1, got {embedding_size}")
         self.embedding_size = embedding_size
         self.item_exponent = item_exponent
         self.seed = seed
@@ -74,6 +73,9 @@ class SVD(CatalogueModel):
         self.item_emb_ID = np.ascontiguousarray(emb_ID, np.float32)
         self.user_emb_UD = (matrix @ emb_ID).astype(np.float32)
         return self
+
+    def _bytes_needed(self) -> int:
+        return super()._bytes_needed() // self.embedding_size * min(self.embedding_size, self.num_users, self.num_items)
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""

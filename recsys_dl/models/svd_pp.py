@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.rating_sgd import svdpp_epoch
@@ -48,13 +49,13 @@ class SVDpp(FunkSVD):
     def __init__(
         self,
         *,
-        embedding_size: int = 100,
-        epochs: int = 40,
-        learning_rate: float = 0.007,
-        regularization: float = 0.06,
-        bias_regularization: float = 0.02,
-        initial_scale: float = 0.03,
-        seed: int = 7,
+        embedding_size: Count = 100,
+        epochs: Count = 40,
+        learning_rate: Positive = 0.007,
+        regularization: NotNegative = 0.06,
+        bias_regularization: NotNegative = 0.02,
+        initial_scale: NotNegative = 0.03,
+        seed: Seed = 7,
     ) -> None:
         super().__init__(
             embedding_size=embedding_size,

@@ -9,12 +9,13 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Count, Positive, ShareBelowOne
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
@@ -24,10 +25,10 @@ from recsys_dl.training.batches import mixed
 
 from .encoders import Encoded, ItemEncoder, TowerNetwork
 from .growing_towers import GrowingTowers
-from .histories import SOFTMAXES, Candidates, Histories
+from .histories import Candidates, Histories, Softmax
 from .served import inner_product, stored
 
-FEATURES = ("all", "items", "users", "none")
+UsedFeatures = Literal["all", "items", "users", "none"]
 ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded together for serving
 RARE = 0.1  # share of the items met in training, the rarest, whose mean stands for one of which nothing is known
 
@@ -112,39 +113,24 @@ class TowerModel(GrowingTowers):
     def __init__(
         self,
         *,
-        embedding_size: int = 64,
-        history_size: int = 50,
-        features: str = "all",
+        embedding_size: Count = 64,
+        history_size: Count = 50,
+        features: UsedFeatures = "all",
         item_kinds: Mapping[str, str] | None = None,
         user_kinds: Mapping[str, str] | None = None,
-        min_count: int = 3,
-        text_size: int = 64,
-        feature_sizes: Sequence[int] | None = None,
-        id_dropout: float = 0.1,
-        dropout: float = 0.1,
-        softmax: str = "full",
-        num_negatives: int = 1024,
+        min_count: Count = 3,
+        text_size: Count = 64,
+        feature_sizes: Sequence[Count] | None = None,
+        id_dropout: ShareBelowOne = 0.1,
+        dropout: ShareBelowOne = 0.1,
+        softmax: Softmax = "full",
+        num_negatives: Count = 1024,
         popularity_exponent: float = 0.5,
         normalize: bool = False,
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        for name, value, known in (("softmax", softmax, SOFTMAXES), ("features", features, FEATURES)):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        for name, size in (
-            ("embedding_size", embedding_size),
-            ("history_size", history_size),
-            ("num_negatives", num_negatives),
-        ):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        for name, share in (("id_dropout", id_dropout), ("dropout", dropout)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be a share, at least 0 and below 1, got {share}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
         self.embedding_size = embedding_size
         self.history_size = history_size
         self.features = features
@@ -152,7 +138,7 @@ class TowerModel(GrowingTowers):
         self.user_kinds = dict(user_kinds or {})
         self.min_count = min_count
         self.text_size = text_size
-        self.feature_sizes = [int(size) for size in feature_sizes or ()]
+        self.feature_sizes = list(feature_sizes or ())
         self.id_dropout = id_dropout
         self.dropout = dropout
         self.softmax = softmax
@@ -333,7 +319,7 @@ class TowerModel(GrowingTowers):
             return state
         side = self.user_encoder.transform(histories.user_features)
         vectors_BD = self._user_vectors(Histories.of(state.histories), self._profile(side, len(state)))
-        return UserState((vectors_BD, state.values[1] | side.known_R), state.histories)
+        return UserState((vectors_BD, state.values[1] | side.known_R), state.histories, self)
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         vectors_BD = self._user_vectors(Histories.of(histories), self._profile(None, histories.num_users))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
 
 from .choice import choice_loss
@@ -35,22 +36,16 @@ class TwoTower(TowerModel):
     def __init__(
         self,
         *,
-        pooling: str = "mean",
-        user_sizes: Sequence[int] | None = None,
-        num_targets: int = 10,
-        examples_per_user: int = 20,
+        pooling: Literal["mean", "attention"] = "mean",
+        user_sizes: Sequence[Count] | None = None,
+        num_targets: Count = 10,
+        examples_per_user: Count = 20,
         shuffle: bool = False,
         **tower: Any,
     ) -> None:
         super().__init__(**tower)
-        if pooling not in ("mean", "attention"):
-            raise ValueError(f"pooling must be mean or attention, got {pooling!r}")
-        if num_targets < 1 or examples_per_user < 1:
-            raise ValueError(
-                f"num_targets and examples_per_user must be at least 1, got {num_targets} and {examples_per_user}"
-            )
         self.pooling = pooling
-        self.user_sizes = [int(size) for size in user_sizes or ()]
+        self.user_sizes = list(user_sizes or ())
         self.num_targets = num_targets
         self.examples_per_user = examples_per_user
         self.shuffle = shuffle

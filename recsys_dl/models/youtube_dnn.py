@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.arguments import Count, Counts
 from recsys_dl.data.interactions import Interactions
 
 from .choice import choice_loss
@@ -38,20 +38,14 @@ class YouTubeDNN(TowerModel):
     def __init__(
         self,
         *,
-        hidden_sizes: Sequence[int] = (256, 128),
-        num_targets: int = 1,
-        examples_per_user: int = 50,
+        hidden_sizes: Counts = (256, 128),
+        num_targets: Count = 1,
+        examples_per_user: Count = 50,
         shuffle: bool = False,
         **tower: Any,
     ) -> None:
         super().__init__(**tower)
-        if num_targets < 1 or examples_per_user < 1:
-            raise ValueError(
-                f"num_targets and examples_per_user must be at least 1, got {num_targets} and {examples_per_user}"
-            )
-        if not len(hidden_sizes):
-            raise ValueError("hidden_sizes must name at least one layer, got none; TwoTower does without")
-        self.hidden_sizes = [int(size) for size in hidden_sizes]
+        self.hidden_sizes = list(hidden_sizes)
         self.num_targets = num_targets
         self.examples_per_user = examples_per_user
         self.shuffle = shuffle

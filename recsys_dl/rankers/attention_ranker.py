@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from recsys_dl.arguments import Count, ShareBelowOne
+
 from .networks import AttentionNetwork
 from .neural import NeuralRanker
 
@@ -23,15 +25,18 @@ class AttentionRanker(NeuralRanker):
     """
 
     def __init__(
-        self, *, width: int = 32, num_blocks: int = 1, num_heads: int = 2, dropout: float = 0.1, **training: Any
+        self,
+        *,
+        width: Count = 32,
+        num_blocks: Count = 1,
+        num_heads: Count = 2,
+        dropout: ShareBelowOne = 0.1,
+        **training: Any,
     ) -> None:
         super().__init__(**training)
         self.width, self.num_blocks, self.num_heads, self.dropout = width, num_blocks, num_heads, dropout
-        if min(width, num_blocks, num_heads) < 1 or width % num_heads or not 0 <= dropout < 1:
-            raise ValueError(
-                "width, num_blocks and num_heads must be at least 1, num_heads divide width, and dropout lie in [0, 1), got "
-                f"{width}, {num_blocks}, {num_heads} and {dropout}"
-            )
+        if width % num_heads:
+            raise ValueError(f"num_heads must divide width={width}, got {num_heads}")
 
     def _build(self, num_outputs: int) -> AttentionNetwork:
         return AttentionNetwork(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le, Lt
 from typing_extensions import Self
 
+from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, ShareAboveZero
 from recsys_dl.data.groups import Groups
-from recsys_dl.metrics.ranking import Gains, check_conventions
+from recsys_dl.metrics.ranking import Gains
 
 from .ranker import Ranker
 
@@ -21,7 +23,8 @@ except ModuleNotFoundError as error:
         "LambdaMART needs the package lightgbm, which is not installed: pip install 'recsys_dl[rank]'"
     ) from error
 
-HIGHEST_GRADE = 30  # 2^30 - 1 is the largest gain that LightGBM's own table holds
+# 2^30 - 1 is the largest gain that LightGBM's own table holds, and one such document outweighs a thousand million of grade 1.
+HIGHEST_GRADE = {"exponential": 30, "linear": 10_000}
 MOST_DOCUMENTS = 10_000  # of a group, LightGBM's limit
 
 
@@ -56,8 +59,8 @@ class LambdaMART(Ranker):
         booster: LightGBM's, cut after the best round.
 
     Raises:
-        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30, a
-            group of more than 10,000 documents.
+        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30
+            (10,000 with linear gains), a group of more than 10,000 documents.
     """
 
     booster: lgb.Booster
@@ -65,24 +68,23 @@ class LambdaMART(Ranker):
     def __init__(
         self,
         *,
-        num_trees: int = 500,
-        learning_rate: float = 0.05,
-        num_leaves: int = 31,
-        min_documents: int = 20,
-        regularization: float = 0.0,
-        feature_fraction: float = 1.0,
-        query_fraction: float = 1.0,
-        truncation: int = 30,
+        num_trees: Count = 500,
+        learning_rate: Positive = 0.05,
+        num_leaves: Annotated[int, Ge(2), Le(131_072)] = 31,
+        min_documents: CountOrZero = 20,
+        regularization: NotNegative = 0.0,
+        feature_fraction: ShareAboveZero = 1.0,
+        query_fraction: ShareAboveZero = 1.0,
+        truncation: Count = 30,
         gains: Gains = "exponential",
-        k: int = 10,
-        patience: int = 50,
+        k: Count = 10,
+        patience: Count = 50,
         monotone: Mapping[str | int, int] | None = None,
-        propensities: Sequence[float] | None = None,
+        propensities: Sequence[Positive] | None = None,
         learn_position_bias: bool = False,
-        position_regularization: float = 0.0,
-        seed: int = 0,
+        position_regularization: NotNegative = 0.0,
+        seed: Annotated[int, Ge(0), Lt(1 << 31)] = 0,
     ) -> None:
-        check_conventions(gains, "left_out")
         if gains == "binary":
             raise ValueError('gains must be "exponential" or "linear"; for binary grades the two are the same')
         if learn_position_bias and propensities is not None:
@@ -92,7 +94,7 @@ class LambdaMART(Ranker):
         self.feature_fraction, self.query_fraction, self.truncation = feature_fraction, query_fraction, truncation
         self.gains, self.k, self.patience = gains, k, patience
         self.monotone = None if monotone is None else dict(monotone)
-        self.propensities = None if propensities is None else [float(value) for value in propensities]
+        self.propensities = None if propensities is None else list(propensities)
         self.learn_position_bias, self.position_regularization = learn_position_bias, position_regularization
         self.seed = seed
 
@@ -100,9 +102,18 @@ class LambdaMART(Ranker):
         """Grow trees, with `validation` until NDCG@k on it has not risen for `patience` rounds."""
         groups, validation = self._begin(groups, validation)
         grades = groups.labels_N
-        if (grades != np.round(grades)).any() or grades.max(initial=0) > HIGHEST_GRADE:
-            bad = grades[(grades != np.round(grades)) | (grades > HIGHEST_GRADE)][0]
-            raise ValueError(f"LambdaMART needs grades that are whole numbers up to {HIGHEST_GRADE}, got {bad:g}")
+        if (broken := grades[grades != np.round(grades)]).size:
+            raise ValueError(
+                f"LambdaMART needs grades that are whole numbers, got {broken[0]:g}: round or bin the labels, as "
+                "np.digitize(labels, edges) does, or take a ranker that regresses on them, such as MLPRanker(loss='mse_loss')"
+            )
+        highest = HIGHEST_GRADE[self.gains]
+        if grades.max(initial=0) > highest:
+            raise ValueError(
+                f'LambdaMART with gains="{self.gains}" takes grades up to {highest:,}, got {grades.max():g}: bin the labels into a '
+                "few grades, as np.digitize(labels, np.quantile(labels[labels > 0], [0, 0.5, 0.8, 0.95])) does into 0 to 4"
+                + (', or take gains="linear"' if self.gains == "exponential" else "")
+            )
         if groups.sizes_Q.max() > MOST_DOCUMENTS:
             at = int(groups.sizes_Q.argmax())
             raise ValueError(

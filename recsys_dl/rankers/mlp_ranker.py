@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recsys_dl.arguments import Count, ShareBelowOne
+
 from .networks import MLPNetwork
 from .neural import NeuralRanker
 
@@ -21,13 +23,11 @@ class MLPRanker(NeuralRanker):
         ValueError: an argument out of range.
     """
 
-    def __init__(self, *, hidden_sizes: Sequence[int] = (64, 32), dropout: float = 0.1, **training: Any) -> None:
+    def __init__(
+        self, *, hidden_sizes: Sequence[Count] = (64, 32), dropout: ShareBelowOne = 0.1, **training: Any
+    ) -> None:
         super().__init__(**training)
-        self.hidden_sizes, self.dropout = [int(size) for size in hidden_sizes], dropout
-        if min(self.hidden_sizes, default=1) < 1 or not 0 <= dropout < 1:
-            raise ValueError(
-                f"hidden_sizes must be at least 1 and dropout in [0, 1), got {self.hidden_sizes} and {dropout}"
-            )
+        self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
 
     def _build(self, num_outputs: int) -> MLPNetwork:
         return MLPNetwork(self.num_features, self.hidden_sizes, self.dropout, num_outputs)

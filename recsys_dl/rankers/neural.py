@@ -9,7 +9,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,18 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from recsys_dl import losses
+from recsys_dl.arguments import Count, NotNegative, Positive, Seed, ShareBelowOne, check_argument, hints_of
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.kernels.device import Device
-from recsys_dl.metrics.ranking import Gains, check_conventions
+from recsys_dl.metrics.ranking import Gains
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, mixed
+from recsys_dl.training.devices import torch_device
+from recsys_dl.training.optimizers import Schedule
 from recsys_dl.training.options import checked
 from recsys_dl.training.surroundings import with_own_settings
 
-from .normalization import Normalization, check_normalization, learn_normalization, normalized
+from .normalization import Normalization, learn_normalization, normalized
 from .ranker import Ranker
 
 
@@ -68,26 +71,19 @@ class NeuralRanker(Ranker):
         loss: str = "softmax_loss",
         loss_arguments: Mapping[str, Any] | None = None,
         normalization: Normalization = "standard",
-        epochs: int = 100,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        warmup: float = 0.0,
+        epochs: Count = 100,
+        batch_size: Count = 32,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.0,
+        schedule: Schedule = "constant",
+        warmup: ShareBelowOne = 0.0,
         gains: Gains = "exponential",
-        k: int = 10,
-        patience: int = 20,
-        propensities: Sequence[float] | None = None,
-        seed: int = 7,
+        k: Count = 10,
+        patience: Count = 20,
+        propensities: Sequence[Positive] | None = None,
+        seed: Seed = 7,
         device: Device = "auto",
     ) -> None:
-        check_conventions(gains, "left_out")
-        check_normalization(normalization)
-        if epochs < 1 or batch_size < 1 or not learning_rate > 0 or weight_decay < 0 or patience < 1:
-            raise ValueError(
-                "epochs, batch_size and patience must be at least 1, learning_rate above 0 and weight_decay not below, got "
-                f"{epochs}, {batch_size}, {patience}, {learning_rate} and {weight_decay}"
-            )
         self.loss, self.loss_arguments = loss, dict(loss_arguments or {})
         _check_loss(loss, self.loss_arguments)
         self.normalization = normalization
@@ -95,7 +91,7 @@ class NeuralRanker(Ranker):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.schedule, self.warmup = schedule, warmup
         self.gains, self.k = gains, k
-        self.propensities = None if propensities is None else [float(value) for value in propensities]
+        self.propensities = None if propensities is None else list(propensities)
         self.seed, self.device = seed, device
 
     @abstractmethod
@@ -183,11 +179,7 @@ class NeuralRanker(Ranker):
         Raises:
             RuntimeError: device "cuda" where Torch finds none.
         """
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                f'device="cuda" needs a GPU that torch {torch.__version__} can use; take "cpu" or "auto"'
-            )
-        return torch.device("cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda")
+        return torch_device(self.device)
 
     def _objective(self, network: nn.Module, batch: _Batch) -> Tensor:
         outputs_BLG = network(batch.features_BLF, batch.valid_BL)
@@ -276,13 +268,15 @@ class _Validation:
 
 
 def _check_loss(name: str, arguments: Mapping[str, Any]) -> None:
-    known = [one for one in losses.__all__ if one.endswith("_loss")]
-    if name not in known:
-        raise ValueError(f"loss must be one of {', '.join(known)}, got {name!r}")
+    known = tuple(one for one in losses.__all__ if one.endswith("_loss"))
+    check_argument("loss", name, Literal[known])
     parameters = inspect.signature(getattr(losses, name)).parameters
     own = [key for key, one in parameters.items() if one.kind is one.KEYWORD_ONLY and key != "weights_BL"]
     if wrong := [key for key in arguments if key not in own]:
         raise ValueError(f"loss_arguments of {name} must be among {', '.join(own) or 'none'}, got {wrong[0]!r}")
+    hints = hints_of(getattr(losses, name))
+    for key in arguments.keys() & hints:
+        check_argument(f"loss_arguments.{key}", arguments[key], hints[key])
     if needed := [key for key in own if parameters[key].default is inspect.Parameter.empty]:
         raise ValueError(
             f"{name} needs {', '.join(needed)} with every list, which groups do not hold; take another loss"

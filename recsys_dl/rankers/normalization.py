@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 Normalization = Literal["none", "standard", "log1p", "quantile"]
 NUM_QUANTILES = 256  # a feature's distribution is kept as so many of its values
-
-
-def check_normalization(kind: str) -> None:
-    """Raise ValueError for a word that names none."""
-    if kind not in get_args(Normalization):
-        raise ValueError(f"normalization must be one of {', '.join(get_args(Normalization))}, got {kind!r}")
 
 
 def learn_normalization(features_NF: np.ndarray, kind: Normalization) -> dict[str, np.ndarray]:

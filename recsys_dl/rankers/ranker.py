@@ -16,8 +16,10 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl import __version__
+from recsys_dl.arguments import checked
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.folders import load_object, save_object
+from recsys_dl.learning import learns_whole
 from recsys_dl.metrics.grouped import all_tied, judge_groups
 from recsys_dl.metrics.ranking import Gains, per_user
 
@@ -46,6 +48,12 @@ class Ranker(ABC):
     num_features: int
     names: tuple[str, ...] | None
     history: list[float]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        learns_whole(cls, ["fit"])
 
     @abstractmethod
     def fit(self, groups: Groups, *, validation: Groups | None = None) -> Self:
@@ -184,7 +192,16 @@ class Ranker(ABC):
             groups = per_click(groups, self.propensities)
             if validation is not None and validation.positions_N is not None:
                 validation = per_click(validation, self.propensities)
+        labels_N, first_N = groups.labels_N, np.repeat(groups.labels_N[groups.starts_Q[:-1]], groups.sizes_Q)
+        if (labels_N == first_N).all():
+            raise ValueError(
+                "training needs a group whose documents differ in label, got none: within each of "
+                f"{len(groups):,} groups all labels are equal, so there is no order to learn"
+            )
         return groups, validation
+
+    def _check_learned(self) -> None:
+        """Nothing more: `fit` ends in `_report`, which looks at all scores."""
 
     def _ndcg(self, scores_N: np.ndarray, groups: Groups) -> float:
         """Return NDCG@k, groups weighing as much as their documents do on average; blank groups are left out."""

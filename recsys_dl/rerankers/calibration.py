@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys_dl.arguments import OpenShare, Share
 from recsys_dl.kernels.rerank_categories import calibrated
 
 from .lists import Asked, Chosen, Relevance, relevance
@@ -27,11 +28,9 @@ class Calibration(Tasteful):
     nothing_counts = True
 
     def __init__(
-        self, *, categories: str, weight: float = 0.3, relevance: Relevance = "min_max", smoothing: float = 0.01
+        self, *, categories: str, weight: Share = 0.3, relevance: Relevance = "min_max", smoothing: OpenShare = 0.01
     ) -> None:
         super().__init__(categories=categories, weight=weight, relevance=relevance)
-        if not 0 < smoothing < 1:
-            raise ValueError(f"smoothing must be between 0 and 1, both excluded, got {smoothing!r}")
         self.smoothing = smoothing
 
     def _choose(self, asked: Asked, k: int) -> Chosen:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.arguments import Counts, Seed
 from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.random import stream_key
@@ -45,12 +46,10 @@ class Exploration(ListReranker):
     pool_P: np.ndarray
     had_UI: sp.csr_matrix
 
-    def __init__(self, *, places: Sequence[int], pool: Mapping[str, Any] | None = None, seed: int = 0) -> None:
-        given = plain(places)
-        bad = [place for place in given if isinstance(place, bool) or not isinstance(place, int) or place < 1]
-        if bad or not given or len(set(given)) < len(given):
-            raise ValueError(f"places must be distinct integers from 1, got {given!r}")
-        self.places = given
+    def __init__(self, *, places: Counts, pool: Mapping[str, Any] | None = None, seed: Seed = 0) -> None:
+        if len(set(places)) < len(places):
+            raise ValueError(f"places must be distinct, got {places!r}")
+        self.places = list(places)
         self.pool = plain(pool)
         self.seed = seed
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal
 
 import numpy as np
 
+from recsys_dl.arguments import Positive, Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 
 from .attributes import ages, column
-from .lists import Asked, Chosen, ListReranker, Relevance, check_share, check_word, relevance
+from .lists import Asked, Chosen, ListReranker, Relevance, relevance
 
 DAY = 86400.0  # seconds
-UNITS = ("s", "ms", "us", "ns", "year")
+Unit = Literal["s", "ms", "us", "ns", "year"]
 
 
 class Freshness(ListReranker):
@@ -42,18 +43,13 @@ class Freshness(ListReranker):
     def __init__(
         self,
         *,
-        half_life_days: float,
-        weight: float = 1.0,
+        half_life_days: Positive,
+        weight: Share = 1.0,
         age_column: str | None = None,
-        age_unit: str = "s",
-        now: int | None = None,
+        age_unit: Unit = "s",
+        now: float | None = None,
         relevance: Relevance = "min_max",
     ) -> None:
-        if isinstance(half_life_days, bool) or not 0 < half_life_days < np.inf:
-            raise ValueError(f"half_life_days must be above 0, got {half_life_days!r}")
-        check_share("weight", weight)
-        check_word("age_unit", age_unit, UNITS)
-        check_word("relevance", relevance, get_args(Relevance))
         self.half_life_days = half_life_days
         self.weight = weight
         self.age_column = age_column

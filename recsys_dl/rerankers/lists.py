@@ -16,6 +16,7 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl import __version__
+from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.folders import load_object, save_object
@@ -98,6 +99,11 @@ class ListReranker(ABC):
     fitted: ClassVar[tuple[str, ...]] = ()
     num_users: int
     num_items: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
@@ -275,18 +281,6 @@ def relevance(asked: Asked, scale: Relevance) -> np.ndarray:
     if scale == "min_max":
         return min_max(asked.items_BL, asked.scores_BL)
     return np.where(asked.items_BL >= 0, asked.scores_BL, -np.inf).astype(np.float64)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise ValueError unless `value` lies in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
-
-
-def check_word(name: str, value: str, words: Sequence[str]) -> None:
-    """Raise ValueError unless `value` is one of `words`."""
-    if value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
 
 
 def plain(value: Any) -> Any:

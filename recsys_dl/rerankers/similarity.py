@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.arguments import Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.rerank_diverse import Vectors
 
 from .attributes import categories, column
-from .lists import ListReranker, Relevance, check_share, check_word
+from .lists import ListReranker, Relevance
 
 
 class Compared(ListReranker):
@@ -33,9 +34,7 @@ class Compared(ListReranker):
     item_vectors_ID: np.ndarray
     sparse_vectors_IC: sp.csr_matrix
 
-    def __init__(self, *, weight: float = 0.3, compare_by: str = "users", relevance: Relevance = "min_max") -> None:
-        check_share("weight", weight)
-        check_word("relevance", relevance, get_args(Relevance))
+    def __init__(self, *, weight: Share = 0.3, compare_by: str = "users", relevance: Relevance = "min_max") -> None:
         self.weight = weight
         self.compare_by = compare_by
         self.relevance: Relevance = relevance

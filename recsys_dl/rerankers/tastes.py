@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.arguments import Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import UserState
 
 from .attributes import categories, column, shares, tastes
-from .lists import Asked, ListReranker, Relevance, check_share, check_word
+from .lists import Asked, ListReranker, Relevance
 
 
 class Tasteful(ListReranker):
@@ -37,9 +38,7 @@ class Tasteful(ListReranker):
     taste_UC: sp.csr_matrix
     everyone_C: np.ndarray
 
-    def __init__(self, *, categories: str, weight: float = 0.3, relevance: Relevance = "min_max") -> None:
-        check_share("weight", weight)
-        check_word("relevance", relevance, get_args(Relevance))
+    def __init__(self, *, categories: str, weight: Share = 0.3, relevance: Relevance = "min_max") -> None:
         self.categories = categories
         self.weight = weight
         self.relevance: Relevance = relevance

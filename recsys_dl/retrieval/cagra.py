@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from recsys_dl.arguments import Links
+
 from .flat import Flat
 from .library import faiss_library, out_of_memory, resolve
 from .vector_index import Measure
@@ -26,10 +28,8 @@ class CAGRA(Flat):
         RuntimeError: no GPU, or a FAISS without CAGRA.
     """
 
-    def __init__(self, *, num_links: int = 64, measure: Measure = "dot") -> None:
+    def __init__(self, *, num_links: Links = 64, measure: Measure = "dot") -> None:
         super().__init__(measure=measure, device="cuda")
-        if num_links < 2:
-            raise ValueError(f"num_links must be at least 2, got {num_links}")
         self.num_links = num_links
 
     def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:

@@ -30,7 +30,6 @@ class Exact(VectorIndex):
     lower = "Take ivf_pq with rescore=0, which keeps a code of each vector, or fewer dimensions."
 
     def __init__(self, *, measure: Measure = "dot", device: Device = "auto") -> None:
-        self._check_measure(measure)
         self.measure: Measure = measure
         self.device = device
 

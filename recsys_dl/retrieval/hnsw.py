@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_dl.arguments import Count, Links
 from recsys_dl.progress import waiting
 
 from .faiss_index import FaissIndex
@@ -34,14 +35,8 @@ class HNSW(FaissIndex):
     tunable = ("ef_search",)
 
     def __init__(
-        self, *, num_links: int = 32, ef_construction: int = 80, ef_search: int = 64, measure: Measure = "dot"
+        self, *, num_links: Links = 32, ef_construction: Count = 80, ef_search: Count = 64, measure: Measure = "dot"
     ) -> None:
-        self._check_measure(measure)
-        if num_links < 2 or min(ef_construction, ef_search) < 1:
-            raise ValueError(
-                "num_links must be at least 2, ef_construction and ef_search at least 1, got "
-                f"{num_links}, {ef_construction} and {ef_search}"
-            )
         self.num_links = num_links
         self.ef_construction = ef_construction
         self.ef_search = ef_search

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_dl.arguments import Count, ShortSeed
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import waiting
 
@@ -41,15 +42,12 @@ class IVF(FaissIndex):
     def __init__(
         self,
         *,
-        num_lists: int | None = None,
-        num_probes: int = 16,
+        num_lists: Count | None = None,
+        num_probes: Count = 16,
         measure: Measure = "dot",
-        seed: int = 7,
+        seed: ShortSeed = 7,
         device: Device = "auto",
     ) -> None:
-        self._check_measure(measure)
-        if (num_lists is not None and num_lists < 1) or num_probes < 1:
-            raise ValueError(f"num_lists and num_probes must be at least 1, got {num_lists} and {num_probes}")
         self.num_lists = num_lists
         self.num_probes = num_probes
         self.measure: Measure = measure

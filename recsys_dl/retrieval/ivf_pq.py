@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_dl.arguments import Count, CountOrZero, ShortSeed
 from recsys_dl.kernels.device import Device
 
 from .ivf import IVF
@@ -40,19 +41,15 @@ class IVFPQ(IVF):
     def __init__(
         self,
         *,
-        num_lists: int | None = None,
-        num_probes: int = 16,
-        num_subvectors: int | None = None,
-        rescore: int = 8,
+        num_lists: Count | None = None,
+        num_probes: Count = 16,
+        num_subvectors: Count | None = None,
+        rescore: CountOrZero = 8,
         measure: Measure = "dot",
-        seed: int = 7,
+        seed: ShortSeed = 7,
         device: Device = "auto",
     ) -> None:
         super().__init__(num_lists=num_lists, num_probes=num_probes, measure=measure, seed=seed, device=device)
-        if (num_subvectors is not None and num_subvectors < 1) or rescore < 0:
-            raise ValueError(
-                f"num_subvectors must be at least 1 and rescore at least 0, got {num_subvectors} and {rescore}"
-            )
         self.num_subvectors = num_subvectors
         self.rescore = rescore
 
@@ -60,6 +57,11 @@ class IVFPQ(IVF):
         """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
         kept = 4 * size if self.rescore else 0
         return num_items * (self._parts(size) + kept + 25) + 4 * size * (self._lists_for(num_items) + CODES)
+
+    @property
+    def exact_vectors(self) -> bool:
+        """Whether vectors are kept beside their codes."""
+        return self.rescore > 0
 
     def _parts(self, size: int) -> int:
         return -(-size // DIMENSIONS) if self.num_subvectors is None else self.num_subvectors

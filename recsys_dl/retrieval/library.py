@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.device import resolve as resolve_device
 
 LONGEST_ON_GPU = 2048  # candidates of one search, and lists of an IVF probed
 
@@ -39,20 +40,16 @@ def resolve(device: Device) -> str:
         ValueError: another word.
         RuntimeError: "cuda" without a FAISS for GPUs, or without a GPU; says which.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}')
-    if device == "cpu":
-        return "cpu"
+    return resolve_device(device, _missing)
+
+
+def _missing() -> str:
     faiss = faiss_library()
     if not hasattr(faiss, "StandardGpuResources"):
-        missing = "a FAISS built for GPUs (pip uninstall faiss-cpu, then pip install 'recsys_dl[gpu]')"
-    elif not faiss.get_num_gpus():  # asked first: index_cpu_to_all_gpus returns an empty index where there is none
-        missing = "an NVIDIA GPU with a working driver; FAISS finds none"
-    else:
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise RuntimeError(f'device="cuda" needs {missing}. Use device="cpu", or device="auto" to take what there is.')
+        return "a FAISS built for GPUs (pip uninstall faiss-cpu, then pip install 'recsys_dl[gpu]')"
+    if not faiss.get_num_gpus():  # asked first: index_cpu_to_all_gpus returns an empty index where there is none
+        return "an NVIDIA GPU with a working driver; FAISS finds none"
+    return ""
 
 
 class OnGpu:

@@ -16,6 +16,7 @@ import psutil
 from typing_extensions import Self
 
 from recsys_dl import __version__
+from recsys_dl.arguments import checked
 from recsys_dl.data.lists import item_lists
 from recsys_dl.folders import load_object, save_object
 from recsys_dl.kernels.topk import ItemLists
@@ -47,6 +48,11 @@ class VectorIndex(ABC):
     embedding_size: int
     present_I: np.ndarray
     num_present: int = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return self.num_present
@@ -91,6 +97,11 @@ class VectorIndex(ABC):
     @abstractmethod
     def bytes_needed(self, num_items: int, size: int) -> int:
         """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+
+    @property
+    def exact_vectors(self) -> bool:
+        """Whether `vectors` gives what was put in."""
+        return True
 
     @property
     @abstractmethod
@@ -238,10 +249,6 @@ class VectorIndex(ABC):
 
     def _present(self, present_I: np.ndarray) -> None:
         self.present_I, self.num_present = present_I, int(present_I.sum())
-
-    def _check_measure(self, measure: str) -> None:
-        if measure not in ("dot", "cosine"):
-            raise ValueError(f'measure must be "dot" or "cosine", got {measure!r}')
 
     # Inside
 

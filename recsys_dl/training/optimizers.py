@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-OPTIMIZERS = ("adam", "row_adam", "sgd")
-SCHEDULES = ("constant", "linear", "cosine")
+OptimizerName = Literal["adam", "row_adam", "sgd"]
+Schedule = Literal["constant", "linear", "cosine"]
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
 def make_optimizer(

@@ -139,7 +139,7 @@ def of_run(config: DictConfig) -> Task:
     if asked.histories is not None:
         histories = asked.histories.of_users(users)
         exclude, state = Interactions.concat([exclude, histories]), run.model.fold_in(histories)
-    query_BD, otherwise_B = run.model.query_vectors(state)
+    query_BD, otherwise_B = run.model.queries(state)
     if otherwise_B.all():
         raise ValueError(f"no user of {config.part} had anything in training, so there is no query to search with")
 

@@ -1,0 +1,168 @@
+"""What arguments must be, as their annotations say: checked when a part is made, before any work.
+
+A constructor says `embedding_size: Count = 64` and is `@checked`, or its class inherits from one whose `__init_subclass__` does
+that. Types and ranges are read by pydantic; a number of NumPy's is a number, a boolean is none, and a number must be finite.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Count = Annotated[int, Ge(1)]
+CountOrZero = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Lt(1 << 63)]
+ShortSeed = Annotated[int, Ge(0), Lt(1 << 31)]  # of libraries that take 32 bits
+Links = Annotated[int, Ge(2)]  # of a vector in a graph
+Counts = Annotated[Sequence[Count], MinLen(1)]  # such as widths of layers
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
+OpenShare = Annotated[float, Gt(0), Lt(1)]
+ShareAboveZero = Annotated[float, Gt(0), Le(1)]
+
+_SIGNS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
+_LONGEST = 60  # characters of a value that a message quotes
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def checked(call: Call) -> Call:
+    """Return a function, or a constructor, whose arguments must be what their annotations say.
+
+    Arguments of other types than numbers, booleans, text and lists and mappings of such are passed on as they are.
+
+    Raises:
+        ValueError: from the function returned: an argument that is not; the message names it and says what it must be.
+    """
+    if isinstance(call, type):
+        call.__init__ = checked(call.__init__)  # type: ignore[misc]
+        return call
+    signature = inspect.signature(call)
+    hints = functools.cache(lambda: hints_of(call))
+
+    @functools.wraps(call)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        for name, hint in hints().items():
+            if name in bound.arguments:
+                bound.arguments[name] = check_argument(name, bound.arguments[name], hint)
+        return call(*bound.args, **bound.kwargs)
+
+    return checking  # type: ignore[return-value]
+
+
+def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """Return what the arguments of a function or constructor must be, of those that are checked."""
+    found = {}
+    for name, one in inspect.signature(call).parameters.items():
+        if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) or one.annotation is one.empty:
+            continue
+        hint = one.annotation
+        if isinstance(hint, str):
+            try:
+                hint = eval(hint, getattr(inspect.unwrap(call), "__globals__", {}))
+            except NameError:  # of what is imported for type checkers alone: no plain type
+                continue
+        if _is_plain(hint):
+            found[name] = hint
+    return found
+
+
+def check_argument(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as plain Python if it is what the annotation says.
+
+    Raises:
+        ValueError: it is not.
+    """
+    from pydantic import ValidationError
+
+    value = _plain(value)
+    try:
+        _adapter(hint).validate_python(value)
+        return value
+    except ValidationError as error:
+        words = _literals(hint)
+        close = difflib.get_close_matches(value, words, n=1, cutoff=0.5) if isinstance(value, str) else []
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        shown = repr(value)
+        shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+        raise ValueError(f"{name} must be {_what(hint)}, got {shown}{meant}") from error
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers, and lists and mappings of whatever library, as Python's own."""
+    if isinstance(value, str | bytes | int | float) or value is None:
+        return value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence) or hasattr(value, "tolist"):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _is_plain(hint: Any) -> bool:
+    """Return whether a hint is made of numbers, text, words and lists and mappings of such."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _is_plain(inner[0])
+    if origin is Literal:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return all(map(_is_plain, inner))
+    if isinstance(origin, type) and issubclass(origin, Sequence | Mapping):
+        return all(map(_is_plain, inner))
+    return hint in (int, float, bool, str, type(None))
+
+
+def _literals(hint: Any) -> list[str]:
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return [word for word in inner if isinstance(word, str)]
+    return [word for one in inner for word in _literals(one)]
+
+
+def _what(hint: Any) -> str:
+    """Return in words what a hint admits."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        if isinstance(inner[1], MinLen):
+            return f"{_what(inner[0])}, with at least {inner[1].min_length}"
+        ranges = [f"{_SIGNS[type(one)][0]} {_number(getattr(one, _SIGNS[type(one)][1]))}" for one in inner[1:]]
+        joint = " of " if inner[0] is int and ranges[0].startswith("at") else " "
+        return f"{_what(inner[0])}{joint}{' and '.join(ranges)}"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else repr(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(dict.fromkeys(map(_what, inner)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping of names"
+    if origin is not None:
+        return f"a list, each {_what(inner[0])}"
+    return {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}.get(
+        hint, "null (None)"
+    )
+
+
+def _number(bound: float) -> str:
+    return f"2^{int(bound).bit_length() - 1}" if bound >= 1 << 31 else f"{bound:g}"

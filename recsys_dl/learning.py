@@ -1,0 +1,61 @@
+"""Learning that is whole or not at all: what `fit` promises of every model and ranker when it fails, or is stopped."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Learner(Protocol):
+    """What learns."""
+
+    def _check_learned(self) -> None:
+        """Raise ValueError if what was learned is of no use."""
+        ...
+
+
+def whole_or_not(method: Method) -> Method:
+    """Return a method that learns aside and leaves `self` as it was on any error, Ctrl-C among them.
+
+    The method works on a shallow copy, so it must replace what was learned before and change no array of it in place. Whoever asks
+    meanwhile, from another thread, is answered as before. At the end `_check_learned` may still refuse.
+    """
+
+    @functools.wraps(method)
+    def learning(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if vars(self).get("_aside"):  # one that learns within another, such as a parent's fit
+            return method(self, *args, **kwargs)
+        aside = copy.copy(self)
+        aside._aside = True
+        result = method(aside, *args, **kwargs)
+        del aside._aside
+        aside._check_learned()
+        self.__dict__ = vars(aside)
+        return self if result is aside else result
+
+    return learning  # type: ignore[return-value]
+
+
+def learns_whole(cls: type, methods: Iterable[str]) -> None:
+    """Make these methods of a class, where it defines them itself, `whole_or_not`."""
+    for name in methods:
+        if name in vars(cls):
+            setattr(cls, name, whole_or_not(vars(cls)[name]))
+
+
+def not_finite(arrays: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arrays, dense or CSR, that hold NaN or infinity."""
+    return [name for name, array in arrays.items() if not is_finite(array.data if hasattr(array, "indptr") else array)]
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether no number is NaN or infinite, without a mask of the array's size."""
+    if array.dtype.kind != "f" or not array.size:
+        return True
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
