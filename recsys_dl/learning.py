@@ -5,26 +5,18 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Learner(Protocol):
-    """What learns."""
-
-    def _check_learned(self) -> None:
-        """Raise ValueError if what was learned is of no use."""
-        ...
-
-
 def whole_or_not(method: Method) -> Method:
     """Return a method that learns aside and leaves `self` as it was on any error, Ctrl-C among them.
 
     The method works on a shallow copy, so it must replace what was learned before and change no array of it in place. Whoever asks
-    meanwhile, from another thread, is answered as before. At the end `_check_learned` may still refuse.
+    meanwhile, from another thread, is answered as before. At the end `_check_learned`, where there is one, may still refuse.
     """
 
     @functools.wraps(method)
@@ -35,7 +27,8 @@ def whole_or_not(method: Method) -> Method:
         aside._aside = True
         result = method(aside, *args, **kwargs)
         del aside._aside
-        aside._check_learned()
+        if hasattr(aside, "_check_learned"):
+            aside._check_learned()
         self.__dict__ = vars(aside)
         return self if result is aside else result
 

@@ -214,13 +214,6 @@ def test_not_fitted(name, tmp_path):
             call()
 
 
-def test_nothing_relevant_to_learn_from_is_no_crash(name):
-    blank = Groups(TRAIN.features_NF, np.zeros(TRAIN.num_documents), TRAIN.sizes_Q)
-    assert np.isfinite(
-        build(name, **({} if name == "lambdamart" else {"epochs": 1})).fit(blank).score_rows(TEST.features_NF[:4])
-    ).all()
-
-
 @pytest.mark.parametrize("experiment", [name for name in options("experiment") if name.startswith("ltr_")])
 def test_every_experiment_is_a_ranker(experiment):
     assert isinstance(instantiate(compose("train", [f"experiment={experiment}", "device=cpu"]).ranker), Ranker)

@@ -200,9 +200,6 @@ class Ranker(ABC):
             )
         return groups, validation
 
-    def _check_learned(self) -> None:
-        """Nothing more: `fit` ends in `_report`, which looks at all scores."""
-
     def _ndcg(self, scores_N: np.ndarray, groups: Groups) -> float:
         """Return NDCG@k, groups weighing as much as their documents do on average; blank groups are left out."""
         judged = judge_groups(scores_N, groups.labels_N, groups.starts_Q, k=self.k)
