@@ -119,11 +119,13 @@ def write_run(
     data: Dataset,
     evaluations: Mapping[str, Evaluation],
     stages: Stages,
+    paths: Mapping[str, str] | None = None,
     parent: Mapping[str, Any] | None = None,
 ) -> None:
     """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`).
 
-    `parent`: of a run that was fine-tuned or refitted, which run it was made from and how.
+    `paths`: of the config's settings that name files to read, dotted key -> absolute path; `parent`: of a run that was fine-tuned
+    or refitted, which run it was made from and how.
     """
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     model.save(folder / "model")
@@ -134,6 +136,8 @@ def write_run(
     about = {"name": data.name, "hash": data.content_hash, "interactions": len(data)}
     course = {name: getattr(model, name, None) for name in ("best_epoch", "stopped_epoch")}
     more: dict[str, Any] = {name: epoch for name, epoch in course.items() if epoch is not None}
+    if paths:
+        more["paths"] = dict(paths)
     if parent is not None:
         more["parent"] = dict(parent)
     about |= {"users": data.num_users, "items": data.num_items}

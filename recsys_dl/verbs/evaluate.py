@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from recsys_dl.threads import limit_threads
 
 from .beforehand import HELD_OUT, holds_out, holds_out_nothing, settle_split
+from .paths import find_paths
 from .running import asked_of, leave_attribution, name_of, print_attribution, print_figures, read_parts
 
 
@@ -17,7 +18,7 @@ def evaluate(config: DictConfig) -> None:
     from recsys_dl.runs import Stages, load_run, write_metrics
 
     run = load_run(config.run)
-    trained = OmegaConf.create(run.config)
+    trained = find_paths(run.config, run.manifest.get("paths", {}))
     settle_split(trained)
     if config.part in HELD_OUT and not holds_out(trained, config.part):
         raise ValueError(

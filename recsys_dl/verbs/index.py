@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_dl.threads import limit_threads
 
 from .beforehand import HELD_OUT, holds_out, settle_split
+from .paths import find_paths
 from .running import asked_of, name_of, read_parts, run_folder, shown
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def of_run(config: DictConfig) -> Task:
     from recsys_dl.runs import Stages, load_run
 
     run = load_run(config.run)
-    trained = OmegaConf.create(run.config)
+    trained = find_paths(run.config, run.manifest.get("paths", {}))
     settle_split(trained)
     if config.part in HELD_OUT and not holds_out(trained, config.part):
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .beforehand import NO_SPLIT
+from .paths import find_paths
 from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
 
 
@@ -16,6 +17,7 @@ def refit(config: DictConfig) -> None:
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
+    known = run.manifest.get("paths", {})
     again = OmegaConf.create(run.config)
     if config.data.path is not None:
         if again.data.get("path") is None:
@@ -23,6 +25,8 @@ def refit(config: DictConfig) -> None:
                 f"data.path is for runs on a log of one's own (data=log); {config.run} was trained on {again.data._target_.rpartition('.')[2]}"
             )
         again.data.path = config.data.path
+        known = {key: path for key, path in known.items() if not key.startswith("data.path")}
+    again = find_paths(OmegaConf.to_container(again), known)  # type: ignore[arg-type]
     epochs = _epochs(config, again, run)
     with open_dict(again):
         again.split = {"_target_": NO_SPLIT, "_partial_": True}

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from .paths import find_paths
 from .running import fit_and_leave, help_to_fit, is_helper, shown
 
 
@@ -17,7 +18,7 @@ def reproduce(config: DictConfig) -> int:
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
-    again_config = OmegaConf.create(run.config)
+    again_config = find_paths(run.config, run.manifest.get("paths", {}))
     again_config.logger = None
     if again_config.get("trainer") is not None:
         again_config.trainer.checkpoint = None  # from the beginning, not from where the run ended

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_dl.threads import keep_freed_memory, limit_threads
 
 from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
+from .paths import absolute_paths
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ def fit_and_leave(
     settle_split(config)
     trainer = trainer_of(config)
     check_beforehand(config, trainer)
-    if config.data.get("path") is not None:
-        config.data.path = str(Path(config.data.path).absolute())  # a run is read back from anywhere
     with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", name_of(config), threads, config.seed)
         split = read_parts(config, stages, expected_hash=expected_hash)
@@ -70,6 +69,7 @@ def fit_and_leave(
             data=split.data,
             evaluations=evaluations,
             stages=stages,
+            paths=absolute_paths(config),
             parent=parent,
         )
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
