@@ -14,7 +14,8 @@ KINDS = ("seen", "before own past", "before train's end", "duplicates", "unknown
 
 
 def log(*rows: tuple[str, str, int]) -> Dataset:
-    return read_log(pl.DataFrame(list(rows), schema=["user", "item", "time"], orient="row"))
+    frame = pl.DataFrame(list(rows), schema=["user", "item", "time"], orient="row")
+    return read_log(frame.with_row_index("plays", offset=1), repeats="keep")  # no two rows are one event
 
 
 def part(data: Dataset, *at: int) -> Dataset:

@@ -24,9 +24,9 @@ WRONG = [
     ("train seed=", "seed must be a whole number from 0, such as 7, got nothing"),
     ("train seed=1 seed=2", "seed is given twice"),
     ("train threads=abc", "threads must be a whole number from 1 or null, got 'abc'"),
-    ("train model.embedding_size=8.5", "model.embedding_size must be a whole number, such as 64, got '8.5'"),
+    ("train model.embedding_size=8.5", "model.embedding_size must be a whole number from 1, such as 64, got '8.5'"),
     ("train model.embedding_size=null", "model.embedding_size must be a whole number"),
-    ("train model.epochs=true", "model.epochs must be a whole number, such as 16, got 'true'"),
+    ("train model.epochs=true", "model.epochs must be a whole number from 0, such as 16, got 'true'"),
     (
         "train model.solver=choleski",
         "model.solver must be cholesky, cg or ials++, got 'choleski' (did you mean 'cholesky'?)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 Place = str | os.PathLike[str]
 IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are taken as they are typed
@@ -14,6 +14,7 @@ Lengths = Annotated[list[Count], MinLen(1)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 Device = Literal["auto", "cpu", "cuda"]
 Part = Literal["validation", "test"]
+Least = Annotated[float, Gt(0)] | None
 
 SHARED: dict[str, Any] = {
     "run": Place | None,
@@ -23,12 +24,13 @@ SHARED: dict[str, Any] = {
     "threads": Count | None,
     "evaluate.k": Lengths,
     "evaluate.part": Part,
+    "evaluate.relevant_from": Least,
     "part": Part,
     "k": Count,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "train": SHARED,
-    "evaluate": SHARED | {"run": Place, "k": Lengths},
+    "evaluate": SHARED | {"run": Place, "k": Lengths, "relevant_from": Least},
     "recommend": SHARED
     | {
         "run": Place,
