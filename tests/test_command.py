@@ -221,7 +221,7 @@ def test_a_taken_folder_is_never_written_over(place):
         (["recommend", "run=runs/item_knn", "users=[]"], "at least one user id"),
         (
             ["train", "model.num_neighbors=abc", "model=item_knn"],
-            "model.num_neighbors must be a whole number, such as 100",
+            "model.num_neighbors must be a whole number from 1, such as 100",
         ),
         (["train", "seed=x"], "seed must be a whole number from 0, such as 7, got 'x'"),
         (["train", "evaluate.k=[]"], "evaluate.k must be a list of whole numbers from 1, such as [10, 20], got '[]'"),

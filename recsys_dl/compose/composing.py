@@ -47,8 +47,11 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def composed(verb: str, words: Sequence[Word]) -> tuple[DictConfig, dict[str, Any]]:
-    """Return the config under the words, and which option each place has (`{"model": "als", "ranker@pipeline.ranker": …}`)."""
+def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the config under the words, and which option each place has (`{"model": "als", "ranker@pipeline.ranker": …}`).
+
+    `checked`: by the annotations of what it names, which is imported for that; needless where nothing was set.
+    """
     from hydra.errors import HydraException
 
     path, own = searched(words)
@@ -72,7 +75,8 @@ def composed(verb: str, words: Sequence[Word]) -> tuple[DictConfig, dict[str, An
                 del config["hydra"]
             _check_left(verb, words, config)
             typed = {word.key: word.value for word in values if word.value is not None}
-            check_types(config, verb, typed, held)
+            if checked:
+                check_types(config, verb, typed, held)
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(_words_of(error)) from error
         except yaml.YAMLError as error:

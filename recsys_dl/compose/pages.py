@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .composing import composed, searched
-from .options import groups_of, options, text_of
+from .options import groups, groups_of, options, text_of
 from .words import read_words
 
 
@@ -20,8 +20,8 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     chosen = groups_of(verb)
     if not chosen:
         return text.rstrip()
-    _, places = composed(verb, words)
     _, own = searched(words)
+    _, places = composed(verb, words, checked=any(word.group not in groups(own) for word in words))
     table = "".join(f"  {group:<12} {', '.join(options(group, own))}\n" for group in chosen)
     parts = [text.rstrip(), f"Options, one YAML each:\n{table}".rstrip()]
     typed = [word.text for word in words if word.value is not None and word.key not in places]
