@@ -210,16 +210,16 @@ def unused(model: NeuralModel) -> set[str]:
 
 @pytest.mark.parametrize("model", ["gmf", "neumf"], indirect=True)
 @pytest.mark.parametrize("negatives", ["uniform", "popularity", "hard"])
-def test_negatives_are_positives_of_neither_log(model, new, negatives):
+def test_negatives_are_positives_of_neither_log(model, new, negatives, monkeypatch):
     model.negatives, model.num_hard = negatives, 5
     took = []
-    make = model._tuning_examples
+    make = type(model)._tuning_examples
 
-    def kept(fresh, replayed):
-        took.append((fresh, replayed, make(fresh, replayed)))
+    def kept(self, fresh, replayed):
+        took.append((fresh, replayed, make(self, fresh, replayed)))
         return took[0][2]
 
-    model._tuning_examples = kept
+    monkeypatch.setattr(type(model), "_tuning_examples", kept)  # it learns in a copy of itself
     old_UI = model.train_UI.copy()
     model.fine_tune(new, epochs=0, replay=0.5)
     fresh, replayed, examples = took[0]
