@@ -95,13 +95,10 @@ def model(request, fitted, old) -> NeuralModel:
 
 
 def small(name: str, **changed):
-    words = [
-        f"model={name}",
-        "device=cpu",
-        *SMALL.get(name, []),
-        *(f"model.{key}={value}" for key, value in changed.items()),
-    ]
-    return instantiate(compose("train", words).model)
+    settings = dict(word.split("=", 1) for word in SMALL.get(name, []))
+    settings |= {f"model.{key}": str(value) for key, value in changed.items()}
+    words = [f"{key}={value}" for key, value in settings.items()]
+    return instantiate(compose("train", [f"model={name}", "device=cpu", *words]).model)
 
 
 def weights_of(model: NeuralModel) -> dict[str, torch.Tensor]:
@@ -370,9 +367,10 @@ def place(tmp_path_factory, old) -> Path:
 
 
 def left(folder: Path, name: str, train: Dataset) -> None:
-    config = {"model": {"_target_": f"recsys_dl.models.{name}.X"}, "threads": 1, "seed": 7}
-    folder.mkdir()
     model = small(name).fit(train)
+    target = f"{type(model).__module__}.{type(model).__name__}"
+    config = {"model": {"_target_": target}, "threads": 1, "seed": 7}
+    folder.mkdir()
     write_run(folder, config=config, model=model, seen=train.interactions, data=train, evaluations={}, stages=Stages())
 
 
