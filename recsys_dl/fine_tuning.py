@@ -253,8 +253,8 @@ class _Answers:
         self.model, self.known = model, known
 
     def recommend(self, users_B: np.ndarray, k: int, *, exclude: Interactions, allow: None = None) -> Ranking:
-        """Return the best k of the model's items for rows of the log."""
-        model = self.model
+        """Return the best k of the model's items for rows of the log; -1 beyond the last of them."""
+        model, asked = self.model, min(k, self.model.num_items)
         trained_B = users_B < model.num_users
         trained_B[trained_B] = model.user_counts_U[users_B[trained_B]] > 0
         items_BK = np.full((len(users_B), k), -1, np.int32)
@@ -268,8 +268,8 @@ class _Answers:
                     out = Interactions(
                         rows[out.users_N], out.items_N, num_users=model.num_users, num_items=model.num_items
                     )
-                ranking = model.recommend(state, k, exclude=out)
-                items_BK[asked_B], scores_BK[asked_B] = ranking.items_BK, ranking.scores_BK
+                ranking = model.recommend(state, asked, exclude=out)
+                items_BK[asked_B, :asked], scores_BK[asked_B, :asked] = ranking.items_BK, ranking.scores_BK
         return Ranking(items_BK, scores_BK)
 
     def _mine(self, log: Interactions) -> Interactions:

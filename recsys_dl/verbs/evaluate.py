@@ -18,6 +18,7 @@ def evaluate(config: DictConfig) -> None:
     from recsys_dl.runs import Stages, load_run, write_metrics
 
     run = load_run(config.run)
+    expected_hash = run.data_hash  # a fine-tuned run has none, and says so
     trained = find_paths(run.config, run.manifest.get("paths", {}))
     settle_split(trained)
     if config.part in HELD_OUT and not holds_out(trained, config.part):
@@ -31,7 +32,7 @@ def evaluate(config: DictConfig) -> None:
             + (f"; its parent is {run.manifest['parent']['folder']}" if run.manifest.get("parent") else "")
         )
     limit_threads(trained.threads)
-    split = read_parts(trained, Stages(), expected_hash=run.data_hash)
+    split = read_parts(trained, Stages(), expected_hash=expected_hash)
     asked, exclude = asked_of(split, config.part)
     least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
     how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}
