@@ -16,7 +16,8 @@ from recsys_dl import load_run
 from recsys_dl.cli import main
 
 WORDS = ["data=log", "data.path=log.csv", "device=cpu", "threads=1", "evaluate.k=[5]"]
-SMALL = ["model=gmf", "model.embedding_size=4", "model.epochs=3"]
+GMF = ["model=gmf", "model.embedding_size=4"]
+SMALL = [*GMF, "model.epochs=3"]
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_trainer_and_logger_by_config(place, capsys):
         again = load_run("again").model.arrays()[name]
         assert (value != again).nnz == 0 if hasattr(value, "nnz") else np.array_equal(value, again)
 
-    assert main(["train", *WORDS, *SMALL, "model.epochs=4", *more[:3], "run=other"]) == 1
+    assert main(["train", *WORDS, *GMF, "model.epochs=4", *more[:3], "run=other"]) == 1
     assert "epochs was '3', is '4'" in capsys.readouterr().err
     assert not Path("other").exists()
 
@@ -60,18 +61,25 @@ def test_trainer_and_logger_by_config(place, capsys):
     assert main(["recommend", "run=one", "users=[100]", "k=3"]) == 0
 
 
-def test_compare_trains_each_by_the_same_trainer(place, capsys):
+def test_compare_trains_each_by_the_same_trainer(place, capsys, caplog):
     words = ["models=[popularity,gmf,mlp]", "trainer.patience=1", "trainer.checkpoint=kept", "run=both"]
     assert main(["compare", *WORDS, *words]) == 0
     assert {"gmf", "mlp", "popularity"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
     assert sorted(file.parent.name for file in Path("kept").rglob("newest.ckpt")) == ["gmf", "mlp"]
     assert load_run("both/gmf").config["trainer"]["patience"] == 1
+    told = [record.message for record in caplog.records if "needs no trainer" in record.message]
+    assert told == ["popularity needs no trainer: the settings trainer and logger are not for it"]
 
 
-def test_models_without_a_trainer_say_so(place, caplog):
-    assert main(["train", *WORDS, "model=popularity", "trainer.patience=3", "run=one"]) == 0
-    assert "popularity needs no trainer" in caplog.text
-    caplog.clear()
+@pytest.mark.parametrize("word", ["trainer.patience=3", "logger=csv"])
+def test_models_without_a_trainer_refuse_its_settings(place, capsys, word):
+    assert main(["train", *WORDS, "model=popularity", word, "run=one"]) == 2
+    expected = f"error: {word} would have no effect: Popularity learns without a trainer"
+    assert capsys.readouterr().err.startswith(expected)
+    assert not Path("one").exists()
+
+
+def test_models_without_a_trainer_train_without_a_word_of_it(place, caplog):
     assert main(["train", *WORDS, "model=popularity", "run=two"]) == 0
     assert "needs no trainer" not in caplog.text
 
@@ -88,9 +96,10 @@ def test_a_logger_whose_package_is_missing(place, capsys, logger):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trainer.patience=abc"], "patience must be a whole number of at least 1, got 'abc'"),
+        (["trainer.patience=abc"], "trainer.patience must be a whole number or null, got 'abc'"),
+        (["trainer.patience=0"], "patience must be a whole number of at least 1, got 0"),
         (["trainer.precison=32-true"], "did you mean 'trainer.precision'?"),
-        (["trainer.precision=16-mixed"], '"16-mixed" needs a GPU'),
+        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed needs a GPU"),
         (["model.optimizer=row_adam", "trainer.clip_norm=1"], "cannot be clipped"),
         (["logger=cvs"], "did you mean 'csv'?"),
     ],
@@ -129,7 +138,7 @@ def test_two_processes_leave_one_run_and_print_once(place):
 
 
 def test_a_stopped_training_leaves_its_checkpoint_and_nothing_half_written(place):
-    words = ["train", *WORDS, *SMALL, "model.epochs=4000", "trainer.checkpoint=kept", "run=here"]
+    words = ["train", *WORDS, *GMF, "model.epochs=4000", "trainer.checkpoint=kept", "run=here"]
     process = start(*words, cwd=place)
     while not (place / "kept" / "newest.ckpt").exists() and process.poll() is None:
         time.sleep(0.05)
