@@ -48,6 +48,9 @@ def disk(place, tmp_path, monkeypatch):
         ("recommend", ["runs/knn", "users=all", "k=20", "output={}/lists.csv"], "lists.csv"),
         ("recommend", ["runs/knn", "users=all", "k=20", "output={}/lists.parquet"], "lists.parquet"),
         ("export", ["runs/knn", "format=torchscript", "output={}/served"], "served"),
+        ("export", ["runs/knn", "format=torch_export", "output={}/served"], "served"),
+        ("export", ["runs/knn", "format=onnx", "output={}/served"], "served"),
+        ("export", ["runs/knn", "format=safetensors", "output={}/served"], "served"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -168,7 +168,7 @@ def test_by_the_command(place, tmp_path):
         (["users=[100]", "output=no/a.csv"], "there is no no"),
         (["users=no.txt"], "there is no file no.txt"),
         (["history=no.csv"], "there is no file no.csv"),
-        (["users=[100]", "allow=log.csv", "show_history=-1"], "show_history must be 0 or more"),
+        (["users=[100]", "allow=log.csv", "show_history=-1"], "show_history must be a whole number from 0"),
         (["users=[100]", "allow=runs"], "item 'runs' is not among"),
         (["users=[100]", "exclude=bad.csv"], "must have a column item_id, got a, b"),
         (["users=[100]", "exclude=bad.parquet"], "must be a table with a column of item ids"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,8 @@ def write_torchscript(parts: Parts, folder: Path) -> list[Written]:
                 compiled = torch.jit.script(module.eval())
             except (RuntimeError, FrontendError) as error:
                 raise ValueError(f"TorchScript does not compile its {name}: {error}") from error
-        compiled.save(folder / f"{name}.pt")
+        # torch's own writer ends the process where the disk is full, and what Python writes is an error
+        (folder / f"{name}.pt").write_bytes(compiled.save_to_buffer())
     users, history, *extra = parts.tower
     call = [
         users,
@@ -73,7 +75,9 @@ def write_torch_export(parts: Parts, folder: Path) -> list[Written]:
         "scorer": (whole.scorer, parts.states),
     }
     for name, (module, inputs) in programs.items():
-        torch.export.save(traced(name, module, inputs), folder / f"{name}.pt2")
+        whole_file = io.BytesIO()
+        torch.export.save(traced(name, module, inputs), whole_file)
+        (folder / f"{name}.pt2").write_bytes(whole_file.getbuffer())
     return [
         Written("recommender.pt2", "the whole recommender", parts.asked, ranked(parts.k)),
         *halves(parts, "pt2"),
