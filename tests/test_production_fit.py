@@ -13,7 +13,8 @@ from recsys_dl.cli import main
 from recsys_dl.data.split import no_split
 
 WORDS = ["data=log", "data.path=log.csv", "device=cpu", "threads=1"]
-GMF = ["model=gmf", "model.embedding_size=4", "model.epochs=6"]
+UNTRAINED = ["model=gmf", "model.embedding_size=4"]
+GMF = [*UNTRAINED, "model.epochs=6"]
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,11 @@ def test_a_run_is_refitted_on_everything(place):
 
 def test_epochs_that_early_stopping_kept_are_carried_over(there, capsys):
     words = [
-        *GMF,
+        *UNTRAINED,
         "model.epochs=30",
         "model.learning_rate=0.05",
         "trainer.patience=2",
+        "trainer.smoothing=1",
         "trainer.metric=ndcg@5",
         "evaluate.k=[5]",
     ]
@@ -136,14 +138,16 @@ def test_epochs_that_early_stopping_kept_are_carried_over(there, capsys):
         ([*GMF, "split=none", "trainer.patience=2"], "but split=none holds none out"),
         ([*GMF, "trainer.checkpoint=log.csv/kept"], "log.csv is a file"),
         ([*GMF, "trainer.checkpoint=log.csv"], "log.csv is a file"),
-        (["evaluate.part=tset"], "must be validation or test"),
+        (["evaluate.part=tset"], "evaluate.part must be validation or test, got 'tset' (did you mean 'test'?)"),
         (["run=log.csv/als"], "log.csv is a file, not a folder"),
         (["run=log.csv"], "exists already"),
     ],
 )
 def test_refused_before_anything_is_read(there, capsys, monkeypatch, words, message):
     """The file does not exist: had it been read first, the error would be another."""
-    assert main(["train", "data=log", "data.path=no-such-file.csv", "model=als", *words]) == 1
+    status = 2 if words == ["evaluate.part=tset"] else 1  # 2: a word that is wrong by itself, whatever the others
+    model = [] if words[0].startswith("model=") else ["model=als"]
+    assert main(["train", "data=log", "data.path=no-such-file.csv", *model, *words]) == status
     err = capsys.readouterr().err
     assert message in err
     assert "no-such-file" not in err
@@ -168,6 +172,6 @@ def test_what_a_refit_cannot(there, capsys, words, message):
         assert main(["train", *WORDS, "model=item_knn", "run=knn"]) == 0
     model = "knn" if words[0] != "epochs=0" else "gmf0"
     if model == "gmf0" and not (there / "gmf0").exists():
-        assert main(["train", *WORDS, *GMF, "model.epochs=1", "run=gmf0"]) == 0
+        assert main(["train", *WORDS, *UNTRAINED, "model.epochs=1", "run=gmf0"]) == 0
     assert main(["refit", f"run={model}", *words]) in (1, 2)
     assert message in capsys.readouterr().err
