@@ -342,7 +342,7 @@ NAMED = [
         (TRAIN, TEST, {"k": []}, "got 'none'"),
         (TRAIN, TEST, {"k": 2.5}, "got 2.5"),
         (TRAIN, TEST.select(np.zeros(0, int)), {}, "got an empty test"),
-        (TRAIN, TEST.with_weights(np.zeros(4)), {}, "all are 0"),
+        (TRAIN, TEST.with_weights(np.zeros(4)), {}, "all weights are 0"),
         (TRAIN, SMALL, {}, "test must be over the rows of train, 5 users x 5 items, got 2 x 5"),
         (TRAIN, TEST, {"exclude": SMALL}, "exclude must be over the rows of train"),
         (NAMED[0], NAMED[1], {}, "test must name the same users in the same rows"),

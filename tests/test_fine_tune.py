@@ -554,8 +554,8 @@ def test_wrong_data_for_a_run(place, new):
         fine_tune(run, new, epochs=0, test=log([("s1", "i1")]))
     with pytest.raises(FileNotFoundError, match="must hold a run"):
         fine_tune(place / "none", new)
-    with pytest.raises(ValueError, match="k must be between 1 and the 30 known items"):
-        fine_tune(run, new, epochs=0, test=new, k=33)
+    with pytest.raises(ValueError, match="k must be between 1 and the 34 items, got 35"):
+        fine_tune(run, new, epochs=0, test=new, k=35)
 
 
 def test_a_log_that_was_read(place, tmp_path):

@@ -151,6 +151,7 @@ after("fit of a ranker")
 
 # the same bits, whatever the host has set
 weights = [{key: value for key, value in one.arrays().items() if key.startswith("network.")} for one in fitted]
+expected = {type(one).__name__: one.recommend([0, 1], 5).scores_BK for one in fitted[3:]}
 random.seed(11); np.random.seed(12); torch.manual_seed(13)
 torch.set_default_dtype(torch.float64)
 torch.set_float32_matmul_precision("medium")
@@ -170,6 +171,8 @@ with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         folded = [np.asarray(one.fold_in([[1, 2]]).values[0]) for one in (model, again)]
         if not np.array_equal(*folded):
             differ.append(f"fold_in {type(again).__name__}")
+        if not np.array_equal(again.recommend([0, 1], 5).scores_BK, expected[type(again).__name__]):
+            differ.append(f"recommend {type(again).__name__}")
     after("calls under settings of the host")
 print(json.dumps({"changed": changed, "differ": differ}))
 '''

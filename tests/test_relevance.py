@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 from test_command import run as command
 
-from recsys_dl import Interactions, compare, evaluate, leave_last_out, load_run, read_log
+from recsys_dl import Dataset, Interactions, Vocabulary, compare, evaluate, leave_last_out, load_run, read_log
+from recsys_dl.data.relevance import relevant_items
 from recsys_dl.data.split import cold_items
 from recsys_dl.data.weights import binary
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.models import ItemKNN, Popularity
+from recsys_dl.models import GMF, ItemKNN, Popularity
 
 
 def joined(table: object) -> str:
@@ -34,10 +35,13 @@ def ratings(num_users: int = 40, each: int = 8) -> pl.DataFrame:
 def test_the_rule_is_stated_and_a_threshold_changes_what_counts():
     train, validation, test = leave_last_out(read_log(ratings()))
     model = Popularity().fit(train)
-    everything = evaluate(model, train, test, exclude=validation)
+    everything = evaluate(model, train, test, exclude=validation, relevant_from=0)
     assert "relevant: every test interaction, however low its rating" in str(everything)
     liked = evaluate(model, train, test, exclude=validation, relevant_from=4)
-    assert "relevant: test ratings of 4 or more" in str(liked)
+    assert liked.conventions["relevant"] == "test ratings of 4 or more"
+    default = evaluate(model, train, test, exclude=validation)
+    assert "relevant: test ratings of 4 or more, the upper third of 0.5 to 5" in joined(default)
+    assert default.values == liked.values
     low = int((test.interactions.weights_N < 4).sum())
     assert low
     assert liked.conventions["blank_users"] == f"left out ({low})"
@@ -45,11 +49,49 @@ def test_the_rule_is_stated_and_a_threshold_changes_what_counts():
     assert liked.values["recall@10"] == pytest.approx(expected.mean())
     with pytest.raises(ValueError, match="unlike conventions cannot be compared: relevant"):
         compare({"one": everything, "two": liked})
-    with pytest.raises(ValueError, match=r"test weight of 6 or more \(relevant_from\).*the largest is 5"):
+    with pytest.raises(ValueError, match=r"test ratings of 6 or more \(relevant_from\).*the largest weight is 5"):
         evaluate(model, train, test, relevant_from=6)
-    for wrong in (0, -1, float("nan"), True, "4"):
-        with pytest.raises(ValueError, match="relevant_from must be a number above 0"):
+    for wrong in (-1, float("nan"), True, "4"):
+        with pytest.raises(ValueError, match="relevant_from must be a number of at least 0"):
             evaluate(model, train, test, relevant_from=wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        ([1, 2, 3, 4, 5], 4),
+        ([0.5, 1, 2, 3, 3.5, 4, 5], 3.5),
+        ([*range(11)], 7),
+        ([*range(1, 11)], 7),
+        ([0.25, 0.5, 0.75, 1.0], 0.75),
+        ([1, 5], 5),
+        ([0, 1], 1),
+        ([4, 4, 4], 4),
+    ],
+)
+def test_by_default_what_was_rated_in_the_upper_third_of_the_scale_is_relevant(given, least):
+    log = Interactions([0] * len(given), [*range(len(given))], given, num_users=1, num_items=len(given))
+    names = Vocabulary([0], noun="user"), Vocabulary([*range(len(given))], noun="item")
+    rated = Dataset(log, *names, weight_kind="ratings")
+    relevant, rule = relevant_items(rated, log)
+    assert (relevant.toarray()[0] > 0).tolist() == [rating >= least for rating in given]
+    assert log.by_user.toarray()[0].tolist() == given
+    assert f"{least:g} or more" in rule or len(set(given)) == 1
+    for other in (log, Dataset(log, *names, weight_kind="counts"), Dataset(log, *names)):
+        relevant, rule = relevant_items(other, log)
+        assert relevant.toarray()[0].tolist() == given
+        assert rule == "every test interaction"
+
+
+def test_early_stopping_goes_by_the_same_rule():
+    train, validation, _ = leave_last_out(read_log(ratings()))
+    model = GMF(embedding_size=4, epochs=1, device="cpu").fit(train)
+    (batch,) = model.val_dataloader(validation)
+    low_N = validation.interactions.weights_N < 4
+    assert low_N.any()
+    assert batch["users_B"].tolist() == sorted(validation.interactions.users_N[~low_N].tolist())
+    with pytest.raises(ValueError, match="validation needs a relevant interaction .test ratings of 4 or more"):
+        model.val_dataloader(validation.with_interactions(validation.interactions.select(low_N)))
 
 
 def test_implicit_logs_have_no_errors_of_ratings():
@@ -75,7 +117,7 @@ def test_implicit_logs_have_no_errors_of_ratings():
 
 def test_what_cannot_be_reached_is_said(tmp_path: Path):
     train, _, test = cold_items(read_log(ratings()), seed=1, test=0.2)
-    found = evaluate(Popularity().fit(train), train, test, k=5)
+    found = evaluate(Popularity().fit(train), train, test, k=5, relevant_from=0)
     text = f"{len(test)} of {len(test)} relevant test items are unknown to training, and Popularity never recommends such an item"
     assert text in joined(found)
     assert found.values["recall@5"] == 0
@@ -90,6 +132,8 @@ def test_the_command_takes_the_rule(tmp_path: Path):
     ratings().write_csv(tmp_path / "log.csv")
     words = ("train", "data=log", "data.path=log.csv", "model=popularity")
     out = command(*words, "run=any", cwd=tmp_path).stdout
+    assert "relevant: test ratings of 4 or more, the upper third of 0.5 to 5" in joined(out)
+    out = command(*words, "run=all", "evaluate.relevant_from=0", cwd=tmp_path).stdout
     assert "relevant: every test interaction, however low its rating" in out
     out = command(*words, "run=liked", "evaluate.relevant_from=4", cwd=tmp_path).stdout
     assert "relevant: test ratings of 4 or more" in out

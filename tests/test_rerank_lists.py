@@ -258,7 +258,7 @@ def test_ages_out_of_a_column():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"half_life_days": 0}, "half_life_days must be above 0"),
+        ({"half_life_days": 0}, "half_life_days must be a finite number above 0, got 0"),
         ({"half_life_days": 1, "age_unit": "days"}, "age_unit must be one of"),
         ({"half_life_days": 1, "age_column": "year"}, "needs the item column 'year'"),
         ({"half_life_days": 1, "relevance": "scores"}, "scores below 0 would rise"),

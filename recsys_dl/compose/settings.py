@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Le, Lt, MinLen
 
 Place = str | os.PathLike[str]
 IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are taken as they are typed
@@ -14,7 +14,7 @@ Lengths = Annotated[list[Count], MinLen(1)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 Device = Literal["auto", "cpu", "cuda"]
 Part = Literal["validation", "test"]
-Least = Annotated[float, Gt(0)] | None
+Least = Annotated[float, Ge(0)] | None
 
 SHARED: dict[str, Any] = {
     "run": Place | None,

@@ -188,7 +188,7 @@ def attribute(
         test: over the same user and item rows.
         k: length or lengths of list; changes and the table are about the first.
         exclude: further interactions to leave out of the lists, such as the validation part.
-        relevant_from: the least weight of a relevant test item; None takes every weight above 0.
+        relevant_from: the least weight of a relevant test item; 0 takes every interaction, None goes by the log, see `evaluate`.
         num_timed: test users, drawn at random, that are timed; at most all of them.
         memory: allowed for one block of users.
         confidence: of the intervals.

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.repeats import average_ratings
+from recsys_dl.data.relevance import relevant_items
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
@@ -58,8 +58,8 @@ def evaluate(
 ) -> Evaluation:
     """Return how well a fitted model recommends what test users did, over the whole catalogue.
 
-    Every user with a test interaction is asked for. A test item is relevant if its weight is above 0 (or at least
-    `relevant_from`), and its weight is its grade; of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
+    Every user with a test interaction is asked for. Which test items are relevant says
+    `relevant_from`; an item's weight is its grade. Of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
     out of their lists; without it, a user with nothing in train gets the model's answer to the unknown. Items that only
     the test knows can be recommended and count as relevant. Test items that are excluded count as missed; how many there
     are stands among the conventions.
@@ -75,8 +75,9 @@ def evaluate(
             `item_vectors_ID` is given, and rmse and mae, which it takes if the weights are ratings and the model has
             `predict(users_P, items_P)`.
         exclude: further interactions to leave out of the lists, such as the validation part.
-        relevant_from: the least weight of a relevant test item, such as 4 of 5 stars; None takes every weight above 0, which
-            asks what users interact with next, whether they like it or not.
+        relevant_from: the least weight of a relevant test item, such as 4 of 5 stars; 0 takes every interaction, which asks what
+            users interact with next, whether they like it or not. None takes of ratings (a Dataset's `weight_kind`) those in
+            the upper third of their scale, of other logs every interaction.
         gains: what a grade is worth in NDCG: "binary", "linear", "exponential" (2^grade - 1).
         blank_users: what users without a relevant item count as: "left_out", "zero", "one".
         item_vectors_ID: what diversity compares items by; None: the users they share in train.
@@ -227,17 +228,14 @@ class Questions:
         users = np.unique(asked.users_N)
         if not len(users):
             raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
-        kind = test.weight_kind if isinstance(test, Dataset) else None
-        relevant = (asked.by_user if kind == "counts" else average_ratings(asked))[users]
-        rule = _rule(relevant_from)
-        if relevant_from is not None:
-            relevant.data[relevant.data < relevant_from] = 0
+        relevant, rule = relevant_items(test, known, relevant_from)
+        relevant = relevant[users]
         num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
         if num_blank == len(users):
-            least = "above 0" if relevant_from is None else f"of {relevant_from:g} or more (relevant_from)"
+            most = asked.weights_N.max()
             raise ValueError(
-                f"evaluation needs a test weight {least}, which is what makes an item relevant; "
-                + (f"the largest is {most:g}" if (most := asked.weights_N.max()) else "all are 0")
+                f"evaluation needs a relevant test item: {rule} (relevant_from), of a weight above 0; "
+                + (f"the largest weight is {most:g}" if most else "all weights are 0")
             )
         histories = test.histories if isinstance(test, Dataset) else None
         left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
@@ -289,15 +287,6 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
             if one is not two and one.content_hash != two.content_hash:
                 raise ValueError(f"{noun} must name the same {name}s in the same rows as train; split one log")
     return given
-
-
-def _rule(least: float | None) -> str:
-    """Return what makes an item relevant, in words."""
-    if least is None:
-        return "every test interaction, however low its rating"
-    if isinstance(least, bool) or not isinstance(least, int | float | np.number) or not 0 < least < np.inf:
-        raise ValueError(f"relevant_from must be a number above 0, such as 4 of 5 stars, or None, got {least!r}")
-    return f"test ratings of {least:g} or more"
 
 
 def _unreachable(model: Recommender, relevant: sp.csr_matrix, unknown_I: np.ndarray) -> list[str]:

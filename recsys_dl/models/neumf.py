@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Served
+from recsys_dl.training.surroundings import scoring
 
 from .gmf import GMF
 from .mlp import MLP, Layers
@@ -116,7 +117,7 @@ class NeuMF(PairModel):
             return
         gmf: Any = self._pretrained(self.gmf, GMF).network
         mlp: Any = self._pretrained(self.mlp, MLP).network
-        with torch.no_grad():
+        with scoring():
             for table in ("user_emb", "item_emb"):
                 both = [getattr(one, table).weight for one in (gmf, mlp)]
                 getattr(self.network, table).weight.copy_(torch.cat(both, dim=1))

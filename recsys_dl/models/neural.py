@@ -25,7 +25,7 @@ from recsys_dl.training.batches import Batches, Examples, mixed
 from recsys_dl.training.devices import torch_device
 from recsys_dl.training.optimizers import OptimizerName, Schedule
 from recsys_dl.training.options import checked
-from recsys_dl.training.surroundings import with_own_settings
+from recsys_dl.training.surroundings import scoring, with_own_settings
 
 from .growing import check_tuning, grow, only_learning, replayed, unchanged_on_error
 from .learned import check_memory
@@ -335,7 +335,7 @@ class NeuralModel(LightningParts):
 
     def _serve(self) -> None:
         self.network.eval()
-        with torch.inference_mode(False), torch.no_grad():
+        with scoring():
             self._prepare()
         self.stale = False
 

@@ -23,6 +23,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.pairs import Lists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
+from recsys_dl.training.surroundings import scoring
 
 from .catalogue import CatalogueModel
 from .histories import newest
@@ -213,12 +214,12 @@ class PairModel(NeuralModel):
         return self.user_state_US[users_B]
 
     def _scores(self, values: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with scoring():
             states_BS = torch.from_numpy(values).to(self.torch_device)
             return self.network.catalogue(states_BS, self.item_state_IS).cpu().numpy()
 
     def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with scoring():
             states_BS = torch.from_numpy(values).to(self.torch_device)
             return self.network.score_states(states_BS, self.item_state_IS[self._ints(items_BL)]).cpu().numpy()
 
@@ -274,7 +275,7 @@ class PairModel(NeuralModel):
                     optimizer.zero_grad()
                     (told + self.regularization * squares).backward()
                     optimizer.step()
-            with torch.no_grad():
+            with scoring():
                 return network.user_state(user_emb_BE).cpu().numpy()
         finally:
             for weights in frozen:

@@ -22,6 +22,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.topk import ItemLists, top_k_dot
 from recsys_dl.protocols import Input, Served, Users, UserState
 from recsys_dl.training.batches import mixed
+from recsys_dl.training.surroundings import scoring
 
 from .encoders import Encoded, ItemEncoder, TowerNetwork
 from .growing_towers import GrowingTowers
@@ -301,7 +302,7 @@ class TowerModel(GrowingTowers):
             rows = np.arange(start, min(start + USERS_AT_ONCE, len(user_emb_UD)))
             items_BH, valid_BH = histories.padded(rows, self.history_size, newest_first=self.network.user.newest_first)
             valid = torch.from_numpy(valid_BH.astype(np.float32)).to(self.torch_device)
-            with torch.no_grad():
+            with scoring():
                 some = self.network(self.input_emb_ID, self._ints(items_BH), valid, *profile.at(self._ints(rows)))
             user_emb_UD[rows] = some.cpu().numpy()
         return user_emb_UD

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.relevance import relevant_items
 from recsys_dl.metrics import ranking
 
 if TYPE_CHECKING:
@@ -39,10 +40,14 @@ class Validation:
                 f"validation must be over the rows of train, {log.num_users} users x {log.num_items} items, got "
                 f"{asked.num_users} x {asked.num_items}. Split one log."
             )
-        self.users = np.unique(asked.users_N[asked.weights_N > 0])
+        relevant, rule = relevant_items(part, log)
+        self.users = np.unique((relevant > 0).nonzero()[0])
         if not len(self.users):
-            raise ValueError("validation needs an interaction of weight above 0, got none; check how the log was split")
-        self.relevant = asked.by_user[self.users]
+            raise ValueError(
+                f"validation needs a relevant interaction ({rule}, of a weight above 0), got none; check how the log was split"
+            )
+        self.relevant = relevant[self.users]
+        self.relevant.eliminate_zeros()
         self.name, self.k = metric_of(metric, log.num_items)
 
     def figure(self) -> float:

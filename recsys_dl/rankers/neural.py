@@ -26,7 +26,7 @@ from recsys_dl.training.batches import Batches, mixed
 from recsys_dl.training.devices import torch_device
 from recsys_dl.training.optimizers import Schedule
 from recsys_dl.training.options import checked
-from recsys_dl.training.surroundings import with_own_settings
+from recsys_dl.training.surroundings import scoring, with_own_settings
 
 from .normalization import Normalization, learn_normalization, normalized
 from .ranker import Ranker
@@ -194,7 +194,7 @@ class NeuralRanker(Ranker):
         scores_BL = np.empty(valid_BL.shape, np.float32)
         device = self.torch_device
         size = max(1, BLOCK_BYTES // max(1, self.network.bytes_of(valid_BL.shape[1])))
-        with torch.no_grad():
+        with scoring():
             for start in range(0, len(valid_BL), size):
                 block = slice(start, start + size)
                 features, valid = torch.from_numpy(features_BLF[block]), torch.from_numpy(valid_BL[block])

@@ -37,9 +37,7 @@ def own_settings() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
+        _leave_autocast(stack)
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         try:
@@ -58,6 +56,16 @@ def own_settings() -> Iterator[None]:
                 _restore(name, value)
 
 
+@contextlib.contextmanager
+def scoring() -> Iterator[None]:
+    """Compute scores in the types of the numbers as they are, without gradients, whatever autocast or inference mode a host program is in."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        _leave_autocast(stack)
+        yield
+
+
 def with_own_settings(function: Function) -> Function:
     """Return the function so that it runs under `own_settings`."""
 
@@ -67,6 +75,12 @@ def with_own_settings(function: Function) -> Function:
             return function(*arguments, **named)
 
     return run  # type: ignore[return-value]
+
+
+def _leave_autocast(stack: contextlib.ExitStack) -> None:
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
 
 
 def _restore(variable: str, value: str | None) -> None:

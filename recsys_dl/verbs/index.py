@@ -66,8 +66,6 @@ def report(config: DictConfig, folder: Path) -> tuple[str, str]:
     from recsys_dl.evaluation.tables import page_width, text_table
     from recsys_dl.retrieval.budget import choose
 
-    if config.run is not None and config.vectors is not None:
-        raise ValueError("give either run=… or vectors=… with queries=…, not both")
     task = of_run(config) if config.run is not None else of_vectors(config)
     of = config.loss_of or ("recall" if task.evaluate is None else "ndcg")
     if of == "ndcg" and task.evaluate is None:
@@ -246,16 +244,6 @@ def verdict_of(config: DictConfig, rows: list[Figures], chosen: Figures, of: str
 
 def _check(config: DictConfig) -> None:
     """Refuse what would fail only after everything was measured."""
-    from recsys_dl.retrieval.budget import PREFERENCES
-
-    if config.prefer not in PREFERENCES:
-        raise ValueError(f"prefer must be one of {', '.join(PREFERENCES)}, got {config.prefer!r}")
-    if config.loss_of not in (None, "ndcg", "recall"):
-        raise ValueError(f"loss_of must be ndcg or recall, got {config.loss_of!r}")
-    if not 0 <= config.loss < 1:
-        raise ValueError(f"loss must be a share in [0, 1), such as 0.01 for one in a hundred, got {config.loss}")
-    if config.num_queries < 2:
-        raise ValueError(f"num_queries must be at least 2, got {config.num_queries}")
     if config.plot and find_spec("matplotlib") is None:
         raise ImportError("the plot needs matplotlib: pip install 'recsys_dl[plot]', or leave it out with plot=false")
     for name in config.indexes:
