@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  (np.dot of a kernel calls its BLAS, which must be there before it is limited)
 from numba import njit, prange
 from threadpoolctl import threadpool_limits
 

@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 make_environment dev
 say "Tests"
-exec python -m pytest "$@"
+exec python -m pytest -n auto --dist loadfile --durations=20 "$@"

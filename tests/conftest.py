@@ -13,6 +13,8 @@ from recsys_dl.kernels.device import num_gpus
 if not num_gpus():
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read once, when Numba is imported; so before any test module is
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tables are tested as they are written to a file
+
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
 
 

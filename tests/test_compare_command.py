@@ -143,3 +143,14 @@ def test_figures_as_a_frame_and_as_html():
         assert "ties" in text
     assert "<b>" not in told._repr_html_()
     assert "&lt;b&gt;" in told._repr_html_()
+
+
+@pytest.mark.parametrize("split", ["random", "time", "user", "cold_items", "cold_users"])
+def test_every_split_serves_a_comparison(split):
+    from recsys_dl.compose import compose
+    from recsys_dl.verbs.compare import contenders_of
+
+    config = compose("compare", ["models=[popularity,item_knn]", "data=generated", f"split={split}"])
+    for one in contenders_of(config):
+        assert one.config.split == config.split
+        assert one.config.data == config.data

@@ -85,8 +85,8 @@ def test_by_hand():
         ("round_robin", {"offset": 3}, "takes the arguments none; got 'offset'"),
         ("quota", {}, "at least 1, got None for a"),
         ("quota", {"quotas": {"c": 1}}, r"quotas must name retrievers \(a, b\), got 'c'"),
-        ("reciprocal_rank", {"offset": -1}, "offset must not be negative"),
-        ("reciprocal_rank", {"weights": {"a": -1}}, "weights must not be negative"),
+        ("reciprocal_rank", {"offset": -1}, "offset must be a number that is not negative"),
+        ("reciprocal_rank", {"weights": {"a": -1}}, "weights must be numbers that are not negative"),
     ],
 )
 def test_wrong_words(merge, arguments, message):

@@ -107,7 +107,14 @@ def contender_of(entry: str, config: DictConfig) -> Contender:
     given = {_top(word) for word in words} & ours
     OmegaConf.set_struct(one, False)
     own = {key: OmegaConf.create({key: one.get(key)}) for key in given}
-    one.merge_with({key: value for key, value in config.items() if key not in ("models", "runs", "run", "metric")})
+    for key, value in config.items():
+        if key not in (
+            "models",
+            "runs",
+            "run",
+            "metric",
+        ):  # replaced, not merged: a split or log has other settings than the default
+            one[key] = value
     for key, value in own.items():
         OmegaConf.update(one, key, value.get(key), merge=True)
     name = name or re.sub(r"[^\w.=+,-]+", "-", entry).strip("-.")
