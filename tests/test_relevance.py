@@ -14,7 +14,7 @@ from recsys_dl.data.relevance import relevant_items
 from recsys_dl.data.split import cold_items
 from recsys_dl.data.weights import binary
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.models import GMF, ItemKNN, Popularity
+from recsys_dl.models import ALS, GMF, ItemKNN, Popularity
 
 
 def joined(table: object) -> str:
@@ -141,3 +141,31 @@ def test_the_command_takes_the_rule(tmp_path: Path):
     out = command("evaluate", "run=liked", "relevant_from=5", cwd=tmp_path).stdout
     assert "relevant: test ratings of 5 or more" in out
     assert "ratings of 5" in load_run(tmp_path / "liked").metrics["test"]["conventions"]["relevant"]
+
+
+def test_parts_given_in_another_order_are_noted():
+    train, _, test = leave_last_out(read_log(ratings()), num_test=2)
+    model = ItemKNN().fit(train)
+    assert not evaluate(model, train, test, k=5).notes
+    (swapped,) = evaluate(model, test, train, k=5, relevant_from=0).notes
+    assert f"was fitted on {len(train):,} pairs of users and items, but train holds {len(test):,}" in swapped
+    (same,) = evaluate(model, train, train, k=5, relevant_from=0).notes
+    assert f"{len(train):,} of {len(train):,} relevant test items are excluded from the lists" in same
+    fewer = read_log(ratings().filter(pl.col("item") != "i3"))
+    with pytest.raises(ValueError, match="must be over the 20 items that ItemKNN was fitted on, got 19"):
+        evaluate(ItemKNN().fit(read_log(ratings()).interactions), fewer.interactions, fewer.interactions, k=5)
+
+
+def test_zeros_of_lists_that_are_filled_up_with_cold_items_are_noted():
+    log = Interactions([0, 0, 1, 1], [0, 1, 0, 1], num_users=2, num_items=6)
+    found = evaluate(ItemKNN().fit(log), log, Interactions([0, 1], [4, 5], num_users=2, num_items=6), k=1)
+    assert any("2 of 2 relevant test items are unknown to training, and ItemKNN" in note for note in found.notes)
+
+
+def test_factors_that_regularization_shrinks_to_nothing_are_warned_of(caplog):
+    log = Interactions(np.repeat(np.arange(30), 2), np.arange(60) % 40, num_users=30, num_items=40)
+    ALS(embedding_size=4, regularization=1.0, epochs=4, seed=1).fit(log)
+    assert "ALS learned next to nothing" in caplog.text
+    caplog.clear()
+    ALS(embedding_size=4, regularization=0.03, epochs=4, seed=1).fit(log)
+    assert "next to nothing" not in caplog.text

@@ -28,6 +28,7 @@ from recsys_dl.protocols import Ranking, Recommender
 from . import ties
 from .beyond import BeyondAccuracy
 from .finite import check_finite, check_lists
+from .notes import mostly_excluded, trained_otherwise, unreachable
 from .scorecard import Evaluation
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 BEYOND_METRICS = ("coverage", "gini", "novelty", "diversity", "popularity_lift")
 RATING_METRICS = ("rmse", "mae")
 METRICS = (*ranking.METRICS, *BEYOND_METRICS, *RATING_METRICS)
-WORTH_A_NOTE = 0.1  # share of the relevant items that training does not know
 PAIRS_AT_ONCE = 1 << 20  # of ratings predicted
 
 
@@ -104,7 +104,7 @@ def evaluate(
     parts: list[dict[str, np.ndarray]] = []
     flat: list[np.ndarray] = []
     unknown_I = known.item_counts_I == 0
-    shown_unknown = False
+    shown_unknown = found_unknown = False
 
     def ask(at_B: np.ndarray, length: int) -> Ranking:
         return answer(model, *questions.request(users[at_B]), length)
@@ -119,7 +119,10 @@ def evaluate(
         first = ask(at_B, length)
         check_lists(model, users[block], *questions.request(users[block]), first, known.num_items)
         items_BK = first.items_BK[:, : ks[-1]]
-        shown_unknown |= bool((unknown_I[items_BK] & (items_BK >= 0)).any())
+        rows_N, ranks_N = (unknown_I[items_BK] & (items_BK >= 0)).nonzero()
+        if len(rows_N):
+            shown_unknown = True
+            found_unknown |= bool((np.asarray(relevant[block.start + rows_N, items_BK[rows_N, ranks_N]]) > 0).any())
         columns = beyond.per_user(items_BK, block)
         if accuracy:
             judged = ties.accuracy(
@@ -136,6 +139,10 @@ def evaluate(
         )
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
+    num_excluded = _num_excluded(relevant, left_out.by_user[users], profiles)
+    notes = [*trained_otherwise(model, known), *mostly_excluded(relevant, num_excluded)]
+    if accuracy and not found_unknown:
+        notes += unreachable(model, relevant, unknown_I, shown=shown_unknown)
     conventions = {
         "relevant": questions.rule,
         "candidates": f"all {known.num_items:,} items",
@@ -145,7 +152,7 @@ def evaluate(
             + ([] if questions.seen_only is None else ["what else was seen"])
             + (["more"] if more else [])
         ),
-        "excluded_test_items": _num_excluded(relevant, left_out.by_user[users], profiles),
+        "excluded_test_items": num_excluded,
         "gains": gains,
         "ties": TIES,
         "users": len(users),
@@ -169,7 +176,7 @@ def evaluate(
         figures=beyond.figures(),
         order=[name if name in RATING_METRICS else f"{name}@{n}" for name in names for n in ks],
         conventions=conventions,
-        notes=[] if shown_unknown or not accuracy else _unreachable(model, relevant, unknown_I),
+        notes=notes,
         k=ks,
         confidence=confidence,
         num_resamples=num_resamples,
@@ -225,6 +232,11 @@ class Questions:
         more = None if exclude is None or exclude is train or exclude is known else seen_of(exclude)
         seen_only = train.seen_only if isinstance(train, Dataset) else None
         check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
+        if (fitted := getattr(model, "num_items", None)) is not None and fitted != known.num_items:
+            raise ValueError(
+                f"train must be over the {fitted:,} items that {type(model).__name__} was fitted on, got {known.num_items:,}; split one "
+                "log, fit on its train part and evaluate with that"
+            )
         users = np.unique(asked.users_N)
         if not len(users):
             raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
@@ -287,19 +299,6 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
             if one is not two and one.content_hash != two.content_hash:
                 raise ValueError(f"{noun} must name the same {name}s in the same rows as train; split one log")
     return given
-
-
-def _unreachable(model: Recommender, relevant: sp.csr_matrix, unknown_I: np.ndarray) -> list[str]:
-    """Return a warning where much is asked for that the model never recommends since training does not know it."""
-    asked_N = relevant.indices[relevant.data > 0]
-    lost = int(unknown_I[asked_N].sum())
-    if lost < WORTH_A_NOTE * len(asked_N):
-        return []
-    return [
-        f"{lost:,} of {len(asked_N):,} relevant test items are unknown to training, and {type(model).__name__} never "
-        "recommends such an item: they count as missed, whatever the model is worth. Models that read item features or texts "
-        "can reach them (two_tower, youtube_dnn)."
-    ]
 
 
 def _why_not_rated(

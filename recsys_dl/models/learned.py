@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIED = 16  # users whose scores are looked at
+COLLAPSED = 1e-6  # scores below it in size mean nothing
 SCORES = 8 << 20  # of them, at most
 
 
@@ -41,10 +42,18 @@ def check_learned(model: CatalogueModel) -> None:
         raise ValueError(
             f"{name} learned scores that are not finite, for {bad_B.sum()} of {len(users_B)} users tried. {_advice(model)}"
         )
-    if model.num_items > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
+    if model.num_items > 1 and len(users_B) and 0 < (most := float(np.abs(scores_BI).max())) < COLLAPSED:
+        log.warning(
+            "%s learned next to nothing: its largest score is %.1g (%d users tried). Regularization outweighs a log as sparse as this "
+            "one; lower it, by a validation metric.",
+            name,
+            most,
+            len(users_B),
+        )
+    elif model.num_items > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
         log.warning(
             "%s learned nothing to rank by: each user has one score for all items (%d users tried), so lists are in the order "
-            "of the rows. There is too little in the log, or its weights are all alike.",
+            "of the rows. There is too little in the log, its weights are all alike, or regularization outweighs it.",
             name,
             len(users_B),
         )
