@@ -199,7 +199,7 @@ def test_what_does_not_go_together(parts, tmp_path):
         model.train_dataloader(Interactions([0], [0]))
     with pytest.raises(ValueError, match="validation must be over the rows of train"):
         model.val_dataloader(Interactions([0], [0]))
-    with pytest.raises(ValueError, match="validation needs a relevant interaction"):
+    with pytest.raises(ValueError, match="validation must hold a relevant item"):
         model.val_dataloader(validation.select(np.zeros(0, int)))
     with pytest.raises(ValueError, match="fit\\(train\\) streams Shards"):
         model.train_dataloader(write_shards(train, tmp_path / "shards"))

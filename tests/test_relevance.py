@@ -10,6 +10,7 @@ import pytest
 from test_command import run as command
 
 from recsys_dl import Dataset, Interactions, Vocabulary, compare, evaluate, leave_last_out, load_run, read_log
+from recsys_dl.cli import main
 from recsys_dl.data.relevance import relevant_items
 from recsys_dl.data.split import cold_items
 from recsys_dl.data.weights import binary
@@ -90,7 +91,7 @@ def test_early_stopping_goes_by_the_same_rule():
     low_N = validation.interactions.weights_N < 4
     assert low_N.any()
     assert batch["users_B"].tolist() == sorted(validation.interactions.users_N[~low_N].tolist())
-    with pytest.raises(ValueError, match="validation needs a relevant interaction .test ratings of 4 or more"):
+    with pytest.raises(ValueError, match="validation must hold a relevant item: validation ratings of 4 or more"):
         model.val_dataloader(validation.with_interactions(validation.interactions.select(low_N)))
 
 
@@ -169,3 +170,10 @@ def test_factors_that_regularization_shrinks_to_nothing_are_warned_of(caplog):
     caplog.clear()
     ALS(embedding_size=4, regularization=0.03, epochs=4, seed=1).fit(log)
     assert "next to nothing" not in caplog.text
+
+
+def test_a_part_without_a_relevant_item_is_refused_before_anything_is_fitted(tmp_path: Path, monkeypatch):
+    ratings().write_csv(tmp_path / "log.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("recsys_dl.models.popularity.Popularity.fit", None)
+    assert main(["train", "data=log", "data.path=log.csv", "model=popularity", "evaluate.relevant_from=6"]) == 1

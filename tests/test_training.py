@@ -392,7 +392,7 @@ def test_options_that_do_not_go_together(parts, monkeypatch):
     with pytest.raises(ValueError, match="validation must be over the rows of train"):
         gmf().fit(train, validation=Interactions([0], [0]), trainer=TrainerOptions(patience=2))
     empty = validation.select(np.zeros(0, int))
-    with pytest.raises(ValueError, match="validation needs a relevant interaction"):
+    with pytest.raises(ValueError, match="validation must hold a relevant item"):
         gmf().fit(train, validation=empty, trainer=TrainerOptions(patience=2))
     options = TrainerOptions(processes=3)
     with pytest.raises(ValueError, match="at most the 2 GPUs of this machine, got 3"):

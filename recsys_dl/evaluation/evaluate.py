@@ -243,12 +243,6 @@ class Questions:
         relevant, rule = relevant_items(test, known, relevant_from)
         relevant = relevant[users]
         num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
-        if num_blank == len(users):
-            most = asked.weights_N.max()
-            raise ValueError(
-                f"evaluation needs a relevant test item: {rule} (relevant_from), of a weight above 0; "
-                + (f"the largest weight is {most:g}" if most else "all weights are 0")
-            )
         histories = test.histories if isinstance(test, Dataset) else None
         left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
         return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank, rule)

@@ -40,12 +40,8 @@ class Validation:
                 f"validation must be over the rows of train, {log.num_users} users x {log.num_items} items, got "
                 f"{asked.num_users} x {asked.num_items}. Split one log."
             )
-        relevant, rule = relevant_items(part, log)
+        relevant, _ = relevant_items(part, log, part="validation")
         self.users = np.unique((relevant > 0).nonzero()[0])
-        if not len(self.users):
-            raise ValueError(
-                f"validation needs a relevant interaction ({rule}, of a weight above 0), got none; check how the log was split"
-            )
         self.relevant = relevant[self.users]
         self.relevant.eliminate_zeros()
         self.name, self.k = metric_of(metric, log.num_items)

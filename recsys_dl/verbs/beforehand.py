@@ -66,8 +66,11 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
                 break
 
 
-def check_parts(config: DictConfig, asked: Any, num_items: int) -> None:
+def check_parts(config: DictConfig, asked: Any, train: Any) -> None:
     """Refuse an evaluation that a log, once split, has nothing for."""
+    from recsys_dl.data.relevance import relevant_items
+
+    num_items = train.num_items
     part, k = config.evaluate.part, list(config.evaluate.k)
     if not len(asked):
         raise ValueError(
@@ -75,6 +78,7 @@ def check_parts(config: DictConfig, asked: Any, num_items: int) -> None:
         )
     if not 1 <= min(k) <= max(k) <= num_items:
         raise ValueError(f"evaluate.k must lie between 1 and the {num_items} items there are, got {k}")
+    relevant_items(asked, train.interactions, config.evaluate.get("relevant_from"), part=part)
 
 
 def _zero(config: DictConfig, part: str) -> str:

@@ -50,7 +50,7 @@ def fit_and_leave(
         part, evaluations = config.evaluate.part, {}
         if evaluated := not holds_out_nothing(config):
             asked, exclude = asked_of(split, part)
-            check_parts(config, asked, split.data.num_items)
+            check_parts(config, asked, split.train)
         with stages.stage("fit"):
             model = fit(config, split, trainer, threads, aside)
         if evaluated:
