@@ -25,6 +25,7 @@ from .dataset import Dataset, ReadReport, WeightKind
 from .encoder import Encoder
 from .interactions import Interactions
 from .messages import MISSING
+from .multi_valued import check_lists
 from .reading import described, unreadable
 from .repeats import Repeats, kind_of, settled
 from .side_tables import Cold, Side, side_features
@@ -142,6 +143,8 @@ def read_log(
         raise ValueError(f'cold must be "keep" or "drop", got {cold!r}')
     if decimal not in (".", ","):
         raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
+    check_lists(user_lists, "user_lists", "user_features")
+    check_lists(item_lists, "item_lists", "item_features")
     form = Form(time_unit, time_format, decimal)
     skip, guessed = on_bad_rows == "skip", [False, False]
     texts: dict[str, Any] = {"encoding": encoding, "separator": separator, "quote": quote}

@@ -125,6 +125,10 @@ def side_features(
     )
     if cold == "keep":
         vocabulary = vocabulary.grow(strange)
+    rest = [name for name in others if name not in (*titled, *texted)]
+    frame = frame.with_columns(
+        *with_lists(frame.select(rest), lists, where, f"{noun}_lists")
+    )  # of all rows, before any goes
     rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
     known = rows >= 0
     source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
@@ -132,10 +136,7 @@ def side_features(
     frame = frame.select(pl.all().gather(source))
     titles = _joined(frame, titled).alias("title") if titled else None
     texts = _joined(frame, texted).alias("text") if texted else None
-    rest = with_lists(
-        frame.select(name for name in others if name not in (*titled, *texted)), lists, where, f"{noun}_lists"
-    )
-    return Side(vocabulary, rest if rest.width else None, titles, texts)
+    return Side(vocabulary, frame.select(rest) if rest else None, titles, texts)
 
 
 def _fitting(where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, *, needed: bool) -> bool:
