@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -221,6 +222,57 @@ def test_lists_of_items(block, tmp_path, monkeypatch):
             assert "a list a line" in data.report.columns
     counted = written(tmp_path / "users.dat", "3 1 2 3\n1 4\n0\n2 1 2\n")
     assert [row[:2] for row in rows_of(read_log(counted))] == [*wanted[:4], ("3", "1"), ("3", "2")]
+
+
+@pytest.mark.parametrize("block", [None, 8])
+def test_a_count_that_is_wrong_is_a_bad_row_and_empty_lines_shift_nobody(block, tmp_path, monkeypatch):
+    if block:
+        monkeypatch.setattr(text_files, "CHUNK_BYTES", block)
+    file = written(tmp_path / "users.dat", "4 1 2 3 6\n1 4\n\n2 1 2\n2 8\n1 9\n")
+    with pytest.raises(
+        ValueError, match="line 5: the first number of a line must say how many items follow, got '2 8'"
+    ):
+        read_log(file)
+    data = read_log(file, on_bad_rows="skip")
+    assert [row[:2] for row in rows_of(data)][4:] == [("1", "4"), ("3", "1"), ("3", "2"), ("5", "9")]
+    assert data.report.skipped == {"not readable": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1\t2 3 4\n2\t5 6\n",
+        "1\t2 3\n2\t5 6\n",
+        "1: 2 3 4\n2: 5 6 7\n",
+        "1 : 2, 3\n1 : 5\n2 : 6, 7\n",
+        "user,items\n1,2 3 4\n2,5\na,5 6\n",
+        "user;items\n1;2,3,4\n2;5,6\n",
+    ],
+)
+def test_a_user_and_its_items_behind_another_mark(text, tmp_path):
+    data = read_log(written(tmp_path / "log.txt", text))
+    wanted = [re.findall(r"\w+", line) for line in text.splitlines() if "user" not in line]
+    assert [row[:2] for row in rows_of(data)] == [(user, item) for user, *items in wanted for item in items]
+
+
+def test_items_that_are_lists_are_refused(tmp_path):
+    file = written(tmp_path / "log.csv", "who,what\n1,2 3 4\n2,5\n2,5 6\n")
+    advice = r"frame.with_columns\(polars.col\('what'\).str.split\(' '\)\).explode\('what'\)"
+    with pytest.raises(ValueError, match=f"'what' holds lists of numbers such as '2 3 4'.*{advice}"):
+        read_log(file, user="who", item="what")
+    with pytest.raises(ValueError, match=r"such as '\[1, 2\]'"):
+        read_log(pl.DataFrame({"user": [1, 2], "item": ["[1, 2]", "[3, 4]"]}))
+
+
+def test_a_log_of_one_user_or_item_is_questioned(caplog):
+    read_log(pl.DataFrame({"user": [3] * 30, "item": range(30)}))
+    assert "all 30 rows are of one user, '3': is column 'user' the right one? If not: user=…" in caplog.text
+    caplog.clear()
+    read_log(pl.DataFrame({"user": range(30), "item": ["a"] * 30}))
+    assert "all 30 rows are of one item, 'a'" in caplog.text
+    caplog.clear()
+    read_log(pl.DataFrame({"user": [3, 3], "item": [1, 2]}))
+    assert "rows are of one" not in caplog.text
 
 
 def test_real_lists_of_items(shared_data):

@@ -181,5 +181,5 @@ def _moves(lists: pl.Series) -> bool:
     left = pl.int_range(pl.len()).over("row")
     places = lists.rename("part").to_frame().with_row_index("row").explode("part").drop_nulls()
     places = places.with_columns(left.alias("left"), (pl.len().over("row") - left).alias("right"))
-    moving = places.select((pl.col("left", "right").n_unique().over(part) > 1)).select(pl.all_horizontal(pl.all()))
+    moving = places.select(pl.col("left", "right").n_unique().over(part) > 1).select(pl.all_horizontal(pl.all()))
     return float(moving.to_series().mean() or 0) > 0.5  # type: ignore[arg-type]

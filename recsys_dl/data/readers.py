@@ -26,7 +26,7 @@ from .encoder import Encoder
 from .interactions import Interactions
 from .messages import MISSING
 from .multi_valued import check_lists
-from .reading import described, unreadable
+from .reading import check_ids, described, unreadable
 from .repeats import Repeats, kind_of, settled
 from .side_tables import Cold, Side, side_features
 from .tables import Table, open_tables
@@ -282,6 +282,7 @@ def _read(
             row_of = np.zeros(len(encoder), np.int32)
             row_of[before] = found[role]
             titles = [part.with_columns(pl.Series("row", row_of[part["row"].to_numpy()])) for part in titles]
+    check_ids(table, chosen, len(found["user"]), *(vocabularies[role].ids for role in ("user", "item")))
     line = described(table, chosen, title, told_times, notes)
     report = dataclasses.replace(report, columns=line)
     log.info("%s", line, extra={"always": True})
