@@ -519,3 +519,41 @@ def test_ids_of_tensors_and_missing_values():
     with pytest.raises(ValueError) as caught:
         known.find([["x" * 100_000]])
     assert len(str(caught.value)) < 300
+
+
+# What text files hold beside rows
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_excel_names_its_separator_in_the_first_line(first, tmp_path):
+    file = written(tmp_path / "log.csv", f"\ufeff{first}\r\nuser;item;rating\r\na;x, y;1\r\nb;x, z;2,5\r\n")
+    assert rows_of(read_log(file, decimal=",")) == [("a", "x, y", 1), ("b", "x, z", 2.5)]
+    with pytest.raises(ValueError, match="line 4: weight must be a number"):
+        read_log(file)
+
+
+def test_blanks_around_ids_are_left_out_and_it_is_said(tmp_path):
+    file = written(tmp_path / "log.csv", "user, item, rating\nJane , Halo , 1\nJane, 6393, 2\n")
+    items = written(tmp_path / "items.csv", "item, genre, year\nHalo , Game , 2001\n 6393,, \n")
+    data = read_log(file, item_features=items)
+    assert rows_of(data) == [("Jane", "Halo", 1), ("Jane", "6393", 2)]
+    assert "blanks around user ids are left out; blanks around item ids are left out" in data.report.columns
+    assert data.item_features.to_dict(as_series=False) == {"genre": ["Game", None], "year": [2001, None]}
+    assert "blanks around" not in read_log(written(file, "user,item\na b,c\n")).report.columns
+    assert read_log(pl.DataFrame({"user": [" a"], "item": ["b "]})).users.ids.to_list() == [" a"]
+    assert [row[:2] for row in rows_of(read_log(written(file, "1, 2, 3\n2, 5\n3, 6, 7\n4, 1, 2, 3\n")))][:2] == [
+        ("1", "2"),
+        ("1", "3"),
+    ]
+
+
+def test_a_header_told_wrongly_is_questioned(tmp_path, caplog):
+    assert len(read_log(written(tmp_path / "log.csv", "user,item\na,x\n"), header=False)) == 2
+    assert "header=False takes the first row for data, but 'user' looks like the name of a column" in caplog.text
+    file = written(tmp_path / "log.csv", "1,10,5\n2,20,4\n")
+    with pytest.raises(
+        ValueError, match=r"first row for names, but it looks like data: 1, 10, 5. If it is.*header=False"
+    ):
+        read_log(file, header=True)
+    assert len(read_log(file, header=True, user=0, item=1)) == 1
+    assert "it looks like data: 1, 10, 5; if it is, say header=False" in caplog.text

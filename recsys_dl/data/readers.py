@@ -245,9 +245,15 @@ def _read(
     parts: dict[str, list[np.ndarray]] = {role: [] for role in places if role != "time"}
     titles: list[pl.DataFrame] = []
     tally = Tally(table.where, skip)
+    padded: set[str] = set()
     batches = table.batches(columns, {} if form.time else dtypes)
     for batch in track(batches, f"reading {Path(table.where).name}"):
         raw = {role: batch.frame[str(at)] for role, at in places.items()}
+        for role in encoders:
+            if table.padded and raw[role].dtype == pl.String:
+                bare = raw[role].str.strip_chars(" ")
+                padded |= {role} if (bare != raw[role]).any() else set()
+                raw[role] = bare
         values, faults = _values(raw, times, batch.where, table.where, form)
         bad = tally.count(batch, raw, faults)
         good = None if bad is None else ~bad
@@ -278,6 +284,7 @@ def _read(
         before = found[role]
         vocabularies[role], found[role], note = encoder.finish(before)
         notes += [note] if note else []
+        notes += [f"blanks around {role} ids are left out"] if role in padded else []
         if role == "item" and title is not None:
             row_of = np.zeros(len(encoder), np.int32)
             row_of[before] = found[role]

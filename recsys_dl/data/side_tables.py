@@ -216,9 +216,12 @@ def read_table(
         raise ValueError(f'{opened.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
     if refused:
         log.warning("%s: %d unreadable rows left out, such as %s: %s", opened.where, len(refused), *refused[0])
-    if not frames:
-        raise ValueError(f"{opened.where} must hold rows, but it has none")
+    if not sum(map(len, frames)):
+        raise ValueError(f"{opened.where} must hold rows, but it has none{', only a header' if opened.header else ''}")
     frame = pl.concat(frames)
+    if opened.padded:
+        texts, bare = pl.col(pl.String), pl.col(pl.String).str.strip_chars(" ")
+        frame = frame.with_columns(pl.when((bare != "") | (texts == "")).then(bare))
     frame.columns = names
     if isinstance(table, str | os.PathLike):
         frame = frame.select(_typed(frame[name], opened.types.get(i), decimal) for i, name in enumerate(names))

@@ -36,6 +36,7 @@ class Table:
         sample: the first rows of a text file.
         notes: what to say of how it is laid out.
         atomic: RecBole's file of interactions, beside which others lie.
+        padded: whether blanks around values mean nothing, as in separated text.
     """
 
     where: str
@@ -46,6 +47,7 @@ class Table:
     sample: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     atomic: Path | None = None
+    padded: bool = False
 
     def beside(self, suffix: str) -> Path | None:
         """Return the file of this suffix beside RecBole's file of interactions, None if there is none."""
@@ -210,7 +212,7 @@ def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
                 frame, where = frame.filter(~blank), _at(where, (~blank).arg_true())
             yield Batch(_named(frame.to_series, positions), where, batch.refused)
 
-    return Table(str(path), file.names, batches, file.header, file.types, file.sample, file.notes)
+    return Table(str(path), file.names, batches, file.header, file.types, file.sample, file.notes, padded=True)
 
 
 def _beside(folder: Path) -> str:

@@ -86,19 +86,19 @@ def unfolded(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfol
         note = "MIND's impressions: the news that were clicked on (-1), at the time they were shown"
         return Unfolded(path, encoding, ["user", "item", "time"], lambda: _mind, skipped, [note])
     for separator in (" ", "\t", ","):
-        rows = split_rows([line.strip() for line in lines], separator, None)
+        rows = [[cell.strip() for cell in row] for row in split_rows([line.strip() for line in lines], separator, None)]
         counted = _are_counted(rows)
         if not _are_lists(rows, counted):
             continue
         lists = partial(_lists, separator, skipped + 1 if counted else None)
         if not counted:
             note = "a list a line (user, item, item, …), in their order"
-            return Unfolded(path, encoding, ["user", "item"], lambda: lists, skipped, [note])
+            return Unfolded(path, encoding, ["user", "item"], lists, skipped, [note])
         note = "a list a line (its line is a user from 0, its first number how many items follow), in their order"
         parts = _split(separator).list
         bad = parts.first().cast(pl.Int64, strict=False) != parts.len().cast(pl.Int64) - 1
         must = "the first number of a line must say how many items follow"
-        return Unfolded(path, encoding, ["user", "item"], lambda: lists, skipped, [note], (bad, must))
+        return Unfolded(path, encoding, ["user", "item"], lists, skipped, [note], (bad, must))
     return _paired(path, encoding, [line.strip() for line in lines], skipped)
 
 
@@ -136,16 +136,20 @@ def _are_lists(rows: list[list[str]], counted: bool) -> bool:
 
 
 def _split(separator: str) -> pl.Expr:
-    text = pl.col("text").str.replace_all(r"\s+", " ") if separator == " " else pl.col("text")
-    return text.str.split(separator)
+    around = r"\s+" if separator == " " else f" *{separator} *"
+    return pl.col("text").str.replace_all(around, separator).str.split(separator)
 
 
-def _lists(separator: str, first: int | None, lines: pl.DataFrame) -> pl.DataFrame:
+def _lists(separator: str, first: int | None) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """Unfold lists whose first element is the user; or, from line `first` on, whose line is the user and the element a count."""
-    frame = lines.select("line", _split(separator).alias("item"))
-    user = pl.col("item").list.first() if first is None else (pl.col("line").cast(pl.Int64) - first).cast(pl.String)
-    frame = frame.select("line", user.alias("user"), pl.col("item").list.slice(1))
-    return frame.filter(pl.col("item").list.len() > 0).explode("item")
+
+    def unfold(lines: pl.DataFrame) -> pl.DataFrame:
+        frame = lines.select("line", _split(separator).alias("item"))
+        user = pl.col("item").list.first() if first is None else (pl.col("line").cast(pl.Int64) - first).cast(pl.String)
+        frame = frame.select("line", user.alias("user"), pl.col("item").list.slice(1))
+        return frame.filter(pl.col("item").list.len() > 0).explode("item")
+
+    return unfold
 
 
 def _pairs(lines: pl.DataFrame) -> pl.DataFrame:
