@@ -557,3 +557,33 @@ def test_a_header_told_wrongly_is_questioned(tmp_path, caplog):
         read_log(file, header=True)
     assert len(read_log(file, header=True, user=0, item=1)) == 1
     assert "it looks like data: 1, 10, 5; if it is, say header=False" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["https://x.org/a.csv?b=1", "s3://bucket/a.csv", Path("https://x.org/a.csv")])
+def test_a_url_is_to_be_downloaded_first(source):
+    for given in (source, [source]):
+        with pytest.raises(ValueError, match="URLs are not read. Download it first"):
+            read_log(given)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path / "log.csv", "user,item\n1,2\n")
+    written(tmp_path / "items.csv", "item,year\n2,1990\n")
+    assert len(read_log("~/log.csv", item_features="~/items.csv")) == len(read_log("~/*og.csv")) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", None])
+def test_only_what_looks_like_utf_16_is_said_to_be(encoding, tmp_path):
+    content = "user,item\nü,x\n".encode(encoding) if encoding else bytes(range(256)) * 9
+    with pytest.raises(ValueError, match="it is binary") as error:
+        read_log(written(tmp_path / "log.csv", content))
+    assert (f'encoding="{encoding}"' if encoding else "a zero byte at position 1)") in str(error.value)
+    assert encoding or "UTF-16" not in str(error.value)
+
+
+def test_a_table_of_items_is_no_log():
+    books = pl.DataFrame({"book_id": [1], "work_id": [7], "authors": ["A"], "title": ["B"]})
+    with pytest.raises(ValueError, match="none is known as the user, so it looks like a table of items") as error:
+        read_log(books)
+    assert "user='COLUMN'" in str(error.value)

@@ -210,3 +210,28 @@ def test_ids_in_a_rule_that_no_item_has_are_named_once(caplog):
     assert caplog.text.count("rule 'out'") == 1
     assert "3 of its 4 values are no item's" in caplog.text
     assert "without leading zeros, 2 of them match" in caplog.text
+
+
+def test_a_table_of_a_header_alone_says_so(tmp_path):
+    (tmp_path / "items.csv").write_text("item,year\n")
+    with pytest.raises(ValueError, match="must hold rows, but it has none, only a header"):
+        read_log(LOG, item_features=tmp_path / "items.csv")
+
+
+def test_a_long_table_is_to_be_grouped(caplog):
+    long = pl.DataFrame({"item": list("11223"), "genre": list("abacb")})
+    with pytest.raises(ValueError, match=r"make lists of them: frame.group_by\('item', maintain_order=True\)") as error:
+        read_log(LOG, item_features=long)
+    assert "on_bad_rows" not in str(error.value)
+    read_log(LOG, item_features=long, on_bad_rows="skip")
+    assert "only the first row of each item is kept, others are lost" in caplog.text
+    grouped = long.group_by("item", maintain_order=True).agg(pl.all())
+    assert read_log(LOG, item_features=grouped).item_features["genre"].to_list()[0] == ["a", "b"]
+
+
+def test_the_column_that_holds_the_ids_is_named(caplog):
+    table = pl.DataFrame({"item": ["x", "y", "z", "1"], "sku": [4, 3, 2, 1]})
+    read_log(LOG, item_features=table)
+    assert "its column 'sku' has more of them: item_id_column='sku'" in caplog.text
+    with pytest.raises(ValueError, match="item_id_column='sku'"):
+        read_log(LOG, item_features=table.head(3))
