@@ -264,6 +264,15 @@ def test_items_that_are_lists_are_refused(tmp_path):
         read_log(pl.DataFrame({"user": [1, 2], "item": ["[1, 2]", "[3, 4]"]}))
 
 
+def test_what_stands_behind_another_mark_may_be_no_items(tmp_path):
+    for text, message in (
+        ("item;users\n1;2,3,4\n2;5,6\n", "'users' holds lists of numbers such as '2,3,4'"),
+        ("user;rating\n1;3,5\n2;4,5\n", "none is known as the item"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_log(written(tmp_path / "log.csv", text))
+
+
 def test_a_log_of_one_user_or_item_is_questioned(caplog):
     read_log(pl.DataFrame({"user": [3] * 30, "item": range(30)}))
     assert "all 30 rows are of one user, '3': is column 'user' the right one? If not: user=…" in caplog.text

@@ -80,6 +80,11 @@ def is_known(name: str) -> bool:
     return any(_plain(name) in ROLES[role] for role in OF_A_LOG)
 
 
+def is_role(name: str, role: str) -> bool:
+    """Whether a name is surely that of a column of this role."""
+    return _plain(name) in ROLES[role]
+
+
 def hint(name: str) -> str | None:
     """Return the role, weight or time, that a column may be meant for by its name, None for others."""
     plain = _plain(name)

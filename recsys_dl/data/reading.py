@@ -37,22 +37,22 @@ def check_ids(table: Table, chosen: Columns, rows: int, users: pl.Series, items:
     """Warn of a log of one user or one item.
 
     Raises:
-        ValueError: most item ids are lists of numbers.
+        ValueError: most ids of users or items are lists of numbers.
     """
-    several = items.str.contains(SEVERAL)
-    if len(items) > 1 and 2 * several.sum() > len(items) and items.str.contains(NUMBERS).sum() > 0.95 * len(items):
-        shown = items.filter(several)[0]
-        mark = "," if "," in shown else " "
-        name = table.names[chosen.item]
-        raise ValueError(
-            f"{table.where}: an item id must be one id, but {name!r} holds lists of numbers such as {shorten(shown, 40)!r}. Give a frame "
-            f"with a row for each: frame.with_columns(polars.col({name!r}).str.split({mark!r})).explode({name!r})."
-        )
     for role, ids, at in (("user", users, chosen.user), ("item", items, chosen.item)):
+        name = table.names[at]
+        several = ids.str.contains(SEVERAL)
+        if len(ids) > 1 and 2 * several.sum() > len(ids) and ids.str.contains(NUMBERS).sum() > 0.95 * len(ids):
+            shown = ids.filter(several)[0]
+            mark = "," if "," in shown else " "
+            raise ValueError(
+                f"{table.where}: {role} ids must be single ones, but {name!r} holds lists of numbers such as {shorten(shown, 40)!r}. "
+                f"Give a frame with a row for each: frame.with_columns(polars.col({name!r}).str.split({mark!r})).explode({name!r})."
+            )
         if len(ids) == 1 and rows >= FEW_ROWS:
             log.warning(
                 "%s: all %s rows are of one %s, %r: is column %r the right one? If not: %s=…",
-                *(table.where, f"{rows:,}", role, shorten(ids[0], 40), table.names[at], role),
+                *(table.where, f"{rows:,}", role, shorten(ids[0], 40), name, role),
             )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from .columns import is_known
+from .columns import is_role
 from .messages import shorten
 from .text_files import Batch, blocks, opened, split_rows
 
@@ -105,7 +105,7 @@ def unfolded(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfol
 def _paired(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfolded | None:
     """Return how to read lines of a user and, between other marks, whole numbers; None if the first lines are not such."""
     first = [name.strip() for name in re.split(r"[\t:,;]", lines[0])]
-    headed = len(first) == 2 and is_known(first[0]) and not any(map(_WHOLE.fullmatch, first))
+    headed = len(first) == 2 and is_role(first[0], "user") and is_role(first[1], "item")
     pairs = [re.fullmatch(_PAIR, line) for line in lines[int(headed) :]]
     found = [(pair[1], len(re.findall(r"\d+", pair[2] or pair[3]))) for pair in pairs if pair]
     if len(found) < max(2, len(pairs)) or 2 * sum(count > 1 for _, count in found) <= len(found):
