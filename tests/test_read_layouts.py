@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -221,6 +222,66 @@ def test_lists_of_items(block, tmp_path, monkeypatch):
             assert "a list a line" in data.report.columns
     counted = written(tmp_path / "users.dat", "3 1 2 3\n1 4\n0\n2 1 2\n")
     assert [row[:2] for row in rows_of(read_log(counted))] == [*wanted[:4], ("3", "1"), ("3", "2")]
+
+
+@pytest.mark.parametrize("block", [None, 8])
+def test_a_count_that_is_wrong_is_a_bad_row_and_empty_lines_shift_nobody(block, tmp_path, monkeypatch):
+    if block:
+        monkeypatch.setattr(text_files, "CHUNK_BYTES", block)
+    file = written(tmp_path / "users.dat", "4 1 2 3 6\n1 4\n\n2 1 2\n2 8\n1 9\n")
+    with pytest.raises(
+        ValueError, match="line 5: the first number of a line must say how many items follow, got '2 8'"
+    ):
+        read_log(file)
+    data = read_log(file, on_bad_rows="skip")
+    assert [row[:2] for row in rows_of(data)][4:] == [("1", "4"), ("3", "1"), ("3", "2"), ("5", "9")]
+    assert data.report.skipped == {"not readable": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1\t2 3 4\n2\t5 6\n",
+        "1\t2 3\n2\t5 6\n",
+        "1: 2 3 4\n2: 5 6 7\n",
+        "1 : 2, 3\n1 : 5\n2 : 6, 7\n",
+        "user,items\n1,2 3 4\n2,5\na,5 6\n",
+        "user;items\n1;2,3,4\n2;5,6\n",
+    ],
+)
+def test_a_user_and_its_items_behind_another_mark(text, tmp_path):
+    data = read_log(written(tmp_path / "log.txt", text))
+    wanted = [re.findall(r"\w+", line) for line in text.splitlines() if "user" not in line]
+    assert [row[:2] for row in rows_of(data)] == [(user, item) for user, *items in wanted for item in items]
+
+
+def test_items_that_are_lists_are_refused(tmp_path):
+    file = written(tmp_path / "log.csv", "who,what\n1,2 3 4\n2,5\n2,5 6\n")
+    advice = r"frame.with_columns\(polars.col\('what'\).str.split\(' '\)\).explode\('what'\)"
+    with pytest.raises(ValueError, match=f"'what' holds lists of numbers such as '2 3 4'.*{advice}"):
+        read_log(file, user="who", item="what")
+    with pytest.raises(ValueError, match=r"such as '\[1, 2\]'"):
+        read_log(pl.DataFrame({"user": [1, 2], "item": ["[1, 2]", "[3, 4]"]}))
+
+
+def test_what_stands_behind_another_mark_may_be_no_items(tmp_path):
+    for text, message in (
+        ("item;users\n1;2,3,4\n2;5,6\n", "'users' holds lists of numbers such as '2,3,4'"),
+        ("user;rating\n1;3,5\n2;4,5\n", "none is known as the item"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_log(written(tmp_path / "log.csv", text))
+
+
+def test_a_log_of_one_user_or_item_is_questioned(caplog):
+    read_log(pl.DataFrame({"user": [3] * 30, "item": range(30)}))
+    assert "all 30 rows are of one user, '3': is column 'user' the right one? If not: user=…" in caplog.text
+    caplog.clear()
+    read_log(pl.DataFrame({"user": range(30), "item": ["a"] * 30}))
+    assert "all 30 rows are of one item, 'a'" in caplog.text
+    caplog.clear()
+    read_log(pl.DataFrame({"user": [3, 3], "item": [1, 2]}))
+    assert "rows are of one" not in caplog.text
 
 
 def test_real_lists_of_items(shared_data):
@@ -467,3 +528,71 @@ def test_ids_of_tensors_and_missing_values():
     with pytest.raises(ValueError) as caught:
         known.find([["x" * 100_000]])
     assert len(str(caught.value)) < 300
+
+
+# What text files hold beside rows
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_excel_names_its_separator_in_the_first_line(first, tmp_path):
+    file = written(tmp_path / "log.csv", f"\ufeff{first}\r\nuser;item;rating\r\na;x, y;1\r\nb;x, z;2,5\r\n")
+    assert rows_of(read_log(file, decimal=",")) == [("a", "x, y", 1), ("b", "x, z", 2.5)]
+    with pytest.raises(ValueError, match="line 4: weight must be a number"):
+        read_log(file)
+
+
+def test_blanks_around_ids_are_left_out_and_it_is_said(tmp_path):
+    file = written(tmp_path / "log.csv", "user, item, rating\nJane , Halo , 1\nJane, 6393, 2\n")
+    items = written(tmp_path / "items.csv", "item, genre, year\nHalo , Game , 2001\n 6393,, \n")
+    data = read_log(file, item_features=items)
+    assert rows_of(data) == [("Jane", "Halo", 1), ("Jane", "6393", 2)]
+    assert "blanks around user ids are left out; blanks around item ids are left out" in data.report.columns
+    assert data.item_features.to_dict(as_series=False) == {"genre": ["Game", None], "year": [2001, None]}
+    assert "blanks around" not in read_log(written(file, "user,item\na b,c\n")).report.columns
+    assert read_log(pl.DataFrame({"user": [" a"], "item": ["b "]})).users.ids.to_list() == [" a"]
+    assert [row[:2] for row in rows_of(read_log(written(file, "1, 2, 3\n2, 5\n3, 6, 7\n4, 1, 2, 3\n")))][:2] == [
+        ("1", "2"),
+        ("1", "3"),
+    ]
+
+
+def test_a_header_told_wrongly_is_questioned(tmp_path, caplog):
+    assert len(read_log(written(tmp_path / "log.csv", "user,item\na,x\n"), header=False)) == 2
+    assert "header=False takes the first row for data, but 'user' looks like the name of a column" in caplog.text
+    file = written(tmp_path / "log.csv", "1,10,5\n2,20,4\n")
+    with pytest.raises(
+        ValueError, match=r"first row for names, but it looks like data: 1, 10, 5. If it is.*header=False"
+    ):
+        read_log(file, header=True)
+    assert len(read_log(file, header=True, user=0, item=1)) == 1
+    assert "it looks like data: 1, 10, 5; if it is, say header=False" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["https://x.org/a.csv?b=1", "s3://bucket/a.csv", Path("https://x.org/a.csv")])
+def test_a_url_is_to_be_downloaded_first(source):
+    for given in (source, [source]):
+        with pytest.raises(ValueError, match="URLs are not read. Download it first"):
+            read_log(given)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path / "log.csv", "user,item\n1,2\n")
+    written(tmp_path / "items.csv", "item,year\n2,1990\n")
+    assert len(read_log("~/log.csv", item_features="~/items.csv")) == len(read_log("~/*og.csv")) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", None])
+def test_only_what_looks_like_utf_16_is_said_to_be(encoding, tmp_path):
+    content = "user,item\nü,x\n".encode(encoding) if encoding else bytes(range(256)) * 9
+    with pytest.raises(ValueError, match="it is binary") as error:
+        read_log(written(tmp_path / "log.csv", content))
+    assert (f'encoding="{encoding}"' if encoding else "a zero byte at position 1)") in str(error.value)
+    assert encoding or "UTF-16" not in str(error.value)
+
+
+def test_a_table_of_items_is_no_log():
+    books = pl.DataFrame({"book_id": [1], "work_id": [7], "authors": ["A"], "title": ["B"]})
+    with pytest.raises(ValueError, match="none is known as the user, so it looks like a table of items") as error:
+        read_log(books)
+    assert "user='COLUMN'" in str(error.value)

@@ -123,11 +123,72 @@ def test_declared_columns_are_split_as_told():
         ["a", "b", "a"],
         ["1,5", "2,5", "3"],
         [None, None],
+        [
+            "Berlin, Germany",
+            "Munich, Germany",
+            "Austin, Texas, USA",
+            "10115, Berlin, Germany",
+            "Main St, Austin, Texas, USA",
+        ]
+        * 9,
+        ["1,234", "12", "1,234,567", "12,345"] * 9,
+        ["[{'id': 1, 'name': 'a'}, {'id': 2, 'name': 'b'}]", "[{'id': 1, 'name': 'a'}]"],
+        ["['a' 'b']", "['a']"],
     ],
 )
 def test_one_value_with_a_comma_stays_one(texts):
     frame = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})
     assert with_lists(frame, None, "a table", "item_lists")["text"].to_list() == texts
+
+
+@pytest.mark.parametrize("declared", [None, {"genres": ","}])
+@pytest.mark.parametrize(
+    ("texts", "lists"),
+    [
+        (["['a', 'b']", "[]", None, "[' it\\'s ']"], [["a", "b"], [], None, ["it's"]]),
+        (['["a", "b"]', '["c", null]'], [["a", "b"], ["c"]]),
+        (["[1, 2]", "[3]"], [["1", "2"], ["3"]]),
+    ],
+)
+def test_lists_as_python_or_json_write_them(texts, lists, declared, caplog):
+    with caplog.at_level(logging.INFO):
+        data = read_log(LOG, item_features=items_with(texts), item_lists=declared)
+    assert data.item_features["genres"].to_list()[: len(lists)] == lists
+    assert declared or "read as lists, as Python or JSON write them, into" in caplog.text
+
+
+def test_lists_in_brackets_that_cannot_be_read_are_said(caplog):
+    read_log(LOG, item_features=items_with(["[{'id': 1}]", "[{'id': 2}]"]))
+    assert "genres holds texts in brackets that are no lists of texts or numbers" in caplog.text
+
+
+def test_lists_are_recognized_from_few_rows_and_whichever_rows_stay(shared_data):
+    genres = shared_data / "goodbooks-10k" / "book_genres.csv"
+    log = pl.DataFrame({"user": list("aab"), "book_id": [1, 2, 3]})
+    kept, dropped = (read_log(log, item_features=genres, cold=cold) for cold in ("keep", "drop"))
+    assert kept.item_features.head(3).equals(dropped.item_features)
+    assert dropped.item_features["genres"][0].to_list()[:2] == ["contemporary", "fantasy"]
+    part = with_lists(pl.read_csv(genres).select("genres").head(2000), None, "a table", "item_lists")
+    assert part.schema["genres"] == pl.List(pl.String)
+
+
+def test_lists_declared_amiss_are_answered(caplog):
+    for wrong in ("genres", {"genres": 1}, ["genres"]):
+        with pytest.raises(ValueError, match='item_lists must map columns of item_features .* such as {"genres": "|"}'):
+            read_log(LOG, item_features=items_with(GENRES), item_lists=wrong)
+    read_log(LOG, item_features=items_with(GENRES), item_lists={"genres": ";"})
+    assert "';' splits no value of genres, such as 'Comedy|Drama', so each is a list of one" in caplog.text
+    assert "'|' would split it: item_lists={genres: '|'}" in caplog.text
+
+
+def test_decimal_commas_in_features_are_said(tmp_path, caplog):
+    table = tmp_path / "items.csv"
+    table.write_text("item;price\n1;3,79\n2;4\n3;\n")
+    assert read_log(LOG, item_features=table).item_features["price"].to_list()[0] == "3,79"
+    assert "price holds numbers with a comma, such as '3,79', and stays text" in caplog.text
+    caplog.clear()
+    assert read_log(LOG, item_features=table, decimal=",").item_features["price"].to_list()[0] == 3.79
+    assert "with a comma" not in caplog.text
 
 
 def test_a_rule_that_matches_fewer_items_than_hold_its_word_is_questioned(caplog):
@@ -149,3 +210,28 @@ def test_ids_in_a_rule_that_no_item_has_are_named_once(caplog):
     assert caplog.text.count("rule 'out'") == 1
     assert "3 of its 4 values are no item's" in caplog.text
     assert "without leading zeros, 2 of them match" in caplog.text
+
+
+def test_a_table_of_a_header_alone_says_so(tmp_path):
+    (tmp_path / "items.csv").write_text("item,year\n")
+    with pytest.raises(ValueError, match="must hold rows, but it has none, only a header"):
+        read_log(LOG, item_features=tmp_path / "items.csv")
+
+
+def test_a_long_table_is_to_be_grouped(caplog):
+    long = pl.DataFrame({"item": list("11223"), "genre": list("abacb")})
+    with pytest.raises(ValueError, match=r"make lists of them: frame.group_by\('item', maintain_order=True\)") as error:
+        read_log(LOG, item_features=long)
+    assert "on_bad_rows" not in str(error.value)
+    read_log(LOG, item_features=long, on_bad_rows="skip")
+    assert "only the first row of each item is kept, others are lost" in caplog.text
+    grouped = long.group_by("item", maintain_order=True).agg(pl.all())
+    assert read_log(LOG, item_features=grouped).item_features["genre"].to_list()[0] == ["a", "b"]
+
+
+def test_the_column_that_holds_the_ids_is_named(caplog):
+    table = pl.DataFrame({"item": ["x", "y", "z", "1"], "sku": [4, 3, 2, 1]})
+    read_log(LOG, item_features=table)
+    assert "its column 'sku' has more of them: item_id_column='sku'" in caplog.text
+    with pytest.raises(ValueError, match="item_id_column='sku'"):
+        read_log(LOG, item_features=table.head(3))

@@ -80,6 +80,11 @@ def is_known(name: str) -> bool:
     return any(_plain(name) in ROLES[role] for role in OF_A_LOG)
 
 
+def is_role(name: str, role: str) -> bool:
+    """Whether a name is surely that of a column of this role."""
+    return _plain(name) in ROLES[role]
+
+
 def hint(name: str) -> str | None:
     """Return the role, weight or time, that a column may be meant for by its name, None for others."""
     plain = _plain(name)
@@ -172,9 +177,14 @@ def recognise(names: Sequence[str], role: str, where: str, *, needed: bool, take
     if len(hits) == 1 or (not hits and not needed):
         return hits[0] if hits else None
     near = [] if hits else _near([name for i, name in enumerate(names) if i not in taken], role)
-    free = [name for i, name in enumerate(names) if i not in taken and not is_known(name)]
+    known = {part for part in ("item", "title", "weight", "time") if any(_plain(name) in ROLES[part] for name in names)}
+    of_items = role == "user" and not near and "item" in known and ("title" in known or not known & {"weight", "time"})
+    free = [name for i, name in enumerate(names) if i not in taken and not is_known(name) and not of_items]
     example = names[hits[0]] if hits else next(iter([*near, *free]), "COLUMN")
     problem = f"{_list([names[i] for i in hits])} could all be the {role}" if hits else f"none is known as the {role}"
+    if not hits and of_items:
+        problem += ", so it looks like a table of items (item_features=…), not a log of who used which. If a column holds users"
+        raise ValueError(f"the columns of {where} are {_list(names)}; {problem}, name it: user={example!r}.")
     if near:
         problem += f"; {_list(near[:3])} looks like one"
     leave = f", or leave it out: {role}=False" if role in ("weight", "time") else ""
@@ -188,7 +198,7 @@ def recognise(names: Sequence[str], role: str, where: str, *, needed: bool, take
 
 def _near(names: Sequence[str], role: str) -> list[str]:
     """Return the names that are spelt nearly as one of a role."""
-    known = [name for tier in NAMES[role] for name in tier.split() if len(name) > 2]
+    known = [name for tier in NAMES[role] for name in tier.split() if len(name) > 2 and not name.startswith("author")]
     return [name for name in names if len(_plain(name)) > 2 and difflib.get_close_matches(_plain(name), known, 1, 0.75)]
 
 

@@ -25,7 +25,8 @@ from .dataset import Dataset, ReadReport, WeightKind
 from .encoder import Encoder
 from .interactions import Interactions
 from .messages import MISSING
-from .reading import described, unreadable
+from .multi_valued import check_lists
+from .reading import check_ids, described, unreadable
 from .repeats import Repeats, kind_of, settled
 from .side_tables import Cold, Side, side_features
 from .tables import Table, open_tables
@@ -142,6 +143,8 @@ def read_log(
         raise ValueError(f'cold must be "keep" or "drop", got {cold!r}')
     if decimal not in (".", ","):
         raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
+    check_lists(user_lists, "user_lists", "user_features")
+    check_lists(item_lists, "item_lists", "item_features")
     form = Form(time_unit, time_format, decimal)
     skip, guessed = on_bad_rows == "skip", [False, False]
     texts: dict[str, Any] = {"encoding": encoding, "separator": separator, "quote": quote}
@@ -242,9 +245,15 @@ def _read(
     parts: dict[str, list[np.ndarray]] = {role: [] for role in places if role != "time"}
     titles: list[pl.DataFrame] = []
     tally = Tally(table.where, skip)
+    padded: set[str] = set()
     batches = table.batches(columns, {} if form.time else dtypes)
     for batch in track(batches, f"reading {Path(table.where).name}"):
         raw = {role: batch.frame[str(at)] for role, at in places.items()}
+        for role in encoders:
+            if table.padded and raw[role].dtype == pl.String:
+                bare = raw[role].str.strip_chars(" ")
+                padded |= {role} if (bare != raw[role]).any() else set()
+                raw[role] = bare
         values, faults = _values(raw, times, batch.where, table.where, form)
         bad = tally.count(batch, raw, faults)
         good = None if bad is None else ~bad
@@ -275,10 +284,12 @@ def _read(
         before = found[role]
         vocabularies[role], found[role], note = encoder.finish(before)
         notes += [note] if note else []
+        notes += [f"blanks around {role} ids are left out"] if role in padded else []
         if role == "item" and title is not None:
             row_of = np.zeros(len(encoder), np.int32)
             row_of[before] = found[role]
             titles = [part.with_columns(pl.Series("row", row_of[part["row"].to_numpy()])) for part in titles]
+    check_ids(table, chosen, len(found["user"]), *(vocabularies[role].ids for role in ("user", "item")))
     line = described(table, chosen, title, told_times, notes)
     report = dataclasses.replace(report, columns=line)
     log.info("%s", line, extra={"always": True})

@@ -105,15 +105,16 @@ def side_features(
     ids = as_text(frame.to_series(at))
     missing = ids.is_null() | (ids == "")
     bad = missing | ~ids.is_first_distinct()
+    grouping = _grouping(names[at], ids.filter(~missing), noun, bool(others))
     if bad.any() and not skip:
         row = int(bad.arg_max() or 0)
         found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which came before"
-        raise ValueError(
-            f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. Mend it, or leave such "
-            'rows out: on_bad_rows="skip".'
-        )
+        advice = grouping or 'Mend it, or leave such rows out: on_bad_rows="skip"'
+        raise ValueError(f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. {advice}.")
+    if skip and grouping:
+        log.warning("%s: only the first row of each %s is kept, others are lost. %s", where, noun, grouping)
     strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
-    if not _fitting(where, vocabulary, ids.filter(~bad), strange, needed=needed):
+    if not _fitting(where, vocabulary, ids.filter(~bad), strange, frame.select(others), needed=needed):
         return Side(vocabulary)
     told = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
     kept = "kept as cold ones" if cold == "keep" else "left out"
@@ -125,6 +126,10 @@ def side_features(
     )
     if cold == "keep":
         vocabulary = vocabulary.grow(strange)
+    rest = [name for name in others if name not in (*titled, *texted)]
+    frame = frame.with_columns(
+        *with_lists(frame.select(rest), lists, where, f"{noun}_lists")
+    )  # of all rows, before any goes
     rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
     known = rows >= 0
     source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
@@ -132,13 +137,32 @@ def side_features(
     frame = frame.select(pl.all().gather(source))
     titles = _joined(frame, titled).alias("title") if titled else None
     texts = _joined(frame, texted).alias("text") if texted else None
-    rest = with_lists(
-        frame.select(name for name in others if name not in (*titled, *texted)), lists, where, f"{noun}_lists"
+    return Side(vocabulary, frame.select(rest) if rest else None, titles, texts)
+
+
+def _grouping(name: str, ids: pl.Series, noun: str, has_others: bool) -> str:
+    """Return what to do with a long table, in which more than one row in ten repeats an id; "" for other tables."""
+    if not has_others or 10 * ids.n_unique() >= 9 * len(ids) or len(ids) < 3:
+        return ""
+    return (
+        f"If each row of a {noun} has one of its several values, make lists of them: "
+        f"frame.group_by({name!r}, maintain_order=True).agg(polars.all())"
     )
-    return Side(vocabulary, rest if rest.width else None, titles, texts)
 
 
-def _fitting(where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, *, needed: bool) -> bool:
+def _better(vocabulary: Vocabulary, others: pl.DataFrame, matched: int) -> str | None:
+    """Return the column that holds at least half of the log's ids and twice as many as the one that was taken."""
+    for column in others:
+        if column.dtype in (pl.String, pl.Categorical) or column.dtype.is_integer():
+            ids = as_text(column.unique())
+            if 2 * (found := int(vocabulary.ids.is_in(ids.implode()).sum())) >= len(vocabulary) and found > 2 * matched:
+                return column.name
+    return None
+
+
+def _fitting(
+    where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, others: pl.DataFrame, *, needed: bool
+) -> bool:
     """Return whether a table has ids of the log; warn where few of the log's are in it, or more could be.
 
     Raises:
@@ -149,6 +173,9 @@ def _fitting(where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Ser
     if not len(missing):
         return True
     how = compared(strange, where, missing, "the log")
+    if len(missing) > MOST_MISSING * len(vocabulary):
+        better = _better(vocabulary, others, len(vocabulary) - len(missing))
+        how += f"; its column {better!r} has more of them: {noun}_id_column={better!r}" if better else ""
     if len(missing) == len(vocabulary):
         text = f"{where} must have {noun} ids of the log, but none of its {len(ids):,} is one of the log's {len(vocabulary):,}: {how}"
         if needed:
@@ -215,9 +242,12 @@ def read_table(
         raise ValueError(f'{opened.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
     if refused:
         log.warning("%s: %d unreadable rows left out, such as %s: %s", opened.where, len(refused), *refused[0])
-    if not frames:
-        raise ValueError(f"{opened.where} must hold rows, but it has none")
+    if not sum(map(len, frames)):
+        raise ValueError(f"{opened.where} must hold rows, but it has none{', only a header' if opened.header else ''}")
     frame = pl.concat(frames)
+    if opened.padded:
+        texts, bare = pl.col(pl.String), pl.col(pl.String).str.strip_chars(" ")
+        frame = frame.with_columns(pl.when((bare != "") | (texts == "")).then(bare))
     frame.columns = names
     if isinstance(table, str | os.PathLike):
         frame = frame.select(_typed(frame[name], opened.types.get(i), decimal) for i, name in enumerate(names))

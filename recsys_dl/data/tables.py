@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Table:
         sample: the first rows of a text file.
         notes: what to say of how it is laid out.
         atomic: RecBole's file of interactions, beside which others lie.
+        padded: whether blanks around values mean nothing, as in separated text.
     """
 
     where: str
@@ -46,6 +48,7 @@ class Table:
     sample: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     atomic: Path | None = None
+    padded: bool = False
 
     def beside(self, suffix: str) -> Path | None:
         """Return the file of this suffix beside RecBole's file of interactions, None if there is none."""
@@ -84,8 +87,9 @@ def open_table(
         TypeError: it is none of these.
     """
     if isinstance(source, str | os.PathLike):
+        source = _local(source)
         layout: dict[str, Any] = {"separator": separator, "header": header, "quote": quote, "encoding": encoding}
-        return _file(Path(source), what, known=is_known, wanted=wanted, prefer=prefer, named=named, **layout)
+        return _file(source, what, known=is_known, wanted=wanted, prefer=prefer, named=named, **layout)
     found = frame_of(source)
     if found is None:
         raise TypeError(
@@ -105,9 +109,10 @@ def open_tables(source: Any, what: str, **layout: Any) -> Table:
         ValueError: one cannot be read, or files differ in their columns.
         TypeError: it is none of these.
     """
+    source = _local(source) if isinstance(source, str | os.PathLike) else source
     paths = _several(source)
     if paths is None:
-        atomic = atomic_file(Path(source)) if isinstance(source, str | os.PathLike) else None
+        atomic = atomic_file(source) if isinstance(source, Path) else None
         table = open_table(source if atomic is None else atomic, what, **layout)
         return replace(table, atomic=atomic)
     tables = [open_table(path, what, **layout) for path in paths]
@@ -154,10 +159,23 @@ def atomic_file(path: Path) -> Path | None:
     return stem if not path.exists() and stem.is_file() else None
 
 
+def _local(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder for ~.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ValueError(
+            f"{path} must be a file on this machine: URLs are not read. Download it first and give the file."
+        )
+    return Path(path).expanduser()
+
+
 def _several(source: Any) -> list[Path] | None:
     """Return the files of a list of paths or of a pattern, None if a source is neither."""
     if isinstance(source, list | tuple) and source and all(isinstance(part, str | os.PathLike) for part in source):
-        return [path for part in source for path in (_several(part) or [Path(part)])]
+        return [path for part in map(_local, source) for path in (_several(part) or [part])]
     if not isinstance(source, str | os.PathLike) or not glob.has_magic(str(source)) or Path(source).exists():
         return None
     found = sorted(Path(path) for path in glob.glob(str(source), recursive=True) if Path(path).is_file())
@@ -210,7 +228,7 @@ def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
                 frame, where = frame.filter(~blank), _at(where, (~blank).arg_true())
             yield Batch(_named(frame.to_series, positions), where, batch.refused)
 
-    return Table(str(path), file.names, batches, file.header, file.types, file.sample, file.notes)
+    return Table(str(path), file.names, batches, file.header, file.types, file.sample, file.notes, padded=True)
 
 
 def _beside(folder: Path) -> str:

@@ -346,9 +346,10 @@ def head_of(path: Path, encoding: str) -> tuple[str, str, bool]:
         if raw.startswith(mark):
             encoding = name
     if encoding == "utf-8" and b"\x00" in raw:
+        little, big = (4 * raw[start::2].count(0) > len(raw) > 4 * raw[1 - start :: 2].count(0) for start in (1, 0))
+        advice = f'; if it is UTF-16, say so: encoding="utf-16-{"le" if little else "be"}"' if little or big else ""
         raise ValueError(
-            f"{path} must be text, Parquet or Arrow, but it is binary (a zero byte at position {raw.index(0) + 1}); "
-            'if it is UTF-16, say so: encoding="utf-16-le"'
+            f"{path} must be text, Parquet or Arrow, but it is binary (a zero byte at position {raw.index(0) + 1}){advice}"
         )
     text = codecs.getincrementaldecoder(encoding)("replace").decode(raw).removeprefix("\ufeff")
     if re.match(r"\s*<(?:!doctype html|html|\?xml|head|body)\b", text, re.IGNORECASE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -15,6 +16,8 @@ from .unfolded import Unfolded, unfolded
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 QUOTING = ("\t", ",", ";")  # separate fields that may stand in double quotes, with any separator within
 SURE = ("::", "\t")  # stand in texts by nobody's chance
+
+log = logging.getLogger(__name__)
 
 _TYPED = re.compile(r"[^:]+:(token|float)(_seq)?")
 _WRAPPED = re.compile(r'"(?:[^"]|"")*"')
@@ -74,7 +77,10 @@ def open_text(
     if not whole and len(lines) > 1:
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
-    skipped = _comments(lines, known)
+    told = re.fullmatch('"?sep=(.)"?', lines[0], re.IGNORECASE)  # Excel's
+    separator = separator or (told[1] if told else None)
+    skipped = int(bool(told))
+    skipped += _comments(lines[skipped:], known)
     lines = [line for line in lines[skipped:] if line.strip()][:50]
     if not lines:
         raise ValueError(f"{path} must hold rows, but it is empty")
@@ -106,9 +112,19 @@ def open_text(
     if typed:
         look = _look(lines, look.separator, "", known, wanted)
         rows = look.rows
+    names = [name.strip() for name in rows[0]]
+    known_names = [name for name in names if known(name) or name in wanted or _TYPED.fullmatch(name)]
     if header is None:
-        header = _has_header(rows, known, wanted)
-    names = [name.strip() for name in rows[0]] if header else [f"column_{i}" for i in range(look.width)]
+        header = _has_header(rows, bool(known_names))
+    elif header and not known_names and any(map(is_number, names)):
+        text = f"{path}: header=True takes the first row for names, but it looks like data: {shorten(', '.join(names))}"
+        if not named:
+            raise ValueError(f"{text}. If it is, say so: header=False.")
+        log.warning("%s; if it is, say header=False", text)
+    elif not header and known_names:
+        text = "%s: header=False takes the first row for data, but %s looks like the name of a column; if it is, say header=True"
+        log.warning(text, path, repr(shorten(known_names[0])))
+    names = names if header else [f"column_{i}" for i in range(look.width)]
     types: dict[int, str] = {}
     if header and typed:
         types = {i: name.rpartition(":")[2] for i, name in enumerate(names)}
@@ -190,9 +206,9 @@ def _comments(lines: list[str], known: Callable[[str], bool]) -> int:
     return len(lines)
 
 
-def _has_header(rows: list[list[str]], known: Callable[[str], bool], wanted: Collection[str]) -> bool:
+def _has_header(rows: list[list[str]], has_known: bool) -> bool:
     first = [name.strip() for name in rows[0]]
-    if any(known(name) or name in wanted or _TYPED.fullmatch(name) for name in first):
+    if has_known:
         return True
     if any(is_number(name) for name in first):
         return False
