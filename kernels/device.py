@@ -27,7 +27,8 @@ def resolve(device: Device, missing: Callable[[], str] | None = None) -> Literal
         RuntimeError: "cuda" without numba-cuda (or what `missing` says), or without a usable GPU; says which.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}')
+        meant = " (did you mean 'cuda'?)" if device == "gpu" else ""
+        raise ValueError(f'device must be "auto", "cpu" or "cuda", got {device!r}{meant}')
     if device == "cpu" or (device == "auto" and (not num_gpus() or simulated())):
         return "cpu"
     lacking = (missing or _missing)()

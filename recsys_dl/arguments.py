@@ -6,7 +6,6 @@ that. Types and ranges are read by pydantic; a number of NumPy's is a number, a 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import types
@@ -15,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from recsys_dl.names import near
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -36,6 +37,7 @@ _SIGNS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt
 _LONGEST = 60  # characters of a value that a message quotes
 
 Call = TypeVar("Call", bound=Callable[..., Any])
+Made = TypeVar("Made")
 
 
 def checked(call: Call) -> Call:
@@ -45,6 +47,7 @@ def checked(call: Call) -> Call:
 
     Raises:
         ValueError: from the function returned: an argument that is not; the message names it and says what it must be.
+        TypeError: likewise: an argument that there is not, or one that is missing; the message lists what there is.
     """
     if isinstance(call, type):
         call.__init__ = checked(call.__init__)  # type: ignore[misc]
@@ -54,13 +57,75 @@ def checked(call: Call) -> Call:
 
     @functools.wraps(call)
     def checking(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs)
+        bound = bind(call, signature, args, kwargs)
         for name, hint in hints().items():
             if name in bound.arguments:
                 bound.arguments[name] = check_argument(name, bound.arguments[name], hint)
         return call(*bound.args, **bound.kwargs)
 
     return checking  # type: ignore[return-value]
+
+
+def named(cls: type[Made]) -> type[Made]:
+    """Return a class whose constructor names the arguments that it lacks or does not know; what they are it checks itself."""
+    make = cls.__init__
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def making(*args: Any, **kwargs: Any) -> None:
+        bind(make, signature, args, kwargs)
+        make(*args, **kwargs)
+
+    cls.__init__ = making  # type: ignore[method-assign]
+    return cls
+
+
+def bind(
+    call: Callable[..., Any], signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    """Return arguments by name.
+
+    Raises:
+        TypeError: they do not fit the signature; the message names what was called, and what it takes.
+    """
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        made = call.__name__ == "__init__"
+        name = type(args[0]).__name__ if made else call.__name__
+        takes = parameters_of(type(args[0])) if made else dict(signature.parameters)
+        ones = [one for one in takes.values() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        bare, plain = [one.name for one in ones if one.kind is one.POSITIONAL_OR_KEYWORD], list(args)[made:]
+        unknown = [key for key in kwargs if key not in takes]
+        missing = [one.name for one in ones[len(plain) :] if one.default is one.empty and one.name not in kwargs]
+        if unknown:
+            what = f"{name} has no argument {unknown[0]!r}{near(unknown[0], takes)}"
+        elif len(plain) > len(bare):
+            by_name = next((f"{one.name}={_short(plain[-1])}" for one in ones if one.kind is one.KEYWORD_ONLY), "")
+            only = f"takes only {', '.join(bare)} without a name" if bare else "takes its arguments by name"
+            what = f"{name} {only}, such as {name}({', '.join([*bare, by_name])}), got {len(plain)} without"
+        elif missing:
+            what = f"{name} needs {', '.join(missing)}, such as {name}({', '.join([*bare, *(f'{one}=…' for one in missing if one not in bare)])})"
+        else:
+            what = f"{name}: {error}"
+        there = [one.name if one.default is one.empty else f"{one.name}={_short(one.default)}" for one in ones]
+        raise TypeError(f"{what}. It takes: {', '.join(there) or 'nothing'}") from None
+
+
+def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a constructor; where it hands further ones on (`**`), those of its parent too."""
+    found: dict[str, inspect.Parameter] = {}
+    for kind in cls.__mro__:
+        if "__init__" in vars(kind):
+            parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+            found |= {one.name: one for one in parameters if one.kind is not one.VAR_KEYWORD and one.name not in found}
+            if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+                break
+    return found
+
+
+def _short(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float | tuple) or value is None else "…"
 
 
 def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
@@ -94,8 +159,7 @@ def check_argument(name: str, value: Any, hint: Any) -> Any:
         return value
     except ValidationError as error:
         words = _literals(hint)
-        close = difflib.get_close_matches(value, words, n=1, cutoff=0.5) if isinstance(value, str) else []
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        meant = near(value, words) if isinstance(value, str) else ""
         shown = repr(value)
         shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
         raise ValueError(f"{name} must be {_what(hint)}, got {shown}{meant}") from error

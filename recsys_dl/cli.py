@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    from recsys_dl.compose.options import VERBS, near
+    from recsys_dl.compose.options import VERBS
+    from recsys_dl.names import near
 
     verb = words[0]
     overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra takes null for no option

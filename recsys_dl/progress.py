@@ -100,11 +100,19 @@ def waiting(description: str) -> Iterator[None]:
 
 
 class Meter:
-    """A bar for a training: steps, loss, samples a second, time left. Silent where `track` is."""
+    """A bar for a training: steps, loss, samples a second, time left. Where `track` logs, an epoch is logged every 20 seconds."""
 
     def __init__(self, description: str, total: int) -> None:
         self.description, self.total = description, total
         self.shown = False
+        self._start = self._last = time.monotonic()
+
+    def tell(self, what: str, *, last: bool = False) -> None:
+        """Log an epoch where no bar is drawn, if the last line is old enough; the last epoch needs none."""
+        now = time.monotonic()
+        if not self.shown and not last and now - self._last >= SECONDS:
+            self._last = now
+            log.info("%s: %s, %.0f s", self.description, what, now - self._start, extra=SIGN)
 
     def start(self, done: int = 0) -> None:
         """Show the bar, `done` steps along."""

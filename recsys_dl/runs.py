@@ -69,7 +69,7 @@ class Stages:
         log.info("%s: %.1f s", name, self.seconds[name], extra=SIGN)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(RunLists):
     """A run folder, read back; `RunLists` says what it answers.
 
@@ -93,6 +93,9 @@ class Run(RunLists):
     items: Vocabulary
     seen: Interactions
     titles: pl.Series | None
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder}: {type(self.model).__name__}, {len(self.users):,} users, {len(self.items):,} items)"
 
     @property
     def data_hash(self) -> str:

@@ -161,5 +161,5 @@ def test_a_class_of_ones_own_is_checked_by_its_annotations():
     assert Mine(depth=2, missing=object()).depth == 2
     with pytest.raises(ValueError, match="depth must be a whole number, got 'deep'"):
         Mine(depth="deep")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'dept'"):
+    with pytest.raises(TypeError, match="Mine has no argument 'dept' .did you mean 'depth'"):
         Mine(dept=2)

@@ -49,6 +49,16 @@ def test_a_long_loop_is_logged_where_nobody_watches(monkeypatch, caplog):
     assert "steps: 2 of 3" in caplog.text
 
 
+def test_a_training_is_logged_where_nobody_watches(monkeypatch, caplog):
+    from recsys_dl import progress
+
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    with caplog.at_level("INFO"):
+        progress.Meter("GMF", 20).tell("epoch 1 of 2, epoch_loss 0.5")
+    assert "GMF: epoch 1 of 2, epoch_loss 0.5, 0 s" in caplog.text
+    assert progress.SIGN.items() <= vars(caplog.records[-1]).items()
+
+
 def test_a_pipeline_prints_a_line_a_stage_and_no_hints_where_nobody_watches(tmp_path):
     from test_command import run, write_log
 

@@ -13,8 +13,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys_dl.names import SYNONYMS, near, synonym
+
 from .effect import check_effect
-from .options import at, groups, groups_of, keys_of, near, options, options_with, settings_of
+from .options import at, groups, groups_of, keys_of, options, options_with, settings_of
 from .settings import SETTINGS
 from .types import check_types, is_ids
 from .words import SEARCHPATH, SEVERAL, Word, hydra_value, read_words
@@ -230,15 +232,17 @@ def _check_known(verb: str, word: Word, held: Any) -> None:
         return
     keys = keys_of(held)
     group, _, rest = word.key.partition(".")
-    having = [f"{group}={one}" for one in options_with(group, rest)] if group in groups_of(verb) else []
-    if having:
-        raise ValueError(
-            f"{word.text[:80]}: there is no setting {word.key!r} in what is chosen; {', '.join(having)} would have it."
-        )
     within = [known for known in keys if parent and known.startswith(f"{parent}.")]
+    for meant in (rest, *(() if synonym(word.key, keys) else SYNONYMS.get(rest, ()))):
+        having = [f"{group}={one}" for one in options_with(group, meant)] if group in groups_of(verb) else []
+        if having:
+            it = "it" if meant == rest else f"{group}.{meant}"
+            raise ValueError(
+                f"{word.text[:80]}: there is no setting {word.key!r} in what is chosen; {', '.join(having)} would have {it}."
+            )
     here = f" There are: {', '.join(within[:30])}" if within else ""
     raise ValueError(
-        f"{word.text[:80]}: there is no setting {word.key!r}{near(word.key, within or [*keys, *groups_of(verb)])}.{here}"
+        f"{word.text[:80]}: there is no setting {word.key!r}{near(word.key, within or [*keys, *groups_of(verb)], keys)}.{here}"
     )
 
 

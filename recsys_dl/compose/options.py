@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +43,6 @@ def groups_of(verb: str) -> list[str]:
 def settings_of(verb: str) -> list[str]:
     """Return the names of a verb's own settings, groups left out."""
     return [name for name in re.findall(r"^(\w+):", text_of(verb), re.MULTILINE) if name != "defaults"]
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean …?)" for the nearest known word, or nothing."""
-    by_letters = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(word.lower(), list(by_letters), n=1, cutoff=0.6)
-    return f" (did you mean {by_letters[close[0]]!r}?)" if close else ""
 
 
 def keys_of(plain: Any, prefix: str = "") -> list[str]:

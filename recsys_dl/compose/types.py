@@ -17,8 +17,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from .options import at, near
+from recsys_dl.names import near
+
+from .options import at
 from .settings import SETTINGS
+from .words import SEVERAL
 
 UNREADABLE = object()
 
@@ -139,9 +142,15 @@ def _check_value(config: DictConfig, key: str, annotation: Any, typed: Mapping[s
             f", such as {_shown(example)}" if plain and _fitted(example, annotation, None) is not UNREADABLE else ""
         )
         choices = [str(one) for one in _choices(annotation)]
+        plain_list = re.fullmatch(r"[^\[{'\"]+,[^\]}]*", typed.get(key, ""))
+        several = (
+            f"; {SEVERAL}"
+            if plain_list and _fitted(typed[key].split(",")[0], annotation, None) is not UNREADABLE
+            else ""
+        )
         got = repr(typed.get(key, _shown(value))[:80])
         raise ValueError(
-            f"{key} must be {described(annotation)}{such_as if not choices else ''}, got {'nothing' if got == repr('') else got}{near(str(value), choices)}"
+            f"{key} must be {described(annotation)}{such_as if not choices else ''}, got {'nothing' if got == repr('') else got}{near(str(value), choices)}{several}"
         )
     if fitted is not value:
         OmegaConf.update(config, key, fitted)

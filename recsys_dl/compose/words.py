@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .options import near
+from recsys_dl.names import near
+
+from .options import options
 
 SEARCHPATH = "hydra.searchpath"  # folders of a caller's own options
 SEVERAL = "one command is one run: for several models recsys-dl compare 'models=[als,bpr]', for several values the command again with each"
@@ -104,6 +106,8 @@ def _read(text: str, following: Sequence[str]) -> Word:
         name = flag.lstrip("-").replace("-", "_")
         meant = value if equals else next((one for one in following if not one.startswith("-") and "=" not in one), "…")
         raise ValueError(f"settings are written key=value, without dashes: {name}={meant}, got {_cut(text)!r}")
+    if "=" not in text and text[:1] not in "~+" and (hint := _bare(text)):
+        raise ValueError(f"a setting must be written key=value, got {_cut(text)!r}: {hint}")
     match = re.match(r"^([~+]*)([\w./@-]+)(?:=(.*))?$", text, re.DOTALL)
     if not match or (match[3] is None and not match[1].startswith("~")):
         after = following[0] if following else ""
@@ -122,6 +126,13 @@ def _read(text: str, following: Sequence[str]) -> Word:
             f"{word.key} would have no effect{near(word.key, [SEARCHPATH])}; {advice or f'of Hydra itself only {SEARCHPATH} is heeded'}"
         )
     return word
+
+
+def _bare(text: str) -> str:
+    """Return how a file of the caller's, or the name of a model or pipeline, is written as a setting."""
+    if Path(text).expanduser().is_file():
+        return f"a file of your own is read by data=log data.path={text}"
+    return next((f"{group}={text}" for group in ("model", "pipeline", "data") if text in options(group)), "")
 
 
 def _parsed(text: str) -> Any:

@@ -32,15 +32,32 @@ def user_rows(users: np.ndarray | Sequence[int], num_users: int) -> np.ndarray:
     return rows
 
 
-def list_length(k: int, num_items: int) -> int:
+def list_length(k: int, num_items: int, noun: str = "known items") -> int:
     """Return the length of a list.
 
     Raises:
         ValueError: it is no integer in [1, num_items].
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= num_items:
-        raise ValueError(f"k must be between 1 and the {num_items} known items, got {k!r}")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise ValueError(f"k must be a whole number, such as 10, got {k!r}")
+    if not 1 <= k <= num_items:
+        raise ValueError(f"k must be between 1 and the {num_items} {noun}, got {k}")
     return int(k)
+
+
+def item_table(items: np.ndarray | Sequence[Sequence[int]], num_users: int) -> np.ndarray:
+    """Return item rows [B, L], one row of items for each user.
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    items_BL = np.asarray(items)
+    if items_BL.ndim != 2 or len(items_BL) != num_users:
+        example = f"[{', '.join(['[1, 2]', '[3, 4]'][:num_users])}{', …' if num_users > 2 else ''}]"
+        raise ValueError(
+            f"items must have one row for each of {num_users} users, such as {example}, got shape {items_BL.shape}"
+        )
+    return items_BL
 
 
 def check_item_rows(items: np.ndarray, num_items: int, lowest: int = 0) -> None:

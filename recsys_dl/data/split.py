@@ -327,7 +327,9 @@ def _places(
     key_N: np.ndarray | None = None
     if order == "time":
         key_N = _times(
-            log, "order='time'", "If the log's rows follow each other in time, say order='log'; else use random_split."
+            log,
+            "order='time'",
+            "If the log's rows follow each other in time, say order='log'; else split at random: split=random, in Python recsys_dl.data.split.random_split(data, seed=7).",
         )
     elif order == "random" and rng is not None:
         key_N = rng.permutation(len(log))

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
+from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.topk import ItemLists, lists_of, top_k
@@ -166,9 +166,7 @@ class CatalogueModel(ABC):
             ValueError: a user or item row out of range, or not one row of items for each user.
         """
         rows, values, blank_B = self._asked(users)
-        items_BL = np.asarray(items_BL)
-        if items_BL.ndim != 2 or len(items_BL) != len(rows):
-            raise ValueError(f"items must have one row for each of {len(rows)} users, got shape {items_BL.shape}")
+        items_BL = item_table(items_BL, len(rows))
         self._check_items(items_BL, lowest=-1)
         scores_BL = np.empty(items_BL.shape, np.float32)
         for block in self._blocks(len(rows)):
@@ -320,6 +318,7 @@ class CatalogueModel(ABC):
         A Dataset is matched by ids: known ids keep their rows, new ones are appended. Interactions are taken as rows.
         """
         self._check_fitted()
+        as_interactions(new)  # a TypeError of anything else
         if isinstance(new, Interactions):
             num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
             if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):

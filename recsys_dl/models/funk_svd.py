@@ -19,6 +19,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Served, UserState
 
 from .catalogue import CatalogueModel
+from .rated_pairs import rated_pairs
 
 
 class FunkSVD(CatalogueModel):
@@ -124,13 +125,7 @@ class FunkSVD(CatalogueModel):
             ValueError: arrays of unequal length, or a row out of range.
         """
         self._check_fitted()
-        users_P, items_P = np.atleast_1d(np.asarray(users_P)), np.atleast_1d(np.asarray(items_P))
-        if users_P.shape != items_P.shape or users_P.ndim != 1:
-            raise ValueError(f"users and items must be two lists of one length, got {users_P.shape}, {items_P.shape}")
-        self._check_items(items_P, lowest=-1)
-        if users_P.size and not -1 <= users_P.min() <= users_P.max() < self.num_users:
-            bad = users_P[(users_P < -1) | (users_P >= self.num_users)][0]
-            raise ValueError(f"user row {bad} is outside the {self.num_users} users seen in training; -1 means unknown")
+        users_P, items_P = rated_pairs(users_P, items_P, self.num_users, self.num_items)
         dots_P = np.einsum("pd,pd->p", self.user_emb_UD[users_P], self.item_emb_ID[items_P])
         rating_P = (
             self.mean

@@ -24,6 +24,7 @@ from recsys_dl.kernels.weighting import bm25, tfidf
 from recsys_dl.progress import track
 
 from .catalogue import CatalogueModel
+from .rated_pairs import rated_pairs
 
 Measure = Literal["cosine", "adjusted_cosine", "pearson", "pearson_baseline", "jaccard"]
 Weighting = Literal["tfidf", "bm25"]
@@ -129,13 +130,7 @@ class Neighbourhood(CatalogueModel):
             ValueError: arrays of unequal length, or a row out of range.
         """
         self._check_fitted()
-        users_P, items_P = np.atleast_1d(np.asarray(users_P)), np.atleast_1d(np.asarray(items_P))
-        if users_P.shape != items_P.shape or users_P.ndim != 1:
-            raise ValueError(f"users and items must be two lists of one length, got {users_P.shape}, {items_P.shape}")
-        self._check_items(items_P, lowest=-1)
-        if users_P.size and not -1 <= users_P.min() <= users_P.max() < self.num_users:
-            bad = users_P[(users_P < -1) | (users_P >= self.num_users)][0]
-            raise ValueError(f"user row {bad} is outside the {self.num_users} users seen in training; -1 means unknown")
+        users_P, items_P = rated_pairs(users_P, items_P, self.num_users, self.num_items)
         user_bias_P = np.where(users_P < 0, 0, self.bias_U[users_P])
         rating_P = self.mean + user_bias_P + np.where(items_P < 0, 0, self.bias_I[items_P])
         known = np.flatnonzero((users_P >= 0) & (items_P >= 0))

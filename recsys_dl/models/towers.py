@@ -24,6 +24,7 @@ from recsys_dl.protocols import Input, Served, Users, UserState
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.surroundings import scoring
 
+from .asked_features import check_features
 from .encoders import Encoded, ItemEncoder, TowerNetwork
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
@@ -164,6 +165,7 @@ class TowerModel(GrowingTowers):
 
     def _begin(self, train: Dataset | Interactions) -> Interactions:
         log = super()._begin(train)
+        check_features(self, train)
         self.item_encoder = self.user_encoder = self.item_side = self.user_side = None
         if isinstance(train, Dataset):
             texts = train.item_texts

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import check_item_rows, item_lists, list_length, user_rows
+from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, Users, UserState
@@ -255,9 +255,7 @@ class Pipeline:
             ValueError: a user or item row out of range, or not one row of items for each user; as `recommend`.
         """
         rows, _ = self._asked(users)
-        items_BL = np.asarray(items_BL)
-        if items_BL.ndim != 2 or len(items_BL) != len(rows):
-            raise ValueError(f"items must have one row for each of {len(rows)} users, got shape {items_BL.shape}")
+        items_BL = item_table(items_BL, len(rows))
         check_item_rows(items_BL, self.num_items, lowest=-1)
         if not items_BL.size:
             return np.zeros(items_BL.shape, np.float32)

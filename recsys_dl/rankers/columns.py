@@ -195,7 +195,8 @@ def _days(days: float) -> float:
 def _times(known: Known, column: Column) -> tuple[np.ndarray, int]:
     if known.log.times_N is None or known.now is None:
         raise ValueError(
-            f"{type(column).__name__} needs interactions with times, got none; read a time column, or leave it out"
+            f"{type(column).__name__} needs interactions with times, got none; read a time column (time=… of read_log, "
+            "data.time=…), or take features without: features=untimed, or leave this column out"
         )
     return known.log.times_N, known.now
 

@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from recsys_dl import __version__
 from recsys_dl.arguments import checked
-from recsys_dl.data.lists import item_lists
+from recsys_dl.data.lists import item_lists, list_length
 from recsys_dl.folders import load_object, save_object
 from recsys_dl.kernels.topk import ItemLists
 from recsys_dl.protocols import Ranking
@@ -149,8 +149,7 @@ class VectorIndex(ABC):
         """
         self._check_built()
         query_BD = self._checked(query_BD, "queries", self.embedding_size)
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.num_items:
-            raise ValueError(f"k must be between 1 and the {self.num_items} items of the index, got {k!r}")
+        k = list_length(k, self.num_items, "items of the index")
         out = self._lists(exclude, len(query_BD), "exclude")
         within = self._lists(allow, len(query_BD), "allow")
         if not len(query_BD):

@@ -123,6 +123,8 @@ class Monitor(pl.Callback):
         self._tell(trainer, figures)
         told = ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
         log.info("epoch %d: %s", trainer.current_epoch, told)
+        if trainer.is_global_zero:
+            self.meter.tell(f"epoch {trainer.current_epoch + 1} of {self.epochs}, {told}", last=last)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.meter.stop()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recsys_dl.arguments import named
+
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning takes them
 SMOOTHING = 5
@@ -23,6 +25,7 @@ WHOLE = (
 )
 
 
+@named
 @dataclass(frozen=True)
 class TrainerOptions:
     """Settings of `NeuralModel.fit` that do not belong to the model.

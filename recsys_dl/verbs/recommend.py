@@ -47,7 +47,7 @@ def recommend(config: DictConfig) -> None:
         return
     users = asked.get("user_ids")
     shown = run.history(users, k=config.show_history) if users is not None and config.show_history else None
-    _print_lists(users or table["user_id"].unique(maintain_order=True).to_list(), table, shown, out)
+    _print_lists(users or table["user_id"].unique(maintain_order=True).to_list(), table, shown, out, config.k)
 
 
 def _check(config: DictConfig) -> None:
@@ -69,6 +69,10 @@ def _check(config: DictConfig) -> None:
             raise ValueError(f"output must end in .csv or .parquet, got {file}")
         if file.is_dir():
             raise IsADirectoryError(f"output must be a file, but {file} is a folder; name a file in it")
+        if file.exists():
+            raise FileExistsError(
+                f"output must be a new file, but {file} exists already; name another, or remove it first"
+            )
         if not file.parent.is_dir():
             raise FileNotFoundError(f"output must lie in a folder that exists, but there is no {file.parent}")
 
@@ -86,7 +90,9 @@ def _history(value: Any) -> Any:
     return read_log(str(value))
 
 
-def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None, out: pl.DataFrame | None) -> None:
+def _print_lists(
+    users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None, out: pl.DataFrame | None, k: int
+) -> None:
     from recsys_dl.evaluation.tables import page_width, shortened_table
 
     width = page_width()
@@ -99,7 +105,9 @@ def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | 
         else:
             print(f"\nUser {user}\n")
         if not len(mine):
-            print("no item is left to recommend")
+            print(
+                "no item is left to recommend: what was allowed, the user has interacted with already or it was excluded"
+            )
             continue
         titled = table["title"].null_count() < len(table)
         header = ["rank", "item", *(["title"] if titled else []), "score"]
@@ -112,6 +120,10 @@ def _print_lists(users: list[Any], table: pl.DataFrame, history: pl.DataFrame | 
             if "found_by" in table.columns
             else shortened_table(header, rows, long=2 if titled else 1, width=width)
         )
+        if len(mine) < k:
+            print(
+                f"{len(mine)} items, fewer than k={k}: no others are allowed, found by the model, and new to the user"
+            )
         for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
             what = row["title"] or row["item_id"]
             print(f"taken out by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})")

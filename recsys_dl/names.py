@@ -1,0 +1,69 @@
+"""Which known name is meant by one that is not known: other libraries' words for the same, then the nearest spelling."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("factors", "num_factors", "n_factors", "rank", "dim", "embedding_dim", "latent_dim", "n_components", "size"),
+        ("embedding_size",),
+    ),
+    **dict.fromkeys(("neighbors", "neighbours", "n_neighbors", "num_neighbours"), ("num_neighbors",)),
+    **dict.fromkeys(
+        ("layers", "hidden", "mlp_layers", "hidden_units", "hidden_layers"),
+        ("hidden_sizes", "user_sizes", "num_blocks"),
+    ),
+    **dict.fromkeys(("lr", "eta"), ("learning_rate",)),
+    **dict.fromkeys(("reg", "lambda", "lambda_", "l2", "reg_lambda"), ("regularization", "weight_decay")),
+    **dict.fromkeys(("iterations", "n_iter", "num_iterations", "n_epochs", "num_epochs", "max_epochs"), ("epochs",)),
+    **dict.fromkeys(("batch", "bs"), ("batch_size",)),
+    **dict.fromkeys(("n", "top_k", "topk", "length"), ("k", "num_neighbors")),
+    **dict.fromkeys(("ratio", "test_size", "test_ratio", "share"), ("test",)),
+    **dict.fromkeys(("random_state", "random_seed"), ("seed",)),
+    **dict.fromkeys(("max_len", "maxlen", "max_length"), ("history_size",)),
+    "k": ("num_neighbors",),
+    "weight_decay": ("regularization",),
+    "regularization": ("weight_decay",),
+    "alpha": ("confidence",),
+    "n_estimators": ("num_trees",),
+    "gpu": ("cuda",),
+    "temporal": ("time",),
+    "chronological": ("time",),
+    "knn": ("item_knn",),
+    **dict.fromkeys(("similar", "predict"), ("recommend",)),
+    "fit": ("train",),
+}
+
+
+def synonym(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that says what a word does; both may be dotted: then of the last parts, the same parent first."""
+    parent, _, name = word.lower().rpartition(".")
+    several = sorted(known, key=lambda one: one.rpartition(".")[0] != parent)
+    for other in (name, *SYNONYMS.get(name, ())):
+        found = next((one for one in several if one.rpartition(".")[2] == other and one != word), None)
+        if found is not None:
+            return found
+    return None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is meant by a word, if any is likely."""
+    several = list(known)
+    if found := synonym(word, several):
+        return found
+    parent, _, name = word.rpartition(".")
+    if name.lower() in SYNONYMS:  # its meaning is known, so that a like spelling would mislead
+        return None
+    begin = f"{parent}." if parent and all(one.startswith(f"{parent}.") for one in several) else ""
+    by_letters = {one.removeprefix(begin).lower(): one for one in several}
+    close = difflib.get_close_matches(word.removeprefix(begin).lower(), list(by_letters), n=1, cutoff=0.6)
+    return by_letters[close[0]] if close else None
+
+
+def near(word: str, known: Iterable[str], elsewhere: Sequence[str] = ()) -> str:
+    """Return " (did you mean …?)" for the known name that is meant, or nothing; synonyms may lie elsewhere too."""
+    several = list(known)
+    found = synonym(word, several) or synonym(word, elsewhere) or nearest(word, several)
+    return f" (did you mean {found!r}?)" if found else ""
