@@ -175,7 +175,7 @@ def test_features_that_cannot_be_learnt(data):
     same = with_item_features(data, kind=["x"] * NUM_ITEMS)
     with pytest.raises(ValueError, match="item features need a column that tells rows apart"):
         TOWERS["two_tower"](epochs=0).fit(same)
-    assert TOWERS["two_tower"](epochs=0, features="users").fit(same).item_encoder is None
+    assert TOWERS["two_tower"](epochs=0, features="none").fit(same).item_encoder is None
     kinds = TOWERS["two_tower"](epochs=0, item_kinds={"price": "ignore"})
     with pytest.raises(ValueError, match="kinds names 'price', which is no column of the item features"):
         kinds.fit(same)
