@@ -154,8 +154,10 @@ def test_no_gpu_and_no_matplotlib(place, monkeypatch, capsys):
     assert 'device="cuda" needs' in run("index", "run=als", "device=cuda", cwd=place, status=1).stderr
     monkeypatch.chdir(place)
     monkeypatch.setattr("recsys_dl.verbs.index.find_spec", lambda name: None)
-    assert main(["index", "run=als"]) == 1
-    assert "pip install 'recsys_dl[plot]', or leave it out with plot=false" in capsys.readouterr().err
+    assert main(["index", "run=als", "indexes=[exact]", "output=unplotted"]) == 0
+    assert "no plot is drawn, which needs matplotlib: pip install 'recsys_dl[plot]'" in capsys.readouterr().err
+    assert not (place / "unplotted" / "plot.png").exists()
+    assert any((place / "unplotted").iterdir())
 
 
 def test_every_yaml_names_an_index_that_its_file_holds():
