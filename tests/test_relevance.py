@@ -172,8 +172,11 @@ def test_factors_that_regularization_shrinks_to_nothing_are_warned_of(caplog):
     assert "next to nothing" not in caplog.text
 
 
-def test_a_part_without_a_relevant_item_is_refused_before_anything_is_fitted(tmp_path: Path, monkeypatch):
+def test_a_part_without_a_relevant_item_is_refused_before_anything_is_fitted(tmp_path: Path, monkeypatch, capsys):
     ratings().write_csv(tmp_path / "log.csv")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("recsys_dl.models.popularity.Popularity.fit", None)
     assert main(["train", "data=log", "data.path=log.csv", "model=popularity", "evaluate.relevant_from=6"]) == 1
+    assert (
+        "validation must hold a relevant item: validation ratings of 6 or more" in capsys.readouterr().err
+    )  # no fit was called
