@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = next(
     line.split('"')[1]
-    for line in (here / "recsys_dl/__init__.py").read_text().splitlines()
+    for line in (here / "recsys_dl/version.py").read_text().splitlines()
     if line.startswith("__version__")
 )
 

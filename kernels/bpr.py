@@ -29,20 +29,12 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .bpr_blocks import TRIES, num_blocks, user_blocks
 from .device import Device, resolve
-from .negatives import bisect
+from .draws import bisect
 from .random import random_below, random_bits, stream_key
 
-MOST_BLOCKS = 64
-LEAST_ITEMS = 64  # in a block
-LEAST_STEPS = 1024  # in a cell, on average: what it costs that threads wait for each other is spread over them
 REORDER = {"reassoc", "contract", "nsz", "arcp"}  # sums may be vectorised; exp may overflow to inf
-TRIES = 16  # draws of j before the items that u did not have are counted through
-
-
-def num_blocks(num_users: int, num_items: int, num_interactions: int) -> int:
-    """Return B: more blocks occupy more threads and keep a cell in cache, fewer leave more items to draw j from."""
-    return max(1, min(MOST_BLOCKS, num_users, num_items // LEAST_ITEMS, int((num_interactions / LEAST_STEPS) ** 0.5)))
 
 
 def bpr_epoch(
@@ -153,13 +145,6 @@ def fold_users(
     some = user_blocks(indptr_U1, 8 * get_num_threads())
     _fold_cpu(indptr_U1, indices_N, some, item_emb_ID, item_bias_I, *draws, epochs, rate, penalty, user_emb_UD)
     return user_emb_UD
-
-
-def user_blocks(indptr_U1: np.ndarray, blocks: int) -> np.ndarray:
-    """Return the first user of each block, int64 [B + 1], so that blocks have about as many interactions."""
-    first_B1 = np.searchsorted(indptr_U1, np.arange(blocks + 1) * int(indptr_U1[-1]) // blocks)
-    first_B1[0], first_B1[-1] = 0, len(indptr_U1) - 1
-    return first_B1
 
 
 def _shuffled(num_items: int, key: np.uint64, masses_I: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from .topk import ItemLists, first_from, flat_lists, key_of, read_only, write_list
+from .item_lists import ItemLists, flat_lists, read_only
+from .topk import first_from, key_of, write_list
 
 IN_TURN = 1 << 13  # candidates: below, waking other threads costs more than it saves
 

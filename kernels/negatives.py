@@ -7,22 +7,16 @@ every device draws the same items. P rows of users asked for, U users, I items, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
 from .device import Device, resolve
+from .draws import NO_MASSES, ItemMasses, bisect, mass_with_own, nth_other
 from .random import random_below, random_bits, stream_key
 
 UNIT = 2.0**31  # the largest item's mass: I items of at most so much stay within 64 bits
-
-
-class ItemMasses(NamedTuple):
-    """How likely each item is drawn, summed up for bisection; what `item_masses` returns."""
-
-    below_I1: Any  # uint64 [I + 1]: mass of all items before i
-    had_N1: Any  # uint64 [N + 1]: mass of the items of all interactions before n; may wrap around
 
 
 def whole_masses(weights_I: np.ndarray) -> np.ndarray:
@@ -117,48 +111,6 @@ def _sums(masses: np.ndarray) -> np.ndarray:
     sums = np.zeros(len(masses) + 1, np.uint64)
     np.cumsum(masses, out=sums[1:])
     return sums
-
-
-NO_MASSES = ItemMasses(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
-
-
-# Arithmetic, plain so that each device compiles it
-
-
-def nth_other(indices_N, start, end, rank):
-    """Return the item that is not in indices_N[start:end] and has `rank` such items before it."""
-    low = start
-    high = end
-    while low < high:  # to the first of the user's items that has more than `rank` others before it
-        middle = (low + high) >> 1
-        if indices_N[middle] - (middle - start) <= rank:
-            low = middle + 1
-        else:
-            high = middle
-    return rank + (low - start)
-
-
-def mass_with_own(indices_N, start, end, below_I1, had_N1, rank):
-    """Return `rank`, a place in the mass of items not in indices_N[start:end], as a place in the mass of all items."""
-    low = start
-    high = end
-    while low < high:  # to the first of the user's items with more than `rank` of others' mass before it
-        middle = (low + high) >> 1
-        if below_I1[indices_N[middle]] - (had_N1[middle] - had_N1[start]) <= rank:
-            low = middle + 1
-        else:
-            high = middle
-    return rank + (had_N1[low] - had_N1[start])
-
-
-def bisect(below, low, high, place):
-    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one. Takes no branches."""
-    size = high - low
-    while size > 1:
-        half = size >> 1
-        low += half * np.int64(below[low + half] <= place)
-        size -= half
-    return low
 
 
 _bits = njit(random_bits, inline="always")

@@ -20,20 +20,18 @@ last bit, whichever of the two asks, and however many threads work.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import get_num_threads, njit, parallel_chunksize, prange
 
+from .comparison import COMMON, JACCARD, Asked, Prepared, Vectors, finished_plain
 from .device import Device, resolve
 from .topk import best_first, key_of, score_of, write_list
-from .vectors import COMMON, JACCARD, PEARSON, PRODUCT, Asked, Prepared, Vectors, asked_for
+from .vectors import asked_for
 
 BLOCKS_PER_THREAD = 16
 LEAST = np.finfo(np.float32).smallest_subnormal
 SPAN = 128  # similarities finished at once, in the first-level cache
 SCAN_SHARE = 8  # to scan all rows costs a row this share of a visit to it
-CONSTANT = np.float32(1e-6)  # a variance below this share of the mean square is float32 rounding
 
 
 def nearest(
@@ -142,36 +140,6 @@ def accumulate(kind, width, ones, indices_Q, values_Q, starts, places, values, s
                 sums[at + np.uint64(3)] += x
                 sums[at + np.uint64(4)] += y
                 sums[at + np.uint64(5)] += np.float32(1)
-
-
-def finished_plain(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
-    """Return the similarity that the sums of a pair amount to, 0 where there is none. Compiled for each device."""
-    zero = np.float32(0)
-    product = pair_W[0]
-    last = len(pair_W) - 1
-    common = pair_W[last] if last > 0 or ones else np.float32(1)
-    if common < min_common:
-        return zero
-    factor = (x_scale * y_scale) * (common / (common + shrinkage))
-    if kind == PRODUCT:
-        return product * factor
-    if kind == JACCARD:
-        return common / (x_size + y_size - common) * factor
-    xx = pair_W[1]
-    yy = pair_W[2]
-    if kind == PEARSON:
-        x = pair_W[3]
-        y = pair_W[4]
-        product = product - (x * y) / common
-        x_spread = xx - (x * x) / common
-        y_spread = yy - (y * y) / common
-        if x_spread <= CONSTANT * xx or y_spread <= CONSTANT * yy:
-            return zero
-        xx = x_spread
-        yy = y_spread
-    if xx <= zero or yy <= zero:
-        return zero
-    return product / math.sqrt(xx * yy) * factor
 
 
 finished = njit(cache=True, nogil=True, error_model="numpy")(finished_plain)

@@ -8,31 +8,19 @@ instruction, so a long row costs little more than reading it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import get_num_threads, njit, prange
-from numpy.typing import DTypeLike
 
 from .device import Device, resolve
+from .item_lists import ItemLists, flat_lists, read_only
 
 TILE = np.uint64(256)  # items scored at once: 64 KB of embeddings at D=64, the second-level cache's share
 SPAN = np.uint64(64)  # scores tested at once against the score to beat
 MOST_USERS = 64  # rows that share a tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # of item embeddings laid out by tile at once
 KEPT_BYTES = 64 << 20  # of candidates held at once
-
-
-class ItemLists(NamedTuple):
-    """A list of items for each of B rows: `items[starts_B[b]:ends_B[b]]`, ascending. Lists may overlap.
-
-    A CSR matrix's rows `users_B` are `ItemLists(indptr[users_B], indptr[users_B + 1], indices)`; one list for all rows is
-    `ItemLists(zeros(B), full(B, len(items)), items)`.
-    """
-
-    starts_B: np.ndarray  # int64
-    ends_B: np.ndarray  # int64
-    items: np.ndarray  # int32
 
 
 def top_k(
@@ -148,30 +136,6 @@ def num_candidates(k: int, num_items: int) -> int:
 def _check_length(k: int) -> None:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-
-
-def or_empty(lists: ItemLists | None, rows: int) -> ItemLists:
-    """Return the lists, or as many empty ones where there are none."""
-    nowhere = np.zeros(rows, np.int64)
-    return ItemLists(nowhere, nowhere, np.zeros(0, np.int32)) if lists is None else lists
-
-
-def lists_of(lists: ItemLists | None, rows: slice | np.ndarray) -> ItemLists | None:
-    """Return the lists of some rows; None where there are none at all."""
-    return None if lists is None else ItemLists(lists.starts_B[rows], lists.ends_B[rows], lists.items)
-
-
-def flat_lists(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tuple[Any, ...]:
-    """Return both lists' arrays as the kernels take them, and whether there is an allow-list."""
-    columns = zip((*or_empty(exclude, rows), *or_empty(allow, rows)), (np.int64, np.int64, np.int32) * 2, strict=True)
-    return (*(read_only(column, dtype) for column, dtype in columns), allow is not None)
-
-
-def read_only(array: Any, dtype: DTypeLike) -> np.ndarray:
-    """Return a view of one type, layout and mutability, so that Numba compiles once, whoever calls."""
-    view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
-    return view
 
 
 # Keys: a larger one is a better item

@@ -5,50 +5,12 @@ R rows, C columns, N stored entries, B rows asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numba import njit
 
-Measure = Literal["cosine", "jaccard", "pearson", "common_cosine", "adjusted_cosine", "dot"]
-
-PRODUCT, JACCARD, COMMON, PEARSON = range(4)  # what becomes of the sums
-KINDS = {"cosine": PRODUCT, "dot": PRODUCT, "jaccard": JACCARD, "pearson": PEARSON}
-WIDTHS = {PRODUCT: 1, JACCARD: 1, COMMON: 4, PEARSON: 6}  # sums a pair: xy; xy xx yy n; xy xx yy x y n
-
-
-class Vectors(NamedTuple):
-    """R sparse vectors, as the arrays of a CSR matrix with columns sorted and distinct."""
-
-    indptr_R1: Any  # integers [R + 1]
-    indices_N: Any  # int32, each in [0, C)
-    values_N: Any  # float32
-    num_columns: int
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Vectors ready to be compared: made once by `prepare`, asked often.
-
-    Rows are renumbered within, the rarest first: so the often met ones lie together, where the cache finds them.
-    """
-
-    kind: int
-    width: int  # sums a pair
-    ones: bool  # all values are 1 or ignored: products need not be read
-    normed: bool  # divided by the norms
-    shrinkage: np.float32
-    min_common: np.float32
-    means_C: np.ndarray | None  # taken off the values, of rows and of queries
-    vectors: Vectors  # by row, values as compared
-    norms_R: np.ndarray  # float32, 1 / |x|, or ones
-    scale_R: np.ndarray  # float32, what a similarity to the row is multiplied by; holds 1 / |y|
-    order_R: np.ndarray  # int32, row of each place within
-    place_R: np.ndarray  # int32, place of each row
-    columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], places and values of each column
-    on_device: bool = False  # the arrays above lie there, and the rows keep their numbers
-    resident: dict[str, Any] = field(default_factory=dict)  # what a device holds of it
+from .comparison import COMMON, JACCARD, KINDS, PEARSON, PRODUCT, WIDTHS, Asked, Measure, Prepared, Vectors
 
 
 def prepare(
@@ -122,17 +84,6 @@ def prepare(
 def lies_on_device(vectors: Vectors) -> bool:
     """Return whether the arrays are a GPU's: Torch's, or Numba's own, simulated too."""
     return hasattr(vectors.values_N, "__cuda_array_interface__") or hasattr(vectors.values_N, "__cuda_ndarray__")
-
-
-class Asked(NamedTuple):
-    """Vectors whose neighbours are wanted, and where they stand among those searched."""
-
-    rows_B: np.ndarray  # int64, which of the vectors
-    itself_B: np.ndarray  # int64, the place never offered, or -1
-    indptr_R1: np.ndarray
-    indices_N: np.ndarray
-    values_N: np.ndarray
-    norms_R: np.ndarray
 
 
 def asked_for(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | None) -> Asked:

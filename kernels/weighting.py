@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .vectors import Vectors
+from .comparison import Vectors
 
 SATURATION = 1.2  # BM25's k1: how soon a larger value stops counting
 LENGTH_SHARE = 0.75  # BM25's b: how far long rows are discounted

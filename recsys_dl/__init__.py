@@ -8,17 +8,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from recsys_dl.version import __version__
 
 if TYPE_CHECKING:
     from recsys_dl.data.dataset import Dataset
     from recsys_dl.data.interactions import Interactions
-    from recsys_dl.data.readers import read_log
     from recsys_dl.data.split import leave_last_out
     from recsys_dl.data.vocabulary import Vocabulary
     from recsys_dl.evaluation import attribute, compare, evaluate
     from recsys_dl.fine_tuning import fine_tune
     from recsys_dl.protocols import Ranking, Recommender
+    from recsys_dl.readers.log import read_log
     from recsys_dl.runs import load_run
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "fine_tune": "recsys_dl.fine_tuning",
     "leave_last_out": "recsys_dl.data.split",
     "load_run": "recsys_dl.runs",
-    "read_log": "recsys_dl.data.readers",
+    "read_log": "recsys_dl.readers.log",
 }
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Ranking",
     "Recommender",
     "Vocabulary",
+    "__version__",
     "attribute",
     "compare",
     "evaluate",

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(HELP)
         return 0
     if words[0] in ("--version", "-V", "version"):
-        from recsys_dl import __version__
+        from recsys_dl.version import __version__
 
         print(__version__)
         return 0

@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all, and the arrays in them.
+"""Folders and files that appear whole or not at all.
 
 A folder is written beside its final place and moved in when everything is in it: a crash, a full disk or Ctrl-C leaves
 the old folder (or nothing), never half a new one. The process that fills it holds a lock which the operating system releases
@@ -13,18 +13,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-import scipy.sparse as sp
 
 from recsys_dl.leftovers import leftover_suffix, lock, remove_leftovers
-from recsys_dl.trust import check_links, class_named
-
-FORMAT = 1  # of a saved object's folder; raised when an older one can no longer be read
 
 
 @contextmanager
@@ -209,154 +202,6 @@ def next_free(folder: Path) -> Path:
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
     return candidate
-
-
-def save_arrays(file: Path, arrays: Mapping[str, np.ndarray | sp.csr_matrix]) -> None:
-    """Write dense arrays and CSR matrices to one `.npz`; a matrix `m` becomes `m.data`, `m.indices`, `m.indptr`, `m.shape`."""
-    flat: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        if sp.issparse(array):
-            flat |= {f"{name}.{part}": getattr(array, part) for part in ("data", "indices", "indptr")}
-            flat[f"{name}.shape"] = np.asarray(array.shape, np.int64)
-        else:
-            flat[name] = np.asarray(array)
-    with file.open("wb") as out:
-        np.savez(out, allow_pickle=False, **flat)
-
-
-def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
-    """Read what `save_arrays` wrote. Pickled arrays are refused."""
-    with np.load(file, allow_pickle=False) as stored:
-        flat = {name: stored[name] for name in stored.files}
-    arrays: dict[str, np.ndarray | sp.csr_matrix] = {}
-    for name, array in flat.items():
-        stem, _, part = name.rpartition(".")
-        if f"{stem}.indptr" not in flat:
-            arrays[name] = array
-        elif part == "shape":
-            parts = (flat[f"{stem}.data"], flat[f"{stem}.indices"], flat[f"{stem}.indptr"])
-            arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
-    return arrays
-
-
-class Described(Protocol):
-    """Whatever can be built again from its class and arguments."""
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments, as YAML can hold them."""
-        ...
-
-
-class Kept(Described, Protocol):
-    """Whatever can be written down as its constructor's arguments and arrays."""
-
-    def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name: NumPy arrays and CSR matrices."""
-        ...
-
-    def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned."""
-        ...
-
-
-T = TypeVar("T", bound=Kept)
-
-
-def save_object(thing: Kept, path: str | os.PathLike[str], *, version: str, overwrite: bool = False) -> None:
-    """Write `config.yaml` (class, arguments, checksum) and `arrays.npz` to a folder that appears whole or not at all.
-
-    Raises:
-        FileExistsError: the folder exists and `overwrite` is false.
-    """
-    with new_folder(path, overwrite=overwrite) as aside:
-        save_arrays(aside / "arrays.npz", thing.arrays())
-        write_config(aside, thing, version=version)
-
-
-def write_config(folder: Path, thing: Described, *, version: str, **more: Any) -> None:
-    """Write `config.yaml`: class, arguments, `more`, and the SHA-256 of every file that lies in the folder by now."""
-    import yaml
-
-    config = {
-        "format": FORMAT,
-        "version": version,
-        "class": f"{type(thing).__module__}.{type(thing).__qualname__}",
-        "arguments": thing.arguments(),
-        **more,
-        "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-
-
-def load_object(path: str | os.PathLike[str], kind: type[T], *, noun: str) -> T:
-    """Read what `save_object` wrote: an object of `kind` or a class under it. Nothing is ever unpickled.
-
-    Args:
-        path: the folder.
-        kind: the class that must have been saved, or a parent of it.
-        noun: what such an object is called in messages.
-
-    Raises:
-        FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, or of another class.
-    """
-    cls, config = read_config(path, kind, noun=noun)
-    thing = cls(**config["arguments"])
-    thing.restore(load_arrays(Path(path) / "arrays.npz"))
-    return thing
-
-
-def load_saved(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> Any:
-    """Read a saved part of whatever class by that class's own `load`.
-
-    Args:
-        path: the folder.
-        kind: the class or protocol that must have been saved.
-        noun: what it is called in messages.
-
-    Raises:
-        FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, or of another class.
-    """
-    cls, _ = read_config(path, kind, noun=noun)
-    return cls.load(path)
-
-
-def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> tuple[type[Any], dict[str, Any]]:
-    """Return the class that was saved in a folder and its `config.yaml`, after checking every file against its SHA-256.
-
-    Raises:
-        FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, of another class than `kind`, or names one that may not be
-            run from a folder (see `recsys_dl.trust`).
-    """
-    import yaml
-
-    folder = Path(path)
-    if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
-    try:
-        config = dict(yaml.safe_load((folder / "config.yaml").read_text()))
-        found, home, files = config["format"], config["class"], dict(config["sha256"])
-        config["arguments"] = dict(config["arguments"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or make it anew"
-        ) from error
-    if found != FORMAT:
-        raise ValueError(
-            f"{folder} is of format {found}, this version reads format {FORMAT}. It was written by version "
-            f"{config.get('version')}: load it there, or make it anew."
-        )
-    check_links(folder)
-    for name, wanted in files.items():
-        if name != Path(name).name:
-            raise ValueError(f"{folder / 'config.yaml'} is damaged: it names the file {name!r} outside of its folder")
-        if not (folder / name).is_file() or sha256(folder / name) != wanted:
-            raise ValueError(
-                f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or make it anew"
-            )
-    return class_named(home, kind, where=folder), config
 
 
 def sha256(file: Path) -> str:

@@ -34,17 +34,19 @@ from typing import Any
 import polars as pl
 import yaml
 
-from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.text_files import shorten
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.earlier import in_current_names
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.folders import load_arrays, load_saved, new_file, save_arrays
+from recsys_dl.folders import new_file
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender
+from recsys_dl.readers.text_files import shorten
 from recsys_dl.run_lists import RunLists
+from recsys_dl.saving import load_arrays, load_saved, save_arrays
 from recsys_dl.trust import check_config, check_links
+from recsys_dl.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +225,7 @@ def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, An
     for file, found in zip(files, (config, metrics, manifest), strict=True):
         if not isinstance(found, dict):
             raise ValueError(f"{file.name} must hold settings by name, but holds {type(found).__name__}")
-    return config, metrics, manifest
+    return in_current_names(config), metrics, manifest
 
 
 def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluation, dict[str, Any], str]:

@@ -25,9 +25,9 @@ from pytorch_lightning.loggers.logger import Logger
 from recsys_dl.compose import compose
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.sources import movielens, movielens_small, movietweetings
 from recsys_dl.data.split import leave_last_out
 from recsys_dl.evaluation.tables import text_table
+from recsys_dl.readers.sources import movielens, movielens_small, movietweetings
 from recsys_dl.threads import limit_threads
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.callbacks import since_best

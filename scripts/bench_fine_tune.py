@@ -21,12 +21,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from recsys_dl.compose import compose
-from recsys_dl.data.sources import movielens
 from recsys_dl.data.split import leave_last_out, time_split
 from recsys_dl.evaluation import compare
 from recsys_dl.evaluation.tables import text_table
 from recsys_dl.fine_tuning import NEW, OLD, Tuned, fine_tune
 from recsys_dl.folders import new_folder
+from recsys_dl.readers.sources import movielens
 from recsys_dl.runs import Run, Stages, load_run, write_run
 
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ml-latest-small"

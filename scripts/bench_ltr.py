@@ -32,11 +32,11 @@ from omegaconf import OmegaConf
 
 from recsys_dl.compose import compose
 from recsys_dl.data.groups import Groups
-from recsys_dl.data.letor import read_letor
 from recsys_dl.metrics.grouped import judge_groups, letor_ndcg
 from recsys_dl.metrics.intervals import Sample, holm, intervals, paired_differences
 from recsys_dl.metrics.ranking import per_user
 from recsys_dl.progress import track
+from recsys_dl.readers.letor import read_letor
 from recsys_dl.threads import limit_threads
 
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parents[2] / "shared" / "data")) / "mq2008"

@@ -132,8 +132,8 @@ def latency(seed: int) -> None:
         "train",
         [
             "pipeline=three_stage",
-            "pipeline.lessons.by=newest",
-            "pipeline.lessons.rounds=1",
+            "pipeline.examples.by=newest",
+            "pipeline.examples.rounds=1",
             "pipeline.ranker.epochs=2",  # how well it ranks is not asked here
             "pipeline.retrievers.als.embedding_size=64",
             "pipeline.num_retrieved=200",

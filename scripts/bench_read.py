@@ -24,7 +24,7 @@ READ = """
 import json, sys, time
 import polars, pyarrow.parquet, scipy.sparse
 from recsys_dl import read_log
-import recsys_dl.data.readers
+import recsys_dl.readers.log
 
 def kilobytes(what):  # of this program alone; ru_maxrss would begin with what the parent held
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what))

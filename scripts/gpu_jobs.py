@@ -48,7 +48,8 @@ def relative(got: np.ndarray, exact: np.ndarray) -> float:
 
 def top_k_checks(tiny: bool) -> Iterator[Check]:
     """Selection alone, and with products."""
-    from recsys_dl.kernels.topk import ItemLists, top_k, top_k_dot
+    from recsys_dl.kernels.item_lists import ItemLists
+    from recsys_dl.kernels.topk import top_k, top_k_dot
 
     num_users, num_items, size, k = (2, 140, 9, 20) if tiny else (4096, 26_744, 64, 100)
     indptr, seen = interactions(num_users, num_items, min(num_items // 4, 120))
@@ -156,8 +157,9 @@ def half_step(solver: str, matrix: np.ndarray, right: np.ndarray, x: np.ndarray)
 
 def similarity_checks(tiny: bool) -> Iterator[Check]:
     """Neighbours of items by each kind of sum, against dense float64 similarities."""
+    from recsys_dl.kernels.comparison import Vectors
     from recsys_dl.kernels.similarity import nearest
-    from recsys_dl.kernels.vectors import Vectors, prepare
+    from recsys_dl.kernels.vectors import prepare
 
     num_items, num_users, each, k = (11, 15, 8, 5) if tiny else (10_000, 50_000, 100, 100)
     indptr, users = interactions(num_items, num_users, each)
@@ -219,8 +221,8 @@ def similarities(
 
 def neighbour_checks(tiny: bool) -> Iterator[Check]:
     """A block of sparse histories times a sparse item table."""
-    from recsys_dl.kernels.neighbours import sparse_product
-    from recsys_dl.kernels.vectors import Vectors
+    from recsys_dl.kernels.comparison import Vectors
+    from recsys_dl.kernels.neighbors import sparse_product
 
     rows, num_items, each = (4, 50, 6) if tiny else (2048, 20_000, 100)
     left, right = interactions(rows, num_items, each), interactions(num_items, num_items, each)
@@ -248,7 +250,8 @@ def neighbour_checks(tiny: bool) -> Iterator[Check]:
 
 def negative_checks(tiny: bool) -> Iterator[Check]:
     """Draws, alike and by popularity: the very items that exact integers give."""
-    from recsys_dl.kernels.negatives import ItemMasses, item_masses, sample_negatives
+    from recsys_dl.kernels.draws import ItemMasses
+    from recsys_dl.kernels.negatives import item_masses, sample_negatives
     from recsys_dl.kernels.random import random_bits, stream_key
 
     num_users, num_items, each, num_negatives = (4, 30, 9, 3) if tiny else (100_000, 20_000, 100, 16)
@@ -339,7 +342,7 @@ def bpr_steps(
     epoch: int,
 ) -> None:
     """Take the steps that `kernels/bpr.py` describes, one after another."""
-    from recsys_dl.kernels.bpr import num_blocks
+    from recsys_dl.kernels.bpr_blocks import num_blocks
     from recsys_dl.kernels.random import random_bits, stream_key
 
     num_users, num_items = len(indptr) - 1, len(item_emb)

@@ -33,8 +33,8 @@ from hydra.utils import instantiate
 from recsys_dl import evaluate
 from recsys_dl.compose import compose
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.metrics.sampled import sampled_ranking_metrics
-from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.models.popularity import Popularity
 from recsys_dl.progress import track
 from recsys_dl.threads import limit_threads

@@ -12,70 +12,78 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "kernels").rglob("*.py"), *(ROOT / "recsys_dl").rglob("*.py")])
 FILES = [file for file in FILES if not {"kernels", "conf"} & set(file.relative_to(ROOT).parts[1:-1])]
 
-# rooms that every room but kernels may import: what arguments must be, what is meant by a wrong name, and how learning is whole or not at all
-LOWEST = {"arguments", "learning", "names"}
+# rooms that every room but kernels may import: what arguments must be, what is meant by a wrong name, how learning is whole or not at all
+LOWEST = {"arguments", "learning", "names", "version"}
 
-# room -> rooms of ours that it may import
-ALLOWED = {
+# room -> rooms of ours that it may import, each lower than itself; in the order of the house, from the ground up
+ALLOWED: dict[str, set[str]] = {
     "kernels": set(),
-    "arguments": {"names"},
+    "version": set(),
     "names": set(),
+    "arguments": set(),
     "learning": set(),
-    "folders": {"trust", "leftovers"},
-    "leftovers": set(),
     "trust": set(),
+    "earlier": set(),
+    "leftovers": set(),
     "progress": set(),
     "threads": set(),
-    "data": {"folders", "progress"},
+    "folders": {"leftovers"},
+    "saving": {"folders", "trust"},
     "losses": set(),
     "metrics": set(),
+    "data": {"folders"},
     "protocols": {"data"},
-    "training": {"kernels", "data", "losses", "metrics", "protocols", "folders", "progress", "threads"},
-    "models": {"kernels", "data", "losses", "metrics", "training", "protocols", "folders", "progress", "version"},
-    "retrieval": {"kernels", "data", "protocols", "folders", "progress", "version"},
-    "rankers": {
-        "trust",
-        "kernels",
-        "data",
-        "losses",
-        "metrics",
-        "training",
-        "protocols",
-        "folders",
-        "progress",
-        "version",
-    },
-    "rerankers": {"kernels", "data", "protocols", "progress", "folders", "version"},
-    "evaluation": {"protocols", "data", "metrics", "folders", "progress"},
-    "export": {"protocols", "data", "folders", "version"},
-    "pipeline": {"kernels", "data", "protocols", "folders", "progress", "version"},
+    "readers": {"data", "folders", "progress"},
+    "networks": set(),
+    "training": {"kernels", "data", "losses", "metrics", "folders", "progress", "threads"},
+    "families": {"kernels", "data", "losses", "metrics", "networks", "training", "protocols", "saving", "progress"},
+    "models": {"families", "kernels", "data", "losses", "networks", "training", "protocols", "progress"},
+    "retrieval": {"kernels", "data", "protocols", "saving", "progress"},
+    "rankers": {"kernels", "data", "losses", "metrics", "networks", "training", "protocols", "saving", "trust"},
+    "rerankers": {"kernels", "data", "protocols", "saving"},
+    "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress"},
+    "export": {"protocols", "data", "folders"},
+    "pipeline": {"kernels", "data", "protocols", "saving", "earlier", "progress"},
     "run_lists": {"protocols", "data", "pipeline"},
-    "runs": {"run_lists", "progress", "trust", "protocols", "data", "evaluation", "folders", "version"},
+    "runs": {
+        "run_lists",
+        "data",
+        "readers",
+        "protocols",
+        "evaluation",
+        "folders",
+        "saving",
+        "earlier",
+        "trust",
+        "progress",
+    },
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
+    "package": {
+        "data",
+        "readers",
+        "protocols",
+        "evaluation",
+        "runs",
+        "fine_tuning",
+    },  # recsys_dl/__init__.py: when a name is asked for
     "compose": set(),
     "verbs": {
         "compose",
         "data",
+        "readers",
+        "metrics",
+        "training",
+        "retrieval",
         "evaluation",
         "export",
+        "runs",
         "fine_tuning",
         "folders",
-        "metrics",
         "progress",
-        "retrieval",
-        "runs",
         "threads",
-        "training",
     },
+    "cli": {"compose", "verbs", "progress"},
     "__main__": {"cli"},
-    "cli": {"compose", "progress", "verbs", "version"},
-    "version": {
-        "data",
-        "protocols",
-        "evaluation",
-        "fine_tuning",
-        "runs",
-    },  # recsys_dl/__init__.py: lazily, and for type checkers
 }
 
 
@@ -84,7 +92,7 @@ def room_of(file: Path) -> str:
     if parts[0] == "kernels":
         return "kernels"
     name = parts[1].removesuffix(".py")
-    return "version" if name == "__init__" else name
+    return "package" if name == "__init__" else name
 
 
 def imports_of(file: Path) -> list[tuple[str, int]]:
@@ -104,7 +112,7 @@ def imports_of(file: Path) -> list[tuple[str, int]]:
             parts = name.split(".")
             if parts[0] == "recsys_dl":
                 ours = {path.stem for path in (ROOT / "recsys_dl").iterdir()}
-                found.append((parts[1] if len(parts) > 1 and parts[1] in ours else "version", node.lineno))
+                found.append((parts[1] if len(parts) > 1 and parts[1] in ours else "package", node.lineno))
     return found
 
 
@@ -117,9 +125,80 @@ def test_arrows_point_down(file):
     assert not wrong, f"{file.relative_to(ROOT)} ({room}) imports {wrong}"
 
 
-def test_the_guard_sees_a_wrong_arrow(tmp_path):
-    assert imports_of(ROOT / "recsys_dl/models/popularity.py")
-    assert "models" not in ALLOWED["data"]
+def test_rooms_lie_in_the_order_in_which_they_are_named():
+    order = list(ALLOWED)
+    for room, lower in ALLOWED.items():
+        below = set(order[: order.index(room)])
+        assert lower <= below, f"{room} may import {lower - below}, which do not lie below it"
+    below_arguments = set(order[: order.index("arguments")])
+    assert LOWEST & below_arguments == {"version", "names"}  # so arguments may import them, not the other way round
+
+
+def test_models_are_exactly_the_options_of_conf():
+    files = {file.stem for file in (ROOT / "recsys_dl/models").glob("[!_]*.py")}
+    assert files == {file.stem for file in (ROOT / "conf/model").glob("*.yaml")}
+
+
+def module_of(file: Path, root: Path) -> str:
+    parts = list(file.relative_to(root).with_suffix("").parts)
+    parts = ["recsys_dl", *parts] if parts[0] == "kernels" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph(files: list[Path], root: Path) -> dict[str, set[str]]:
+    """Which module imports which of ours, at the top or within a function, for running or for type checkers alone."""
+    modules = {module_of(file, root): file for file in files}
+    arrows: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+        arrows[module] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                home = package[: len(package) - node.level + 1] if node.level else []
+                home = [*home, *((node.module or "").split(".") if node.module else [])]
+                names = [".".join([*home, alias.name]) for alias in node.names]
+            for name in names:
+                while name and name not in modules:
+                    name = name.rpartition(".")[0]
+                if name and name not in (module, "recsys_dl"):
+                    arrows[module].add(name)
+    return arrows
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """Modules that import themselves by way of others: what is left when those are taken away that import only what was taken."""
+    left = dict(arrows)
+    while free := [module for module, others in left.items() if not others & set(left)]:
+        for module in free:
+            del left[module]
+    while unused := [module for module in left if not any(module in others for others in left.values())]:
+        for module in unused:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_circle():
+    assert circles(graph(FILES, ROOT)) == []
+
+
+def test_the_guards_see_a_wrong_arrow_and_a_circle(tmp_path, monkeypatch):
+    (tmp_path / "recsys_dl/data").mkdir(parents=True)
+    (tmp_path / "recsys_dl/models").mkdir()
+    low, high = tmp_path / "recsys_dl/data/low.py", tmp_path / "recsys_dl/models/high.py"
+    low.write_text("def late():\n    from recsys_dl.models.high import name\n    return name\n")
+    high.write_text("from recsys_dl.data import low\nfrom ..data import low as again\n")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    with pytest.raises(AssertionError, match=r"low.py \(data\) imports \[\('models', 2\)\]"):
+        test_arrows_point_down(low)
+    with pytest.raises(AssertionError, match="out of its room by dots"):
+        test_arrows_point_down(high)
+    assert circles(graph([low, high], tmp_path)) == ["recsys_dl.data.low", "recsys_dl.models.high"]
+    low.write_text("")
+    assert circles(graph([low, high], tmp_path)) == []
+    test_arrows_point_down(low)
 
 
 def test_only_the_edges_know_hydra():

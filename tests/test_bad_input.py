@@ -17,8 +17,8 @@ import pytest
 import scipy.sparse as sp
 
 from recsys_dl import read_log
-from recsys_dl.data import text_files
-from recsys_dl.data.side_tables import read_table
+from recsys_dl.readers import text_files
+from recsys_dl.readers.side_tables import read_table
 
 HEAD = "user,item,rating,timestamp\n"
 GOOD = "a,x,1,10\nb,y,2,20\n"

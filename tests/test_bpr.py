@@ -6,11 +6,11 @@ import pytest
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.readers import read_log
 from recsys_dl.data.split import leave_last_out
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import evaluate
 from recsys_dl.models import BPR, Popularity
+from recsys_dl.readers.log import read_log
 
 NUM_USERS, NUM_ITEMS, TASTES = 90, 120, 3
 

@@ -50,7 +50,7 @@ def test_settings_and_seeds_of_one_model(place):
 
 
 def test_settings_of_pipelines(there, capsys):
-    few = "pipeline.lessons.last=2 lessons.rounds=1 ranker.epochs=2"
+    few = "pipeline.examples.last=2 examples.rounds=1 ranker.epochs=2"
     models = f"models=[popularity,'a=three_stage {few}','b=three_stage {few} num_candidates=40']"
     assert main(["compare", *WORDS, models, "run=runs/pipelines"]) == 0
     out = capsys.readouterr().out

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_dl.data import download
-from recsys_dl.data.download import CHUNK, cache_folder, fetch, opened
+from recsys_dl.readers import download
+from recsys_dl.readers.download import CHUNK, cache_folder, fetch, opened
 
 BODY = np.random.default_rng(0).bytes(3 * CHUNK + 12_345)
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()

@@ -9,9 +9,10 @@ import pytest
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
 from recsys_dl.data.lists import item_lists
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.kernels.topk import ItemLists, top_k
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k
 from recsys_dl.models import ALS, Popularity
-from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.protocols import Ranking
 
 

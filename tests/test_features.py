@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.generated import generated
 from recsys_dl.data.text_vectors import TextVectors, _right_singular_vectors
-from recsys_dl.folders import load_arrays, save_arrays
+from recsys_dl.saving import load_arrays, save_arrays
 
 TABLE = pl.DataFrame(
     {
@@ -167,7 +167,7 @@ def test_kept_as_arrays_and_read_in_a_new_process(tmp_path):
     data.item_features.write_parquet(tmp_path / "features.parquet")
     data.item_texts.alias("text").to_frame().write_parquet(tmp_path / "texts.parquet")
     program = (
-        "import sys, numpy as np, polars as pl; from pathlib import Path; from recsys_dl.folders import load_arrays;"
+        "import sys, numpy as np, polars as pl; from pathlib import Path; from recsys_dl.saving import load_arrays;"
         "from recsys_dl.data.features import FeatureEncoder; f = Path(sys.argv[1]);"
         "e = FeatureEncoder.from_arrays(load_arrays(f / 'encoder.npz'));"
         "x = e.transform(pl.read_parquet(f / 'features.parquet'), pl.read_parquet(f / 'texts.parquet')['text']);"

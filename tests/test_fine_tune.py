@@ -22,9 +22,9 @@ from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.neural import NeuralModel
 from recsys_dl.fine_tuning import NEW, OLD, fine_tune
-from recsys_dl.models.neural import NeuralModel
-from recsys_dl.models.saved import load_model
 from recsys_dl.runs import Stages, write_run
 
 ROOT = Path(__file__).parent.parent
@@ -182,10 +182,10 @@ def test_it_learns_the_new_and_keeps_the_old(model, new):
 
 def test_same_seed_same_bits_and_saved_ones_too(model, new, tmp_path):
     model.save(tmp_path / "model")
-    twin = load_model(tmp_path / "model").fine_tune(new, epochs=2)
+    twin = CatalogueModel.load(tmp_path / "model").fine_tune(new, epochs=2)
     assert same(twin.arrays(), model.fine_tune(new, epochs=2).arrays())
     model.save(tmp_path / "tuned")
-    again = load_model(tmp_path / "tuned")
+    again = CatalogueModel.load(tmp_path / "tuned")
     users = np.arange(48)
     np.testing.assert_array_equal(again.recommend(users, 5).items_BK, model.recommend(users, 5).items_BK)
 
@@ -507,7 +507,7 @@ def test_the_command_says_why_it_cannot_read_the_data_again(tuned, tmp_path, cap
 def test_classical_models_learn_on_through_the_same_call(place, new, later, old):
     for name, arguments in (("als", {"epochs": 2}), ("item_knn", {})):
         tuned = fine_tune(place / name, new, test=later, k=5, **arguments)
-        straight = load_model(place / name / "model").partial_fit(new, **arguments)
+        straight = CatalogueModel.load(place / name / "model").partial_fit(new, **arguments)
         assert same(tuned.model.arrays(), straight.arrays())
         assert set(tuned.after) == {OLD, NEW}
         assert load_run(place / name).model.num_users == 40

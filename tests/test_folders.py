@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_dl.folders import load_arrays, new_file, new_folder, reserved, save_arrays
+from recsys_dl.folders import new_file, new_folder, reserved
 from recsys_dl.leftovers import leftover_suffix
+from recsys_dl.saving import load_arrays, save_arrays
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.retrieval import HNSW, IVF, IVFPQ, Exact, Flat, faiss_index
 from recsys_dl.retrieval.budget import recall
 from recsys_dl.retrieval.index import Index

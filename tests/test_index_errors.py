@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.retrieval import CAGRA, HNSW, IVF, IVFPQ, Exact, Flat
 
 FAISS = (Flat, IVF, IVFPQ, HNSW)

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from recsys_dl.kernels import bpr
+from recsys_dl.kernels import bpr, bpr_blocks
 from recsys_dl.kernels.negatives import whole_masses
 from recsys_dl.kernels.random import random_below, random_bits, stream_key
 
@@ -47,7 +47,7 @@ def steps(indptr, indices, num_items, blocks, key, masses):
     with np.errstate(over="ignore"):
         shuffled = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
         item_blocks = [shuffled[b * num_items // blocks : (b + 1) * num_items // blocks] for b in range(blocks)]
-        users = bpr.user_blocks(indptr, blocks)
+        users = bpr_blocks.user_blocks(indptr, blocks)
         for diagonal in range(blocks):
             for b in range(blocks):
                 candidates = item_blocks[(b + diagonal) % blocks]
@@ -116,7 +116,7 @@ def test_users_who_had_nearly_all_items(device, monkeypatch):
 
 def test_the_number_of_threads_changes_no_bit():
     data = problem(400, 600, 16)
-    assert bpr.num_blocks(400, 600, len(data[1])) > 4
+    assert bpr_blocks.num_blocks(400, 600, len(data[1])) > 4
     before = numba.get_num_threads()
     results = []
     try:

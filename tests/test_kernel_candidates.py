@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys_dl.kernels import candidates
 from recsys_dl.kernels.candidates import best_candidates, num_permitted
-from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.kernels.item_lists import ItemLists
 
 NUM_ITEMS = 30
 

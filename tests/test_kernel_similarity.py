@@ -7,9 +7,10 @@ from numba import get_num_threads, set_num_threads
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
 
-from recsys_dl.kernels.neighbours import sparse_product, updated, weighted_deviations
+from recsys_dl.kernels.comparison import Vectors
+from recsys_dl.kernels.neighbors import sparse_product, updated, weighted_deviations
 from recsys_dl.kernels.similarity import nearest
-from recsys_dl.kernels.vectors import Vectors, prepare
+from recsys_dl.kernels.vectors import prepare
 from recsys_dl.kernels.weighting import bm25, tfidf
 
 MEASURES = ["cosine", "jaccard", "pearson", "common_cosine", "adjusted_cosine", "dot"]

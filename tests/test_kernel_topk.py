@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config, set_num_threads
 
-from recsys_dl.kernels.topk import ItemLists, num_candidates, top_k, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import num_candidates, top_k, top_k_dot
 
 
 def lists_of(rows):

@@ -154,7 +154,7 @@ def breaking_points(name: str) -> list[str]:
         "user_knn": ["neighbourhood.updated", "neighbourhood.list_matrix", "neighbourhood.prepare"],
     }
     return [f"recsys_dl.models.{place}" for place in own[name]] + [
-        "recsys_dl.models.catalogue.CatalogueModel._check_learned"
+        "recsys_dl.families.catalogue.CatalogueModel._check_learned"
     ]
 
 
@@ -187,7 +187,7 @@ def test_a_network_that_fails_at_the_end_is_as_before(name, method, monkeypatch)
     model = small(name).fit(planted())
     before = answers(model)
     monkeypatch.setattr(
-        "recsys_dl.models.catalogue.CatalogueModel._check_learned", lambda model: (_ for _ in ()).throw(Stopped)
+        "recsys_dl.families.catalogue.CatalogueModel._check_learned", lambda model: (_ for _ in ()).throw(Stopped)
     )
     with pytest.raises(Stopped):
         getattr(model, method)(MORE)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys_dl.data.letor import CHUNK_ROWS, read_grouped, read_letor, read_lightgbm
+from recsys_dl.readers.letor import CHUNK_ROWS, read_grouped, read_letor, read_lightgbm
 
 LETOR = """\
 # a comment of its own

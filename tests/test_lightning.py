@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from recsys_dl import evaluate
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.lightning import RecommenderModule
 from recsys_dl.models.gmf import GMF
-from recsys_dl.models.lightning import RecommenderModule
 from recsys_dl.models.neumf import NeuMF
 from recsys_dl.models.sasrec import SASRec
 from recsys_dl.models.two_tower import TwoTower

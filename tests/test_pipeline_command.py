@@ -17,8 +17,8 @@ from recsys_dl.pipeline import Pipeline
 from recsys_dl.rankers.lambdamart import LambdaMART
 
 SMALL = (
-    "pipeline.lessons.last=2",
-    "pipeline.lessons.rounds=2",
+    "pipeline.examples.last=2",
+    "pipeline.examples.rounds=2",
     "pipeline.ranker.epochs=5",
     "pipeline.retrievers.als.embedding_size=8",
     "threads=1",

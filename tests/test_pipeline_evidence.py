@@ -10,7 +10,7 @@ from recsys_dl.models.item_knn import ItemKNN
 from recsys_dl.models.popularity import Popularity
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.pipeline.evidence import ranks_in
-from recsys_dl.pipeline.teaching import gathered
+from recsys_dl.pipeline.ranker_training import gathered
 from recsys_dl.rankers.columns import RetrieverRanks, RetrieverScores
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.lambdamart import LambdaMART
@@ -38,7 +38,7 @@ def build(**changes) -> Pipeline:
         "num_candidates": 30,
         "features": CandidateFeatures([RetrieverScores(), RetrieverRanks()]),
         "ranker": Recorder(num_trees=5, min_documents=5),
-        "lessons": {"last": 2},
+        "examples": {"last": 2},
     }
     return Pipeline(**settings | changes)
 
@@ -70,7 +70,7 @@ def test_training_and_serving_make_the_same_features():
     train = log()
     teacher = build()
     learnt, held = gathered(teacher, train, None)
-    ((seen, _),) = teacher.lessons.cut(train)
+    ((seen, _),) = teacher.examples.cut(train)
     served = build().fit(seen)  # the same retrievers, fitted on what those of training were fitted on
     compared = 0
     for groups in (learnt, held):

@@ -37,7 +37,7 @@ def test_score_orders_as_recommend_does(train, merge, ranked, reranked):
         stages = {
             "features": CandidateFeatures([RetrieverScores(), RetrieverRanks()]),
             "ranker": LambdaMART(num_trees=5, min_documents=5),
-            "lessons": {"last": 2},
+            "examples": {"last": 2},
         }
     pipeline = Pipeline(
         {"als": ALS(embedding_size=4, device="cpu"), "knn": ItemKNN(), "popular": Popularity()},

@@ -64,7 +64,10 @@ def test_everything_is_fitted_and_nothing_evaluated(there, capsys, split):
 
 @pytest.mark.parametrize(
     "words",
-    [["pipeline=three_stage", "pipeline.lessons.last=2", "pipeline.lessons.rounds=1", "pipeline.ranker.epochs=2"], GMF],
+    [
+        ["pipeline=three_stage", "pipeline.examples.last=2", "pipeline.examples.rounds=1", "pipeline.ranker.epochs=2"],
+        GMF,
+    ],
 )
 def test_pipelines_and_networks_too(there, capsys, words):
     name = words[0].replace("=", "-")

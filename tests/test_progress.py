@@ -63,7 +63,12 @@ def test_a_pipeline_prints_a_line_a_stage_and_no_hints_where_nobody_watches(tmp_
     from test_command import run, write_log
 
     write_log(tmp_path / "log.csv")
-    words = ["pipeline=three_stage", "pipeline.lessons.last=2", "pipeline.lessons.rounds=1", "pipeline.ranker.epochs=2"]
+    words = [
+        "pipeline=three_stage",
+        "pipeline.examples.last=2",
+        "pipeline.examples.rounds=1",
+        "pipeline.ranker.epochs=2",
+    ]
     words += ["pipeline.retrievers.als.embedding_size=4", "threads=1", "split=none", "run=here"]
     err = run("train", "data=log", "data.path=log.csv", *words, cwd=tmp_path).stderr
     stages = [line.split(":")[0].split(" fitted")[0] for line in err.splitlines()]

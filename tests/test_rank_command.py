@@ -10,8 +10,8 @@ from test_command import run
 
 from recsys_dl import load_run
 from recsys_dl.cli import main
-from recsys_dl.data.letor import read_letor
 from recsys_dl.rankers.ranker import Ranker
+from recsys_dl.readers.letor import read_letor
 
 SMALL = ["ranker.num_trees=20", "ranker.num_leaves=4", "ranker.min_documents=5", "threads=1"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from recsys_dl.data.groups import Groups
-from recsys_dl.data.letor import read_letor, read_lightgbm
 from recsys_dl.rankers.lambdamart import LambdaMART
+from recsys_dl.readers.letor import read_letor, read_lightgbm
 
 
 def drawn(num_groups: int, seed: int, *, weights: bool = False) -> Groups:

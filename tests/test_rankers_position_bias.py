@@ -5,10 +5,10 @@ import pytest
 
 from recsys_dl.data.clicks import simulate_clicks
 from recsys_dl.data.groups import Groups
-from recsys_dl.data.letor import read_letor
 from recsys_dl.rankers.lambdamart import LambdaMART
 from recsys_dl.rankers.mlp_ranker import MLPRanker
 from recsys_dl.rankers.propensity import harvested_propensities, per_click, randomized_propensities
+from recsys_dl.readers.letor import read_letor
 
 
 def test_one_group_a_click_by_hand():

@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from recsys_dl import read_log
-from recsys_dl.data import text_files
-from recsys_dl.data.side_tables import read_table
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.readers import text_files
+from recsys_dl.readers.side_tables import read_table
 
 
 def rows_of(data) -> list[tuple]:

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_dl import read_log
-from recsys_dl.data import tables, text_files
 from recsys_dl.data.messages import MISSING
-from recsys_dl.data.side_tables import read_table
+from recsys_dl.readers import tables, text_files
+from recsys_dl.readers.side_tables import read_table
 
 ROWS = 300
 
@@ -364,7 +364,7 @@ def test_atomic_files(tmp_path):
 def test_the_config_names_every_argument():
     config = yaml.safe_load((Path(__file__).parents[1] / "conf/data/log.yaml").read_text())
     parameters = inspect.signature(read_log).parameters
-    assert config.pop("_target_") == "recsys_dl.data.readers.read_log"
+    assert config.pop("_target_") == "recsys_dl.readers.log.read_log"
     assert config.pop("path") == "???"
     assert config == {name: parameter.default for name, parameter in parameters.items() if name != "path"}
 

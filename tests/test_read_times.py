@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from recsys_dl import read_log
-from recsys_dl.data import text_files
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.split import leave_last_out, time_split
 from recsys_dl.data.times import to_times
+from recsys_dl.readers import text_files
 from recsys_dl.training.shards import write_shards
 
 

@@ -15,8 +15,8 @@ SMALL = {
     "sasrec": ["model=sasrec", "model.embedding_size=8", "model.epochs=4"],
     "three_stage": [
         "pipeline=three_stage",
-        "pipeline.lessons.last=2",
-        "pipeline.lessons.rounds=2",
+        "pipeline.examples.last=2",
+        "pipeline.examples.rounds=2",
         "pipeline.ranker.epochs=3",
         "pipeline.retrievers.als.embedding_size=8",
     ],

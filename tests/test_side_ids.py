@@ -10,7 +10,7 @@ import pytest
 
 from recsys_dl import read_log
 from recsys_dl.data.filters import k_core
-from recsys_dl.data.multi_valued import with_lists
+from recsys_dl.readers.multi_valued import with_lists
 from recsys_dl.rerankers.rules import Rules
 
 LOG = pl.DataFrame({"user": list("aaabbb"), "item": ["1", "2", "3", "1", "2", "4"]})

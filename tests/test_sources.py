@@ -20,8 +20,8 @@ from hydra.utils import instantiate
 
 from recsys_dl import Dataset
 from recsys_dl.compose import compose
-from recsys_dl.data import sources
-from recsys_dl.data.sources import amazon_reviews, goodbooks, movielens, movielens_small, movietweetings
+from recsys_dl.readers import sources
+from recsys_dl.readers.sources import amazon_reviews, goodbooks, movielens, movielens_small, movietweetings
 
 GENRES = "unknown|0\nAction|1\nComedy|2\n"
 LAYOUTS = {

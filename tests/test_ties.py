@@ -10,9 +10,9 @@ from recsys_dl.data.groups import Groups
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import attribute, evaluate
 from recsys_dl.evaluation.ties import DEPTH
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.metrics.grouped import judge_groups, letor_ndcg
 from recsys_dl.metrics.ranking import METRICS, judge, judge_scores, per_user
-from recsys_dl.models.catalogue import CatalogueModel
 from recsys_dl.models.popularity import Popularity
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.rankers.lambdamart import LambdaMART

@@ -5,10 +5,18 @@ import pytest
 import torch
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.models.choice import choice_loss
-from recsys_dl.models.encoders import Encoded, FeatureNet, ItemEncoder, PooledUser, Pooling, TowerNetwork, weighted_sum
-from recsys_dl.models.histories import Candidates, Histories, SplitExamples, WindowExamples
-from recsys_dl.models.sequence import SequenceUser
+from recsys_dl.families.choice import choice_loss
+from recsys_dl.families.histories import Candidates, Histories, SplitExamples, WindowExamples
+from recsys_dl.networks.encoders import (
+    Encoded,
+    FeatureNet,
+    ItemEncoder,
+    PooledUser,
+    Pooling,
+    TowerNetwork,
+    weighted_sum,
+)
+from recsys_dl.networks.sequence import SequenceUser
 
 CPU = torch.device("cpu")
 FULL = {"candidates": "full", "num_negatives": 1, "popularity_exponent": 0.5, "seed": 3, "device": CPU}

@@ -8,8 +8,8 @@ import torch
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.models.sasrec import SASRec
-from recsys_dl.models.saved import load_model
 from recsys_dl.models.two_tower import TwoTower
 from recsys_dl.models.youtube_dnn import YouTubeDNN
 from recsys_dl.training import TrainerOptions
@@ -137,7 +137,7 @@ def test_an_item_of_which_nothing_is_known_stands_as_the_rarest(fitted, data):
 
 def test_saved_with_features(fitted, data, tmp_path):
     fitted.save(tmp_path / "saved")
-    again = load_model(tmp_path / "saved")
+    again = CatalogueModel.load(tmp_path / "saved")
     users = np.arange(NUM_USERS)
     np.testing.assert_array_equal(again.recommend(users, k=9).scores_BK, fitted.recommend(users, k=9).scores_BK)
     new = Dataset(

@@ -10,8 +10,8 @@ import pytest
 import torch
 import training_process
 
+from recsys_dl.families.validation import Validation
 from recsys_dl.models.neumf import NeuMF
-from recsys_dl.models.validation import Validation
 from recsys_dl.training.shards import write_shards
 
 TESTS = Path(__file__).parent

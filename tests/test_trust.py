@@ -11,8 +11,8 @@ import yaml
 
 from recsys_dl import load_run, read_log
 from recsys_dl.cli import main
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.models import ItemKNN, Popularity
-from recsys_dl.models.saved import load_model
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.retrieval import Exact, load_index
@@ -61,9 +61,9 @@ TARGETS = [
     "recsys_dl.folders.os.system",
     "recsys_dl.folders.shutil.rmtree",
     "recsys_dl.folders.new_folder",
-    "recsys_dl.data.download.download",
+    "recsys_dl.readers.download.download",
     "recsys_dl.models.als.np.save",
-    "recsys_dl.models.saved.save_model",
+    "recsys_dl.saving.load_saved",
     "recsys_dl.models.als.ALS.load",
     "recsys_dl.verbs.train.train",
     "recsys_dl.cli.main",
@@ -102,7 +102,7 @@ def test_no_verb_runs_what_a_folder_names(folder, verb, tmp_path, capsys):
 def test_targets_of_another_place_nested_or_in_lists_are_refused(folder):
     for key, value in (
         ("data", {"_target_": "recsys_dl.models.als.ALS"}),
-        ("split", {"_target_": "recsys_dl.data.sources.movielens"}),
+        ("split", {"_target_": "recsys_dl.readers.sources.movielens"}),
         ("data.more", [{"deep": [{"_target_": "os.system"}]}]),
         ("seed", {"_target_": "os.getpid"}),
     ):
@@ -171,7 +171,7 @@ def test_a_saved_part_is_of_a_class_of_ours(name, tmp_path, monkeypatch):
     Pipeline({"popularity": Popularity()}).fit(log).save(tmp_path / "pipeline")
     Exact().build(np.eye(3, dtype=np.float32)).save(tmp_path / "index")
     for place, load in (
-        ("model", load_model),
+        ("model", CatalogueModel.load),
         ("pipeline", Pipeline.load),
         ("index", load_index),
         ("pipeline/retrievers/popularity", lambda _: Pipeline.load(tmp_path / "pipeline")),
@@ -206,6 +206,6 @@ def test_classes_of_the_callers_own_are_read(folder, tmp_path, monkeypatch):
     tamper(folder / "config.yaml", "data._target_", "ownreader.read")
     load_run(folder)
     monkeypatch.delenv("RECSYS_DL_TRUST")
-    tamper(folder / "config.yaml", "data._target_", "recsys_dl.data.readers.read_log")
+    tamper(folder / "config.yaml", "data._target_", "recsys_dl.readers.log.read_log")
     assert "ownmodel" in sys.modules, "imported by the caller: named"
     load_run(folder)

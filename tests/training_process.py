@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.validation import Validation
 from recsys_dl.models.gmf import GMF
 from recsys_dl.models.neumf import NeuMF
 from recsys_dl.models.two_tower import TwoTower
-from recsys_dl.models.validation import Validation
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.scorer import Scorer
 from recsys_dl.training.shards import Shards

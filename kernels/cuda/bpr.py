@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64, uint32, uint64
 
-from ..bpr import MOST_BLOCKS, TRIES, user_blocks
-from ..negatives import bisect
+from ..bpr_blocks import MOST_BLOCKS, TRIES, user_blocks
+from ..draws import bisect
 from ..random import random_below, random_bits
 from .arrays import give_back, on_device, to_device
 

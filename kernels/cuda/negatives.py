@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, int64, uint64
 
-from ..negatives import NO_MASSES, ItemMasses, bisect, mass_with_own, nth_other
+from ..draws import NO_MASSES, ItemMasses, bisect, mass_with_own, nth_other
 from ..random import random_below, random_bits
 from .arrays import give_back, to_device
 

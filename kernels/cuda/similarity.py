@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, float32, int64
 
-from ..similarity import COMMON, finished_plain
-from ..topk import ItemLists
-from ..vectors import Asked, Prepared
+from ..comparison import COMMON, Asked, Prepared, finished_plain
+from ..item_lists import ItemLists
 from . import topk
 from .arrays import on_device, to_device
 

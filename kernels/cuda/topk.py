@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, uint32, uint64
 
-from ..topk import ItemLists, or_empty
+from ..item_lists import ItemLists, or_empty
 from .arrays import give_back, to_device
 
 THREADS = 256  # of a block, and the values of a byte

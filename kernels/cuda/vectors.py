@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from ..vectors import PEARSON, Asked, Prepared, Vectors
+from ..comparison import PEARSON, Asked, Prepared, Vectors
 from .arrays import to_device
 from .similarity import Searched
 

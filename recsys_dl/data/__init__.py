@@ -1,1 +1,1 @@
-"""Interactions, vocabularies and datasets; how they are read, split, checked and weighted."""
+"""Interactions, vocabularies and datasets; how they are split, checked, weighted and encoded."""

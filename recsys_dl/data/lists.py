@@ -76,7 +76,7 @@ def check_item_rows(items: np.ndarray, num_items: int, lowest: int = 0) -> None:
 def item_lists(
     given: Dataset | Interactions | np.ndarray | Sequence[int], rows_B: np.ndarray, *, num_items: int, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a list of items for each of B rows, in the form of `kernels.topk.ItemLists`.
+    """Return a list of items for each of B rows, in the form of `kernels.item_lists.ItemLists`.
 
     Args:
         given: interactions, of which row b gets what user `rows_B[b]` has seen; or item rows, for all alike.

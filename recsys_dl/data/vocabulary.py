@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,21 @@ class Vocabulary:
     def load(cls, file: Path, *, noun: str = "id") -> Vocabulary:
         """Read what `save` wrote."""
         return cls(pl.read_parquet(file)["id"], noun=noun)
+
+
+def save_vocabularies(folder: Path, users: Vocabulary | None, items: Vocabulary | None) -> None:
+    """Write `users.parquet` and `items.parquet`, those that there are."""
+    for name, vocabulary in (("users", users), ("items", items)):
+        if vocabulary is not None:
+            vocabulary.save(folder / f"{name}.parquet")
+
+
+def load_vocabularies(folder: Path, files: Collection[str]) -> tuple[Vocabulary | None, Vocabulary | None]:
+    """Read what `save_vocabularies` wrote: users and items, None for one that is not among `files`."""
+    return tuple(  # type: ignore[return-value]
+        Vocabulary.load(folder / f"{noun}s.parquet", noun=noun) if f"{noun}s.parquet" in files else None
+        for noun in ("user", "item")
+    )
 
 
 def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:

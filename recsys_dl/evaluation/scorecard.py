@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_dl.folders import load_arrays, new_folder, save_arrays
+from recsys_dl.folders import new_folder
 from recsys_dl.metrics.intervals import Sample, intervals
+from recsys_dl.saving import load_arrays, save_arrays
 
 from .tables import html_table, page_width, text_table
 
@@ -140,7 +141,7 @@ class Evaluation:
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return users' values and weights as what `folders.save_arrays` can hold."""
+        """Return users' values and weights as what `saving.save_arrays` can hold."""
         weights = {f"{name}{_WEIGHT}": array for name, array in self.weights.items()}
         return {"users": self.users, **self.per_user, **weights}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.folders import new_folder, sha256
 from recsys_dl.protocols import Exportable
+from recsys_dl.version import __version__
 
 from .parts import Parts, Port, Written
 

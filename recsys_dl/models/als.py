@@ -11,13 +11,13 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
 
 Objective = Literal["rendle2022", "hu2008"]
 
@@ -154,7 +154,7 @@ class ALS(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import SolvedUser, inner_product, stored
+        from recsys_dl.families.served import SolvedUser, inner_product, stored
 
         rendle = self.objective == "rendle2022"
         tower = SolvedUser(

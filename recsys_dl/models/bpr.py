@@ -9,14 +9,14 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
 from recsys_dl.kernels.device import Device, fetch, place
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.negatives import whole_masses
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
 
 FOLD_EPOCHS = 40  # times through a new user's history; on MovieLens more made the lists no better
 
@@ -117,7 +117,7 @@ class BPR(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import inner_product, stored
+        from recsys_dl.families.served import inner_product, stored
 
         return inner_product(self, seen, self._queries(stored(self, seen)), self.item_vectors())
 

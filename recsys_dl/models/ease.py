@@ -11,12 +11,11 @@ from typing_extensions import Self
 from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
 from recsys_dl.training.devices import torch_device
-
-from .catalogue import CatalogueModel
 
 BLOCK = 1024  # rows or columns of a product made dense at once
 
@@ -87,7 +86,7 @@ class EASE(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import Weights, item_to_item
+        from recsys_dl.families.served import Weights, item_to_item
 
         return item_to_item(self, seen, Weights(self.weights_II))
 

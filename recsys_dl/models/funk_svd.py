@@ -13,13 +13,13 @@ from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.rated_pairs import rated_pairs
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.rating_sgd import biased_epoch
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served, UserState
-
-from .catalogue import CatalogueModel
-from .rated_pairs import rated_pairs
 
 
 class FunkSVD(CatalogueModel):
@@ -137,7 +137,7 @@ class FunkSVD(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import RatingUser, inner_product, stored
+        from recsys_dl.families.served import RatingUser, inner_product, stored
 
         tower = RatingUser(
             self.item_emb_ID,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.pair_network import PairModel, PairNetwork, inner_products
 from recsys_dl.kernels.device import Device
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.protocols import Served
-
-from .pair_network import PairModel, PairNetwork, inner_products
 
 
 class GMFNetwork(PairNetwork):
@@ -66,6 +66,6 @@ class GMF(PairModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import inner_product, stored
+        from recsys_dl.families.served import inner_product, stored
 
         return inner_product(self, seen, stored(self, seen), self.item_vectors())

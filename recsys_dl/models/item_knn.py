@@ -6,10 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.families.neighborhood import Neighbourhood, as_vectors, by_item, stored_scores
+from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
-
-from .neighbourhood import Neighbourhood, as_vectors, by_item, stored_scores
 
 
 class ItemKNN(Neighbourhood):
@@ -53,7 +52,7 @@ class ItemKNN(Neighbourhood):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import TOGETHER, Neighbours, item_to_item
+        from recsys_dl.families.served import TOGETHER, Neighbours, item_to_item
 
         return item_to_item(self, seen, Neighbours(self.neighbours_RR), pair_floats=2 * TOGETHER)
 

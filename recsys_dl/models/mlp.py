@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from recsys_dl.arguments import Counts, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.pair_network import PairModel, PairNetwork
 from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
-
-from .pair_network import PairModel, PairNetwork
 
 ITEMS_AT_ONCE = 8192  # of the catalogue, so that what layers give is a few megabytes
 
@@ -134,6 +133,6 @@ class MLP(PairModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import perceptron
+        from recsys_dl.families.served import perceptron
 
         return perceptron(self, seen, self.network.layers, self.item_state_IS.cpu().numpy(), self.hidden_sizes)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.pair_network import PairModel, PairNetwork, inner_products
 from recsys_dl.protocols import Served
 from recsys_dl.training.surroundings import scoring
 
 from .gmf import GMF
 from .mlp import MLP, Layers
-from .pair_network import PairModel, PairNetwork, inner_products
-from .saved import load_model
 
 
 class NeuMFNetwork(PairNetwork):
@@ -96,7 +96,7 @@ class NeuMF(PairModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import perceptron
+        from recsys_dl.families.served import perceptron
 
         items_IT, widths = self.item_state_IS.cpu().numpy(), self.hidden_sizes
         return perceptron(self, seen, self.network.layers, items_IT, widths, products=self.embedding_size)
@@ -127,7 +127,7 @@ class NeuMF(PairModel):
 
     def _pretrained(self, folder: str, cls: type[PairModel]) -> PairModel:
         path = Path(folder)
-        model = load_model(path / "model" if (path / "model").is_dir() else path)
+        model = CatalogueModel.load(path / "model" if (path / "model").is_dir() else path)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold a {cls.__name__} to begin from, got a {type(model).__name__}")
         for noun in ("users", "items"):

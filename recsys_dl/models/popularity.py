@@ -8,9 +8,8 @@ from typing_extensions import Self
 from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
 
 
 class Popularity(CatalogueModel):
@@ -48,7 +47,7 @@ class Popularity(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import inner_product
+        from recsys_dl.families.served import inner_product
 
         ones_U1 = np.ones((self.num_users, 1), np.float32)
         return inner_product(self, seen, ones_U1, self.popularity_I[:, None])

@@ -9,15 +9,14 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.neighborhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
 from recsys_dl.kernels.device import Device
-from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.similarity import nearest
 from recsys_dl.kernels.vectors import prepare
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
-from .neighbourhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
 
 
 class RP3beta(CatalogueModel):
@@ -87,7 +86,7 @@ class RP3beta(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import TOGETHER, History, Neighbours, item_to_item
+        from recsys_dl.families.served import TOGETHER, History, Neighbours, item_to_item
 
         tower = History(self.num_items, self.alpha)
         return item_to_item(self, seen, Neighbours(self.neighbours_II), tower, pair_floats=2 * TOGETHER)

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
-
-from .choice import choice_loss
-from .encoders import TowerNetwork
-from .histories import Histories, WindowExamples, Windows
-from .sequence import SequenceUser
-from .towers import TowerModel
+from recsys_dl.families.choice import choice_loss
+from recsys_dl.families.histories import Histories, WindowExamples, Windows
+from recsys_dl.families.towers import TowerModel
+from recsys_dl.networks.encoders import TowerNetwork
+from recsys_dl.networks.sequence import SequenceUser
 
 GROUPS = 4  # sequences of a batch are put into so many groups of like length, each padded to its longest
 

@@ -9,13 +9,12 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.neighborhood import as_vectors, stored_scores
 from recsys_dl.kernels.device import Device
-from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.sequences import followers
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
-from .neighbourhood import as_vectors, stored_scores
 
 
 class SequentialRules(CatalogueModel):
@@ -81,7 +80,7 @@ class SequentialRules(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import Followers, Recent, item_to_item
+        from recsys_dl.families.served import Followers, Recent, item_to_item
 
         tower = Recent(self.num_items, self.history_size)
         return item_to_item(self, seen, Followers(self.rules_II), tower, pair_floats=self.history_size)

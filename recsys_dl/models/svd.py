@@ -11,12 +11,12 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.catalogue import CatalogueModel
 from recsys_dl.kernels.device import Device
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import waiting
 from recsys_dl.protocols import Served
-
-from .catalogue import CatalogueModel
 
 DENSE = 2000  # up to so many users or items all singular vectors are cheaper than the first few by iteration
 
@@ -79,7 +79,7 @@ class SVD(CatalogueModel):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from .served import Projection, inner_product, stored
+        from recsys_dl.families.served import Projection, inner_product, stored
 
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, Projection(self.item_emb_ID))
 

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
-
-from .choice import choice_loss
-from .encoders import PooledUser, TowerNetwork
-from .histories import Histories, SplitExamples, Splits
-from .towers import TowerModel
+from recsys_dl.families.choice import choice_loss
+from recsys_dl.families.histories import Histories, SplitExamples, Splits
+from recsys_dl.families.towers import TowerModel
+from recsys_dl.networks.encoders import PooledUser, TowerNetwork
 
 
 class TwoTower(TowerModel):

@@ -6,10 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.neighbours import sparse_product
+from recsys_dl.families.neighborhood import Neighbourhood, as_vectors, by_item, list_matrix
+from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.similarity import nearest
-
-from .neighbourhood import Neighbourhood, as_vectors, by_item, list_matrix
 
 
 class UserKNN(Neighbourhood):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recsys_dl.data.groups import BLOCK_BYTES
 from recsys_dl.protocols import Ranking, Recommender, Users, UserState
 
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
+from .stages import Stages
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,14 @@ class Evidence:
         return Evidence(*({name: one[chosen] for name, one in kind.items()} for kind in (self.scores, self.ranks)))
 
 
-def features_of(
-    pipeline: Pipeline, features: Any, users: Users, items_BL: np.ndarray, evidence: Evidence
-) -> np.ndarray:
+def features_of(pipeline: Stages, features: Any, users: Users, items_BL: np.ndarray, evidence: Evidence) -> np.ndarray:
     """Return float32 [B, L, F]: what the ranker sees of candidates, in training and in serving."""
     ranks = evidence.ranks if pipeline.returned_ranks else None
     return features.compute(users, items_BL, evidence.scores, retriever_ranks=ranks)
 
 
 def ranked(
-    pipeline: Pipeline,
+    pipeline: Stages,
     users: Users,
     rows: np.ndarray,
     merged: Ranking,

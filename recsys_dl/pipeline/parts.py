@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from recsys_dl.data.dataset import Dataset, as_interactions
-from recsys_dl.data.interactions import Interactions
-
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
-
+from typing import Any
 
 MISSING = object()  # in place of a stage that could not be loaded
 
@@ -55,17 +45,6 @@ def check_ranker(ranker: Any, features: Any) -> None:
             raise ValueError(
                 f"{argument} corrects clicks at logged positions, which the candidates of a pipeline do not have; leave it out"
             )
-
-
-def try_out(pipeline: Pipeline, train: Dataset | Interactions) -> None:
-    """Let copies of what is cheap to fit meet the log, so that a column it lacks is reported before hours of training, not after."""
-    nothing_I1 = np.zeros((as_interactions(train).num_items, 1), np.float32)
-    for reranker in pipeline.rerankers.values():
-        copy.deepcopy(reranker).prepare(train, item_vectors_ID=nothing_I1)
-    if pipeline.features is not None:
-        features = copy.deepcopy(pipeline.features).fit(train, retrievers=list(pipeline.retrievers))
-        if hasattr(pipeline.ranker, "check_features"):
-            pipeline.ranker.check_features(features.names)
 
 
 def plain(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,42 +5,33 @@ B users, K list, L candidates, F features.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
-from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length
 from recsys_dl.progress import SIGN
-from recsys_dl.protocols import Ranking, Recommender, Reranker, Stage, Staged, Users, UserState
+from recsys_dl.protocols import Ranking, Stage, Staged, Users, UserState
 
 from .evidence import of_retriever, ranked, ranks_in
-from .lessons import Lessons
-from .merging import MERGES, check_merge
 from .notes import Notes
-from .parts import check_ranker, named, plain, try_out
-from .saved import load_pipeline, save_pipeline
-from .teaching import fit_retriever, gathered
+from .ranker_training import fit_retriever, gathered, try_out
+from .stages import MERGE, RANKER, Stages
 
 log = logging.getLogger(__name__)
 
-Failure = Literal["raise", "skip"]
-MERGE, RANKER = "merge", "ranker"
 
-
-class Pipeline:
+class Pipeline(Stages):
     """Several retrievers find candidates, which are merged, ranked and re-ranked; itself a `Recommender`.
 
-    `fit` cuts the log (`lessons`), fits copies of the retrievers on the earlier part, lets the ranker learn to find the later part
+    `fit` cuts the log (`examples`), fits copies of the retrievers on the earlier part, lets the ranker learn to find the later part
     among their candidates, and then fits retrievers and features on the whole log.
 
     A stage that raises an error stops the answer, unless `on_failure` says "skip" for it: then the answer goes without it, and
@@ -58,7 +49,7 @@ class Pipeline:
         num_candidates: L, kept of the merged list; k where that is more.
         features: what the ranker sees of each candidate; needed with a ranker.
         ranker: orders candidates; None keeps the merged order.
-        lessons: what the ranker learns from, or its arguments.
+        examples: what the ranker learns from, or its arguments.
         rerankers: by name, in the order in which they run.
         on_failure: by name of the stage, "raise" (all that are not named) or "skip".
 
@@ -73,62 +64,6 @@ class Pipeline:
         ValueError: a name twice, an argument out of range, a ranker without features.
     """
 
-    num_users: int
-    num_items: int
-    users: Vocabulary | None
-    items: Vocabulary | None
-    user_counts_U: np.ndarray
-    staged = True  # its answers are `Staged`
-    returned_ranks = (
-        True  # False of one saved by an earlier version: its ranker learned from ranks by score among all candidates
-    )
-
-    def __init__(
-        self,
-        retrievers: Mapping[str, Any],
-        *,
-        num_retrieved: int = 100,
-        merge: str = "reciprocal_rank",
-        merge_arguments: Mapping[str, Any] | None = None,
-        num_candidates: int = 200,
-        features: Any = None,
-        ranker: Any = None,
-        lessons: Lessons | Mapping[str, Any] | None = None,
-        rerankers: Mapping[str, Any] | None = None,
-        on_failure: Mapping[str, Failure] | None = None,
-    ) -> None:
-        self.retrievers: dict[str, Recommender] = named("retrievers", retrievers, ("fit", "recommend", "score"))
-        self.rerankers: dict[str, Reranker] = named("rerankers", rerankers or {}, ("prepare", "rerank"))
-        self.features, self.ranker = features, ranker
-        self.num_retrieved, self.num_candidates = num_retrieved, num_candidates
-        self.merge, self.merge_arguments = merge, plain(merge_arguments or {})
-        self.lessons = lessons if isinstance(lessons, Lessons) else Lessons.of(lessons or {})
-        self.on_failure: dict[str, Failure] = dict(on_failure or {})
-        self.broken: dict[str, str] = {}  # stages that could not be loaded, and why
-        if not self.retrievers:
-            raise ValueError("a pipeline needs at least one retriever, got none")
-        names = [*self.retrievers, MERGE, RANKER, *self.rerankers]
-        if len(set(names)) < len(names):
-            twice = next(name for at, name in enumerate(names) if name in names[:at])
-            raise ValueError(f"every stage needs a name of its own, but two are called {twice!r}")
-        if wrong := [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]:
-            raise ValueError(f"names of stages must be letters, digits, _ and -, got {wrong[0]!r}")
-        for name, count in (("num_retrieved", num_retrieved), ("num_candidates", num_candidates)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
-        check_ranker(ranker, features)
-        check_merge(merge, self.merge_arguments, self.retrievers)
-        for name, what in self.on_failure.items():
-            if name not in names or name == MERGE or what not in ("raise", "skip"):
-                stages = ", ".join(one for one in names if one != MERGE)
-                raise ValueError(f"on_failure must say raise or skip for one of {stages}, got {name}: {what}")
-
-    def __repr__(self) -> str:
-        stages = [" + ".join(self.retrievers), *([type(self.ranker).__name__] if self.ranker else []), *self.rerankers]
-        fitted = hasattr(self, "num_items")
-        size = f" of {self.num_users:,} users and {self.num_items:,} items" if fitted else ", not fitted"
-        return f"Pipeline({' > '.join(stages)}){size}"
-
     # Learning
 
     def fit(self, train: Dataset | Interactions, *, trainer: Any = None) -> Self:
@@ -139,7 +74,7 @@ class Pipeline:
             trainer: `TrainerOptions` for retrievers that take them; of one process.
 
         Raises:
-            ValueError: an empty log, or one that the lessons cannot be cut from.
+            ValueError: an empty log, or one that the examples cannot be cut from.
         """
         known = as_interactions(train)
         if not len(known):
@@ -283,90 +218,8 @@ class Pipeline:
         states = {name: retriever.fold_in(histories) for name, retriever in self._alive.items()}
         return UserState(states, next(iter(states.values())).histories)
 
-    # Keeping
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments but the stages."""
-        return {
-            "num_retrieved": self.num_retrieved,
-            "merge": self.merge,
-            "merge_arguments": self.merge_arguments,
-            "num_candidates": self.num_candidates,
-            "lessons": dataclasses.asdict(self.lessons),
-            "on_failure": dict(self.on_failure),
-        }
-
-    def arrays(self) -> dict[str, Any]:
-        """Return all that the stages learnt, by name of stage and array."""
-        stages: dict[str, Any] = {**self.retrievers, RANKER: self.ranker, "features": self.features, **self.rerankers}
-        return {
-            f"{name}.{key}": array
-            for name, stage in stages.items()
-            if stage is not None
-            for key, array in stage.arrays().items()
-        }
-
     def item_vectors(self) -> None:
         """Return None: a pipeline's scores are no inner products of vectors, and no index holds them."""
-
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write every stage to a folder that appears whole or not at all.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is false.
-        """
-        self._check_fitted()
-        if self.broken:
-            raise ValueError(f"this pipeline was loaded without {', '.join(self.broken)}: saving it would lose them")
-        save_pipeline(self, folder, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote. A stage that cannot be read is an error, or, where `on_failure` says "skip", a note in each answer.
-
-        Raises:
-            FileNotFoundError: no saved pipeline there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
-        """
-        return load_pipeline(cls, folder)
-
-    # Inside
-
-    @property
-    def _alive(self) -> dict[str, Recommender]:
-        """Retrievers that are there."""
-        return {name: retriever for name, retriever in self.retrievers.items() if name not in self.broken}
-
-    def _run(self, name: str, notes: Notes, stage: Callable[..., Any] | None, **more: Any) -> tuple[Any, float] | None:
-        """Return what a stage answers and its seconds; None if it is missing, or fails and may."""
-        start = time.perf_counter()
-        if stage is None or name in self.broken:
-            notes.all(f"{name} is missing ({self.broken[name]}): the answer went without it")
-            return None
-        try:
-            return stage(**more), time.perf_counter() - start
-        except Exception as error:
-            if self.on_failure.get(name, "raise") == "raise":
-                raise
-            log.warning("%s failed, the answer goes without it", name, exc_info=True)
-            notes.all(f"{name} failed ({type(error).__name__}: {error}): the answer went without it")
-            return None
-
-    def merged(self, lists: Mapping[str, Ranking], length: int) -> Ranking:
-        """Return what retrievers found as one list of candidates."""
-        return MERGES[self.merge](lists, length, **self.merge_arguments)
-
-    def _asked(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows into exclude / allow, and of which users nothing is known."""
-        self._check_fitted()
-        if isinstance(users, UserState):
-            return np.arange(len(users)), users.histories.user_counts_U == 0
-        rows = user_rows(users, self.num_users)
-        return rows, self.user_counts_U[rows] == 0
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "num_items"):
-            raise ValueError("this Pipeline has not been fitted; call fit(train) first")
 
 
 def _item_vectors(retriever: Any) -> np.ndarray | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from recsys_dl.arguments import Count, ShareBelowOne
+from recsys_dl.networks.lists import AttentionNetwork
 
-from .networks import AttentionNetwork
 from .neural import NeuralRanker
 
 

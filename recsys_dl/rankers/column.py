@@ -5,7 +5,6 @@ U users, I items, B users of a block, L candidates, C features of a column.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.saving import arguments_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Column(ABC):
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in arguments_of(type(self))}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learnt."""

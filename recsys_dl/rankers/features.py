@@ -5,7 +5,6 @@ U users, I items, B users, L candidates, F features.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,18 +13,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 from typing_extensions import Self
 
-from recsys_dl import __version__
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.groups import BLOCK_BYTES
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.folders import load_object, save_object
 from recsys_dl.protocols import Users, UserState
+from recsys_dl.saving import Saved
 from recsys_dl.trust import class_named
 
 from .column import Block, Column, Known
 
 
-class CandidateFeatures:
+class CandidateFeatures(Saved):
     """What a ranker sees of each (user, candidate).
 
     Args:
@@ -40,6 +38,7 @@ class CandidateFeatures:
         ValueError: no column.
     """
 
+    noun = "set of candidate features"
     names: tuple[str, ...]
     num_users: int
     num_items: int
@@ -167,25 +166,9 @@ class CandidateFeatures:
             )
         self._name()
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is false.
-        """
+    def _check_fitted(self) -> None:
         if not hasattr(self, "num_items"):
             raise ValueError("these CandidateFeatures have not been fitted; call fit(train) first")
-        save_object(self, folder, version=__version__, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote. Nothing in the folder is ever unpickled.
-
-        Raises:
-            FileNotFoundError: nothing saved there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
-        """
-        return load_object(folder, cls, noun="set of candidate features")
 
     def _name(self) -> None:
         self.names = tuple(name for column in self.columns for name in column.names)

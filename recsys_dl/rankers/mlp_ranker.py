@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recsys_dl.arguments import Count, ShareBelowOne
+from recsys_dl.networks.lists import MLPNetwork
 
-from .networks import MLPNetwork
 from .neural import NeuralRanker
 
 

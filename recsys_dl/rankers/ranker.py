@@ -5,30 +5,27 @@ B lists, L candidates, F features, N documents, Q groups.
 
 from __future__ import annotations
 
-import inspect
 import logging
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl import __version__
 from recsys_dl.arguments import checked
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
-from recsys_dl.folders import load_object, save_object
 from recsys_dl.learning import learns_whole
 from recsys_dl.metrics.grouped import all_tied, judge_groups
 from recsys_dl.metrics.ranking import Gains, per_user
+from recsys_dl.saving import Saved
 
 from .propensity import per_click
 
 log = logging.getLogger(__name__)
 
 
-class Ranker(ABC):
+class Ranker(Saved):
     """Learns to order the documents of a group by their labels.
 
     A subclass stores its arguments under their own names as plain values, calls `_begin` first in `fit`, gives `_scores`, and
@@ -41,6 +38,7 @@ class Ranker(ABC):
             validation.
     """
 
+    noun = "ranker"
     gains: Gains
     k: int
     propensities: Sequence[float] | None
@@ -135,12 +133,6 @@ class Ranker(ABC):
             worth[self._name(feature)] = whole - self._ndcg(self.score_groups(shuffled), groups)
         return worth
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments, those handed on to a parent's included."""
-        ours = [cls for cls in type(self).__mro__ if "__init__" in vars(cls)]
-        given = [(name, one.kind) for cls in ours for name, one in inspect.signature(cls).parameters.items()]
-        return {name: getattr(self, name) for name, kind in given if kind is inspect.Parameter.KEYWORD_ONLY}
-
     def arrays(self) -> dict[str, Any]:
         """Return all that was learnt, by name."""
         arrays = {"num_features": np.int64(self.num_features), "history": np.array(self.history, np.float64)}
@@ -151,26 +143,7 @@ class Ranker(ABC):
         self.num_features, self.history = int(arrays["num_features"]), arrays["history"].tolist()
         self.names = tuple(arrays["names"].tolist()) if "names" in arrays else None
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is false.
-        """
-        self._check_fitted()
-        save_object(self, folder, version=__version__, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; `Ranker.load` reads a ranker of any class. Nothing in the folder is ever unpickled.
-
-        Raises:
-            FileNotFoundError: no saved ranker there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
-        """
-        return load_object(folder, cls, noun="ranker")
-
-    def check_features(self, names: Sequence[str]) -> None:  # noqa: B027  few have anything to check
+    def check_features(self, names: Sequence[str]) -> None:
         """Check arguments that name features, before anything is fitted.
 
         Raises:

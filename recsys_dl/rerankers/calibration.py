@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_dl.arguments import OpenShare, Share
-from recsys_dl.kernels.rerank_categories import calibrated
+from recsys_dl.kernels.rerank.categories import calibrated
 
 from .lists import Asked, Chosen, Relevance, relevance
 from .tastes import Tasteful

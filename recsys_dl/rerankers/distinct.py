@@ -10,7 +10,7 @@ import polars as pl
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rerank_lists import firsts
+from recsys_dl.kernels.rerank.lists import firsts
 
 from .attributes import column
 from .lists import Asked, Chosen, ListReranker

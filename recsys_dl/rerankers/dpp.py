@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_dl.kernels.rerank_diverse import dpp
+from recsys_dl.kernels.rerank.diverse import dpp
 
 from .lists import Asked, Chosen, relevance
 from .similarity import Compared

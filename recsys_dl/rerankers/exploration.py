@@ -12,7 +12,7 @@ from recsys_dl.arguments import Counts, Seed
 from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.random import stream_key
-from recsys_dl.kernels.rerank_explore import digests, explore
+from recsys_dl.kernels.rerank.explore import digests, explore
 from recsys_dl.protocols import UserState
 
 from .attributes import meets

@@ -5,9 +5,7 @@ B lists, L candidates, K places, M places and what is kept after them, D vector 
 
 from __future__ import annotations
 
-import inspect
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -15,13 +13,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl import __version__
 from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.folders import load_object, save_object
-from recsys_dl.kernels.rerank_lists import NOT_FINITE, REPEATED, faults, min_max, written
+from recsys_dl.kernels.rerank.lists import NOT_FINITE, REPEATED, faults, min_max, written
 from recsys_dl.protocols import Ranking, Reranked, Users, UserState
+from recsys_dl.saving import Saved
 
 Relevance = Literal["min_max", "scores"]
 
@@ -85,7 +82,7 @@ class Chosen:
     propensities_BK: np.ndarray | None = None
 
 
-class ListReranker(ABC):
+class ListReranker(Saved):
     """A re-ranker of lists of candidates.
 
     A subclass stores its arguments under their own names, lists the arrays that `_learn` leaves in `fitted`, and gives
@@ -96,6 +93,7 @@ class ListReranker(ABC):
         num_items: I.
     """
 
+    noun = "re-ranker"
     fitted: ClassVar[tuple[str, ...]] = ()
     num_users: int
     num_items: int
@@ -153,8 +151,7 @@ class ListReranker(ABC):
             ValueError: not prepared, k or keep out of range, items out of range or twice in a list, a score that is NaN
                 or infinite.
         """
-        if not hasattr(self, "num_items"):
-            raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
+        self._check_fitted()
         for name, value, least in (("k", k, 1), ("keep", k if keep is None else keep, k)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -162,32 +159,7 @@ class ListReranker(ABC):
         chosen = self._choose(asked, int(k))
         return self._answer(asked, chosen, int(k if keep is None else keep))
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
-
-        Raises:
-            ValueError: not prepared.
-            FileExistsError: the folder exists and `overwrite` is false.
-        """
-        if not hasattr(self, "num_items"):
-            raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
-        save_object(self, folder, version=__version__, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; `ListReranker.load` reads any re-ranker. Nothing in the folder is ever unpickled.
-
-        Raises:
-            FileNotFoundError: nothing saved there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
-        """
-        return load_object(folder, cls, noun="re-ranker")
-
     # What is saved
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def arrays(self) -> dict[str, Any]:
         """Return all that was learnt, by name."""
@@ -201,6 +173,10 @@ class ListReranker(ABC):
             setattr(self, name, arrays[name])
 
     # Inside
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "num_items"):
+            raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
 
     def _checked(self, users: Users, candidates: Ranking, request: int) -> Asked:
         items_BL, scores_BL = np.asarray(candidates.items_BK), np.asarray(candidates.scores_BK)

@@ -1,6 +1,6 @@
 """Rules that no list can keep, whoever asks: found from the rules, the items and k, before any candidate is seen.
 
-I items, G groups, M rules of at least, P pins, as in `kernels/rerank_search.py`.
+I items, G groups, M rules of at least, P pins, as in `kernels/rerank/search.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys_dl.kernels.rerank_search import Caps, Needs, Pins
+from recsys_dl.kernels.rerank.search import Caps, Needs, Pins
 
 from .rule_words import Rule
 

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels import rerank_search as search
-from recsys_dl.kernels.rerank_rules import Had, ruled
+from recsys_dl.kernels.rerank import search as search
+from recsys_dl.kernels.rerank.rules import Had, ruled
 from recsys_dl.protocols import UserState
 
 from .attributes import categories, column, meets

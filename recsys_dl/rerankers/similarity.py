@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from recsys_dl.arguments import Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rerank_diverse import Vectors
+from recsys_dl.kernels.rerank.diverse import Vectors
 
 from .attributes import categories, column
 from .lists import ListReranker, Relevance

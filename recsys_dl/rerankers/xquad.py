@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_dl.kernels.rerank_categories import xquad
+from recsys_dl.kernels.rerank.categories import xquad
 
 from .lists import Asked, Chosen, relevance
 from .tastes import Tasteful

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.kernels.device import Device, place, resolve
-from recsys_dl.kernels.topk import ItemLists, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k_dot
 
 from .scoring import best_permitted
 from .vector_index import Measure, VectorIndex, grown

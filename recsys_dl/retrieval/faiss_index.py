@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.kernels.candidates import best_candidates, num_permitted
-from recsys_dl.kernels.topk import ItemLists, lists_of
+from recsys_dl.kernels.item_lists import ItemLists, lists_of
 
 from .library import LONGEST_ON_GPU, faiss_library
 from .scoring import FEW, best_permitted, is_shared, scores_of

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.protocols import Ranking
 
 Lists = np.ndarray | Sequence[int] | Interactions | ItemLists

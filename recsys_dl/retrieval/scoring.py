@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from recsys_dl.kernels.candidates import best_candidates
-from recsys_dl.kernels.topk import ItemLists, lists_of, top_k_dot
+from recsys_dl.kernels.item_lists import ItemLists, lists_of
+from recsys_dl.kernels.topk import top_k_dot
 
 BLOCK_BYTES = 64 << 20  # of vectors held at once
 FEW = 16  # lists of less than a sixteenth of the items are scored one by one, longer ones together

@@ -5,9 +5,8 @@ B queries, I items, N items added, D embedding size, K list.
 
 from __future__ import annotations
 
-import inspect
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -15,19 +14,18 @@ import numpy as np
 import psutil
 from typing_extensions import Self
 
-from recsys_dl import __version__
 from recsys_dl.arguments import checked
 from recsys_dl.data.lists import item_lists, list_length
-from recsys_dl.folders import load_object, save_object
-from recsys_dl.kernels.topk import ItemLists
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.protocols import Ranking
+from recsys_dl.saving import Saved
 
 from .index import Lists
 
 Measure = Literal["dot", "cosine"]
 
 
-class VectorIndex(ABC):
+class VectorIndex(Saved):
     """Item vectors, to be searched by inner product ("dot") or by its value for vectors of length 1 ("cosine").
 
     A subclass stores its arguments under their own names and gives `_build`, `_add`, `_search`, `vectors`, `arrays` and
@@ -40,6 +38,7 @@ class VectorIndex(ABC):
         num_present: how many are True; `len(index)` likewise.
     """
 
+    noun = "index"
     measure: Measure = "dot"
     lower: ClassVar[str]  # what to do where memory does not suffice
     tunable: ClassVar[tuple[str, ...]] = ()  # arguments that may be set anew after the build
@@ -147,7 +146,7 @@ class VectorIndex(ABC):
         Raises:
             ValueError: not built, a query of another size, NaN or infinite, k or an item row out of range.
         """
-        self._check_built()
+        self._check_fitted()
         query_BD = self._checked(query_BD, "queries", self.embedding_size)
         k = list_length(k, self.num_items, "items of the index")
         out = self._lists(exclude, len(query_BD), "exclude")
@@ -166,7 +165,7 @@ class VectorIndex(ABC):
         Raises:
             ValueError: vectors as in `build`, or rows that are present, repeated, negative or not as many as vectors.
         """
-        self._check_built()
+        self._check_fitted()
         emb_ND = self._checked(item_emb_ND, "item vectors", self.embedding_size)
         if items is None:
             rows = np.arange(self.num_items, self.num_items + len(emb_ND))
@@ -194,7 +193,7 @@ class VectorIndex(ABC):
         Raises:
             ValueError: a row that is not present, or given twice.
         """
-        self._check_built()
+        self._check_fitted()
         rows = self._rows(items)
         absent = rows[rows >= self.num_items]
         absent = absent if absent.size else rows[~self.present_I[rows]]
@@ -204,29 +203,6 @@ class VectorIndex(ABC):
         self.present_I[rows] = False
         self.num_present -= len(rows)
         return self
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `config.yaml` and `arrays.npz` to a folder that appears whole or not at all.
-
-        Raises:
-            FileExistsError: the folder exists and `overwrite` is false.
-        """
-        self._check_built()
-        save_object(self, folder, version=__version__, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote. Nothing in the folder is ever unpickled.
-
-        Raises:
-            FileNotFoundError: no saved index there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
-        """
-        return load_object(folder, cls, noun="index")
 
     # For subclasses
 
@@ -251,7 +227,7 @@ class VectorIndex(ABC):
 
     # Inside
 
-    def _check_built(self) -> None:
+    def _check_fitted(self) -> None:
         if not hasattr(self, "present_I"):
             raise ValueError(f"this {type(self).__name__} holds nothing yet; call build(item_emb_ID) first")
 
@@ -293,7 +269,7 @@ def load_index(folder: str | os.PathLike[str]) -> VectorIndex:
         FileNotFoundError: no saved index there.
         ValueError: it is damaged, or of a format this version cannot read.
     """
-    return load_object(folder, VectorIndex, noun="index")  # type: ignore[type-abstract]
+    return VectorIndex.load(folder)
 
 
 def grown(table: np.ndarray, size: int) -> np.ndarray:

@@ -107,7 +107,7 @@ def read_groups(files: dict[str, list[Path]], data: DictConfig) -> dict[str, Gro
 
 
 def _read(file: Path, data: DictConfig, num_features: int | None) -> Groups:
-    from recsys_dl.data.letor import read_grouped, read_letor, read_lightgbm
+    from recsys_dl.readers.letor import read_grouped, read_letor, read_lightgbm
 
     if data.group is not None or data.label is not None:
         if data.group is None or data.label is None:

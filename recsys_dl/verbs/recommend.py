@@ -85,7 +85,7 @@ def _history(value: Any) -> Any:
         raise ValueError(
             f"history must be a list of item ids, history=[31,47], or a file with a row for each user and item; there is no file {value}"
         )
-    from recsys_dl.data.readers import read_log
+    from recsys_dl.readers.log import read_log
 
     return read_log(str(value))
 

@@ -1,0 +1,257 @@
+"""What follows from neighbours: lists brought up to date, scores of all items, ratings of single pairs.
+
+B rows asked for, M rows between, I columns of the answer, R rows searched, K neighbours, P pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numba import njit, parallel_chunksize, prange
+
+from .comparison import Prepared, Vectors
+from .device import Device, resolve
+from .similarity import accumulate, bounds_of, comparison, finished, nearest
+from .topk import best_first, item_of, key_of, score_of
+from .vectors import asked_for, by_column
+
+
+def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
+    """Return `left` [B, M] times `right` [M, I] as a dense float32 [B, I].
+
+    Each sum runs over M in the order in which `left` holds it.
+
+    Raises:
+        ValueError: `right` has not a row for each column of `left`.
+    """
+    if len(right.indptr_R1) - 1 != left.num_columns:
+        raise ValueError(
+            f"right must have {left.num_columns} rows, as left has columns, got {len(right.indptr_R1) - 1}"
+        )
+    if resolve(device) == "cuda":
+        from .cuda import neighbors as twin
+
+        return twin.sparse_product(left, right)
+    product_BI = np.zeros((len(left.indptr_R1) - 1, right.num_columns), np.float32)
+    _sparse_product_cpu(*_plain(left), *_plain(right), product_BI)
+    return product_BI
+
+
+def updated(
+    old: Prepared, new: Prepared, rows_RK: np.ndarray, best_RK: np.ndarray, *, device: Device = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `nearest(new, K)`, to the last bit, from `rows_RK, best_RK = nearest(old, K)`, computing only what changed.
+
+    Rows keep their numbers; `new` may have more of them, and more columns. Where no vector changed but those of a few rows,
+    other rows compare themselves with these alone; a row is compared with all only if it changed, or lost a neighbour
+    that others, unknown, may have to replace.
+    """
+    k = rows_RK.shape[1]
+    num_rows = len(new.order_R)
+    merged_RK = np.full((num_rows, k), -1, np.int32)
+    sims_RK = np.full((num_rows, k), -np.inf, np.float32)
+    merged_RK[: len(rows_RK)] = rows_RK
+    sims_RK[: len(best_RK)] = best_RK
+    changed_R = _changed(old, new)
+    touched_R = _sharing_a_column(new, changed_R) & ~changed_R
+    others = np.flatnonzero(touched_R)
+    whole = np.flatnonzero(changed_R)
+    if len(others):
+        among = _only(new, changed_R)
+        fresh_OK, fresh_sims_OK = nearest(among, k, rows=others, device=device)
+        complete_O = np.zeros(len(others), np.bool_)
+        _merge(changed_R, fresh_OK, fresh_sims_OK, others, merged_RK, sims_RK, complete_O)
+        whole = np.concatenate([whole, others[~complete_O]])
+    if len(whole):
+        merged_RK[whole], sims_RK[whole] = nearest(new, k, rows=whole, device=device)
+    return merged_RK, sims_RK
+
+
+def weighted_deviations(
+    prepared: Prepared,
+    deviations: Vectors,
+    rows_P: np.ndarray,
+    columns_P: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """Return sum(similarity * deviation) / sum(similarity) over the k rows nearest to rows_P[p] that have an entry in columns_P[p].
+
+    Koren 2010, "Factor in the Neighbors", eq. 3. Similarities are exact: to all rows that share a column, not to a stored few.
+    Equal ones go to the lower row, and a row is not its own neighbour.
+
+    Args:
+        prepared: the vectors compared.
+        deviations: of ratings from their baselines, with the entries of the vectors that were prepared.
+        rows_P: each in [0, R).
+        columns_P: each in [0, C).
+        k: at most so many neighbours, at least 1.
+
+    Returns:
+        float32 [P]; 0 where no neighbour has an entry.
+    """
+    queries, inverse_P = np.unique(rows_P, return_inverse=True)
+    order_P = np.argsort(inverse_P, kind="stable")
+    ends_Q1 = np.concatenate([[0], np.cumsum(np.bincount(inverse_P, minlength=len(queries)))])
+    asked = asked_for(prepared, queries, None)
+    indptr, indices, values = _plain(deviations)
+    *_, theirs = by_column(indptr, indices, values, prepared.order_R, deviations.num_columns)
+    sorted_P = np.zeros(len(rows_P), np.float32)
+    pairs = (theirs, ends_Q1.astype(np.int64), columns_P[order_P].astype(np.int64), k, sorted_P)
+    arguments = (*comparison(prepared), *asked, bounds_of(prepared, asked), *pairs)
+    with parallel_chunksize(1):
+        _deviations_cpu(*arguments)
+    result_P = np.empty_like(sorted_P)
+    result_P[order_P] = sorted_P
+    return result_P
+
+
+def _plain(vectors: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return (
+        np.ascontiguousarray(vectors.indptr_R1, np.int64),
+        np.ascontiguousarray(vectors.indices_N, np.int32).view(np.uint32),
+        np.ascontiguousarray(vectors.values_N, np.float32),
+    )
+
+
+def _changed(old: Prepared, new: Prepared) -> np.ndarray:
+    """bool [R]: rows whose vector is not the same, entry by entry, or whose scale is another."""
+    before, after = old.vectors, new.vectors
+    same_R = np.zeros(len(new.order_R), np.bool_)
+    both = len(old.order_R)
+    old_sizes, new_sizes = np.diff(before.indptr_R1), np.diff(after.indptr_R1)[:both]
+    same_R[:both] = (old_sizes == new_sizes) & (old.scale_R == new.scale_R[:both])
+    kept = np.flatnonzero(same_R)
+    sizes = old_sizes[kept]
+    steps = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    at, to = np.repeat(before.indptr_R1[kept], sizes) + steps, np.repeat(after.indptr_R1[kept], sizes) + steps
+    differs = (before.indices_N[at] != after.indices_N[to]) | (before.values_N[at] != after.values_N[to])
+    same_R[np.repeat(kept, sizes)[differs]] = False
+    return ~same_R
+
+
+def _sharing_a_column(prepared: Prepared, chosen_R: np.ndarray) -> np.ndarray:
+    """bool [R]: rows with an entry in a column where a chosen row has one."""
+    sizes = np.diff(prepared.vectors.indptr_R1)
+    rows_N = np.repeat(np.arange(len(sizes)), sizes)
+    met_C = np.zeros(prepared.vectors.num_columns, np.bool_)
+    met_C[prepared.vectors.indices_N[chosen_R[rows_N]]] = True
+    sharing_R = np.zeros(len(sizes), np.bool_)
+    sharing_R[rows_N[met_C[prepared.vectors.indices_N]]] = True
+    return sharing_R
+
+
+def _only(prepared: Prepared, chosen_R: np.ndarray) -> Prepared:
+    """Return the same vectors, of which only the chosen are found."""
+    starts, places, values = prepared.columns
+    kept_N = chosen_R[prepared.order_R[places]]
+    before_N1 = np.concatenate([[0], np.cumsum(kept_N)])
+    columns = (before_N1[starts].astype(np.int64), places[kept_N], values[kept_N])
+    return replace(prepared, columns=columns, resident={})
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _sparse_product_cpu(left_ptr, left_indices, left_values, right_ptr, right_indices, right_values, product_BI):
+    for b in prange(len(product_BI)):
+        row = product_BI[b]
+        for n in range(left_ptr[b], left_ptr[b + 1]):
+            middle = np.uint64(left_indices[n])
+            weight = left_values[n]
+            first = right_ptr[middle]
+            end = right_ptr[middle + np.uint64(1)]
+            columns = right_indices[first:end]
+            values = right_values[first:end]
+            for m in range(len(columns)):
+                row[columns[m]] += weight * values[m]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complete_O):
+    """Put fresh similarities to changed rows in place of stale ones; say where the list is sure to be whole."""
+    k = rows_RK.shape[1]
+    for o in prange(len(others)):
+        rows = rows_RK[others[o]]
+        sims = sims_RK[others[o]]
+        keys = np.zeros(2 * k, np.uint64)
+        count = 0
+        last = key_of(sims[k - 1], rows[k - 1]) if rows[k - 1] >= 0 else np.uint64(0)
+        for place in range(k):
+            if rows[place] >= 0 and not changed_R[rows[place]]:
+                keys[count] = key_of(sims[place], rows[place])
+                count += 1
+            if fresh_OK[o, place] >= 0:
+                keys[k + place] = key_of(fresh_sims_OK[o, place], fresh_OK[o, place])
+        best = np.sort(keys)[::-1][:k]
+        complete_O[o] = best[k - 1] >= last
+        if complete_O[o]:
+            for place in range(k):
+                found = best[place] > 0
+                rows[place] = item_of(best[place]) if found else -1
+                sims[place] = score_of(best[place]) if found else -np.inf
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def _deviations_cpu(
+    kind,
+    width,
+    ones,
+    shrinkage,
+    min_common,
+    starts,
+    places,
+    values,
+    scales,
+    sizes,
+    order,
+    rows_B,
+    itself_B,
+    indptr_Q,
+    indices_Q,
+    values_Q,
+    norms_Q,
+    bounds,
+    theirs,
+    ends_Q1,
+    columns_P,
+    k,
+    result_P,
+):
+    num_rows = len(order)
+    for block in prange(len(bounds) - 1):
+        sums = np.zeros(num_rows * width, np.float32)
+        deviation_R = np.empty(num_rows, np.float32)
+        keys = np.empty(num_rows, np.uint64)
+        for b in range(bounds[block], bounds[block + 1]):
+            query = rows_B[b]
+            first = indptr_Q[query]
+            end = indptr_Q[query + 1]
+            sums[:] = 0
+            accumulate(kind, width, ones, indices_Q[first:end], values_Q[first:end], starts, places, values, sums)
+            size = np.float32(end - first)
+            for p in range(ends_Q1[b], ends_Q1[b + 1]):
+                count = 0
+                for n in range(starts[columns_P[p]], starts[columns_P[p] + 1]):
+                    place = np.uint64(places[n])
+                    if np.int64(place) == itself_B[b]:
+                        continue
+                    pair = sums[place * width : place * width + width]
+                    if pair[width - 1] == 0:
+                        continue
+                    similarity = finished(
+                        kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
+                    )
+                    if similarity > 0:
+                        keys[count] = key_of(similarity, order[place])
+                        count += 1
+                        deviation_R[order[place]] = theirs[n]
+                if count > k:
+                    best_first(keys[:count], k)
+                    count = k
+                pulls = np.float32(0)
+                total = np.float32(0)
+                for key in keys[:count]:
+                    similarity = score_of(key)
+                    pulls += similarity * deviation_R[item_of(key)]
+                    total += similarity
+                if total > 0:
+                    result_P[p] = pulls / total

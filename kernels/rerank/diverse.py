@@ -1,0 +1,191 @@
+"""Lists whose items are unlike one another: maximal marginal relevance, and a determinantal point process, greedily.
+
+B lists, L candidates, K places, I items, D vector size, N stored values.
+
+Both add one item at a time, and an item's worth only falls as the list grows. So what it was worth at an earlier place is a
+bound: an item is compared with the list only when its bound exceeds the best found so far (Minoux 1978, "Accelerated Greedy
+Algorithms"). The choice is the same, and most candidates are never compared with anything.
+
+Cosines and what follows from them are float64; no sum depends on the batch or on threads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from .lists import PARTS
+
+SPANNED = 1e-10  # of an item's squared length outside the span of those chosen: less is rounding
+
+
+class Vectors(NamedTuple):
+    """What items are compared by: rows of `dense_ID`, or where that is None, CSR rows with ascending indices.
+
+    Kernels are compiled for either: a test of it inside the loops costs more than the products.
+    """
+
+    dense_ID: np.ndarray | None  # float32
+    indptr: np.ndarray  # int64
+    indices: np.ndarray  # int32
+    values_N: np.ndarray  # float32
+    inverse_norms_I: np.ndarray  # float64, 0 for a vector of zeros
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(rows, i, j, size):
+    """Return the product of the first `size` numbers of two rows."""
+    total = 0.0
+    for d in range(size):
+        total += np.float64(rows[i, d]) * np.float64(rows[j, d])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _sparse_dot(indptr, indices, values_N, i, j):
+    at, end = indptr[i], indptr[i + 1]
+    other, other_end = indptr[j], indptr[j + 1]
+    total = 0.0
+    while at < end and other < other_end:
+        if indices[at] < indices[other]:
+            at += 1
+        elif indices[at] > indices[other]:
+            other += 1
+        else:
+            total += np.float64(values_N[at]) * np.float64(values_N[other])
+            at += 1
+            other += 1
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _cosine(dense_ID, indptr, indices, values_N, inverse_norms_I, i, j):
+    if dense_ID is None:
+        product = _sparse_dot(indptr, indices, values_N, i, j)
+    else:
+        product = _dot(dense_ID, i, j, dense_ID.shape[1])
+    return product * (inverse_norms_I[i] * inverse_norms_I[j])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
+    """Write the places of lists by maximal marginal relevance; -1 where candidates run out.
+
+    Each place takes the item with the largest (1 - weight) relevance - weight * (largest cosine with those above it, 0 at
+    the first place); equal ones go to the lower item.
+    """
+    rows, size = items_BL.shape
+    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
+    parts = min(PARTS, rows)
+    for part in prange(parts):
+        bound_L = np.empty(size, np.float64)
+        nearest_L = np.empty(size, np.float64)
+        compared_L = np.empty(size, np.int32)  # with how many of the chosen
+        chosen_K = np.empty(places_BK.shape[1], np.int32)
+        for b in range(part, rows, parts):
+            for l in range(size):
+                bound_L[l] = (1.0 - weight) * relevance_BL[b, l] if items_BL[b, l] >= 0 else -np.inf
+                nearest_L[l] = -1.0
+                compared_L[l] = 0
+            places_BK[b] = -1
+            for place in range(places_BK.shape[1]):
+                best, at = -np.inf, -1
+                for l in range(size):
+                    if bound_L[l] < best or bound_L[l] == -np.inf:
+                        continue
+                    item = items_BL[b, l]
+                    if at >= 0 and bound_L[l] == best and item > items_BL[b, at]:
+                        continue
+                    if place > 0:
+                        nearest = nearest_L[l]
+                        for other in range(compared_L[l], place):
+                            nearest = max(
+                                nearest,
+                                _cosine(dense_ID, indptr, indices, values_N, inverse_norms_I, item, chosen_K[other]),
+                            )
+                        nearest_L[l] = nearest
+                        compared_L[l] = place
+                        bound_L[l] = (1.0 - weight) * relevance_BL[b, l] - weight * nearest
+                    if bound_L[l] > best or (bound_L[l] == best and (at < 0 or item < items_BL[b, at])):
+                        best, at = bound_L[l], l
+                if at < 0:
+                    break
+                places_BK[b, place] = at
+                chosen_K[place] = items_BL[b, at]
+                bound_L[at] = -np.inf
+                if place == 0:  # a negative cosine raises an item above what it was worth without a list
+                    for l in range(size):
+                        bound_L[l] += weight
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
+    """Write the places of lists by a greedy determinantal point process; return how many it filled of each, int32 [B].
+
+    Each place takes the item with the largest (1 - weight) relevance + weight * log det gained, which is the log of the
+    squared distance of its unit vector from the span of those above it; equal ones go to the lower item. The Cholesky
+    rows of Chen, Zhang and Zhou 2018 ("Fast Greedy MAP Inference for Determinantal Point Process", algorithm 1) are kept for
+    unit vectors, without the relevance, which only adds: no weight overflows. Where every item left lies in the span, those
+    left follow in the candidates' order.
+    """
+    rows, size = items_BL.shape
+    num_places = places_BK.shape[1]
+    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
+    filled_B = np.zeros(rows, np.int32)
+    parts = min(PARTS, rows)
+    for part in prange(parts):
+        bound_L = np.empty(size, np.float64)
+        outside_L = np.empty(size, np.float64)  # squared distance from the span of the first rows_L chosen
+        rows_L = np.empty(size, np.int32)
+        cholesky_LK = np.empty((size, num_places), np.float64)
+        chosen_K = np.empty(num_places, np.int32)  # positions
+        inverse_K = np.empty(num_places, np.float64)  # 1 / distance of each from the span of those above it
+        for b in range(part, rows, parts):
+            for l in range(size):
+                bound_L[l] = (1.0 - weight) * relevance_BL[b, l] if items_BL[b, l] >= 0 else -np.inf
+                outside_L[l] = 1.0
+                rows_L[l] = 0
+            places_BK[b] = -1
+            for place in range(num_places):
+                best, at = -np.inf, -1
+                for l in range(size):
+                    if bound_L[l] < best or bound_L[l] == -np.inf:
+                        continue
+                    item = items_BL[b, l]
+                    if at >= 0 and bound_L[l] == best and item > items_BL[b, at]:
+                        continue
+                    if weight > 0.0 and rows_L[l] < place:
+                        outside = outside_L[l]
+                        for row in range(rows_L[l], place):
+                            other = chosen_K[row]
+                            entry = _cosine(
+                                dense_ID, indptr, indices, values_N, inverse_norms_I, item, items_BL[b, other]
+                            )
+                            entry -= _dot(cholesky_LK, l, other, row)
+                            entry *= inverse_K[row]
+                            cholesky_LK[l, row] = entry
+                            outside -= entry * entry
+                        outside_L[l] = outside
+                        rows_L[l] = place
+                        if outside > SPANNED:
+                            bound_L[l] = (1.0 - weight) * relevance_BL[b, l] + weight * np.log(outside)
+                        else:
+                            bound_L[l] = -np.inf
+                    if bound_L[l] > best or (at >= 0 and bound_L[l] == best and item < items_BL[b, at]):
+                        best, at = bound_L[l], l
+                if at < 0:
+                    break
+                places_BK[b, place] = at
+                chosen_K[place] = at
+                inverse_K[place] = 1.0 / np.sqrt(outside_L[at])
+                bound_L[at] = -np.inf
+                rows_L[at] = -1
+                filled_B[b] = place + 1
+            filled = filled_B[b]
+            for l in range(size):
+                if filled < num_places and items_BL[b, l] >= 0 and rows_L[l] >= 0:
+                    places_BK[b, filled] = l
+                    filled += 1
+    return filled_B

@@ -1,0 +1,150 @@
+"""Random items at given places, each with the probability it had to stand there.
+
+B lists, L candidates, K places, S slots, P pool, H items a user had.
+
+The numbers are functions of (key, user, slot): no batch, block or thread matters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from ..random import random_below, random_bits
+from .lists import PARTS
+
+_bits = njit(random_bits, cache=True)
+_below = njit(random_below, cache=True)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def digests(starts_B, ends_B, items_H):
+    """Return uint64 [B]: a number that depends on nothing but a user's items, which ascend."""
+    digest_B = np.empty(len(starts_B), np.uint64)
+    for b in prange(len(starts_B)):
+        digest = np.uint64(ends_B[b] - starts_B[b])
+        for at in range(starts_B[b], ends_B[b]):
+            digest = _bits(digest, np.uint64(items_H[at]))
+        digest_B[b] = digest
+    return digest_B
+
+
+@njit(cache=True, nogil=True)
+def _drawn(user_key, size, ranks_S):
+    """Write distinct ranks below `size`, one a slot, each as likely as any other at each slot; -1 where there are no more.
+
+    Slot s draws one of the size - s ranks left, counted in their order.
+    """
+    for s in range(len(ranks_S)):
+        if s >= size:
+            ranks_S[s:] = -1
+            return
+        rank = np.int64(_below(_bits(user_key, np.uint64(s)), np.uint64(size - s)))
+        earlier = np.sort(ranks_S[:s])
+        for other in earlier:
+            if other <= rank:
+                rank += 1
+        ranks_S[s] = rank
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def explore(
+    items_BL, slots_S, key, users_B, pool_P, starts_B, ends_B, had_H, places_BK, outside_BK, chances_BK, moved_BK
+):
+    """Write lists whose slots hold random items; all other places hold the best candidates in their order.
+
+    Args:
+        items_BL: candidates, best first.
+        slots_S: int64 places, ascending.
+        key: uint64, of the stream.
+        users_B: uint64, what distinguishes users.
+        pool_P: int32 items to draw from, ascending; if empty, the candidates that would not be shown.
+        starts_B: with `ends_B` and `had_H` items that a user had, ascending, which are not drawn from `pool_P`.
+        ends_B: see `starts_B`.
+        had_H: see `starts_B`.
+        places_BK: out, int32 positions among the candidates, -1 where the item is none of them. Where the pool is smaller
+            than its slots, places move up and the next candidates follow.
+        outside_BK: out, int32 items that are no candidates, else -1.
+        chances_BK: out, float64 probability of the item at its place: 1 over the size of what was drawn from, 1 where
+            nothing was drawn.
+        moved_BK: out, int16, 1 where an item was drawn, else 0.
+    """
+    rows, size = items_BL.shape
+    num_places = places_BK.shape[1]
+    num_slots = len(slots_S)
+    most_had = (ends_B - starts_B).max() if rows > 0 else 0
+    parts = min(PARTS, rows)
+    for part in prange(parts):
+        there_L = np.empty(size, np.int32)  # positions that hold a candidate
+        barred = np.empty(size + most_had, np.int64)  # positions in the pool that are not drawn
+        ranks_S = np.empty(num_slots, np.int64)
+        for b in range(part, rows, parts):
+            places_BK[b] = -1
+            outside_BK[b] = -1
+            chances_BK[b] = 0.0
+            moved_BK[b] = 0
+            num_there = 0
+            for l in range(size):
+                if items_BL[b, l] >= 0:
+                    there_L[num_there] = l
+                    num_there += 1
+            sure = min(num_there, num_places - num_slots)
+            num_barred = 0
+            if len(pool_P) > 0:
+                for n in range(sure):
+                    item = items_BL[b, there_L[n]]
+                    at = np.searchsorted(pool_P, item)
+                    if at < len(pool_P) and pool_P[at] == item:
+                        barred[num_barred] = at
+                        num_barred += 1
+                for n in range(starts_B[b], ends_B[b]):
+                    at = np.searchsorted(pool_P, had_H[n])
+                    if at < len(pool_P) and pool_P[at] == had_H[n]:
+                        barred[num_barred] = at
+                        num_barred += 1
+                some = np.sort(barred[:num_barred])
+                num_barred = 0
+                for at in some:
+                    if num_barred == 0 or barred[num_barred - 1] != at:
+                        barred[num_barred] = at
+                        num_barred += 1
+            num_pool = len(pool_P) - num_barred if len(pool_P) > 0 else num_there - sure
+            _drawn(_bits(key, users_B[b]), num_pool, ranks_S)
+            slot, best, filled = 0, 0, 0
+            for place in range(num_places):
+                if slot < num_slots and slots_S[slot] == place:
+                    rank = ranks_S[slot]
+                    slot += 1
+                    if rank < 0:
+                        continue
+                    chances_BK[b, filled] = 1.0 / num_pool
+                    moved_BK[b, filled] = 1
+                    if len(pool_P) == 0:
+                        places_BK[b, filled] = there_L[sure + rank]
+                    else:
+                        for n in range(num_barred):
+                            if barred[n] <= rank:
+                                rank += 1
+                        outside_BK[b, filled] = pool_P[rank]
+                        for n in range(sure, num_there):
+                            if items_BL[b, there_L[n]] == pool_P[rank]:
+                                places_BK[b, filled] = there_L[n]
+                                outside_BK[b, filled] = -1
+                    filled += 1
+                elif best < sure:
+                    places_BK[b, filled] = there_L[best]
+                    chances_BK[b, filled] = 1.0
+                    best += 1
+                    filled += 1
+            for n in range(
+                sure, num_there
+            ):  # a pool smaller than its slots was shown whole: the best of the others follow
+                if filled == num_places:
+                    break
+                shown = False
+                for place in range(filled):
+                    shown |= places_BK[b, place] == there_L[n]
+                if not shown:
+                    places_BK[b, filled] = there_L[n]
+                    chances_BK[b, filled] = 1.0
+                    filled += 1

@@ -1,0 +1,36 @@
+"""What earlier versions wrote into folders, in the names of this one. A name that moves is added here, so that saved runs stay readable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODULES = {
+    "recsys_dl.data.readers": "recsys_dl.readers.log",
+    "recsys_dl.data.sources": "recsys_dl.readers.sources",
+}
+ARGUMENTS = {"lessons": "examples"}  # of a pipeline
+
+
+def in_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's config with every `_target_` where it lies now, and arguments as they are called now."""
+    current = {name: _moved(value) for name, value in config.items()}
+    if isinstance(pipeline := current.get("pipeline"), dict):
+        current["pipeline"] = pipeline_arguments(pipeline)
+    return current
+
+
+def pipeline_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pipeline's arguments as they are called now."""
+    return {ARGUMENTS.get(name, name): value for name, value in arguments.items()}
+
+
+def _moved(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _target(value) if name == "_target_" else _moved(value) for name, value in node.items()}
+    return [_moved(value) for value in node] if isinstance(node, list) else node
+
+
+def _target(target: Any) -> Any:
+    module, _, name = str(target).rpartition(".")
+    return f"{MODULES[module]}.{name}" if module in MODULES else target

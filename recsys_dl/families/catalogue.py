@@ -1,0 +1,374 @@
+"""What every recommender here shares: checking a request, walking the catalogue in blocks, saving and loading.
+
+A model scores; this base turns scores into the sentences of `protocols.Recommender`. B batch, I items, K list, L candidates.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl.arguments import checked
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
+from recsys_dl.data.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.item_lists import ItemLists, lists_of
+from recsys_dl.kernels.topk import top_k
+from recsys_dl.learning import learns_whole
+from recsys_dl.protocols import Ranking, Users, UserState
+from recsys_dl.saving import Saved, load_arrays
+
+from .learned import check_learned, check_memory
+
+COUNTS = ("user_counts_U", "item_counts_I")
+BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalogue is ranked
+
+
+class CatalogueModel(Saved):
+    """A model that can score its whole catalogue for a block of users.
+
+    A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and gives `fit`, `_fold`,
+    `_values`, `_scores` and `_item_scores`. `fit` begins with `self._begin(train)`.
+
+    A user of whom nothing is known (no interaction in training, or an empty history in `fold_in`) is answered with the
+    most popular items, scored by the share of users who had them, unless the model sets `popularity_fallback = False`
+    because its own answer means something.
+
+    Attributes:
+        num_users: U, rows known from training.
+        num_items: I.
+        users: ids of the user rows, or None if fitted on bare Interactions.
+        items: ids of the item rows, likewise.
+        user_counts_U: int64, distinct items of each user in training.
+        item_counts_I: int64, distinct users of each item in training.
+    """
+
+    noun = "model"
+    fitted: ClassVar[tuple[str, ...]] = ()
+    popularity_fallback: ClassVar[bool] = True
+    device: Device = "cpu"
+
+    num_users: int
+    num_items: int
+    users: Vocabulary | None
+    items: Vocabulary | None
+    user_counts_U: np.ndarray
+    item_counts_I: np.ndarray
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        known = f" of {self.num_users:,} users and {self.num_items:,} items" if hasattr(self, "num_items") else None
+        return f"{type(self).__name__}({arguments}){known or ', not fitted'}"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        learns_whole(cls, ("fit", "partial_fit", "grow", "fine_tune"))
+
+    # What a model gives
+
+    @abstractmethod
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Learn from `train`; return self."""
+
+    @abstractmethod
+    def _values(self, users_B: np.ndarray) -> Any:
+        """Return what `_scores` needs of users that are rows of the training data."""
+
+    @abstractmethod
+    def _fold(self, histories: Interactions) -> Any:
+        """Return the same for users never seen, from what they did; one for each of `histories.num_users`."""
+
+    @abstractmethod
+    def _scores(self, values: Any) -> np.ndarray:
+        """Return float32 scores [B, I] of every item, in an array the caller may change."""
+
+    @abstractmethod
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Return float32 [B, I]: how near every item is to each of `items_B`; -inf where there is no relation."""
+
+    def _pair_scores(self, values: Any, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L] scores of valid item rows. Override where scoring few items is cheaper than all."""
+        return np.take_along_axis(self._scores(values), items_BL, axis=1)
+
+    def _top_k(
+        self, values: Any, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k items and their scores, both [B, K]. Override where all scores need not be written out."""
+        size = (values[0] if isinstance(values, tuple) else values).shape[0]
+        items_BK = np.empty((size, k), np.int32)
+        scores_BK = np.empty((size, k), np.float32)
+        for block in self._blocks(size):
+            items_BK[block], scores_BK[block] = top_k(
+                self._scores(_take(values, block)),
+                k,
+                exclude=lists_of(exclude, block),
+                allow=lists_of(allow, block),
+                device=self.device,
+            )
+        return items_BK, scores_BK
+
+    def _queries(self, values: Any) -> np.ndarray:
+        """Return users' values as vectors whose inner products with `item_vectors` are the scores, where there are such."""
+        raise ValueError(
+            f"the scores of {type(self).__name__} are no inner products of vectors: no index can hold them"
+        )
+
+    # What users call
+
+    def recommend(
+        self,
+        users: Users,
+        k: int,
+        *,
+        exclude: Dataset | Interactions | None = None,
+        allow: np.ndarray | Sequence[int] | Interactions | None = None,
+    ) -> Ranking:
+        """Rank the catalogue for each user and return the best k.
+
+        Args:
+            users: user rows [B], or the state that `fold_in` returned.
+            k: length of each list, between 1 and the number of items.
+            exclude: interactions whose items are left out, by user row; for a `fold_in` state by position in it.
+            allow: item rows that alone may be recommended, for all users or, as Interactions, for each.
+
+        Returns:
+            Ranking of [B, k]. Equal scores go to the lower row; a list that runs out of items is padded with -1 / -inf.
+
+        Raises:
+            ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
+        """
+        rows, values, blank_B = self._asked(users)
+        k = list_length(k, self.num_items)
+        out = self._lists(exclude, rows, "exclude")
+        within = self._lists(allow, rows, "allow")
+        items_BK, scores_BK = self._top_k(values, k, out, within)
+        if self.popularity_fallback and blank_B.any():
+            for block in self._blocks(len(rows)):
+                blank = np.arange(len(rows))[block][blank_B[block]]
+                scores_bI = np.tile(self._popularity(), (len(blank), 1))
+                items_BK[blank], scores_BK[blank] = top_k(
+                    scores_bI, k, exclude=lists_of(out, blank), allow=lists_of(within, blank), device=self.device
+                )
+        return Ranking(items_BK, scores_BK)
+
+    def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L]: the score of items_BL[b] for user b, -inf where the item is -1.
+
+        Raises:
+            ValueError: a user or item row out of range, or not one row of items for each user.
+        """
+        rows, values, blank_B = self._asked(users)
+        items_BL = item_table(items_BL, len(rows))
+        self._check_items(items_BL, lowest=-1)
+        scores_BL = np.empty(items_BL.shape, np.float32)
+        for block in self._blocks(len(rows)):
+            safe_BL = np.maximum(items_BL[block], 0)
+            scores_BL[block] = self._pair_scores(_take(values, block), safe_BL)
+            if self.popularity_fallback and blank_B[block].any():
+                scores_BL[block][blank_B[block]] = self._popularity()[safe_BL[blank_B[block]]]
+        scores_BL[items_BL < 0] = -np.inf
+        return scores_BL
+
+    def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
+        """Return the k items nearest to each item, itself left out; padded where fewer are related.
+
+        Raises:
+            ValueError: k or an item row out of range.
+        """
+        rows = np.atleast_1d(np.asarray(items))
+        self._check_items(rows)
+        k = list_length(k, self.num_items)
+        items_BK = np.empty((len(rows), k), np.int32)
+        scores_BK = np.empty((len(rows), k), np.float32)
+        for block in self._blocks(len(rows)):
+            itself = np.arange(len(rows[block]))
+            out = ItemLists(itself, itself + 1, rows[block].astype(np.int32))
+            scores_BI = self._item_scores(rows[block])
+            items_BK[block], scores_BK[block] = top_k(scores_BI, k, exclude=out, device=self.device)
+        return Ranking(items_BK, scores_BK)
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, for `recommend` and `score` to take in place of rows.
+
+        Args:
+            histories: what they did, over the items of training: Interactions whose user rows are 0..B-1, or one list of
+                item rows for each user. An empty history is answered with the most popular items.
+
+        Raises:
+            ValueError: an item row that training did not know.
+        """
+        self._check_fitted()
+        if isinstance(histories, Dataset | Interactions):
+            check_numbering(histories, None, self.items)
+            known = as_interactions(histories)
+        else:
+            known = Interactions.from_histories(histories, num_items=self.num_items)
+        if known.num_items != self.num_items:
+            raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
+        return UserState(self._fold(known), known, self)
+
+    def item_vectors(self) -> np.ndarray | None:
+        """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if this model has no such form."""
+        self._check_fitted()
+        return None
+
+    def query_vectors(self, users: Users) -> np.ndarray:
+        """Return float32 [B, D] to search an index of `item_vectors` with.
+
+        Raises:
+            ValueError: a user row out of range or of whom nothing is known, or a model without `item_vectors`.
+        """
+        query_BD, otherwise_B = self.queries(users)
+        if otherwise_B.any():
+            raise ValueError(
+                f"no vector describes a user of whom nothing is known, such as that at position {int(otherwise_B.argmax())}: leave "
+                "them out, or take Retriever(model, index), which answers them with the most popular items"
+            )
+        return query_BD
+
+    def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `query_vectors` does, anything for users without a vector, and bool [B]: who they are."""
+        _, values, blank_B = self._asked(users)
+        return self._queries(values), blank_B & self.popularity_fallback
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name: NumPy arrays and CSR matrices. What is None is left out."""
+        arrays = {name: getattr(self, name) for name in (*COUNTS, *self.fitted)}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        for name in (*COUNTS, *self.fitted):
+            setattr(self, name, arrays.get(name))
+        self.num_users, self.num_items = len(self.user_counts_U), len(self.item_counts_I)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        save_vocabularies(folder, self.users, self.items)
+        return super()._write(folder)
+
+    @classmethod
+    def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
+        model = cls(**config["arguments"])
+        model.users, model.items = load_vocabularies(folder, config["sha256"])
+        model.restore(load_arrays(folder / "arrays.npz"))
+        return model
+
+    # For subclasses
+
+    def _begin(self, train: Dataset | Interactions) -> Interactions:
+        """Check and remember the shape of the training data; return its interactions."""
+        interactions = as_interactions(train)
+        if not len(interactions):
+            raise ValueError("training needs at least one interaction, got an empty log")
+        if not interactions.weights_N.any():
+            raise ValueError(
+                "training needs an interaction of a weight above 0, but all weigh 0; weights=binary, or "
+                "recsys_dl.data.weights.binary(data), lets each count as 1"
+            )
+        self.users = train.users if isinstance(train, Dataset) else None
+        self.items = train.items if isinstance(train, Dataset) else None
+        self._remember(interactions)
+        check_memory(type(self).__name__, self._bytes_needed())
+        return interactions
+
+    def _bytes_needed(self) -> int:
+        """Return about how much memory embeddings take while they are learned."""
+        return 4 * getattr(self, "embedding_size", 0) * (self.num_users + self.num_items)
+
+    def _remember(self, interactions: Interactions) -> None:
+        self.num_users, self.num_items = interactions.num_users, interactions.num_items
+        self.user_counts_U = interactions.user_counts_U
+        self.item_counts_I = interactions.item_counts_I
+
+    def _aligned(self, new: Dataset | Interactions) -> Interactions:
+        """Return new interactions in this model's rows, grown by users and items it did not know; remember the ids.
+
+        A Dataset is matched by ids: known ids keep their rows, new ones are appended. Interactions are taken as rows.
+        """
+        self._check_fitted()
+        as_interactions(new)  # a TypeError of anything else
+        if isinstance(new, Interactions):
+            num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
+            if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):
+                raise ValueError(
+                    "this model knows its users and items by id: give new ones as a Dataset, which names them"
+                )
+            users_N, items_N = new.users_N, new.items_N
+        else:
+            if self.users is None or self.items is None:
+                raise ValueError(
+                    "this model was fitted on bare Interactions and knows no ids: give Interactions, not a Dataset"
+                )
+            old = new.interactions
+            met_users, met_items = np.unique(old.users_N), np.unique(old.items_N)
+            self.users = self.users.grow(new.users.at(met_users))
+            self.items = self.items.grow(new.items.at(met_items))
+            num_users, num_items = len(self.users), len(self.items)
+            users_N = self.users.find(new.users.ids)[old.users_N]
+            items_N = self.items.find(new.items.ids)[old.items_N]
+            new = old
+        return Interactions(users_N, items_N, new.weights_N, new.times_N, num_users=num_users, num_items=num_items)
+
+    def _cosines(self, emb_ID: np.ndarray, items_B: np.ndarray) -> np.ndarray:
+        """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where nobody had one of the two."""
+        unit_ID = emb_ID / np.maximum(np.linalg.norm(emb_ID, axis=1, keepdims=True), 1e-30)
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, self.item_counts_I == 0] = -np.inf
+        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return cosines_BI
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "num_items"):
+            raise ValueError(f"this {type(self).__name__} has not been fitted; call fit(train) first")
+
+    def _check_items(self, items: np.ndarray, lowest: int = 0) -> None:
+        self._check_fitted()
+        check_item_rows(items, self.num_items, lowest)
+
+    def _blocks(self, num_rows: int) -> Iterator[slice]:
+        size = max(1, BLOCK_BYTES // (4 * self.num_items))
+        return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+    # Inside
+
+    _check_learned = check_learned
+
+    def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Return rows into exclude / allow, the users' values, and which users nothing is known of."""
+        self._check_fitted()
+        if isinstance(users, UserState):
+            if users.maker is not None and users.maker is not self:
+                other = type(users.maker).__name__
+                raise ValueError(
+                    f"this state was made by another model ({other}): call fold_in() of the model that is asked"
+                )
+            return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
+        rows = user_rows(users, self.num_users)
+        return rows, self._values(rows), self.user_counts_U[rows] == 0
+
+    def _lists(
+        self, given: Dataset | Interactions | np.ndarray | Sequence[int] | None, rows: np.ndarray, name: str
+    ) -> ItemLists | None:
+        if given is None:
+            return None
+        if isinstance(given, Dataset | Interactions):
+            check_numbering(given, self.users, self.items)
+        return ItemLists(*item_lists(given, rows, num_items=self.num_items, name=name))
+
+    def _popularity(self) -> np.ndarray:
+        active = max(1, int((self.user_counts_U > 0).sum()))
+        return (self.item_counts_I / active).astype(np.float32)
+
+
+def _take(values: Any, block: slice) -> Any:
+    """Slice users' values: one array or CSR matrix, or a tuple of them."""
+    return tuple(part[block] for part in values) if isinstance(values, tuple) else values[block]

@@ -1,0 +1,154 @@
+"""Fitted networks that take in new users and items, and learn on from a new log without starting over.
+
+U users, I items, X rows of a table, D its columns, N new interactions, P pairs of the old log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.features import FeatureEncoder, Features
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.training.batches import mixed
+
+from .network_model import NetworkModel
+
+TABLES = {
+    "user_emb.weight": "user",
+    "item_emb.weight": "item",
+}  # how tables that hold a row each are called in networks
+
+
+def grow(model: NetworkModel, new: Dataset | Interactions, *, learn: bool) -> tuple[Interactions, Interactions]:
+    """Give a model rows for the users and items of `new`, those trained before kept to the bit.
+
+    Args:
+        model: fitted; it is changed.
+        new: matched by id, or rows; see `CatalogueModel._aligned`.
+        learn: whether the new interactions become part of what the model was fitted on.
+
+    Returns:
+        The old log and the new one, both in the model's rows.
+    """
+    met = {"user": model.user_counts_U > 0, "item": model.item_counts_I > 0}
+    old = {name: value.clone() for name, value in model.network.state_dict().items()}
+    fresh = model._aligned(new)
+    past = Interactions.concat([Interactions.from_csr(model.train_UI), fresh.select(np.zeros(len(fresh), bool))])
+    log = Interactions.concat([past, fresh]) if learn else past
+    model._remember(log)
+    model.train_UI = log.by_user
+    model._take_in(new, {noun: len(met_X) for noun, met_X in met.items()})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed(model.seed))
+        network = model._build()
+    asked = {"user": fresh.user_counts_U > 0, "item": fresh.item_counts_I > 0}
+    weights = {}
+    for name, made in network.state_dict().items():
+        weights[name] = old[name].cpu()
+        for ending, noun in TABLES.items():
+            if name == ending or name.endswith(f".{ending}"):
+                cold_X = asked[noun].copy()
+                cold_X[: len(met[noun])] &= ~met[noun]
+                cold_X[len(met[noun]) :] = True
+                weights[name] = made.clone()
+                weights[name][: len(old[name])] = old[name]
+                weights[name][torch.from_numpy(cold_X)] = model._newcomer(
+                    noun, old[name].cpu()[torch.from_numpy(met[noun])]
+                )
+    network.load_state_dict(weights)
+    model.network = network.to(model.torch_device)
+    return past, fresh
+
+
+def check_tuning(model: NetworkModel, new: Dataset | Interactions, freeze: Sequence[str], **numbers: Any) -> set[str]:
+    """Return the names of the weights that `freeze` means.
+
+    Raises:
+        ValueError: nothing to learn from or nothing to learn, a name that is none, a number out of range.
+    """
+    if not len(as_interactions(new)):
+        raise ValueError("fine_tune needs at least one new interaction, got an empty log; grow(new) only makes room")
+    epochs, learning_rate, replay = numbers["epochs"], numbers["learning_rate"], numbers["replay"]
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+        raise ValueError(f"epochs must be a whole number, at least 0, got {epochs!r}")
+    if learning_rate is not None and not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, or None for that of the model, got {learning_rate}")
+    if not 0 <= replay < np.inf:
+        raise ValueError(f"replay must be at least 0 old interactions for each new one, got {replay}")
+    if isinstance(freeze, str):
+        raise ValueError(f"freeze must be a list of names, got the single {freeze!r}; write [{freeze!r}]")
+    names = [name for name, _ in model.network.named_parameters()]
+    frozen = {name for name in names for prefix in freeze if name == prefix or name.startswith(f"{prefix}.")}
+    for prefix in freeze:
+        if not any(name == prefix or name.startswith(f"{prefix}.") for name in names):
+            parts = [name.removesuffix(".weight").removesuffix(".bias").split(".") for name in names]
+            known = {".".join(one[:depth]) for one in parts for depth in (1, 2, 3)}
+            raise ValueError(
+                f"freeze must name weights of {type(model).__name__}, got {prefix!r}. There are: {', '.join(sorted(known))}"
+            )
+    if epochs and frozen == set(names):
+        raise ValueError(f"freeze={list(freeze)} leaves nothing of {type(model).__name__} to learn; name fewer")
+    return frozen
+
+
+@contextmanager
+def only_learning(network: nn.Module, frozen: set[str]) -> Iterator[None]:
+    """Keep some weights from being trained inside the block."""
+    for name, weights in network.named_parameters():
+        weights.requires_grad_(name not in frozen)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+@contextmanager
+def unchanged_on_error(model: NetworkModel) -> Iterator[None]:
+    """Put a model back as it was if the block fails: what is inside replaces its parts and changes none in place."""
+    before = dict(vars(model))
+    try:
+        yield
+    except BaseException:
+        vars(model).clear()
+        vars(model).update(before)
+        raise
+
+
+def replayed(past: Interactions, num_new: int, replay: float, seed: int) -> Interactions:
+    """Return `replay` times as many old interactions as there are new ones, at most all, drawn without repetition."""
+    num = min(len(past), round(replay * num_new))
+    rng = np.random.default_rng(mixed(seed, 5))
+    return past.select(np.sort(rng.choice(len(past), num, replace=False)))
+
+
+def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: pl.Series) -> Features:
+    """Return features of known rows, followed by those of new ids, which `new` has.
+
+    Raises:
+        ValueError: a column is missing or has another type than in training.
+    """
+    if not len(ids):
+        return side
+    of_users = encoder.noun == "user"
+    frame, texts = (new.user_features, None) if of_users else (new.item_features, new.item_texts)
+    rows = (new.users if of_users else new.items).rows(ids)
+    more = encoder.transform(None if frame is None else frame[rows], None if texts is None else texts.gather(rows))
+    width = max(side.codes_RM.shape[1], more.codes_RM.shape[1])
+    both = (side, more)
+    padded = {
+        name: np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+        for name, parts in (("codes_RM", [s.codes_RM for s in both]), ("weights_RM", [s.weights_RM for s in both]))
+    }
+    return Features(
+        **padded,
+        dense_RF=np.concatenate([one.dense_RF for one in both]),
+        known_R=np.concatenate([one.known_R for one in both]),
+    )

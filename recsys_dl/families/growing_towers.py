@@ -1,0 +1,78 @@
+"""Towers over histories that take in new users, items and interactions: what `growing` leaves to the model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.features import FeatureEncoder, Features
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.networks.encoders import Encoded
+from recsys_dl.training.batches import mixed
+
+from .growing import grown_features
+from .histories import Histories, newest
+from .neural import NeuralModel
+
+
+class GrowingTowers(NeuralModel):
+    """A model that remembers users' newest items and encoded features.
+
+    Attributes:
+        history_N, history_starts_U1: the newest `history_size` items of each user of training, see `Histories`.
+        item_side, user_side: encoded features; None where none are used.
+        item_encoder, user_encoder: what encodes further ones.
+        profile: users' features on the device.
+    """
+
+    history_size: int
+    history_N: np.ndarray
+    history_starts_U1: np.ndarray
+    item_side: Features | None
+    user_side: Features | None
+    item_encoder: FeatureEncoder | None
+    user_encoder: FeatureEncoder | None
+    profile: Encoded
+
+    @abstractmethod
+    def _profile(self, side: Features | None, num: int) -> Encoded:
+        """Return users' features on the device, zeros where they are unknown."""
+
+    def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
+        for noun in ("item", "user"):
+            encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
+            if encoder is not None and isinstance(new, Dataset):
+                ids = getattr(self, f"{noun}s").ids[known[noun] :]
+                setattr(self, f"{noun}_side", grown_features(side, encoder, new, ids))
+        self._keep(Histories(self.history_N, self.history_starts_U1))
+
+    def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Any:
+        """Histories of those who did something new, then of others drawn at random: their newest items, as many in all as
+        interactions are replayed; of the last one drawn only as many as are left."""
+        kept = Histories(self.history_N, self.history_starts_U1)
+        whole = kept.followed_by(fresh)
+        self._keep(Histories.of(whole))
+        counts_U = np.diff(kept.starts_U1)
+        others = np.flatnonzero((counts_U > 0) & (fresh.user_counts_U == 0))
+        others = np.random.default_rng(mixed(self.seed, 6)).permutation(others)
+        left = len(replayed) - (np.cumsum(counts_U[others]) - counts_U[others])
+        taken_U = np.where(fresh.user_counts_U > 0, np.iinfo(np.int64).max, 0)
+        taken_U[others] = np.maximum(left, 0)
+        return self._examples(newest(whole, taken_U))
+
+    def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
+        if self.item_side is None:
+            return super()._newcomer(noun, trained_XD)
+        return torch.zeros(trained_XD.shape[1])  # what the item's features say is added to it
+
+    def _keep(self, histories: Histories) -> None:
+        """Remember the newest items of all users."""
+        newest = histories.newest(self.history_size)
+        self.history_N = newest.items_N
+        self.history_starts_U1 = np.pad(newest.starts_U1, (0, 1 + self.num_users - len(newest.starts_U1)), mode="edge")
+        self.profile = self._profile(self.user_side, self.num_users)

@@ -1,0 +1,250 @@
+"""What ItemKNN and UserKNN share: neighbours found, brought up to date, and ratings predicted from them.
+
+R rows compared (items of ItemKNN, users of UserKNN), C columns they are compared over, K neighbours, P pairs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.arguments import Count, NotNegative
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.repeats import times_each
+from recsys_dl.kernels.comparison import Prepared, Vectors
+from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.neighbors import updated, weighted_deviations
+from recsys_dl.kernels.similarity import nearest
+from recsys_dl.kernels.vectors import prepare
+from recsys_dl.kernels.weighting import bm25, tfidf
+from recsys_dl.progress import track
+
+from .catalogue import CatalogueModel
+from .rated_pairs import rated_pairs
+
+Measure = Literal["cosine", "adjusted_cosine", "pearson", "pearson_baseline", "jaccard"]
+Weighting = Literal["tfidf", "bm25"]
+
+SWEEPS = 10  # of alternation between the biases of users and of items
+USER_DAMPING, ITEM_DAMPING = 15.0, 10.0  # ratings of nobody's own that pull a bias to 0 (Koren 2010, section 2.1)
+ROWS_AT_ONCE = 4096  # between two steps of the progress bar
+
+
+class Neighbourhood(CatalogueModel):
+    """Vectors compared with one another; a subclass says whether they are those of users or of items.
+
+    Interactions that repeat a pair are compared as one of their summed weight, as counts add up; `predict` averages them, as
+    ratings do not. `read_log` leaves ratings without repetitions.
+    """
+
+    fitted = ("interactions_UI", "times_UI", "neighbours_RR", "mean", "rating_range_2", "bias_U", "bias_I")
+    interactions_UI: sp.csr_matrix
+    times_UI: sp.csr_matrix | None
+    neighbours_RR: sp.csr_matrix
+    mean: np.ndarray
+    rating_range_2: np.ndarray
+    bias_U: np.ndarray
+    bias_I: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        num_neighbors: Count = 100,
+        measure: Measure = "cosine",
+        weighting: Weighting | None = None,
+        shrinkage: NotNegative = 0.0,
+        min_common: Count = 1,
+        num_raters: Count = 40,
+        device: Device = "auto",
+    ) -> None:
+        self.num_neighbors = num_neighbors
+        self.measure = measure
+        self.weighting = weighting
+        self.shrinkage = shrinkage
+        self.min_common = min_common
+        self.num_raters = num_raters
+        self.device = device
+
+    # What a subclass gives
+
+    @abstractmethod
+    def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
+        """Return the matrix with the compared vectors as its rows."""
+
+    @abstractmethod
+    def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the compared side of each pair first."""
+
+    # What users call
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Find the neighbours of every row."""
+        interactions = self._begin(train)
+        self._know(interactions.by_user, times_each(interactions))
+        prepared = self._ready()
+        num_rows = len(prepared.order_R)
+        parts = []
+        for start in track(range(0, num_rows, ROWS_AT_ONCE), f"{type(self).__name__} neighbours"):
+            rows = np.arange(start, min(start + ROWS_AT_ONCE, num_rows))
+            parts.append(nearest(prepared, self.num_neighbors, rows=rows, device=self.device))
+        rows_RK, best_RK = (np.concatenate(lists) for lists in zip(*parts, strict=True))
+        self.neighbours_RR = list_matrix(rows_RK, best_RK)
+        return self
+
+    def partial_fit(self, new: Dataset | Interactions) -> Self:
+        """Learn on: afterwards everything is as if `fit` had seen the old interactions and the new ones.
+
+        Neighbours are computed anew only where an interaction changed them. New users and items are appended.
+
+        Args:
+            new: a Dataset is matched by ids; Interactions are taken as rows.
+
+        Raises:
+            ValueError: new rows without ids, where training had ids.
+        """
+        added = self._aligned(new)
+        known, times = self.interactions_UI.copy(), self._times().copy()
+        for matrix in (known, times):
+            matrix.resize((added.num_users, added.num_items))
+        together = Interactions.concat([Interactions.from_csr(known), added])
+        times = Interactions.concat([Interactions.from_csr(times), added.with_weights(np.ones(len(added)))]).by_user
+        before, neighbours = self._ready(), self.neighbours_RR
+        self._remember(together)
+        self._know(together.by_user, times)
+        lists = updated(before, self._ready(), *_padded_lists(neighbours, self.num_neighbors), device=self.device)
+        self.neighbours_RR = list_matrix(*lists)
+        return self
+
+    def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
+        """Return float32 [P]: the rating of items_P[p] by users_P[p], within the range of weights seen in training.
+
+        The baseline mean + b_u + b_i plus the deviations of the `num_raters` nearest that are known for the pair, weighted by
+        similarity (Koren 2010, eq. 3); the baseline alone where there are none. Similarities are taken exactly, to all,
+        not only to the stored neighbours. A row of -1 stands for a user or item not known: its bias is left out.
+
+        Raises:
+            ValueError: arrays of unequal length, or a row out of range.
+        """
+        self._check_fitted()
+        users_P, items_P = rated_pairs(users_P, items_P, self.num_users, self.num_items)
+        user_bias_P = np.where(users_P < 0, 0, self.bias_U[users_P])
+        rating_P = self.mean + user_bias_P + np.where(items_P < 0, 0, self.bias_I[items_P])
+        known = np.flatnonzero((users_P >= 0) & (items_P >= 0))
+        deviations = as_vectors(self._compared(self._deviations(self._ratings())))
+        pairs = self._rows_and_columns(users_P[known], items_P[known])
+        rating_P[known] += weighted_deviations(self._ready(), deviations, *pairs, self.num_raters)
+        return np.clip(rating_P, *self.rating_range_2).astype(np.float32)
+
+    # Inside
+
+    def _know(self, interactions_UI: sp.csr_matrix, times_UI: sp.csr_matrix) -> None:
+        """Store the interactions and the baseline of ratings: mean + b_u + b_i, by damped means in turn."""
+        self.interactions_UI = interactions_UI
+        self.times_UI = None if (times_UI.data == 1).all() else times_UI
+        self.__dict__.pop("_prepared", None)
+        ratings_UI = self._ratings()
+        mean = float(ratings_UI.data.mean(dtype=np.float64))
+        parts = (ratings_UI.indices, ratings_UI.indptr)
+        had_UI = sp.csr_matrix((np.ones_like(ratings_UI.data), *parts), ratings_UI.shape)
+        left_UI = sp.csr_matrix((ratings_UI.data.astype(np.float64) - mean, *parts), ratings_UI.shape)
+        left_U, left_I = (np.asarray(left_UI.sum(axis=axis)).ravel() for axis in (1, 0))
+        bias_U = np.zeros(had_UI.shape[0])
+        for _ in range(SWEEPS):
+            bias_I = (left_I - had_UI.T @ bias_U) / (self.item_counts_I + ITEM_DAMPING)
+            bias_U = (left_U - had_UI @ bias_I) / (self.user_counts_U + USER_DAMPING)
+        self.mean = np.array(mean, np.float32)
+        self.bias_I = bias_I.astype(np.float32)
+        self.bias_U = _user_biases(ratings_UI, self.mean, self.bias_I).astype(np.float32)
+        self.rating_range_2 = np.array([ratings_UI.data.min(), ratings_UI.data.max()], np.float32)
+
+    def _times(self) -> sp.csr_matrix:
+        """Return how often each pair came."""
+        if self.times_UI is not None:
+            return self.times_UI
+        stored = self.interactions_UI
+        return sp.csr_matrix((np.ones_like(stored.data), stored.indices, stored.indptr), stored.shape)
+
+    def _ratings(self) -> sp.csr_matrix:
+        """Return the interactions with the average of each pair's weights."""
+        if self.times_UI is None:
+            return self.interactions_UI
+        stored = self.interactions_UI
+        return sp.csr_matrix((stored.data / self.times_UI.data, stored.indices, stored.indptr), stored.shape)
+
+    def _ready(self) -> Prepared:
+        """Return the vectors ready to be compared; made once a fit or load."""
+        if "_prepared" not in self.__dict__:
+            measure = "common_cosine" if self.measure == "pearson_baseline" else self.measure
+            vectors = self._weighted(self.interactions_UI)
+            self._prepared = prepare(vectors, measure=measure, shrinkage=self.shrinkage, min_common=self.min_common)
+        return self._prepared
+
+    def _weighted(self, users_items: sp.csr_matrix) -> Vectors:
+        """Return the vectors compared, of the interactions known or of others."""
+        if self.measure == "pearson_baseline":
+            users_items = self._ratings() if users_items is self.interactions_UI else users_items
+            return as_vectors(self._compared(self._deviations(users_items)))
+        vectors = as_vectors(self._compared(users_items))
+        if self.weighting is None:
+            return vectors
+        learned = vectors if users_items is self.interactions_UI else as_vectors(self._compared(self.interactions_UI))
+        return (tfidf if self.weighting == "tfidf" else bm25)(vectors, learned)
+
+    def _deviations(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
+        """Return the ratings less their baselines, every entry kept."""
+        bias_B = _user_biases(users_items, self.mean, self.bias_I).astype(np.float32)
+        bias_N = np.repeat(bias_B, np.diff(users_items.indptr)) + self.bias_I[users_items.indices]
+        deviations = users_items.copy()
+        deviations.data = users_items.data - self.mean - bias_N
+        return deviations
+
+
+def _user_biases(ratings: sp.csr_matrix, mean: float | np.ndarray, bias_I: np.ndarray) -> np.ndarray:
+    """Return each user's mean rating beyond those of the items rated, damped."""
+    sizes = np.diff(ratings.indptr)
+    users_N = np.repeat(np.arange(len(sizes)), sizes)
+    left_N = ratings.data.astype(np.float64) - mean - bias_I[ratings.indices]
+    return np.bincount(users_N, left_N, len(sizes)) / (sizes + USER_DAMPING)
+
+
+def as_vectors(matrix: sp.csr_matrix) -> Vectors:
+    """Return the rows of a matrix as the kernels take them."""
+    return Vectors(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+
+
+def by_item(users_items: sp.csr_matrix) -> sp.csr_matrix:
+    """Return the matrix transposed, columns sorted."""
+    turned = users_items.T.tocsr()
+    turned.sort_indices()
+    return turned
+
+
+def list_matrix(rows_BK: np.ndarray, best_BK: np.ndarray, num_columns: int | None = None) -> sp.csr_matrix:
+    """Return lists padded with -1 as a CSR matrix that holds them in their order; square if no width is given."""
+    found_BK = rows_BK >= 0
+    indptr = np.concatenate([[0], np.cumsum(found_BK.sum(axis=1))])
+    shape = (len(rows_BK), len(rows_BK) if num_columns is None else num_columns)
+    return sp.csr_matrix((best_BK[found_BK], rows_BK[found_BK], indptr), shape=shape)
+
+
+def _padded_lists(matrix: sp.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `list_matrix` was given."""
+    sizes = np.diff(matrix.indptr)
+    rows_RK = np.full((len(sizes), k), -1, np.int32)
+    best_RK = np.full((len(sizes), k), -np.inf, np.float32)
+    found_RK = np.arange(k) < sizes[:, None]
+    rows_RK[found_RK], best_RK[found_RK] = matrix.indices, matrix.data
+    return rows_RK, best_RK
+
+
+def stored_scores(neighbours: sp.csr_matrix, rows_B: np.ndarray) -> np.ndarray:
+    """Return float32 [B, R] similarities to the stored neighbours of some rows; -inf to all others."""
+    lists = neighbours[rows_B]
+    scores_BR = np.full(lists.shape, -np.inf, np.float32)
+    scores_BR[np.repeat(np.arange(len(rows_B)), np.diff(lists.indptr)), lists.indices] = lists.data
+    return scores_BR

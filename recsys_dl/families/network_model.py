@@ -1,0 +1,189 @@
+"""A network as a recommender: what it is made of, how it is kept, and how it answers; `neural.py` trains it.
+
+B batch, U users, I items, K list, L candidates, S and T sizes of what is computed of a user and of an item beforehand.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed, ShareBelowOne
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.device import Device, resolve
+from recsys_dl.protocols import UserState
+from recsys_dl.training.batches import Batches, Examples, mixed
+from recsys_dl.training.devices import torch_device
+from recsys_dl.training.optimizers import OptimizerName, Schedule
+from recsys_dl.training.surroundings import scoring, with_own_settings
+
+from .catalogue import CatalogueModel
+
+
+class NetworkModel(CatalogueModel):
+    """A recommender whose scores are a network's.
+
+    A subclass gives `_build` (the network, untrained), `_examples` (what a step learns from), `_objective` (its loss) and
+    `_prepare` (what serving needs, computed from the network), beside what every `CatalogueModel` gives.
+
+    Args:
+        epochs: passes over the examples; fewer if `trainer.patience` stops it.
+        batch_size: examples a step; an epoch takes at least 16 steps, so a small log is cut into smaller batches.
+        optimizer: "adam", "row_adam" (touches only the rows of a batch: for tables of millions) or "sgd".
+        learning_rate: of the optimizer.
+        weight_decay: of the optimizer, of all weights.
+        schedule: of the learning rate: "constant", "linear" or "cosine".
+        warmup: share of the steps in which the learning rate rises.
+        seed: of the weights at the start, of the order, of draws and dropout.
+        device: where to train and to answer.
+
+    Attributes:
+        network: the trained nn.Module; `lightning_module` wraps it for a Trainer of your own.
+        losses: mean loss of each epoch of the last training.
+        best_epoch: of the last training, from 1, whose weights were kept; None where it was not validated.
+        stopped_epoch: the last one that was trained, from 1.
+        train_UI: CSR float32, what was learnt from.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("train_UI",)
+    network: Any
+    losses: list[float]
+    best_epoch: int | None = None
+    stopped_epoch: int | None = None
+    train_UI: Any
+    batch_type: ClassVar[Any]  # a NamedTuple of the tensors that `_objective` takes
+    stale = False  # whether weights have changed since `_prepare`
+
+    def __init__(
+        self,
+        *,
+        epochs: CountOrZero = 20,
+        batch_size: Count = 1024,
+        optimizer: OptimizerName = "adam",
+        learning_rate: Positive = 0.001,
+        weight_decay: NotNegative = 0.0,
+        schedule: Schedule = "constant",
+        warmup: ShareBelowOne = 0.0,
+        seed: Seed = 7,
+        device: Device = "auto",
+    ) -> None:
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
+        self.seed = seed
+        self.device = device
+
+    # What a model gives
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """Return a new network for `num_users` and `num_items`; Torch's generator is seeded."""
+
+    @abstractmethod
+    def _examples(self, log: Interactions) -> Examples:
+        """Return what to learn from, on `torch_device`."""
+
+    @abstractmethod
+    def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Examples:
+        """Return what to learn on from: new interactions and some of the old; `train_UI` has all of both."""
+
+    @abstractmethod
+    def _objective(self, network: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a batch that the examples made: a mean over its examples."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Compute from `network`, which is in evaluation mode on `torch_device`, what answering needs."""
+
+    # What users call
+
+    @with_own_settings
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, see `CatalogueModel.fold_in`."""
+        return super().fold_in(histories)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the network lies.
+
+        Raises:
+            RuntimeError: device "cuda" where Torch finds none.
+        """
+        return torch_device(self.device if resolve(self.device) == "cuda" else "cpu")  # our kernels must find it too
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, by name; the network's weights as `network.…`."""
+        weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        course = {name: getattr(self, name) for name in ("best_epoch", "stopped_epoch")}
+        return super().arrays() | weights | {name: np.int64(num) for name, num in course.items() if num is not None}
+
+    @with_own_settings
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        super().restore(arrays)
+        self.losses = []
+        for name in ("best_epoch", "stopped_epoch"):
+            setattr(self, name, int(arrays[name]) if name in arrays else None)
+        with torch.random.fork_rng(devices=[]):
+            self.network = self._build().to(self.torch_device)
+        weights = {key[len("network.") :]: value for key, value in arrays.items() if key.startswith("network.")}
+        self.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self._serve()
+
+    # For subclasses
+
+    def _make(self) -> None:
+        """Make a new network."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed(self.seed))
+            self.network = self._build().to(self.torch_device)
+        self._start()
+
+    def _take(self, log: Interactions) -> None:
+        """Remember what is learned from."""
+        self.train_UI = log.by_user
+
+    def _start(self) -> None:
+        """Change the new network before it is trained, as pre-training does."""
+
+    def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
+        """Grow what a model keeps of users and items beside weights; `known`: how many of each "user" and "item" it had."""
+
+    def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
+        """Return [D], what the row of a new "user" or "item" begins as in a table, from the rows that were trained."""
+        return trained_XD.mean(0)
+
+    def _batches(self, examples: Any, seed: int) -> Batches:
+        """Return an epoch of the examples."""
+        return Batches(examples, self.batch_size, seed=seed)
+
+    def _identity(self, log: Interactions) -> dict[str, Any]:
+        """Return what a checkpoint must agree in, plain values."""
+        arguments = {key: repr(value) for key, value in self.arguments().items() if key != "device"}
+        return {"model": type(self).__name__, "data": log.content_hash} | arguments
+
+    def _serve(self) -> None:
+        self.network.eval()
+        with scoring():
+            self._prepare()
+        self.stale = False
+
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        if self.stale:  # a Trainer of the caller's has moved on
+            self.network.to(self.torch_device)
+            self._serve()
+
+    def _ints(self, rows: np.ndarray) -> Tensor:
+        """Return int64 rows where the network lies."""
+        return torch.from_numpy(np.ascontiguousarray(rows, np.int64)).to(self.torch_device)

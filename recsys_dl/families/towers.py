@@ -1,0 +1,379 @@
+"""What two-tower models share: encoded features, the softmax over items, vectors that are computed once and ranked by product.
+
+B batch, U users, I items, N items encoded together, H items of a history, T targets, C candidates, D embedding size.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys_dl.arguments import Count, Positive, ShareBelowOne
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.features import FeatureEncoder, Features
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.topk import top_k_dot
+from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork
+from recsys_dl.protocols import Input, Served, Users, UserState
+from recsys_dl.training.batches import mixed
+from recsys_dl.training.surroundings import scoring
+
+from .asked_features import check_features
+from .growing_towers import GrowingTowers
+from .histories import Candidates, Histories, Softmax
+from .served import inner_product, stored
+
+UsedFeatures = Literal["all", "items", "users", "none"]
+ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded together for serving
+RARE = 0.1  # share of the items met in training, the rarest, whose mean stands for one of which nothing is known
+
+
+class UserTower(nn.Module):
+    """A user tower with the vectors that histories are made of, for files that leave this package.
+
+    Beside a history it takes, where the model looks at users' features, their codes and weights and dense numbers as
+    `FeatureEncoder` gives them; zeros where nothing is known.
+    """
+
+    inputs = ("codes_BM", "weights_BM", "dense_BF")
+
+    def __init__(self, network: TowerNetwork, input_emb_ID: Tensor, history_size: int) -> None:
+        super().__init__()
+        self.user, self.normalize, self.temperature = network.user, network.normalize, network.temperature
+        self.newest_first, self.history_size = bool(network.user.newest_first), history_size
+        self.register_buffer("input_emb_ID", input_emb_ID)
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, D]; histories oldest first, filled up with -1."""
+        given_B1 = (history_BH >= 0).sum(1, keepdim=True)
+        counts_B1 = given_B1.clamp(max=self.history_size)
+        steps_1H = torch.arange(self.history_size, device=history_BH.device).unsqueeze(0)
+        at_BH = given_B1 - 1 - steps_1H if self.newest_first else given_B1 - counts_B1 + steps_1H
+        valid_BH = steps_1H < counts_B1
+        items_BH = history_BH.gather(1, torch.where(valid_BH, at_BH, 0)).clamp(min=0)
+        nothing_B0 = history_BH.new_zeros([history_BH.size(0), 0])
+        codes_BM = extra.get("codes_BM", nothing_B0)
+        weights_BM = extra.get("weights_BM", nothing_B0.float())
+        dense_BF = extra.get("dense_BF", nothing_B0.float())
+        users_BD = self.user(self.input_emb_ID, items_BH, valid_BH.float(), codes_BM, weights_BM, dense_BF)
+        if self.normalize:
+            users_BD = torch.nn.functional.normalize(users_BD, dim=-1)
+        return users_BD / self.temperature
+
+
+class TowerModel(GrowingTowers):
+    """score(u, i) = <vector of the user's history and features, vector of the item and its features>.
+
+    Users never seen are encoded from their history and, if `fold_in` is given a Dataset, their features; items never met in
+    training from their features. Someone of whom neither is known is answered with the most popular items. An item of which
+    nothing is known has the mean vector of the rarest tenth of those met.
+
+    Args:
+        embedding_size: D.
+        history_size: H, the newest items of a user that are looked at.
+        features: which features of a Dataset to use: "all", "items", "users" or "none".
+        item_kinds: column -> kind, where its type does not tell; see `FeatureEncoder`.
+        user_kinds: likewise.
+        min_count: rows that a feature's value must be met in.
+        text_size: numbers that an item's text becomes.
+        feature_sizes: hidden layers between an item's features and its vector; none makes their part linear.
+        id_dropout: share of items whose own embedding is left out at a step, so that features learn to speak alone.
+        dropout: share of numbers set to 0 in training, and of users whose features are left out, so that histories too speak
+            alone.
+        softmax: what a target is told from: "full": all items that training met; "sampled": items drawn for the step;
+            "in_batch": the targets of the whole batch, of all processes. See `choice_loss`.
+        num_negatives: how many are drawn for a step; "sampled" only.
+        popularity_exponent: 0 draws all items alike, 1 in proportion to their interactions; "sampled" only.
+        normalize: make the vectors of users and items of length 1.
+        temperature: what scores are divided by.
+        training: `epochs`, `batch_size`, `optimizer`, `learning_rate` and the rest of `NeuralModel`.
+
+    Attributes:
+        user_emb_UD: float32, vectors of the users of training.
+        item_emb_ID: float32, vectors of all items; the products of both are the scores.
+        item_encoder: of items' features; None where none are used. Likewise user_encoder.
+
+    Raises:
+        ValueError: an argument out of range; features that cannot be encoded.
+    """
+
+    fitted = ("train_UI", "history_N", "history_starts_U1")
+    extra_dense = 0  # columns of users' dense numbers, beside features, that a model fills at a step
+    network: TowerNetwork
+    history_N: np.ndarray
+    history_starts_U1: np.ndarray
+    user_emb_UD: np.ndarray
+    item_emb_ID: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        embedding_size: Count = 64,
+        history_size: Count = 50,
+        features: UsedFeatures = "all",
+        item_kinds: Mapping[str, str] | None = None,
+        user_kinds: Mapping[str, str] | None = None,
+        min_count: Count = 3,
+        text_size: Count = 64,
+        feature_sizes: Sequence[Count] | None = None,
+        id_dropout: ShareBelowOne = 0.1,
+        dropout: ShareBelowOne = 0.1,
+        softmax: Softmax = "full",
+        num_negatives: Count = 1024,
+        popularity_exponent: float = 0.5,
+        normalize: bool = False,
+        temperature: Positive = 1.0,
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        self.embedding_size = embedding_size
+        self.history_size = history_size
+        self.features = features
+        self.item_kinds = dict(item_kinds or {})
+        self.user_kinds = dict(user_kinds or {})
+        self.min_count = min_count
+        self.text_size = text_size
+        self.feature_sizes = list(feature_sizes or ())
+        self.id_dropout = id_dropout
+        self.dropout = dropout
+        self.softmax = softmax
+        self.num_negatives = num_negatives
+        self.popularity_exponent = popularity_exponent
+        self.normalize = normalize
+        self.temperature = temperature
+        for noun, kinds in (("item", self.item_kinds), ("user", self.user_kinds)):
+            self._encoder(noun, kinds)
+
+    # What a model gives
+
+    @abstractmethod
+    def _user_net(self, num_values: int, num_dense: int) -> nn.Module:
+        """Return a new user tower for so many values and dense numbers of users' features."""
+
+    def _input_net(self) -> ItemEncoder | None:
+        """Return what histories are made of, where that is not the vectors of items."""
+        return None
+
+    # Features
+
+    def _begin(self, train: Dataset | Interactions) -> Interactions:
+        log = super()._begin(train)
+        check_features(self, train)
+        self.item_encoder = self.user_encoder = self.item_side = self.user_side = None
+        if isinstance(train, Dataset):
+            texts = train.item_texts
+            if self.features in ("all", "items") and not (train.item_features is None and texts is None):
+                self.item_encoder = self._encoder("item", self.item_kinds).fit(train.item_features, texts)
+                self.item_side = self.item_encoder.transform(train.item_features, texts)
+            if self.features in ("all", "users") and train.user_features is not None:
+                self.user_encoder = self._encoder("user", self.user_kinds).fit(train.user_features)
+                self.user_side = self.user_encoder.transform(train.user_features)
+        return log
+
+    def _encoder(self, noun: str, kinds: dict[str, Any]) -> FeatureEncoder:
+        return FeatureEncoder(
+            kinds=kinds, min_count=self.min_count, text_size=self.text_size, seed=self.seed, noun=noun
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learnt, encoded features and how they were encoded among it."""
+        arrays = super().arrays()
+        for noun in ("item", "user"):
+            encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
+            if encoder is not None:
+                arrays |= {f"{noun}_encoder_{name}": array for name, array in encoder.arrays().items()}
+                arrays |= {f"{noun}_side_{name}": array for name, array in vars(side).items()}
+        return arrays
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of `fit`."""
+        for noun in ("item", "user"):
+            encoder = _beginning(f"{noun}_encoder_", arrays)
+            setattr(self, f"{noun}_encoder", FeatureEncoder.from_arrays(encoder) if encoder else None)
+            setattr(self, f"{noun}_side", Features(**_beginning(f"{noun}_side_", arrays)) if encoder else None)
+        super().restore(arrays)
+
+    def _profile(self, side: Features | None, num: int) -> Encoded:
+        """Return users' features on the device, zeros where they are unknown; columns of `extra_dense` stand behind."""
+        if side is None:
+            num_codes = 0 if self.user_side is None else 1
+            num_dense = 0 if self.user_side is None else self.user_side.dense_RF.shape[1]
+            parts = (np.zeros((num, num_codes)), np.zeros((num, num_codes)), np.zeros((num, num_dense)))
+        else:
+            parts = (side.codes_RM, side.weights_RM, side.dense_RF)
+        dense_NF = np.concatenate([parts[2], np.zeros((num, self.extra_dense))], axis=1)
+        tensors = (torch.from_numpy(part.astype(np.float32)).to(self.torch_device) for part in (parts[1], dense_NF))
+        return Encoded(self._ints(parts[0]), *tensors)
+
+    def _profiles(self, users_B: Tensor) -> Encoded:
+        """Return users' features for a step of training."""
+        profile = self.profile.at(users_B.to(self.profile.codes_NM.device)).to(users_B.device)
+        if self.user_side is None or not self.dropout:
+            return profile
+        kept_B1 = (torch.rand(len(users_B), 1, device=users_B.device) >= self.dropout).float()
+        return Encoded(profile.codes_NM, profile.weights_NM * kept_B1, profile.dense_NF * kept_B1)
+
+    # Training
+
+    def _build(self) -> TowerNetwork:
+        """Return new towers."""
+        num_values = 1 if self.user_encoder is None else self.user_encoder.num_values
+        num_dense = 0 if self.user_encoder is None else self.user_encoder.num_dense
+        user = self._user_net(num_values, num_dense + self.extra_dense)
+        return TowerNetwork(
+            self._item_net(), user, inputs=self._input_net(), normalize=self.normalize, temperature=self.temperature
+        )
+
+    def _item_net(self) -> ItemEncoder:
+        features = None
+        if self.item_side is not None:
+            side = self.item_side
+            codes_RM = torch.from_numpy(side.codes_RM.astype(np.int64))
+            features = Encoded(codes_RM, torch.from_numpy(side.weights_RM), torch.from_numpy(side.dense_RF))
+        return ItemEncoder(
+            torch.from_numpy(self.item_counts_I > 0),
+            self.embedding_size,
+            features=features,
+            num_values=1 if self.item_encoder is None else self.item_encoder.num_values,
+            hidden_sizes=self.feature_sizes,
+            dropout=self.dropout,
+            id_dropout=self.id_dropout,
+            sparse=self.optimizer == "row_adam",
+        )
+
+    def _take(self, log: Interactions) -> None:
+        self._keep(Histories.of(log))
+        super()._take(log)
+
+    def _example_options(self) -> dict[str, Any]:
+        return {
+            "candidates": self.softmax,
+            "num_negatives": self.num_negatives,
+            "popularity_exponent": self.popularity_exponent,
+            "seed": mixed(self.seed, 3),
+            "device": self.torch_device,
+        }
+
+    def _encoded(
+        self, network: TowerNetwork, rows: Sequence[Tensor], candidates: Candidates | None
+    ) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Return vectors [N, D] before they are normalised, where each of `rows` stands among them, and the candidates.
+
+        Each item is encoded once: without candidates all that training met, else those that the step needs.
+        """
+        if candidates is None:
+            return network.items(network.met_N), [network.place_I[some] for some in rows], None
+        rows = [*rows, candidates.items_C]
+        distinct_N, places = torch.unique(torch.cat([some.flatten() for some in rows]), return_inverse=True)
+        parts = places.split([some.numel() for some in rows])
+        *others, places_C = [part.view_as(some) for part, some in zip(parts, rows, strict=True)]
+        return network.items(distinct_N), others, places_C
+
+    # Serving
+
+    def _prepare(self) -> None:
+        network, everything = self.network, torch.arange(self.num_items, device=self.torch_device)
+        raw = [network.items(rows) for rows in everything.split(ITEMS_AT_ONCE)]
+        self.item_emb_ID = torch.cat([network.towers(part, of_users=False) for part in raw]).cpu().numpy()
+        if network.inputs is not None:
+            raw = [network.inputs(rows) for rows in everything.split(ITEMS_AT_ONCE)]
+        self.input_emb_ID = torch.cat(raw)
+        known_I = self._known_items()
+        if not known_I.all():
+            met = np.flatnonzero(self.item_counts_I)
+            rare = met[np.argsort(self.item_counts_I[met], kind="stable")[: max(1, round(RARE * len(met)))]]
+            self.item_emb_ID[~known_I] = self.item_emb_ID[rare].mean(axis=0)
+        self.profile = self._profile(self.user_side, self.num_users)
+        self.user_emb_UD = self._user_vectors(Histories(self.history_N, self.history_starts_U1), self.profile)
+
+    def _known_items(self) -> np.ndarray:
+        """Return bool [I]: of which items anything is known."""
+        met_I = self.item_counts_I > 0
+        return met_I if self.item_side is None else met_I | self.item_side.known_R
+
+    def _user_vectors(self, histories: Histories, profile: Encoded) -> np.ndarray:
+        user_emb_UD = np.empty((len(profile.codes_NM), self.embedding_size), np.float32)
+        for start in range(0, len(user_emb_UD), USERS_AT_ONCE):
+            rows = np.arange(start, min(start + USERS_AT_ONCE, len(user_emb_UD)))
+            items_BH, valid_BH = histories.padded(rows, self.history_size, newest_first=self.network.user.newest_first)
+            valid = torch.from_numpy(valid_BH.astype(np.float32)).to(self.torch_device)
+            with scoring():
+                some = self.network(self.input_emb_ID, self._ints(items_BH), valid, *profile.at(self._ints(rows)))
+            user_emb_UD[rows] = some.cpu().numpy()
+        return user_emb_UD
+
+    def _values(self, users_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        spoken_B = self.user_counts_U[users_B] > 0
+        if self.user_side is not None:
+            spoken_B = spoken_B | self.user_side.known_R[users_B]
+        return self.user_emb_UD[users_B], spoken_B
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen; see `CatalogueModel.fold_in`. A Dataset's user features are looked at too."""
+        state = super().fold_in(histories)
+        if not isinstance(histories, Dataset) or self.user_encoder is None or histories.user_features is None:
+            return state
+        side = self.user_encoder.transform(histories.user_features)
+        vectors_BD = self._user_vectors(Histories.of(state.histories), self._profile(side, len(state)))
+        return UserState((vectors_BD, state.values[1] | side.known_R), state.histories, self)
+
+    def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
+        vectors_BD = self._user_vectors(Histories.of(histories), self._profile(None, histories.num_users))
+        return vectors_BD, histories.user_counts_U > 0
+
+    def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
+        rows, values, blank_B = super()._asked(users)
+        return rows, values, blank_B & ~values[1]
+
+    def item_vectors(self) -> np.ndarray:
+        """Return `item_emb_ID`."""
+        self._check_fitted()
+        return self.item_emb_ID
+
+    def _queries(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return values[0]
+
+    def _scores(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return values[0] @ self.item_emb_ID.T
+
+    def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
+        return np.einsum("bd,bld->bl", values[0], self.item_emb_ID[items_BL])
+
+    def _top_k(
+        self, values: tuple[np.ndarray, np.ndarray], k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return top_k_dot(values[0], self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the vectors; -inf where nothing is known of one of the two."""
+        unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
+        known_I = self._known_items()
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, ~known_I] = -np.inf
+        cosines_BI[~known_I[items_B]] = -np.inf
+        return cosines_BI
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the fitted towers as arrays and torch modules; see `UserTower` for what it wants beside a history."""
+        tower = UserTower(copy.deepcopy(self.network), self.input_emb_ID, self.history_size)
+        widths = {name: part.shape[1] for name, part in zip(UserTower.inputs, self.profile, strict=True)}
+        inputs = [
+            Input(name, "int64" if name == "codes_BM" else "float32", (width,))
+            for name, width in widths.items()
+            if width
+        ]
+        served = inner_product(self, seen, stored(self, seen)[0], self.item_emb_ID, tower)
+        known_U = served.known_U if self.user_side is None else served.known_U | self.user_side.known_R
+        return replace(served, inputs=tuple(inputs), known_U=known_U)
+
+
+def _beginning(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""Files and sources -> `data`: text files, tables, columns, side tables, downloads, LETOR."""

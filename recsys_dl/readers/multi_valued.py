@@ -1,0 +1,185 @@
+"""Columns of text whose values are several at once, such as `Comedy|Drama`: declared, or recognized."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from recsys_dl.data.messages import shorten
+
+log = logging.getLogger(__name__)
+
+SEPARATORS = ("|", ";", ", ", ",")  # recognized, the first that fits
+LEAST_SHARE = 0.05  # of the filled rows that hold a separator
+REPEATED = 2.0  # how often a part comes on average
+LONGEST_PART = 40  # characters, of nine parts in ten; longer ones are prose
+OFTEN, MANY = 5.0, 3.0  # uses of a part, parts of a row, on average: lists though no part stands alone
+NUMBER = r"^\s*[+-]?(\d+(,\d+)?|\d{1,3}(,\d{3})+)\s*$"  # a comma before decimals, or between thousands
+
+
+def check_lists(declared: Any, setting: str, table: str) -> None:
+    """Check what a caller declares to be lists.
+
+    Raises:
+        ValueError: no mapping of names to separators.
+    """
+    right = isinstance(declared, Mapping) and all(
+        isinstance(name, str) and isinstance(separator, str | None) for name, separator in declared.items()
+    )
+    if declared is not None and not right:
+        raise ValueError(
+            f'{setting} must map columns of {table} to the separators of their values, such as {{"genres": "|"}} '
+            f"(data.{setting}={{genres: '|'}}), got {declared!r}"
+        )
+
+
+def with_lists(
+    frame: pl.DataFrame, declared: Mapping[str, str | None] | None, where: str, setting: str
+) -> pl.DataFrame:
+    """Return a table whose multi-valued columns of text are lists of text; parts are stripped, blank ones left out.
+
+    Args:
+        frame: a table.
+        declared: column -> separator, None or "" where its text is to stay as it is. Other columns are recognized: a separator in one
+            row of twenty or more whose parts are short and come twice on average, and, unless it is "|", differ in number from row to row
+            and stand alone in some rows, or come very often and at all places (so that `Berlin, Germany` stays what it is). Lists as
+            Python or JSON write them, such as `['a', 'b']`, are read as such.
+        where: the table, for messages.
+        setting: what the caller calls `declared`.
+
+    Raises:
+        ValueError: a declared column that is not there, or not of text.
+    """
+    declared = dict(declared or {})
+    for name, separator in declared.items():
+        if name not in frame.columns:
+            raise ValueError(
+                f"{setting} names {name!r}, which is no column of {where}; they are {', '.join(frame.columns)}"
+            )
+        if separator and frame.schema[name] != pl.String and not isinstance(frame.schema[name], pl.List):
+            raise ValueError(
+                f"{setting} splits columns of text, but {name!r} of {where} holds {frame.schema[name]}; leave it out of {setting}"
+            )
+    split = []
+    for column in frame:
+        name = column.name
+        if column.dtype != pl.String or (name in declared and not declared[name]):
+            continue
+        lists, how = _written(column), "as Python or JSON write them"
+        if lists is None and name in declared:
+            lists = _declared(column, str(declared[name]), where, setting)
+        elif lists is None and _bracketed(column):
+            log.warning(
+                "%s: %s holds texts in brackets that are no lists of texts or numbers, such as %r, and stays text; make lists of "
+                "it in a frame and give that",
+                *(where, name, shorten(column.drop_nulls()[0])),
+            )
+        elif lists is None and column.str.contains(NUMBER).all() and column.str.contains(",", literal=True).any():
+            number = column.filter(column.str.contains(",", literal=True))[0]
+            log.warning(
+                "%s: %s holds numbers with a comma, such as %r, and stays text; if the comma stands before decimals, say so: "
+                'decimal="," (of a text file)',
+                *(where, name, number),
+            )
+        elif lists is None and (separator := _separator(column)):
+            lists, how = _split(column, separator), f"split at {separator!r}"
+        if lists is None:
+            continue
+        split.append(lists)
+        if name not in declared:
+            log.info(
+                "%s: %s is read as lists, %s, into %s values; leave it as it is by %s={%s: null}"
+                if how.startswith("as")
+                else "%s: %s is read as lists, %s into %s values; leave it as it is by %s={%s: null}",
+                *(where, name, how, f"{lists.explode().drop_nulls().n_unique():,}", setting, name),
+            )
+    return frame.with_columns(split)
+
+
+def _declared(column: pl.Series, separator: str, where: str, setting: str) -> pl.Series:
+    """Return a column split as its caller says; warn where that splits nothing."""
+    if len(column.drop_nulls()) and not column.str.contains(separator, literal=True).any():
+        better = _separator(column)
+        log.warning(
+            "%s: %r splits no value of %s, such as %r, so each is a list of one%s",
+            *(where, separator, column.name, shorten(column.drop_nulls()[0])),
+            f"; {better!r} would split it: {setting}={{{column.name}: {better!r}}}" if better else "",
+        )
+    return _split(column, separator)
+
+
+def _bracketed(column: pl.Series) -> bool:
+    filled = column.str.strip_chars().drop_nulls()
+    return bool(len(filled)) and bool((filled.str.starts_with("[") & filled.str.ends_with("]")).all())
+
+
+def _written(column: pl.Series) -> pl.Series | None:
+    """Return the lists that Python or JSON wrote into a column, as text without blank parts; None where it holds others."""
+    if not _bracketed(column):
+        return None
+    lists = [None if text is None else _list_in(text) for text in column]
+    if sum(one is None for one in lists) > column.null_count():
+        return None
+    return pl.Series(column.name, lists, dtype=pl.List(pl.String))
+
+
+def _list_in(text: str) -> list[str] | None:
+    parts: Any = None
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            parts = read(text.strip())
+            break
+    if not isinstance(parts, list) or not all(isinstance(part, str | int | float | None) for part in parts):
+        return None
+    kept = [str(part).strip() for part in parts if part is not None and str(part).strip()]
+    if len(kept) == len(parts) and re.search(r"(['\"])\s+\1", text):
+        return None  # ['a' 'b'], as NumPy prints, is one text to Python
+    return kept
+
+
+def _separator(column: pl.Series) -> str | None:
+    """Return what splits the values of a column into a small vocabulary that is used again and again."""
+    filled = column.drop_nulls()
+    for separator in SEPARATORS:
+        split_R = filled.str.contains(separator, literal=True)
+        if not len(filled) or split_R.sum() < max(1, LEAST_SHARE * len(filled)):
+            continue
+        lists = _split(filled, separator)
+        parts = lists.explode().drop_nulls()
+        if not len(parts) or parts.str.len_chars().quantile(0.9) > LONGEST_PART:  # type: ignore[operator]
+            continue
+        if separator == "|":
+            if parts.n_unique() < len(parts) or len(filled) < 3:
+                return separator
+            continue
+        counts = lists.list.len().filter(split_R)
+        uses = len(parts) / parts.n_unique()
+        if uses < REPEATED or counts.n_unique() < 2:
+            continue
+        alone = filled.filter(~split_R).str.strip_chars()
+        often = uses >= OFTEN and float(counts.mean() or 0) >= MANY  # type: ignore[arg-type]
+        if parts.unique().is_in(alone.unique().implode()).any() or (often and _moves(lists)):
+            return separator
+    return None
+
+
+def _split(column: pl.Series, separator: str) -> pl.Series:
+    parts = pl.col(column.name).str.split(separator).list.eval(pl.element().str.strip_chars())
+    return column.to_frame().select(parts.list.eval(pl.element().filter(pl.element() != ""))).to_series()
+
+
+def _moves(lists: pl.Series) -> bool:
+    """Whether most parts stand at different places, from the left and from the right; a country stays the last of an address."""
+    part = pl.col("part")
+    left = pl.int_range(pl.len()).over("row")
+    places = lists.rename("part").to_frame().with_row_index("row").explode("part").drop_nulls()
+    places = places.with_columns(left.alias("left"), (pl.len().over("row") - left).alias("right"))
+    moving = places.select(pl.col("left", "right").n_unique().over(part) > 1).select(pl.all_horizontal(pl.all()))
+    return float(moving.to_series().mean() or 0) > 0.5  # type: ignore[arg-type]

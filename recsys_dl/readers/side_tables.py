@@ -1,0 +1,297 @@
+"""What is known of users or items beside the log, brought into the order of their rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from recsys_dl.data.matching import MATCHES, compared
+from recsys_dl.data.vocabulary import Vocabulary, as_text
+
+from .columns import Column, position, recognise
+from .multi_valued import with_lists
+from .tables import open_table
+
+log = logging.getLogger(__name__)
+
+Cold = Literal["keep", "drop"]
+MOST_MISSING = 0.5  # share of the log's ids without a row that goes without a warning
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side table in the order of rows; nulls where nothing is known.
+
+    Attributes:
+        vocabulary: the log's ids, and where they are kept those that only the table has after them; None without a table.
+        features: all columns but id, title and text; None where there are no others.
+        titles: String.
+        texts: String; several columns are joined by line breaks.
+    """
+
+    vocabulary: Vocabulary | None = None
+    features: pl.DataFrame | None = None
+    titles: pl.Series | None = None
+    texts: pl.Series | None = None
+
+
+def side_features(
+    table: Any,
+    vocabulary: Vocabulary,
+    *,
+    id_column: Column | None = None,
+    own_id_column: Column | None = None,
+    lists: Mapping[str, str | None] | None = None,
+    cold: Cold = "keep",
+    needed: bool = True,
+    title: Column | None = None,
+    text: Column | Sequence[Column] | None = None,
+    separator: str | None = None,
+    quote: str | None = None,
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    skip: bool = False,
+) -> Side:
+    """Return the rows of a table in the order of `vocabulary`, and after them, if they are kept, those of ids that are not in it.
+
+    How many ids match is logged; where most do not, or would if they were spelled otherwise, a warning says so.
+
+    Args:
+        table: a path or a frame, as in `read_log`.
+        vocabulary: users or items.
+        id_column: what the log calls the ids; where the table has no such column, one is recognised by its name. A file
+            without header has them in its first column.
+        own_id_column: which column of the table holds the ids; None finds it.
+        lists: column -> separator of columns of text that hold several values; see `multi_valued.with_lists`.
+        cold: "keep" or "drop" ids that the log does not have.
+        needed: whether a table without any id of the log is an error; else it is left out with a warning.
+        title: column to show a person; None recognises one (items only).
+        text: column or columns of free text; likewise.
+        separator: of the log, taken where it splits this file too; else found.
+        quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
+        encoding: of a text file.
+        decimal: the mark before decimals.
+        skip: drop bad rows and all but the first of rows with the same id.
+
+    Raises:
+        ValueError: no column of ids, an id twice, or no id of the log.
+    """
+    noun = vocabulary.noun
+    where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
+    frame = read_table(table, prefer=separator, quote=quote, encoding=encoding, decimal=decimal, skip=skip)
+    names = frame.columns
+    if own_id_column is not None:
+        at: int | None = position(names, own_id_column, f"{noun}_id_column", where)
+    elif names[0] == "column_0":
+        at = 0
+    elif id_column in names:
+        at = names.index(str(id_column))
+    else:
+        at = recognise(names, noun, where, needed=False)
+        at = names.index("id") if at is None and "id" in names else at
+    if at is None:
+        raise ValueError(
+            f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
+            f"{noun}_id; its columns are {', '.join(names)}. Name the one that holds them: {noun}_id_column=… (data.{noun}_id_column=…)."
+        )
+    others = [name for i, name in enumerate(names) if i != at]
+    titled = _named(names, others, "title", title, where) if noun == "item" else []
+    texted = _named(names, others, "text", text, where) if noun == "item" else []
+
+    ids = as_text(frame.to_series(at))
+    missing = ids.is_null() | (ids == "")
+    bad = missing | ~ids.is_first_distinct()
+    grouping = _grouping(names[at], ids.filter(~missing), noun, bool(others))
+    if bad.any() and not skip:
+        row = int(bad.arg_max() or 0)
+        found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which came before"
+        advice = grouping or 'Mend it, or leave such rows out: on_bad_rows="skip"'
+        raise ValueError(f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. {advice}.")
+    if skip and grouping:
+        log.warning("%s: only the first row of each %s is kept, others are lost. %s", where, noun, grouping)
+    strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
+    if not _fitting(where, vocabulary, ids.filter(~bad), strange, frame.select(others), needed=needed):
+        return Side(vocabulary)
+    told = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
+    kept = "kept as cold ones" if cold == "keep" else "left out"
+    log.info(
+        "%s: features of %d of %d %ss; %d further %ss without an interaction are %s; %d bad rows",
+        *told,
+        kept,
+        bad.sum(),
+    )
+    if cold == "keep":
+        vocabulary = vocabulary.grow(strange)
+    rest = [name for name in others if name not in (*titled, *texted)]
+    frame = frame.with_columns(
+        *with_lists(frame.select(rest), lists, where, f"{noun}_lists")
+    )  # of all rows, before any goes
+    rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
+    known = rows >= 0
+    source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
+    source = source.scatter(rows.filter(known), known.arg_true())
+    frame = frame.select(pl.all().gather(source))
+    titles = _joined(frame, titled).alias("title") if titled else None
+    texts = _joined(frame, texted).alias("text") if texted else None
+    return Side(vocabulary, frame.select(rest) if rest else None, titles, texts)
+
+
+def _grouping(name: str, ids: pl.Series, noun: str, has_others: bool) -> str:
+    """Return what to do with a long table, in which more than one row in ten repeats an id; "" for other tables."""
+    if not has_others or 10 * ids.n_unique() >= 9 * len(ids) or len(ids) < 3:
+        return ""
+    return (
+        f"If each row of a {noun} has one of its several values, make lists of them: "
+        f"frame.group_by({name!r}, maintain_order=True).agg(polars.all())"
+    )
+
+
+def _better(vocabulary: Vocabulary, others: pl.DataFrame, matched: int) -> str | None:
+    """Return the column that holds at least half of the log's ids and twice as many as the one that was taken."""
+    for column in others:
+        if column.dtype in (pl.String, pl.Categorical) or column.dtype.is_integer():
+            ids = as_text(column.unique())
+            if 2 * (found := int(vocabulary.ids.is_in(ids.implode()).sum())) >= len(vocabulary) and found > 2 * matched:
+                return column.name
+    return None
+
+
+def _fitting(
+    where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, others: pl.DataFrame, *, needed: bool
+) -> bool:
+    """Return whether a table has ids of the log; warn where few of the log's are in it, or more could be.
+
+    Raises:
+        ValueError: it has none, and is needed.
+    """
+    noun = vocabulary.noun
+    missing = vocabulary.ids.filter(~vocabulary.ids.is_in(ids.implode()))
+    if not len(missing):
+        return True
+    how = compared(strange, where, missing, "the log")
+    if len(missing) > MOST_MISSING * len(vocabulary):
+        better = _better(vocabulary, others, len(vocabulary) - len(missing))
+        how += f"; its column {better!r} has more of them: {noun}_id_column={better!r}" if better else ""
+    if len(missing) == len(vocabulary):
+        text = f"{where} must have {noun} ids of the log, but none of its {len(ids):,} is one of the log's {len(vocabulary):,}: {how}"
+        if needed:
+            raise ValueError(f"{text}. Write the ids alike, or name the column that holds them: {noun}_id_column=…")
+        log.warning("%s; it is left out", text)
+        return False
+    if len(missing) > MOST_MISSING * len(vocabulary) or how.endswith(MATCHES):
+        log.warning(
+            "%s: %s of the log's %s %ss have no row there: %s",
+            where,
+            f"{len(missing):,}",
+            f"{len(vocabulary):,}",
+            noun,
+            how,
+        )
+    return True
+
+
+def read_table(
+    table: Any,
+    *,
+    separator: str | None = None,
+    header: bool | None = None,
+    quote: str | None = None,
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    columns: Sequence[str] | None = None,
+    prefer: str | None = None,
+    skip: bool = False,
+) -> pl.DataFrame:
+    """Return a whole table; text columns of numbers as numbers unless one has a leading zero, all others as text.
+
+    Args:
+        table: a path or a frame, as in `read_log`.
+        separator: of a text file; None finds it.
+        header: whether a text file's first row names the columns; None finds out.
+        quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
+        encoding: of a text file.
+        decimal: the mark before decimals.
+        prefer: a separator to take if it splits a text file.
+        columns: names to give instead of the table's own.
+        skip: leave unreadable rows of a text file out, and log how many; else they are an error.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read.
+    """
+    opened = open_table(
+        table, "a table", separator=separator, header=header, quote=quote, encoding=encoding, prefer=prefer
+    )
+    names = opened.names if columns is None else list(columns)
+    if len(names) != len(opened.names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"{opened.where} needs {len(opened.names)} different names for its columns {', '.join(opened.names)}, "
+            f"got {', '.join(names)}"
+        )
+    frames: list[pl.DataFrame] = []
+    refused: list[tuple[str, str]] = []
+    for batch in opened.batches(range(len(names)), {}):
+        refused += batch.refused
+        frames.append(batch.frame)
+    if refused and not skip:
+        place, found = refused[0]
+        raise ValueError(f'{opened.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
+    if refused:
+        log.warning("%s: %d unreadable rows left out, such as %s: %s", opened.where, len(refused), *refused[0])
+    if not sum(map(len, frames)):
+        raise ValueError(f"{opened.where} must hold rows, but it has none{', only a header' if opened.header else ''}")
+    frame = pl.concat(frames)
+    if opened.padded:
+        texts, bare = pl.col(pl.String), pl.col(pl.String).str.strip_chars(" ")
+        frame = frame.with_columns(pl.when((bare != "") | (texts == "")).then(bare))
+    frame.columns = names
+    if isinstance(table, str | os.PathLike):
+        frame = frame.select(_typed(frame[name], opened.types.get(i), decimal) for i, name in enumerate(names))
+    return frame
+
+
+def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
+    """Return text as what it holds: as RecBole's header says, else integers, else floats, else text."""
+    if column.dtype != pl.String or kind == "token":
+        return column
+    if kind == "float":
+        return column.cast(pl.Float64, strict=False)
+    if kind == "token_seq":
+        return column.str.split(" ")
+    if kind == "float_seq":
+        return column.str.split(" ").cast(pl.List(pl.Float64), strict=False)
+    if column.str.contains(r"^[+-]?0\d").any():
+        return column
+    for dtype in (pl.Int64, pl.Float64):
+        digits = column.str.replace(decimal, ".", literal=True) if dtype == pl.Float64 else column
+        typed = digits.cast(dtype, strict=False)
+        if typed.null_count() == column.null_count():
+            return typed
+    return column
+
+
+def _named(
+    names: Sequence[str], others: Sequence[str], role: str, given: Column | Sequence[Column] | None, where: str
+) -> list[str]:
+    """Return the names of the columns that the caller gave for a role, else of the one that is known by its name."""
+    if given is None:
+        at = recognise(others, role, where, needed=False)
+        return [] if at is None else [others[at]]
+    several = [given] if isinstance(given, str | int) else given
+    return [names[position(names, column, role, where)] for column in several]
+
+
+def _joined(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
+    parts = [
+        pl.col(name).cast(pl.List(pl.String)).list.join(" ")
+        if isinstance(frame.schema[name], pl.List)
+        else pl.col(name).cast(pl.String)
+        for name in names
+    ]
+    texts = frame.select(pl.concat_str(parts, separator="\n", ignore_nulls=True)).to_series()
+    return texts.set(texts == "", None)

@@ -1,0 +1,192 @@
+"""Saved objects: a folder of `config.yaml` (class, arguments, checksums) and `arrays.npz`. Never a pickle.
+
+Whatever is fitted and kept (a model, an index, a ranker, features, a re-ranker, a pipeline) is a `Saved`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.folders import new_folder, sha256
+from recsys_dl.trust import check_links, class_named
+from recsys_dl.version import __version__
+
+FORMAT = 1  # raised when a folder of an earlier one can no longer be read
+
+
+class Saved(ABC):
+    """Whatever is kept as its constructor's arguments and arrays.
+
+    A subclass stores its arguments under their own names, names itself in `noun`, and gives `arrays`, `restore` and `_check_fitted`;
+    where more than one file is kept, `_write` and `_read` too.
+    """
+
+    noun: ClassVar[str]  # what messages call it
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments; of a class that hands further ones on (`**`), those of its parent too."""
+        return {name: getattr(self, name) for name in arguments_of(type(self))}
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Any]:
+        """Return all that was learned, by name: NumPy arrays and CSR matrices."""
+
+    @abstractmethod
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of fitting."""
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `config.yaml`, `arrays.npz` and what else belongs to it to a folder that appears whole or not at all.
+
+        Raises:
+            ValueError: nothing has been fitted yet.
+            FileExistsError: the folder exists and `overwrite` is false.
+        """
+        self._check_fitted()
+        with new_folder(folder, overwrite=overwrite) as aside:
+            config = {
+                "format": FORMAT,
+                "version": __version__,
+                "class": f"{type(self).__module__}.{type(self).__qualname__}",
+                "arguments": self.arguments(),
+                **self._write(aside),
+            }
+            write_config(aside, config)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote, of this class or one under it. Nothing in the folder is ever unpickled.
+
+        Raises:
+            FileNotFoundError: nothing saved there.
+            ValueError: it is damaged, of a format this version cannot read, or another class's.
+        """
+        found, config = read_config(folder, cls, noun=cls.noun)
+        return found._read(Path(folder), config)
+
+    @abstractmethod
+    def _check_fitted(self) -> None:
+        """Raise ValueError if there is nothing to save yet."""
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        """Write the files but `config.yaml`; return what `config.yaml` says beside class and arguments."""
+        save_arrays(folder / "arrays.npz", self.arrays())
+        return {}
+
+    @classmethod
+    def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
+        """Return the object of a folder whose files were checked."""
+        thing = cls(**config["arguments"])
+        thing.restore(load_arrays(folder / "arrays.npz"))
+        return thing
+
+
+def arguments_of(cls: type[Any]) -> list[str]:
+    """Return the names of a class's arguments; where it hands further ones on (`**`), those of its parents too."""
+    names: dict[str, None] = {}
+    for parent in cls.__mro__:
+        if "__init__" in vars(parent):
+            kinds = {one.name: one.kind for one in inspect.signature(parent).parameters.values()}
+            names |= {name: None for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD}
+            if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+                break
+    return list(names)
+
+
+def load_saved(folder: str | os.PathLike[str], kind: type[Any], *, noun: str) -> Any:
+    """Read a saved object of whatever class.
+
+    Args:
+        folder: that it was saved to.
+        kind: the class or protocol that it must be of.
+        noun: what it is called in messages.
+
+    Raises:
+        FileNotFoundError: nothing saved there.
+        ValueError: it is damaged, of a format this version cannot read, or of another class.
+    """
+    found, _ = read_config(folder, kind, noun=noun)
+    return found.load(folder)
+
+
+def save_arrays(file: Path, arrays: Mapping[str, np.ndarray | sp.csr_matrix]) -> None:
+    """Write dense arrays and CSR matrices to one `.npz`; a matrix `m` becomes `m.data`, `m.indices`, `m.indptr`, `m.shape`."""
+    flat: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        if sp.issparse(array):
+            flat |= {f"{name}.{part}": getattr(array, part) for part in ("data", "indices", "indptr")}
+            flat[f"{name}.shape"] = np.asarray(array.shape, np.int64)
+        else:
+            flat[name] = np.asarray(array)
+    with file.open("wb") as out:
+        np.savez(out, allow_pickle=False, **flat)
+
+
+def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
+    """Read what `save_arrays` wrote. Pickled arrays are refused."""
+    with np.load(file, allow_pickle=False) as stored:
+        flat = {name: stored[name] for name in stored.files}
+    arrays: dict[str, np.ndarray | sp.csr_matrix] = {}
+    for name, array in flat.items():
+        stem, _, part = name.rpartition(".")
+        if f"{stem}.indptr" not in flat:
+            arrays[name] = array
+        elif part == "shape":
+            parts = (flat[f"{stem}.data"], flat[f"{stem}.indices"], flat[f"{stem}.indptr"])
+            arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
+    return arrays
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.yaml`, with the SHA-256 of every file that lies in the folder by now."""
+    import yaml
+
+    sums = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    text = yaml.safe_dump({**config, "sha256": sums}, sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text)
+
+
+def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> tuple[type[Any], dict[str, Any]]:
+    """Return the class that was saved in a folder and its `config.yaml`, after checking every file against its SHA-256.
+
+    Raises:
+        FileNotFoundError: nothing saved there.
+        ValueError: it is damaged, of a format this version cannot read, of another class than `kind`, or names one that may not be
+            run from a folder (see `recsys_dl.trust`).
+    """
+    import yaml
+
+    folder = Path(path)
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
+    try:
+        config = dict(yaml.safe_load((folder / "config.yaml").read_text()))
+        found, home, files = config["format"], config["class"], dict(config["sha256"])
+        config["arguments"] = dict(config["arguments"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or make it anew"
+        ) from error
+    if found != FORMAT:
+        raise ValueError(
+            f"{folder} is of format {found}, this version reads format {FORMAT}. It was written by version "
+            f"{config.get('version')}: load it there, or make it anew."
+        )
+    check_links(folder)
+    for name, wanted in files.items():
+        if name != Path(name).name:
+            raise ValueError(f"{folder / 'config.yaml'} is damaged: it names the file {name!r} outside of its folder")
+        if not (folder / name).is_file() or sha256(folder / name) != wanted:
+            raise ValueError(
+                f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or make it anew"
+            )
+    return class_named(home, kind, where=folder), config
