@@ -2,7 +2,7 @@
 
 R rows to solve, S rows of the fixed side, N observed entries, D embedding size, W columns solved together.
 
-With y_s the fixed rows, each row x minimises
+With y_s the fixed rows, each row x minimizes
 
     sum over observed n of (weight_n (x.y_n)^2 - 2 pull_n x.y_n)  +  all_weight * sum over all s of (x.y_s)^2  +  penalty |x|^2
 
@@ -57,7 +57,7 @@ def solve_rows(
     block_size: int = 32,
     device: Device = "auto",
 ) -> Any:
-    """Return the rows [R, D] that minimise the objective above, or come nearer to it.
+    """Return the rows [R, D] that minimize the objective above, or come nearer to it.
 
     Args:
         observed: entries and penalties; a row without entries is drawn to 0.
@@ -136,7 +136,7 @@ def _gram(table_SW: np.ndarray) -> np.ndarray:
     return upper + np.triu(upper, 1).T
 
 
-# Arithmetic of one row. Loops over columns have unsigned indices and whole vectors, so that LLVM vectorises them.
+# Arithmetic of one row. Loops over columns have unsigned indices and whole vectors, so that LLVM vectorizes them.
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Bayesian personalised ranking by stochastic gradient descent: parallel, and the same bits on any number of threads.
+"""Bayesian personalized ranking by stochastic gradient descent: parallel, and the same bits on any number of threads.
 
 Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback": a step takes
 a user u, an item i that u had and an item j that u did not have. With x = b_i - b_j + p_u . (q_i - q_j) it follows, with step
@@ -34,7 +34,7 @@ from .device import Device, resolve
 from .draws import bisect
 from .random import random_below, random_bits, stream_key
 
-REORDER = {"reassoc", "contract", "nsz", "arcp"}  # sums may be vectorised; exp may overflow to inf
+REORDER = {"reassoc", "contract", "nsz", "arcp"}  # sums may be vectorized; exp may overflow to inf
 
 
 def bpr_epoch(

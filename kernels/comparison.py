@@ -54,7 +54,7 @@ class Prepared:
 
 
 class Asked(NamedTuple):
-    """Vectors whose neighbours are wanted, and where they stand among those searched."""
+    """Vectors whose neighbors are wanted, and where they stand among those searched."""
 
     rows_B: np.ndarray  # int64, which of the vectors
     itself_B: np.ndarray  # int64, the place never offered, or -1

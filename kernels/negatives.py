@@ -84,7 +84,7 @@ def sample_negatives(
         int32 [P, S]; -1 where nothing may be drawn, as for a user who had all items (with masses: all of mass above 0).
 
     Raises:
-        ValueError: num_negatives below 1, or masses of another catalogue or other interactions.
+        ValueError: num_negatives below 1, or masses of another catalog or other interactions.
     """
     if num_negatives < 1:
         raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")

@@ -1,6 +1,6 @@
-"""What follows from neighbours: lists brought up to date, scores of all items, ratings of single pairs.
+"""What follows from neighbors: lists brought up to date, scores of all items, ratings of single pairs.
 
-B rows asked for, M rows between, I columns of the answer, R rows searched, K neighbours, P pairs.
+B rows asked for, M rows between, I columns of the answer, R rows searched, K neighbors, P pairs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def updated(
     """Return `nearest(new, K)`, to the last bit, from `rows_RK, best_RK = nearest(old, K)`, computing only what changed.
 
     Rows keep their numbers; `new` may have more of them, and more columns. Where no vector changed but those of a few rows,
-    other rows compare themselves with these alone; a row is compared with all only if it changed, or lost a neighbour
+    other rows compare themselves with these alone; a row is compared with all only if it changed, or lost a neighbor
     that others, unknown, may have to replace.
     """
     k = rows_RK.shape[1]
@@ -78,17 +78,17 @@ def weighted_deviations(
     """Return sum(similarity * deviation) / sum(similarity) over the k rows nearest to rows_P[p] that have an entry in columns_P[p].
 
     Koren 2010, "Factor in the Neighbors", eq. 3. Similarities are exact: to all rows that share a column, not to a stored few.
-    Equal ones go to the lower row, and a row is not its own neighbour.
+    Equal ones go to the lower row, and a row is not its own neighbor.
 
     Args:
         prepared: the vectors compared.
         deviations: of ratings from their baselines, with the entries of the vectors that were prepared.
         rows_P: each in [0, R).
         columns_P: each in [0, C).
-        k: at most so many neighbours, at least 1.
+        k: at most so many neighbors, at least 1.
 
     Returns:
-        float32 [P]; 0 where no neighbour has an entry.
+        float32 [P]; 0 where no neighbor has an entry.
     """
     queries, inverse_P = np.unique(rows_P, return_inverse=True)
     order_P = np.argsort(inverse_P, kind="stable")

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent over ratings: biased matrix factorisation and SVD++.
+"""Stochastic gradient descent over ratings: biased matrix factorization and SVD++.
 
 On the CPU alone, and in one thread: each step reads what the step before wrote, and that sequence is the definition of the
 result, so there is no CUDA twin (ALS is the parallel way to the same models). N ratings, U users, I items, D embedding size.

@@ -1,6 +1,6 @@
-"""The nearest neighbours of sparse vectors, one row of similarities at a time; never all against all.
+"""The nearest neighbors of sparse vectors, one row of similarities at a time; never all against all.
 
-R rows, C columns, N stored entries, B rows asked for, K neighbours. The rows may be items described by their users, or users by
+R rows, C columns, N stored entries, B rows asked for, K neighbors. The rows may be items described by their users, or users by
 their items. With x and y two rows, and sums over the n columns where both have an entry unless said otherwise:
 
 - cosine: sum xy / (|x| |y|), norms over all entries of a row (Sarwar, Karypis, Konstan, Riedl 2001, "Item-Based
@@ -14,7 +14,7 @@ their items. With x and y two rows, and sums over the n columns where both have 
 - dot: sum xy.
 
 Each is multiplied by n / (n + shrinkage) (Koren 2010, section 2.2, with n for n - 1) and, for `scale_R`, by the factor of y.
-Only positive similarities make neighbours. Sums run over columns in ascending order, so a pair has one similarity to the
+Only positive similarities make neighbors. Sums run over columns in ascending order, so a pair has one similarity to the
 last bit, whichever of the two asks, and however many threads work.
 """
 
@@ -47,8 +47,8 @@ def nearest(
     Args:
         prepared: the vectors to search.
         k: length of the lists, at least 1.
-        rows: which of the rows to find neighbours of, [B]; None: of all. A row is never its own neighbour.
-        queries: other vectors over the same columns to find neighbours of instead.
+        rows: which of the rows to find neighbors of, [B]; None: of all. A row is never its own neighbor.
+        queries: other vectors over the same columns to find neighbors of instead.
         device: where to compute; the result does not depend on it beyond rounding (1e-6 relative). Vectors prepared on a
             device, or queries that lie there, are always searched there.
 

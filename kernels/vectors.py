@@ -27,7 +27,7 @@ def prepare(
         vectors: what is compared. Those on a device are used where they lie, and searched there.
         measure: formulas stand in `kernels.similarity`.
         shrinkage: in common columns; a similarity over n of them is multiplied by n / (n + shrinkage).
-        min_common: pairs with fewer common columns are no neighbours.
+        min_common: pairs with fewer common columns are no neighbors.
         scale_R: float32, > 0; a similarity to row r is multiplied by scale_R[r].
 
     Raises:

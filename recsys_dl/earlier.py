@@ -12,6 +12,9 @@ MODULES = {
 ARGUMENTS = {"lessons": "examples"}  # of a pipeline
 
 
+ARRAYS = {"neighbours_RR": "neighbors_RR", "neighbours_II": "neighbors_II"}  # of a model
+
+
 def in_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's config with every `_target_` where it lies now, and arguments as they are called now."""
     current = {name: _moved(value) for name, value in config.items()}
@@ -23,6 +26,11 @@ def in_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
 def pipeline_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a pipeline's arguments as they are called now."""
     return {ARGUMENTS.get(name, name): value for name, value in arguments.items()}
+
+
+def model_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's arrays as they are called now."""
+    return {ARRAYS.get(name, name): array for name, array in arrays.items()}
 
 
 def _moved(node: Any) -> Any:

@@ -32,11 +32,11 @@ class Tuned:
 
     Attributes:
         parent: the run, as it was.
-        model: its model, after it has learnt on.
+        model: its model, after it has learned on.
         known: what users interacted with in the parent's log and in the new one, in the model's rows; weight 0: seen, not
             learned from.
         titles: of the model's items, or None.
-        done: what was learnt and how, as JSON can hold it.
+        done: what was learned and how, as JSON can hold it.
         seconds: of each stage.
         before: "old users" (those whom the parent was trained on) and "new users" -> how the parent serves them; a group that
             the test has nobody of is left out.
@@ -114,7 +114,7 @@ class Tuned:
     def __str__(self) -> str:
         new = self.done["new"]
         lines = [
-            f"{type(self.model).__name__} of {self.parent.folder}, learnt on from {new['interactions']:,} interactions of "
+            f"{type(self.model).__name__} of {self.parent.folder}, learned on from {new['interactions']:,} interactions of "
             f"{new['users']:,} users ({new['new_users']:,} new) and {new['items']:,} items ({new['new_items']:,} new)"
         ]
         if self.comparisons:
@@ -181,7 +181,7 @@ def fine_tune(
     test: Dataset | None = None,
     k: int = 10,
 ) -> Tuned:
-    """Return a run's model after it has learnt on from new interactions; the run itself is not changed.
+    """Return a run's model after it has learned on from new interactions; the run itself is not changed.
 
     Args:
         run: as `load_run` returns it, or its folder.
@@ -190,7 +190,7 @@ def fine_tune(
         epochs: None takes what the model takes by itself.
         freeze: weights that stay as they are, see `NeuralModel.fine_tune`; neural models only.
         learning_rate: None takes the model's; neural models only.
-        replay: old interactions learnt again for each new one; neural models only.
+        replay: old interactions learned again for each new one; neural models only.
         test: what the run and the tuned model are measured on, see `Tuned.on`; None measures nothing.
         k: length of list.
 

@@ -141,7 +141,7 @@ class Recommender(Protocol):
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> Ranking:
-        """Rank the catalogue for each user and return the best k."""
+        """Rank the catalog for each user and return the best k."""
         ...
 
     def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
@@ -176,7 +176,7 @@ class Reranker(Protocol):
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write what `prepare` learnt to a folder that appears whole or not at all."""
+        """Write what `prepare` learned to a folder that appears whole or not at all."""
         ...
 
 
@@ -208,7 +208,7 @@ class Served:
     Attributes:
         states: float32 [U, S], dense or CSR: what the scorer needs of each user row.
         known_U: bool [U]; where False, the state says nothing, and the row is answered as someone unseen.
-        scorer: `forward(state_BS: Tensor) -> Tensor`, float32 scores [B, I] of the whole catalogue.
+        scorer: `forward(state_BS: Tensor) -> Tensor`, float32 scores [B, I] of the whole catalog.
         user_tower: `forward(history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor`, the states [B, S] of people unseen.
             history_BH holds int64 item rows, oldest first, the rest of a row filled with -1; it may be all -1. `extra`
             has a tensor for each of `inputs`. None: this model cannot serve them.

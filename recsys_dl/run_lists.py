@@ -56,7 +56,7 @@ class RunLists:
 
     Attributes:
         folder: of the run.
-        model: fitted: a `CatalogueModel` or a `Pipeline`.
+        model: fitted: a `CatalogModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
         seen: what each user interacted with; weight 0: seen, not learned from.
         titles: of the items, or None.

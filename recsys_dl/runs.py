@@ -80,7 +80,7 @@ class Run(RunLists):
         config: as composed, plain Python.
         metrics: part of the split -> what `Evaluation.to_dict` gave.
         manifest: how it came about.
-        model: fitted: a `CatalogueModel` or a `Pipeline`.
+        model: fitted: a `CatalogModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
         seen: what each user interacted with, but for the test; weight 0: seen, not learned from.
         titles: of the items, or None.

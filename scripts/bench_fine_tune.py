@@ -4,7 +4,7 @@
     python scripts/bench_fine_tune.py --models gmf neumf
 
 The first 80% of the log make a run, the next 10% are what it learns on from. Of both, each user's three newest interactions are held
-out. Measured are: those held out of the old log (what is forgotten), those held out of the new one (what is learnt, by users that
+out. Measured are: those held out of the old log (what is forgotten), those held out of the new one (what is learned, by users that
 the run knew and by new ones), and the last 10%, where most users are strangers. Each model is tuned with and without replay of the
 old log, and the last table tests the one against the other on the same users. Hyper-parameters are those of conf/model.
 """

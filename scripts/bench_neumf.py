@@ -1,4 +1,4 @@
-"""NeuMF at D=64 on the NCF ml-1m train pairs: training and full-catalogue evaluation, beside a bare loop and RecBole.
+"""NeuMF at D=64 on the NCF ml-1m train pairs: training and full-catalog evaluation, beside a bare loop and RecBole.
 
     RECSYS_DATA=… python scripts/bench_neumf.py                        # ours, and a bare torch loop
     RECSYS_DATA=… python scripts/bench_neumf.py --peer-python PATH     # and RecBole in the same run; PATH: a Python that has it
@@ -77,7 +77,7 @@ def bare(log: Interactions, batch_size: int) -> float:
 
 
 def evaluated(model: NeuMF, log: Interactions) -> float:
-    """Return users a second whose whole catalogue is scored and whose best 10 unseen items are found."""
+    """Return users a second whose whole catalog is scored and whose best 10 unseen items are found."""
     users = np.arange(1024)
     start = time.perf_counter()
     model.recommend(users, 10, exclude=log)
@@ -120,7 +120,7 @@ def main() -> None:
     ratios = [one / two for one, two in zip(figures["fit"], figures["bare"], strict=True)]
     rival = peer(chosen.peer_python, log, threads) if chosen.peer_python else None
     print(f"{threads} threads, batches of {chosen.batch_size:,} pairs; peak memory {peak_memory() / 1e9:.2f} GB\n")
-    print("| | training, samples/s | full catalogue, users/s |\n|---|---|---|")
+    print("| | training, samples/s | full catalog, users/s |\n|---|---|---|")
     print(f"| NeuMF, fit() | {best['fit']:,.0f} | {best['evaluate']:,.0f} |")
     print(f"| bare torch loop, same network | {best['bare']:,.0f} | |")
     if rival is not None:

@@ -1,4 +1,4 @@
-"""A pipeline against each of its retrievers alone, over the whole catalogue, with what each stage adds.
+"""A pipeline against each of its retrievers alone, over the whole catalog, with what each stage adds.
 
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k                # or ml-latest-small, amazon-video-games
     RECSYS_DATA=… python scripts/bench_pipeline.py --data ml-100k --validation   # what settings were chosen by

@@ -3,7 +3,7 @@
     python scripts/bench_quality.py ml-latest-small          # or ml-100k, movietweetings; --trials 12 --models als bpr
 
 Each user's last interaction is the test, the one before it validation (leave-last-out by time). Candidates are the whole
-catalogue without what the user had; every rating counts as an interaction of weight 1. For each model `--trials` settings
+catalog without what the user had; every rating counts as an interaction of weight 1. For each model `--trials` settings
 are drawn from its space below with a fixed seed (the first is the YAML's own), fitted on train and compared by NDCG@10 on
 validation. The best is fitted again on train + validation and evaluated on test, once.
 """
@@ -93,16 +93,16 @@ def main() -> None:
         parts[weights] = instantiate(config.split)(instantiate(config.weights)(instantiate(config.data)))
     evaluations, rows = {}, {}
     for name in chosen.models:
-        learnt = parts["keep" if name in RATING_MODELS else "binary"]
+        learned = parts["keep" if name in RATING_MODELS else "binary"]
         train, validation, test = parts["binary"]  # what is known and asked is the same for all
         trials = []
         for overrides in track(settings(SPACES[name], chosen.trials, np.random.default_rng(chosen.seed)), name):
-            model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model).fit(learnt.train)
+            model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model).fit(learned.train)
             trials.append((evaluate(model, train, validation, k=[10], metrics=["ndcg"]).values["ndcg@10"], overrides))
         best, overrides = max(trials, key=lambda trial: trial[0])
         model = instantiate(compose("train", [*shared, f"model={name}", *overrides]).model)
         start = time.perf_counter()
-        model.fit(joined(learnt))
+        model.fit(joined(learned))
         fitted = time.perf_counter()
         evaluations[name] = evaluate(model, joined(parts["binary"]), test, k=[10, 20], metrics=METRICS)
         rows[name] = {

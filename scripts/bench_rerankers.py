@@ -127,15 +127,15 @@ def figures(
     items_BK: np.ndarray, train: Any, test: Any, users: np.ndarray, genres_IC: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return what lists are like, one value a user."""
-    from recsys_dl.metrics import catalogue, ranking
+    from recsys_dl.metrics import catalog, ranking
 
     judged = ranking.judge(items_BK, test.interactions.by_user[users])
-    by_genres = catalogue.vector_similarity(items_BK, genres_IC)
-    by_users = catalogue.cooccurrence_similarity(items_BK, train.interactions.by_item)
+    by_genres = catalog.vector_similarity(items_BK, genres_IC)
+    by_users = catalog.cooccurrence_similarity(items_BK, train.interactions.by_item)
     return {
         "ndcg": ranking.per_user(judged, ["ndcg"], [K])[f"ndcg@{K}"],
-        "genres": catalogue.diversity(by_genres, items_BK, K),
-        "users": catalogue.diversity(by_users, items_BK, K),
+        "genres": catalog.diversity(by_genres, items_BK, K),
+        "users": catalog.diversity(by_users, items_BK, K),
         "covered": (genres_IC[items_BK].sum(axis=1) > 0).sum(axis=1).astype(np.float64),
     }
 
@@ -238,10 +238,10 @@ def speed(chosen: argparse.Namespace) -> None:
     from recsys_dl.rerankers.lists import Asked, relevance
 
     rng = np.random.default_rng(chosen.seed)
-    centres = rng.normal(size=(200, chosen.embedding_size))
+    centers = rng.normal(size=(200, chosen.embedding_size))
 
     def drawn(size: int) -> np.ndarray:
-        near = centres[rng.integers(0, len(centres), size)]
+        near = centers[rng.integers(0, len(centers), size)]
         return (near + 0.7 * rng.normal(size=near.shape)).astype(np.float32)
 
     item_emb_ID, user_emb_UD = drawn(chosen.items), drawn(chosen.users)

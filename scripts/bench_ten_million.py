@@ -79,7 +79,7 @@ def measure(file: Path, chosen: argparse.Namespace, threads: int) -> None:
     model = ALS(embedding_size=chosen.embedding_size, epochs=chosen.epochs, seed=7).fit(train)
     report(f"fit ALS, embedding_size={chosen.embedding_size}, {chosen.epochs} epochs")
     table = evaluate(model, train, test, k=[10, 20])
-    report(f"evaluate, {len(table.users):,} users, full catalogue of {data.num_items:,}")
+    report(f"evaluate, {len(table.users):,} users, full catalog of {data.num_items:,}")
     print(f"\n{table}")
 
 

@@ -1,4 +1,4 @@
-"""Towers against ALS and EASE over the whole catalogue; which settings were chosen on validation, each experiment says.
+"""Towers against ALS and EASE over the whole catalog; which settings were chosen on validation, each experiment says.
 
     RECSYS_DATA=… python scripts/bench_towers.py --data ml-100k                # or ml-1m, ml-latest-small, amazon-video-games
     RECSYS_DATA=… python scripts/bench_towers.py --data ml-100k --validation   # what settings were chosen by
@@ -79,7 +79,7 @@ CHOSEN: dict[str, dict[str, dict[str, float]]] = {
 
 
 class Parts(NamedTuple):
-    """What is learnt from, what is asked for, and which of it is of items never learnt from."""
+    """What is learned from, what is asked for, and which of it is of items never learned from."""
 
     train: Dataset
     asked: Dataset
@@ -112,7 +112,7 @@ class ByChance:
 
 
 def parts(name: str, seed: int, *, validation: bool) -> Parts:
-    """Return what is learnt from and what is asked for: train and validation, or train with validation and test."""
+    """Return what is learned from and what is asked for: train and validation, or train with validation and test."""
     config = compose("train", [*SOURCES[name], "weights=binary", f"seed={seed}"])
     data = instantiate(config.weights)(instantiate(config.data))
     if name == "ml-1m":

@@ -156,7 +156,7 @@ def half_step(solver: str, matrix: np.ndarray, right: np.ndarray, x: np.ndarray)
 
 
 def similarity_checks(tiny: bool) -> Iterator[Check]:
-    """Neighbours of items by each kind of sum, against dense float64 similarities."""
+    """Neighbors of items by each kind of sum, against dense float64 similarities."""
     from recsys_dl.kernels.comparison import Vectors
     from recsys_dl.kernels.similarity import nearest
     from recsys_dl.kernels.vectors import prepare
@@ -219,7 +219,7 @@ def similarities(
     return sims_I
 
 
-def neighbour_checks(tiny: bool) -> Iterator[Check]:
+def neighbor_checks(tiny: bool) -> Iterator[Check]:
     """A block of sparse histories times a sparse item table."""
     from recsys_dl.kernels.comparison import Vectors
     from recsys_dl.kernels.neighbors import sparse_product
@@ -239,7 +239,7 @@ def neighbour_checks(tiny: bool) -> Iterator[Check]:
         return [sparse_product(Vectors(*inputs[:3], num_items), Vectors(*inputs[3:], num_items), device=device)]
 
     yield Check(
-        "neighbours",
+        "neighbors",
         f"{rows} histories of {each} times {num_items} lists of {each}",
         1e-5,  # a sum of at most a hundred positive terms
         (*left, values[0], *right, values[1]),
@@ -381,4 +381,4 @@ def bpr_steps(
         bias[other] -= pull + decay * bias[other]
 
 
-CHECKS = (top_k_checks, als_checks, similarity_checks, neighbour_checks, negative_checks, bpr_checks)
+CHECKS = (top_k_checks, als_checks, similarity_checks, neighbor_checks, negative_checks, bpr_checks)

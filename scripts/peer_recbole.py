@@ -3,7 +3,7 @@
     python peer_recbole.py FOLDER --threads 2
 
 FOLDER holds ncf/ncf.inter (user_id:token, item_id:token, tab-separated). Prints one line of JSON: training samples a second
-(positives and negatives) and users a second of the full-catalogue evaluation, each as its trainer takes them, at RecBole's
+(positives and negatives) and users a second of the full-catalog evaluation, each as its trainer takes them, at RecBole's
 default batch sizes and at the fastest of those tried.
 """
 

@@ -4,7 +4,7 @@
     python scripts/reproduce_ncf.py --tune           # choose ALS's hyper-parameters on validation; the test is not looked at
     python scripts/reproduce_ncf.py --validate       # the neural experiments on that validation draw
 
-Beside them NDCG@10 over the full catalogue, training items left out: the figure to choose a model by.
+Beside them NDCG@10 over the full catalog, training items left out: the figure to choose a model by.
 
 SAMPLED metrics, for reproduction only: each user's one test item is ranked among 99 sampled ones, as published (Rendle et al.
 2020, "Neural Collaborative Filtering vs. Matrix Factorization Revisited", arXiv 2005.09683). An item that comes twice among a
@@ -33,7 +33,7 @@ from hydra.utils import instantiate
 from recsys_dl import evaluate
 from recsys_dl.compose import compose
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.metrics.sampled import sampled_ranking_metrics
 from recsys_dl.models.popularity import Popularity
 from recsys_dl.progress import track
@@ -99,18 +99,18 @@ def draw_validation(train: Interactions, rng: np.random.Generator) -> tuple[Inte
     return Interactions.from_csr(kept), users_B, items_BL
 
 
-def sampled(model: CatalogueModel, users_B: np.ndarray, items_BL: np.ndarray, valid_BL: np.ndarray) -> dict[str, float]:
+def sampled(model: CatalogModel, users_B: np.ndarray, items_BL: np.ndarray, valid_BL: np.ndarray) -> dict[str, float]:
     """Return sampled HR@10 and NDCG@10."""
     figures = sampled_ranking_metrics(model.score(users_B, items_BL), [10], valid_BL=valid_BL)
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
-def build(overrides: list[str], model: str = "als") -> CatalogueModel:
+def build(overrides: list[str], model: str = "als") -> CatalogModel:
     """Return the model of its experiment under some overrides."""
     return instantiate(compose("train", [f"experiment=ncf_ml1m_{model}", *overrides]).model)
 
 
-def neural(train: Interactions, seed: int) -> Iterator[tuple[str, CatalogueModel]]:
+def neural(train: Interactions, seed: int) -> Iterator[tuple[str, CatalogModel]]:
     """Yield GMF, MLP, and NeuMF begun from both, each fitted."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("gmf", "mlp"):
@@ -156,7 +156,7 @@ def report(train: Interactions, folder: Path, seeds: list[int]) -> None:
     start = time.perf_counter()
     told: dict[str, list[tuple[float, float, float]]] = {}
 
-    def judge(name: str, model: CatalogueModel) -> None:
+    def judge(name: str, model: CatalogModel) -> None:
         figures = sampled(model, users, items_UL, valid_UL)
         full = evaluate(model, train, test, metrics=["ndcg"]).values["ndcg@10"]
         told.setdefault(name, []).append((figures["sampled_hit_rate@10"], figures["sampled_ndcg@10"], full))
@@ -171,7 +171,7 @@ def report(train: Interactions, folder: Path, seeds: list[int]) -> None:
     print(
         f"SAMPLED metrics (1 + 99 candidates; {repeated} rows hold an item twice, which counts once): a reproduction\n"
     )
-    print("| model | seeds | sampled HR@10 | sampled NDCG@10 | full-catalogue NDCG@10 |\n|---|---|---|---|---|")
+    print("| model | seeds | sampled HR@10 | sampled NDCG@10 | full-catalog NDCG@10 |\n|---|---|---|---|---|")
     for name, (hit_rate, ndcg) in PUBLISHED.items():
         print(f"| {name}, published | | {hit_rate:.4f} | {ndcg:.4f} | |")
     for name, rows in told.items():
@@ -187,7 +187,7 @@ def main() -> None:
     """Tune, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="of --tune, such as model.embedding_size=64")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of ml-1m.train.pairs and its neighbours")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of ml-1m.train.pairs and its neighbors")
     parser.add_argument("--tune", action="store_true", help="choose on validation; the test is not read")
     parser.add_argument(
         "--validate", action="store_true", help="the neural experiments on validation; the test is not read"

@@ -1,4 +1,4 @@
-"""ALS minimises the objectives it names, answers new users as it would known ones, and learns on."""
+"""ALS minimizes the objectives it names, answers new users as it would known ones, and learns on."""
 
 import numba
 import numpy as np

@@ -12,7 +12,7 @@ from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.protocols import Ranking, Recommender
 
 NUM_USERS, NUM_ITEMS = 62, 41
@@ -186,7 +186,7 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
     users = np.array([0, 1, NOTHING_USER, ALL_USER])
     before = model.recommend(users, k=6, exclude=train)
     program = (
-        "import sys, numpy as np; from recsys_dl.families.catalogue import CatalogueModel; model = CatalogueModel.load(sys.argv[1]);"
+        "import sys, numpy as np; from recsys_dl.families.catalog import CatalogModel; model = CatalogModel.load(sys.argv[1]);"
         "r = model.recommend(np.array([0, 1, 60, 61]), k=6); f = model.recommend(model.fold_in([[0, 2, 4], []]), k=6);"
         "np.savez(sys.argv[2], a=r.items_BK, b=r.scores_BK, c=f.items_BK, ids=np.array(model.items.ids.to_list()))"
     )
@@ -197,7 +197,7 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
     np.testing.assert_array_equal(answer["b"], after.scores_BK)
     np.testing.assert_array_equal(answer["c"], model.recommend(model.fold_in([[0, 2, 4], []]), k=6).items_BK)
     assert list(answer["ids"]) == train.items.ids.to_list()
-    again = CatalogueModel.load(tmp_path / "saved").recommend(users, k=6, exclude=train)
+    again = CatalogModel.load(tmp_path / "saved").recommend(users, k=6, exclude=train)
     np.testing.assert_array_equal(again.items_BK, before.items_BK)
 
 
@@ -302,14 +302,14 @@ def test_a_damaged_or_foreign_folder(model, tmp_path):
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("format: 1", "format: 99"))
     with pytest.raises(ValueError, match=r"of format 99, this version reads format 1"):
-        CatalogueModel.load(folder)
+        CatalogModel.load(folder)
     (folder / "config.yaml").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
-        CatalogueModel.load(folder)
+        CatalogModel.load(folder)
     (folder / "config.yaml").write_text(config)
     data = (folder / "arrays.npz").read_bytes()
     (folder / "arrays.npz").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"arrays\.npz is missing or damaged"):
-        CatalogueModel.load(folder)
+        CatalogModel.load(folder)
     with pytest.raises(FileNotFoundError, match="has no config"):
-        CatalogueModel.load(tmp_path)
+        CatalogModel.load(tmp_path)

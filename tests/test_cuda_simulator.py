@@ -65,18 +65,18 @@ def test_a_barrier_that_not_all_threads_reach_is_an_error():
         divergent[1, 32]()
 
 
-@pytest.mark.parametrize("towards", [-1, 1])
-def test_a_missing_barrier_shows_whichever_way_it_points(towards):
+@pytest.mark.parametrize("toward", [-1, 1])
+def test_a_missing_barrier_shows_whichever_way_it_points(toward):
     @cuda.jit
-    def neighbour(out):
+    def neighbor(out):
         row = cuda.shared.array(32, np.float32)
         for step in range(2):
             row[cuda.threadIdx.x] = step
-            out[cuda.threadIdx.x] += row[min(max(cuda.threadIdx.x + towards, 0), 31)] != step
+            out[cuda.threadIdx.x] += row[min(max(cuda.threadIdx.x + toward, 0), 31)] != step
             cuda.syncthreads()
 
     out = np.zeros(32, np.float32)
-    neighbour[1, 32](out)
+    neighbor[1, 32](out)
     assert out.any()
 
 

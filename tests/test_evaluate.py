@@ -9,14 +9,14 @@ import pytest
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
 from recsys_dl.data.lists import item_lists
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k
 from recsys_dl.models import ALS, Popularity
 from recsys_dl.protocols import Ranking
 
 
-class Given(CatalogueModel):
+class Given(CatalogModel):
     """Scores handed over: known users by row, folded ones by how many items they bring."""
 
     def __init__(self, *, scores_UI):
@@ -192,7 +192,7 @@ def test_equal_to_trec_eval_on_movielens(shared_data):
 
 
 def test_users_who_are_folded_in_by_hand():
-    """Strong generalisation: users 3 and 4 are not in train; what they did first is given, the rest is asked for."""
+    """Strong generalization: users 3 and 4 are not in train; what they did first is given, the rest is asked for."""
     histories = Interactions([3, 3, 4], [0, 1, 4], num_users=5, num_items=5)
     test = Interactions([3, 4, 4], [2, 0, 1], num_users=5, num_items=5)
     names = [Vocabulary(range(5), noun=noun) for noun in ("user", "item")]

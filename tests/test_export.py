@@ -156,7 +156,7 @@ def own_answer(model, unseen: list[list[int]], question) -> tuple[np.ndarray, np
 
 
 def check_same(found: tuple[np.ndarray, np.ndarray], own: tuple[np.ndarray, np.ndarray]) -> None:
-    """Scores agree, and so do items, but for neighbours whose scores rounding cannot tell apart."""
+    """Scores agree, and so do items, but for neighbors whose scores rounding cannot tell apart."""
     (items, scores), (own_items, own_scores) = found, own
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, own_scores, **CLOSE)

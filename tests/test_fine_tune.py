@@ -22,7 +22,7 @@ from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.neural import NeuralModel
 from recsys_dl.fine_tuning import NEW, OLD, fine_tune
 from recsys_dl.runs import Stages, write_run
@@ -162,7 +162,7 @@ def test_a_new_item_begins_as_what_its_features_say(model, new):
         np.testing.assert_allclose(model.item_emb_ID[row], said_2D[int(item[1:]) % 2], rtol=1e-5, atol=1e-6)
     model.fine_tune(new, epochs=1)
     even, odd = (model.network.items.item_emb.weight[model.items.rows([item])[0].item()] for item in ("j0", "j1"))
-    assert not torch.equal(even, odd)  # what is their own is learnt from there
+    assert not torch.equal(even, odd)  # what is their own is learned from there
 
 
 def test_it_learns_the_new_and_keeps_the_old(model, new):
@@ -182,10 +182,10 @@ def test_it_learns_the_new_and_keeps_the_old(model, new):
 
 def test_same_seed_same_bits_and_saved_ones_too(model, new, tmp_path):
     model.save(tmp_path / "model")
-    twin = CatalogueModel.load(tmp_path / "model").fine_tune(new, epochs=2)
+    twin = CatalogModel.load(tmp_path / "model").fine_tune(new, epochs=2)
     assert same(twin.arrays(), model.fine_tune(new, epochs=2).arrays())
     model.save(tmp_path / "tuned")
-    again = CatalogueModel.load(tmp_path / "tuned")
+    again = CatalogModel.load(tmp_path / "tuned")
     users = np.arange(48)
     np.testing.assert_array_equal(again.recommend(users, 5).items_BK, model.recommend(users, 5).items_BK)
 
@@ -224,13 +224,13 @@ def test_negatives_are_positives_of_neither_log(model, new, negatives, monkeypat
     assert all(old_UI[pair] > 0 for pair in zip(replayed.users_N, replayed.items_N, strict=True))
     had = model.train_UI.toarray() > 0
     assert had.sum() > old_UI.nnz
-    learnt = Interactions.concat([fresh, replayed]).by_user
-    assert len(examples) == learnt.nnz
+    learned = Interactions.concat([fresh, replayed]).by_user
+    assert len(examples) == learned.nnz
     for epoch in (0, 1):
         examples.begin(epoch)
         batch = examples.take(torch.arange(len(examples)), slice(0, len(examples)), epoch=epoch, step=0)
         users, items = batch.users_B.numpy()[:, None], batch.items_BL.numpy()
-        assert (learnt[users[:, 0], items[:, 0]] > 0).all()
+        assert (learned[users[:, 0], items[:, 0]] > 0).all()
         assert not had[users, items[:, 1:]].any()
 
 
@@ -247,11 +247,11 @@ def test_towers_learn_histories_of_those_who_did_something(model, monkeypatch):
     model.fine_tune(later, epochs=0, replay=5.0)  # 20 old interactions of users with nine each: two, and two of a third
     rows = {user: model.users.rows([user])[0] for user in ("u3", "n0")}
     items = {item: model.items.rows([item])[0] for item in ("i4", "i5", "i6", "j1")}
-    learnt = {user: took[0].items_N[took[0].users_N == user].tolist() for user in np.unique(took[0].users_N)}
-    assert learnt.pop(rows["u3"]) == [*kept[rows["u3"]], items["j1"], items["i5"]]
-    assert learnt.pop(rows["n0"]) == [items["i4"], items["i6"]]
-    assert sorted(len(items) for items in learnt.values()) == [2, 9, 9]
-    assert all(learnt[user] == kept[user][-len(learnt[user]) :] for user in learnt)
+    learned = {user: took[0].items_N[took[0].users_N == user].tolist() for user in np.unique(took[0].users_N)}
+    assert learned.pop(rows["u3"]) == [*kept[rows["u3"]], items["j1"], items["i5"]]
+    assert learned.pop(rows["n0"]) == [items["i4"], items["i6"]]
+    assert sorted(len(items) for items in learned.values()) == [2, 9, 9]
+    assert all(learned[user] == kept[user][-len(learned[user]) :] for user in learned)
     mine = slice(*model.history_starts_U1[rows["u3"] : rows["u3"] + 2])
     assert model.history_N[mine].tolist() == [*kept[rows["u3"]], items["j1"], items["i5"]]
 
@@ -339,7 +339,7 @@ def test_features_that_are_missing_or_others(model, old, new):
     model.fine_tune(log([("u0", "i2"), ("n1", "i3")], features=False), epochs=1)  # no new item, no feature needed
 
 
-def test_logs_that_cannot_be_learnt_on(fitted, old, new):
+def test_logs_that_cannot_be_learned_on(fitted, old, new):
     model = small("gmf", epochs=1)
     with pytest.raises(ValueError, match="has not been fitted"):
         model.fine_tune(new)
@@ -425,7 +425,7 @@ def test_old_and_new_users_are_measured_before_and_after(tuned, place, new, late
         assert apart.low <= apart.value <= apart.high
     shown = str(tuned)
     assert re.search(
-        r"GMF of .*gmf, learnt on from 180 interactions of 18 users \(8 new\) and 34 items \(4 new\)", shown
+        r"GMF of .*gmf, learned on from 180 interactions of 18 users \(8 new\) and 34 items \(4 new\)", shown
     )
     assert re.search(r"old users +3 +0\.\d+ \[.*\] +0\.\d+ \[.*\] +[+-]0\.\d+ \[", shown)
     assert "1 test users of whom neither log knows anything" in shown
@@ -507,7 +507,7 @@ def test_the_command_says_why_it_cannot_read_the_data_again(tuned, tmp_path, cap
 def test_classical_models_learn_on_through_the_same_call(place, new, later, old):
     for name, arguments in (("als", {"epochs": 2}), ("item_knn", {})):
         tuned = fine_tune(place / name, new, test=later, k=5, **arguments)
-        straight = CatalogueModel.load(place / name / "model").partial_fit(new, **arguments)
+        straight = CatalogModel.load(place / name / "model").partial_fit(new, **arguments)
         assert same(tuned.model.arrays(), straight.arrays())
         assert set(tuned.after) == {OLD, NEW}
         assert load_run(place / name).model.num_users == 40

@@ -255,7 +255,7 @@ def test_more_effort_finds_more():
     assert coded.num_bytes < rescored.num_bytes / 2
 
 
-def test_rare_neighbours_are_refilled():
+def test_rare_neighbors_are_refilled():
     """A query whose nearest list holds fewer than k: the next lists are visited, and in the end all."""
     rng = np.random.default_rng(3)
     near = np.eye(1, 8) * 10 + 0.01 * rng.standard_normal((5, 8))

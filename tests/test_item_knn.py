@@ -33,9 +33,9 @@ def test_scores_by_hand(device):
     log = Interactions([0, 0, 1, 1, 2, 2, 3], [0, 1, 0, 1, 1, 2, 3], [1, 1, 1, 1, 1, 1, 4])
     model = ItemKNN(num_neighbors=1, device=device).fit(log)
     high, low = np.float32([2 / np.sqrt(6), 1 / np.sqrt(3)])
-    lists = model.neighbours_RR.toarray()
+    lists = model.neighbors_RR.toarray()
     np.testing.assert_allclose(lists, [[0, high, 0, 0], [high, 0, 0, 0], [0, low, 0, 0], [0] * 4], rtol=1e-6)
-    # A score adds up the neighbours of the item recommended: of item 0 it is 1, of 1 it is 0, of 2 it is 1.
+    # A score adds up the neighbors of the item recommended: of item 0 it is 1, of 1 it is 0, of 2 it is 1.
     scores = model.score([0, 2, 3], np.tile(np.arange(4), (3, 1)))
     np.testing.assert_allclose(scores, [[high, high, low, 0], [high, 0, low, 0], [0] * 4], rtol=1e-6)
     folded = model.fold_in(Interactions([0, 0, 1], [1, 2, 0], [2, 1, 3], num_items=4))
@@ -90,7 +90,7 @@ def test_new_users_and_items_come_by_id(tmp_path):
     wanted = ItemKNN(num_neighbors=3, device="cpu").fit(
         Interactions([0, 0, 1, 1, 2, 2, 0, 0], [0, 1, 0, 1, 2, 1, 1, 2])
     )
-    assert (model.neighbours_RR != wanted.neighbours_RR).nnz == 0
+    assert (model.neighbors_RR != wanted.neighbors_RR).nnz == 0
     # y counts twice for ann: had before, and again
     assert model.interactions_UI.toarray().tolist() == [[1, 2, 1], [1, 1, 0], [0, 1, 1]]
 

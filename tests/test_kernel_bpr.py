@@ -97,7 +97,7 @@ def test_an_epoch_takes_the_documented_steps(size, blocks, weighted, device, mon
 
 
 @pytest.mark.parametrize("num_items", [1, 2, 127, 128, 129])
-def test_catalogues_of_any_size(num_items, monkeypatch):
+def test_catalogs_of_any_size(num_items, monkeypatch):
     monkeypatch.setattr(bpr, "num_blocks", lambda *shape: min(num_items, 5))
     data = problem(9, num_items, 8)
     masses = np.ones(num_items, np.uint64)

@@ -129,8 +129,8 @@ def test_wrong_arguments():
         sample_negatives([0], indptr, indices, num_items, 1, seed=1, masses=item_masses(np.ones(3), indices))
 
 
-def test_against_a_large_catalogue_by_sparse_lookup():
-    """100,000 draws over a skewed catalogue: none is a positive."""
+def test_against_a_large_catalog_by_sparse_lookup():
+    """100,000 draws over a skewed catalog: none is a positive."""
     rng = np.random.default_rng(0)
     matrix = sp.random(200, 5000, 0.05, format="csr", random_state=rng)
     matrix.sort_indices()

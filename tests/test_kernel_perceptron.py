@@ -1,4 +1,4 @@
-"""The perceptron over the whole catalogue against plain NumPy in float64, and alone as in a batch."""
+"""The perceptron over the whole catalog against plain NumPy in float64, and alone as in a batch."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Neighbours of sparse vectors: every measure against float64 NumPy, on each device."""
+"""Neighbors of sparse vectors: every measure against float64 NumPy, on each device."""
 
 import numpy as np
 import pytest

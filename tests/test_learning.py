@@ -118,7 +118,7 @@ def stop_after(monkeypatch, steps: int) -> None:
         if steps == -1:
             raise Stopped
 
-    for module in ("als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "neighbourhood", "rp3beta"):
+    for module in ("als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "neighborhood", "rp3beta"):
         monkeypatch.setattr(f"recsys_dl.models.{module}.track", stopping, raising=False)
 
 
@@ -150,11 +150,11 @@ def breaking_points(name: str) -> list[str]:
     own = {
         "als": ["als.solve_rows", "als.fetch"],
         "bpr": ["bpr.bpr_epoch", "bpr.fetch", "bpr.whole_masses"],
-        "item_knn": ["neighbourhood.updated", "neighbourhood.list_matrix", "neighbourhood.prepare"],
-        "user_knn": ["neighbourhood.updated", "neighbourhood.list_matrix", "neighbourhood.prepare"],
+        "item_knn": ["neighborhood.updated", "neighborhood.list_matrix", "neighborhood.prepare"],
+        "user_knn": ["neighborhood.updated", "neighborhood.list_matrix", "neighborhood.prepare"],
     }
     return [f"recsys_dl.models.{place}" for place in own[name]] + [
-        "recsys_dl.families.catalogue.CatalogueModel._check_learned"
+        "recsys_dl.families.catalog.CatalogModel._check_learned"
     ]
 
 
@@ -187,7 +187,7 @@ def test_a_network_that_fails_at_the_end_is_as_before(name, method, monkeypatch)
     model = small(name).fit(planted())
     before = answers(model)
     monkeypatch.setattr(
-        "recsys_dl.families.catalogue.CatalogueModel._check_learned", lambda model: (_ for _ in ()).throw(Stopped)
+        "recsys_dl.families.catalog.CatalogModel._check_learned", lambda model: (_ for _ in ()).throw(Stopped)
     )
     with pytest.raises(Stopped):
         getattr(model, method)(MORE)

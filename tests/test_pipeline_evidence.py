@@ -69,21 +69,21 @@ def test_the_ranker_sees_what_each_retriever_returned():
 def test_training_and_serving_make_the_same_features():
     train = log()
     teacher = build()
-    learnt, held = gathered(teacher, train, None)
+    learned, held = gathered(teacher, train, None)
     ((seen, _),) = teacher.examples.cut(train)
     served = build().fit(seen)  # the same retrievers, fitted on what those of training were fitted on
     compared = 0
-    for groups in (learnt, held):
+    for groups in (learned, held):
         for q, name in enumerate(groups.group_ids):
             served.recommend([int(name.split(":")[1])], 10, exclude=seen)
             of_training = groups.features_NF[groups.starts_Q[q] : groups.starts_Q[q + 1]]
             of_serving = served.ranker.seen_BLF[0][: len(of_training)]  # the rest is padding
-            for at, feature in enumerate(learnt.names):  # scores of ALS are rounded otherwise in a batch
+            for at, feature in enumerate(learned.names):  # scores of ALS are rounded otherwise in a batch
                 tolerance = 1e-4 if feature.endswith("score") else 0
                 np.testing.assert_allclose(of_serving[:, at], of_training[:, at], rtol=tolerance, err_msg=feature)
             compared += 1
     assert compared > 20
-    found = of_training[:, [at for at, name in enumerate(learnt.names) if name.endswith("found")]]
+    found = of_training[:, [at for at, name in enumerate(learned.names) if name.endswith("found")]]
     assert 0 < found.mean() < 1
 
 

@@ -18,7 +18,7 @@ from recsys_dl.rankers.lambdamart import LambdaMART
 
 
 def noise(seed=0, num_users=150, num_items=80, each=12) -> Interactions:
-    """A log without any structure: nothing can be learnt from it but what was told."""
+    """A log without any structure: nothing can be learned from it but what was told."""
     rng = np.random.default_rng(seed)
     users = np.repeat(np.arange(num_users), each)
     items = np.concatenate([rng.choice(num_items, each, replace=False) for _ in range(num_users)])
@@ -83,7 +83,7 @@ def test_retrievers_of_candidates_saw_no_label(examples):
         examples=examples,
         num_retrieved=80,
     )
-    learnt, held = gathered(pipeline, log, None)
+    learned, held = gathered(pipeline, log, None)
     whole = set(zip(log.users_N.tolist(), log.items_N.tolist(), strict=True))
     labels = 0
     for pairs, users, items_BL in Spy.told:
@@ -91,13 +91,13 @@ def test_retrievers_of_candidates_saw_no_label(examples):
             candidates = {(user, item) for item in items if item >= 0}
             assert not candidates & pairs  # so that no label can be among what the copy saw
             labels += len(candidates & whole)
-    positives = int(learnt.labels_N.sum() + held.labels_N.sum())
+    positives = int(learned.labels_N.sum() + held.labels_N.sum())
     assert 0 < positives <= labels
-    users_of = [{int(name.split(":")[1]) for name in groups.group_ids} for groups in (learnt, held)]
+    users_of = [{int(name.split(":")[1]) for name in groups.group_ids} for groups in (learned, held)]
     assert not users_of[0] & users_of[1]
 
 
-def test_from_noise_nothing_is_learnt_and_from_a_leak_everything():
+def test_from_noise_nothing_is_learned_and_from_a_leak_everything():
     log = noise()
     features = CandidateFeatures([RetrieverScores()])
     ranker = LambdaMART(num_trees=30, min_documents=5)

@@ -31,7 +31,7 @@ def there(place, monkeypatch):
 
 
 def never_offers_what_was_seen(trained, log):
-    """Nothing that a user has, and everything else: to the end of the catalogue."""
+    """Nothing that a user has, and everything else: to the end of the catalog."""
     table = trained.recommend(trained.users.ids, k=len(trained.items))
     pairs = set(zip(table["user_id"], table["item_id"], strict=True))
     seen = set(zip(log["user_id"].cast(pl.String), log["item_id"].cast(pl.String), strict=True))

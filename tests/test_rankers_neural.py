@@ -66,17 +66,17 @@ def test_attention_at_padding_is_nothing():
 
 def test_normalizations_by_hand():
     features = np.array([[0, -3, 5], [10, 1, 5], [2, 1, 5], [0, 1, 5]], np.float32)
-    learnt = learn_normalization(features, "standard")
+    learned = learn_normalization(features, "standard")
     np.testing.assert_allclose(
-        normalized(features, learnt, "standard"),
+        normalized(features, learned, "standard"),
         (features - features.mean(0)) / [np.sqrt(17), np.sqrt(3), np.inf],
         rtol=1e-6,
     )
     logs = (np.sign(features) * np.log1p(np.abs(features)))[:, :2]
-    learnt = learn_normalization(features, "log1p")
+    learned = learn_normalization(features, "log1p")
     expected = (logs - logs.mean(0)) / logs.std(0)
-    np.testing.assert_allclose(normalized(features, learnt, "log1p")[:, :2], expected, rtol=1e-5, atol=1e-6)
-    assert (normalized(features, learnt, "log1p")[:, 2] == 0).all()
+    np.testing.assert_allclose(normalized(features, learned, "log1p")[:, :2], expected, rtol=1e-5, atol=1e-6)
+    assert (normalized(features, learned, "log1p")[:, 2] == 0).all()
     assert normalized(features, learn_normalization(features, "none"), "none") is features
 
 
@@ -91,11 +91,11 @@ def test_quantiles_keep_the_order_and_nothing_else():
     assert abs(one.mean()) < 0.01
     assert one.std() == pytest.approx(1, abs=0.01)
     ties = np.repeat(np.array([[0.0], [1.0]], np.float32), [300, 100], axis=0)
-    learnt = learn_normalization(ties, "quantile")
-    low, high = normalized(np.array([[0.0], [1.0]], np.float32), learnt, "quantile").ravel()
-    assert low == pytest.approx(-np.sqrt(1 / 3), abs=0.02)  # what standardising 3/4 zeros and 1/4 ones gives
+    learned = learn_normalization(ties, "quantile")
+    low, high = normalized(np.array([[0.0], [1.0]], np.float32), learned, "quantile").ravel()
+    assert low == pytest.approx(-np.sqrt(1 / 3), abs=0.02)  # what standardizing 3/4 zeros and 1/4 ones gives
     assert high == pytest.approx(np.sqrt(3), abs=0.02)
-    beyond = normalized(np.array([[-1e9], [1e9]], np.float32), learnt, "quantile").ravel()
+    beyond = normalized(np.array([[-1e9], [1e9]], np.float32), learned, "quantile").ravel()
     assert beyond[0] < low < high < beyond[1]
     assert np.abs(beyond).max() < 4
 

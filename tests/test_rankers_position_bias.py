@@ -155,7 +155,7 @@ NETWORK = {"hidden_sizes": [16], "epochs": 3, "batch_size": 64}
 
 @pytest.mark.parametrize("logger", ["reversed", "unrelated"])
 def test_corrected_rankers_come_near_full_information(shared_data, logger):
-    """Clicks on MQ2008 lists shown by a ranker that is bad: what is learnt from them as they are is bad too.
+    """Clicks on MQ2008 lists shown by a ranker that is bad: what is learned from them as they are is bad too.
 
     Over seeds 1 to 5 the rankers corrected by propensities came within .025 of those that saw the grades, and naive ones stayed
     .11 to .16 ("reversed") and .03 to .06 ("unrelated") below the corrected ones. LightGBM's own correction came within .034, .10

@@ -1,4 +1,4 @@
-"""read_log: the same log gives the same Dataset whatever it comes as; columns are recognised; side tables join by id."""
+"""read_log: the same log gives the same Dataset whatever it comes as; columns are recognized; side tables join by id."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_draws_of_one_user_over_requests_are_as_frequent():
     assert chisquare(counts[1:]).pvalue > 0.001
 
 
-def test_a_pool_out_of_the_catalogue():
+def test_a_pool_out_of_the_catalog():
     explorer = Exploration(places=[2], pool={"new": True}, seed=1).prepare(shop())
     given = candidates(5)
     given.items_BK[:, 4] = 11  # a new item that is a candidate, and so is in the pool too

@@ -31,7 +31,7 @@ def test_scores_are_walks(device, alpha, beta):
 
 def test_only_the_strongest_walks_to_an_item_are_kept():
     log = ratings(num=90, num_users=14, num_items=11)
-    every, few = (RP3beta(num_neighbors=k, device="cpu").fit(log).neighbours_II for k in (11, 3))
+    every, few = (RP3beta(num_neighbors=k, device="cpu").fit(log).neighbors_II for k in (11, 3))
     for item in range(11):
         np.testing.assert_array_equal(few[item].indices, every[item].indices[:3])
         assert (np.diff(every[item].data) <= 0).all()

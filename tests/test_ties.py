@@ -10,7 +10,7 @@ from recsys_dl.data.groups import Groups
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import attribute, evaluate
 from recsys_dl.evaluation.ties import DEPTH
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.metrics.grouped import judge_groups, letor_ndcg
 from recsys_dl.metrics.ranking import METRICS, judge, judge_scores, per_user
 from recsys_dl.models.popularity import Popularity
@@ -59,7 +59,7 @@ def test_a_constant_ranker_is_worth_the_same_however_the_file_was_sorted(metric)
     )
 
 
-class Given(CatalogueModel):
+class Given(CatalogModel):
     """Scores that it was given, one for each user and item."""
 
     fitted = ("scores_UI",)
@@ -105,7 +105,7 @@ def test_a_constant_model_gets_what_chance_gives(metric, caplog):
     assert figure.conventions["ties"] == "mean over all orders of equal scores"
 
 
-def test_full_catalogue_figures_are_those_of_all_scores_together():
+def test_full_catalog_figures_are_those_of_all_scores_together():
     """Ties within the list, at its end and beyond, for every user, in blocks of any size."""
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 5, (60, 50)).astype(np.float32)

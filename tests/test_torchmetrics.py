@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_dl.metrics import catalogue, ranking, rating
+from recsys_dl.metrics import catalog, ranking, rating
 
 torch = pytest.importorskip("torch", reason="needs torch")
-from recsys_dl.metrics.torch_metrics import CatalogueMetrics, RankingMetrics, RatingMetrics  # noqa: E402
+from recsys_dl.metrics.torch_metrics import CatalogMetrics, RankingMetrics, RatingMetrics  # noqa: E402
 
 NUM_USERS, NUM_ITEMS, K = 101, 30, 8
 
@@ -22,7 +22,7 @@ def data():
 def measured(users, pairs, batch=13):
     """The figures of some users and pairs, in batches."""
     lists, grades, ratings = data()
-    metrics = (RankingMetrics(k=[1, 5], gains="linear"), CatalogueMetrics(NUM_ITEMS, k=5), RatingMetrics())
+    metrics = (RankingMetrics(k=[1, 5], gains="linear"), CatalogMetrics(NUM_ITEMS, k=5), RatingMetrics())
     for start in range(0, len(users), batch):
         rows = users[start : start + batch]
         metrics[0].update(ranking.judge(lists[rows], grades[rows]))
@@ -56,9 +56,9 @@ def test_batches_give_what_the_functions_give():
     columns = ranking.per_user(ranking.judge(lists, grades), ranking.METRICS, [1, 5], gains="linear")
     for name, column in columns.items():
         assert got[name] == pytest.approx(np.nanmean(column), rel=1e-13)
-    shown = catalogue.exposures(lists, 5, NUM_ITEMS)
-    assert got["coverage@5"] == catalogue.coverage(shown)
-    assert got["gini@5"] == catalogue.gini(shown)
+    shown = catalog.exposures(lists, 5, NUM_ITEMS)
+    assert got["coverage@5"] == catalog.coverage(shown)
+    assert got["gini@5"] == catalog.gini(shown)
     assert got["rmse"] == pytest.approx(rating.rmse(*ratings[:, :NUM_USERS]), rel=1e-13)
     assert got["mae"] == pytest.approx(rating.mae(*ratings[:, :NUM_USERS]), rel=1e-13)
 

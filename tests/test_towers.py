@@ -303,7 +303,7 @@ NO_FEATURES = (torch.zeros(3, 0, dtype=torch.long), torch.zeros(3, 0), torch.zer
 
 
 @pytest.mark.parametrize("kind", ["mean", "attention", "perceptron", "sequence"])
-def test_padding_and_neighbours_in_the_batch_change_nothing(kind):
+def test_padding_and_neighbors_in_the_batch_change_nothing(kind):
     torch.manual_seed(0)
     if kind == "sequence":
         tower = SequenceUser(8, 6, num_blocks=2, num_heads=2, dropout=0.5)

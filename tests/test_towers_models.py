@@ -8,7 +8,7 @@ import torch
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.models.sasrec import SASRec
 from recsys_dl.models.two_tower import TwoTower
 from recsys_dl.models.youtube_dnn import YouTubeDNN
@@ -137,7 +137,7 @@ def test_an_item_of_which_nothing_is_known_stands_as_the_rarest(fitted, data):
 
 def test_saved_with_features(fitted, data, tmp_path):
     fitted.save(tmp_path / "saved")
-    again = CatalogueModel.load(tmp_path / "saved")
+    again = CatalogModel.load(tmp_path / "saved")
     users = np.arange(NUM_USERS)
     np.testing.assert_array_equal(again.recommend(users, k=9).scores_BK, fitted.recommend(users, k=9).scores_BK)
     new = Dataset(
@@ -166,7 +166,7 @@ def with_item_features(data: Dataset, **columns) -> Dataset:
     return Dataset(data.interactions, data.users, data.items, item_features=pl.DataFrame(columns))
 
 
-def test_features_that_cannot_be_learnt(data):
+def test_features_that_cannot_be_learned(data):
     nan = with_item_features(data, price=np.where(np.arange(NUM_ITEMS) == 5, np.nan, np.arange(NUM_ITEMS) / 2))
     with pytest.raises(
         ValueError, match="the column 'price' of the item features must hold finite numbers.* got nan in row 5"

@@ -11,7 +11,7 @@ import yaml
 
 from recsys_dl import load_run, read_log
 from recsys_dl.cli import main
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.models import ItemKNN, Popularity
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.rankers.features import CandidateFeatures
@@ -154,7 +154,7 @@ OTHERS = [
     "os.system",
     "pathlib.Path",
     "recsys_dl.models.als.np.ndarray",
-    "recsys_dl.models.als.CatalogueModel",
+    "recsys_dl.models.als.CatalogModel",
     "",
     None,
 ]
@@ -171,7 +171,7 @@ def test_a_saved_part_is_of_a_class_of_ours(name, tmp_path, monkeypatch):
     Pipeline({"popularity": Popularity()}).fit(log).save(tmp_path / "pipeline")
     Exact().build(np.eye(3, dtype=np.float32)).save(tmp_path / "index")
     for place, load in (
-        ("model", CatalogueModel.load),
+        ("model", CatalogModel.load),
         ("pipeline", Pipeline.load),
         ("index", load_index),
         ("pipeline/retrievers/popularity", lambda _: Pipeline.load(tmp_path / "pipeline")),

@@ -14,7 +14,7 @@ def test_scores_by_hand(device):
     log = Interactions([0, 1, 1, 1, 2, 2, 3], [0, 0, 1, 2, 1, 2, 3], num_items=5)
     model = UserKNN(num_neighbors=1, device=device).fit(log)
     low, high = np.float32([1 / np.sqrt(3), 2 / np.sqrt(6)])
-    assert model.neighbours_RR.indices.tolist() == [1, 2, 1]
+    assert model.neighbors_RR.indices.tolist() == [1, 2, 1]
     scores = model.score([0, 1, 2, 3], np.tile(np.arange(5), (4, 1)))
     wanted = [[low, low, low, 0, 0], [0, high, high, 0, 0], [high, high, high, 0, 0], [0] * 5]
     np.testing.assert_allclose(scores, wanted, rtol=1e-6)
@@ -32,7 +32,7 @@ def test_someone_unseen_is_compared_as_a_known_user_is(options):
     model = UserKNN(num_neighbors=60, device="cpu", **options).fit(log)
     folded = model.fold_in(log).values
     for user in range(60):
-        known, unseen = model.neighbours_RR[user], folded[user]
+        known, unseen = model.neighbors_RR[user], folded[user]
         others = unseen.indices != user  # unseen, the user is one of those compared with
         np.testing.assert_array_equal(unseen.indices[others], known.indices)
         np.testing.assert_array_equal(unseen.data[others], known.data)

@@ -2,7 +2,7 @@
 
 R rows to solve, S rows of the fixed side, N observed entries, D embedding size, W columns solved together, T entries of a
 triangle; see `kernels/als.py` for the objective. A symmetric matrix lies packed, row i of its lower triangle from i (i + 1) / 2
-on; its row W is the right-hand side, so that factorising also substitutes forwards.
+on; its row W is the right-hand side, so that factorizing also substitutes forwards.
 """
 
 from __future__ import annotations

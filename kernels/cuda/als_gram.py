@@ -56,7 +56,7 @@ def gram_parts(fixed, rows_each, parts):
             )
         cuda.syncthreads()
         for k in range(DEPTH):
-            # Columns 16 apart, so that the threads of a warp read neighbouring words.
+            # Columns 16 apart, so that the threads of a warp read neighboring words.
             x0, x1, x2, x3 = left[k, i], left[k, i + 16], left[k, i + 32], left[k, i + 48]
             y0, y1, y2, y3 = right[k, j], right[k, j + 16], right[k, j + 32], right[k, j + 48]
             a0 += x0 * y0

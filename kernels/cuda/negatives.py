@@ -1,4 +1,4 @@
-"""Negative sampling on a GPU: a thread for each draw, so that neighbours write side by side.
+"""Negative sampling on a GPU: a thread for each draw, so that neighbors write side by side.
 
 P rows of users asked for, U users, I items, N interactions, S negatives of each row.
 """

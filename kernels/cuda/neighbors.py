@@ -21,7 +21,7 @@ SIGNATURES = {
 
 
 def sparse_product(left: Vectors, right: Vectors) -> Any:
-    """Return what `kernels.neighbours.sparse_product` promises."""
+    """Return what `kernels.neighbors.sparse_product` promises."""
     product = cuda.device_array((left.indptr_R1.shape[0] - 1, right.num_columns), np.float32)
     if product.size:
         products[product.shape[0], THREADS](*_on_device(left), *_on_device(right), product)

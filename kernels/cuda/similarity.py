@@ -1,6 +1,6 @@
-"""The nearest neighbours of sparse vectors on a GPU: a block for each row asked for.
+"""The nearest neighbors of sparse vectors on a GPU: a block for each row asked for.
 
-R rows, C columns, B rows asked for, K neighbours. A block walks the columns of its row in order; its threads add to the sums
+R rows, C columns, B rows asked for, K neighbors. A block walks the columns of its row in order; its threads add to the sums
 of the rows in a column, of which no two are the same. So sums run over columns in ascending order, as on the CPU, and
 need no atomics. Rows of similarities lie in a bounded piece of memory until `topk` has chosen from them.
 """
@@ -66,7 +66,7 @@ def nearest(prepared: Prepared, asked: Asked, k: int) -> tuple[Any, Any]:
 
 
 def _similarities(prepared: Prepared, rows_B: np.ndarray, vectors: tuple[Any, ...]) -> Any:
-    """Return float32 [B, R] on the device; -inf where rows are no neighbours."""
+    """Return float32 [B, R] on the device; -inf where rows are no neighbors."""
     size = (len(rows_B), len(prepared.order_R))
     scores = cuda.device_array(size, np.float32)
     sums = scores if prepared.width == 1 else cuda.device_array((size[0], size[1] * prepared.width), np.float32)

@@ -24,7 +24,7 @@ SIGNATURES = {
     "count_columns": "void(int32[::1], int32[::1])",
     "fill_columns": "void(int64[::1], int32[::1], float32[::1], int64[::1], int32[::1], int32[::1], float32[::1])",
     "sort_columns": "void(int64[::1], int32[::1], float32[::1], int32[::1], float32[::1])",
-    "summarise": "void(int64[::1], float32[::1], int32, float32[::1])",
+    "summarize": "void(int64[::1], float32[::1], int32, float32[::1])",
     "shift_rows": "void(int64[::1], float32[::1], float32[::1], float32[::1])",
     "shift_columns": "void(int32[::1], float32[::1], float32[::1], float32[::1])",
     "sizes_of": "void(int64[::1], float32[::1])",
@@ -32,7 +32,7 @@ SIGNATURES = {
 }
 
 
-def prepare(vectors: Vectors, rule: dict[str, Any], centred: bool, scale_R: Any) -> Prepared:
+def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any) -> Prepared:
     """Return what `kernels.vectors.prepare` promises, of vectors on the device."""
     indptr, indices, values = _arrays(vectors)
     num_rows = indptr.shape[0] - 1
@@ -40,7 +40,7 @@ def prepare(vectors: Vectors, rule: dict[str, Any], centred: bool, scale_R: Any)
         values = _shifted_rows(indptr, values, _summary(indptr, values, MEAN_IN_EIGHTHS))
     columns = _by_column(indptr, indices, values, vectors.num_columns)
     means_C = None
-    if centred:
+    if centered:
         means_C = _summary(columns[0], columns[2], MEAN)
         columns = (*columns[:2], _shifted_rows(columns[0], columns[2], means_C))
         values = _shifted_columns(indices, values, means_C)
@@ -103,7 +103,7 @@ def _by_column(indptr: Any, indices: Any, values: Any, num_columns: int) -> tupl
 def _summary(indptr: Any, values: Any, what: int) -> Any:
     result = cuda.device_array(indptr.shape[0] - 1, np.float32)
     if result.size:
-        summarise[result.size, THREADS](indptr, values, np.int32(what), result)
+        summarize[result.size, THREADS](indptr, values, np.int32(what), result)
     return result
 
 
@@ -154,7 +154,7 @@ def sort_columns(starts, rows_N, values_N, sorted_rows_N, sorted_values_N):
 
 
 @cuda.jit
-def summarise(indptr, values, what, result):
+def summarize(indptr, values, what, result):
     """Write the inverse norm or the mean of a row's values: a block for each row."""
     partial = cuda.shared.array(THREADS, float32)
     thread = cuda.threadIdx.x

@@ -1,4 +1,4 @@
-"""Overrides -> one config, checked: what is misspelt, missing, of another type or unreadable is answered in the command's words."""
+"""Overrides -> one config, checked: what is misspelled, missing, of another type or unreadable is answered in the command's words."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def leakage(
     And in each part "duplicates": a user and an item that come more than once, each further one counted.
 
     Args:
-        train: what is learnt from.
+        train: what is learned from.
         test: what is asked for.
         validation: what is chosen by.
 

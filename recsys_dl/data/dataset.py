@@ -63,7 +63,7 @@ class Dataset:
         item_features: one row an item row; likewise.
         item_titles: what to show a person, one a row; null where unknown.
         item_texts: free text about each item (plot, tags), one a row; null where unknown.
-        histories: only for test users that training left out (strong generalisation): what is known of them when they
+        histories: only for test users that training left out (strong generalization): what is known of them when they
             are asked for, over the same rows; `evaluate` folds it in.
         seen_only: what users interacted with beside `interactions` and nothing is learned from: below a threshold, outside a
             window, of weight 0. It is never recommended again; see `seen` and `learn_from`.
@@ -195,7 +195,7 @@ class Dataset:
 
 
 def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | None, items: Vocabulary | None) -> None:
-    """Check that a Dataset's rows mean the users and items that a model learnt; None is not checked.
+    """Check that a Dataset's rows mean the users and items that a model learned; None is not checked.
 
     Raises:
         ValueError: it numbers its ids otherwise.

@@ -162,7 +162,7 @@ def user_split(
     order: Literal["time", "log", "random"] = "time",
     seed: Seed,
 ) -> Split:
-    """Return a split of the users: train knows nothing of those in validation and test (strong generalisation).
+    """Return a split of the users: train knows nothing of those in validation and test (strong generalization).
 
     A part of each held-out user's log becomes the `histories` of the validation or test Dataset, from which a model
     folds the user in; the rest is what is asked for. Users with one interaction stay in train.

@@ -25,7 +25,7 @@ class TextVectors:
     A word of a text weighs (1 + ln count) * (ln((1 + R) / (1 + texts with it)) + 1), a text's weights have length 1 (Salton
     and Buckley 1988). Words in a single text, in more than half of them, or beyond the 20,000 most frequent are left out. Of this
     matrix the first T right singular vectors are taken (randomized: Halko et al. 2011, algorithm 4.4), projections are
-    centred, and one number scales them so that the mean square of an entry is 1. A missing text, and one without a known
+    centered, and one number scales them so that the mean square of an entry is 1. A missing text, and one without a known
     word, is a vector of zeros.
 
     Args:

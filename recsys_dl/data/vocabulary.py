@@ -97,7 +97,7 @@ class Vocabulary:
         return rows
 
     def _near(self, wanted: str | None) -> list[str]:
-        """Return up to three ids that look like one: written otherwise, or misspelt."""
+        """Return up to three ids that look like one: written otherwise, or misspelled."""
         if wanted is None:
             return []
         plain = wanted.strip().lower().removesuffix(".0").lstrip("0")

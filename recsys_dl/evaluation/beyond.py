@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.metrics import catalogue
+from recsys_dl.metrics import catalog
 
 
 class BeyondAccuracy:
@@ -37,7 +37,7 @@ class BeyondAccuracy:
         self.names, self.ks, self.known, self.item_vectors_ID = names, ks, known, item_vectors_ID
         self.num_active = int((known.user_counts_U > 0).sum())
         self.popularity_I = known.item_counts_I / max(self.num_active, 1)
-        self.profile_U = catalogue.profile_means(profiles, self.popularity_I)
+        self.profile_U = catalog.profile_means(profiles, self.popularity_I)
         self.exposures = {k: np.zeros(known.num_items, np.int64) for k in ks}
 
     def per_user(self, items_BK: np.ndarray, block: slice) -> dict[str, np.ndarray]:
@@ -48,14 +48,14 @@ class BeyondAccuracy:
             for k in self.ks:
                 key = f"{name}@{k}"
                 if name == "novelty":
-                    columns[key] = catalogue.novelty(items_BK, k, self.known.item_counts_I, self.num_active)
+                    columns[key] = catalog.novelty(items_BK, k, self.known.item_counts_I, self.num_active)
                 elif similarity_BK is not None and name == "diversity":
-                    columns[key] = catalogue.diversity(similarity_BK, items_BK, k)
+                    columns[key] = catalog.diversity(similarity_BK, items_BK, k)
                 elif name == "popularity_lift":
-                    recommended_B = catalogue.list_means(items_BK, k, self.popularity_I)
-                    columns[key] = catalogue.popularity_lift(recommended_B, self.profile_U[block])
+                    recommended_B = catalog.list_means(items_BK, k, self.popularity_I)
+                    columns[key] = catalog.popularity_lift(recommended_B, self.profile_U[block])
         for k in self.ks:
-            self.exposures[k] += catalogue.exposures(items_BK, k, self.known.num_items)
+            self.exposures[k] += catalog.exposures(items_BK, k, self.known.num_items)
         return columns
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -64,10 +64,10 @@ class BeyondAccuracy:
 
     def figures(self) -> dict[str, float]:
         """Return the metrics of all lists together."""
-        whole = {"coverage": catalogue.coverage, "gini": catalogue.gini}
+        whole = {"coverage": catalog.coverage, "gini": catalog.gini}
         return {f"{name}@{k}": whole[name](self.exposures[k]) for name in self.names if name in whole for k in self.ks}
 
     def _similarity(self, items_BK: np.ndarray) -> np.ndarray:
         if self.item_vectors_ID is not None:
-            return catalogue.vector_similarity(items_BK, self.item_vectors_ID)
-        return catalogue.cooccurrence_similarity(items_BK, self.known.by_item)
+            return catalog.vector_similarity(items_BK, self.item_vectors_ID)
+        return catalog.cooccurrence_similarity(items_BK, self.known.by_item)

@@ -1,4 +1,4 @@
-"""A recommender and a split become figures over the whole catalogue, with intervals and conventions.
+"""A recommender and a split become figures over the whole catalog, with intervals and conventions.
 
 B users of a block, U test users, I items, K list, P pairs, D vector size.
 """
@@ -56,10 +56,10 @@ def evaluate(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Return how well a fitted model recommends what test users did, over the whole catalogue.
+    """Return how well a fitted model recommends what test users did, over the whole catalog.
 
     Every user with a test interaction is asked for. Which test items are relevant says
-    `relevant_from`; an item's weight is its grade. Of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalisation), users are folded in from it and their histories are left
+    `relevant_from`; an item's weight is its grade. Of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalization), users are folded in from it and their histories are left
     out of their lists; without it, a user with nothing in train gets the model's answer to the unknown. Items that only
     the test knows can be recommended and count as relevant. Test items that are excluded count as missed; how many there
     are stands among the conventions.
@@ -71,7 +71,7 @@ def evaluate(
         test: over the same user and item rows.
         k: length or lengths of list.
         metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
-            popularity_lift (`metrics.catalogue`), rmse, mae. None takes all but diversity, which it takes if
+            popularity_lift (`metrics.catalog`), rmse, mae. None takes all but diversity, which it takes if
             `item_vectors_ID` is given, and rmse and mae, which it takes if the weights are ratings and the model has
             `predict(users_P, items_P)`.
         exclude: further interactions to leave out of the lists, such as the validation part.

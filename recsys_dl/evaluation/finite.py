@@ -9,7 +9,7 @@ import numpy as np
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Ranking, Recommender
 
-TRIED = 16  # users whose scores of the whole catalogue are looked at
+TRIED = 16  # users whose scores of the whole catalog are looked at
 PAIRS = 4 << 20  # of them, at most
 
 

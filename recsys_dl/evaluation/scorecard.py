@@ -206,7 +206,7 @@ def conventions_text(
     ]
     if str(conventions.get("candidates", "")).startswith("sampled"):
         lines.insert(
-            0, "SAMPLED metrics: no estimate of full-catalogue ones; only for reproducing papers that report them"
+            0, "SAMPLED metrics: no estimate of full-catalog ones; only for reproducing papers that report them"
         )
     for pair in pairs:
         if len(lines[-1]) + len(pair) + 3 <= min(width, 110):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .parts import Port
-from .recommender import Catalogue, best_rows
+from .recommender import Catalog, best_rows
 from .states import Users
 
 BLOCK_BYTES = 64 << 20  # of scores and what goes with them, held at once
@@ -71,10 +71,10 @@ class Compiled(nn.Module):
     item_ids: list[str]
 
     def __init__(
-        self, catalogue: Catalogue, fills: Fills, user_ids: list[str], item_ids: list[str], bytes_a_user: int
+        self, catalog: Catalog, fills: Fills, user_ids: list[str], item_ids: list[str], bytes_a_user: int
     ) -> None:
         super().__init__()
-        self.catalogue, self.fills = catalogue, fills
+        self.catalog, self.fills = catalog, fills
         self.user_rows = {one: row for row, one in enumerate(user_ids)}
         self.item_rows = {one: row for row, one in enumerate(item_ids)}
         self.item_ids = item_ids
@@ -90,7 +90,7 @@ class Compiled(nn.Module):
         extra: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return int32 items and float32 scores, both [B, K]."""
-        num_items = self.catalogue.num_items
+        num_items = self.catalog.num_items
         if k < 1 or k > num_items:
             raise ValueError(f"k must be between 1 and the {num_items} known items, got {k}")
         filled = self.fills(history_BH, extra)
@@ -107,7 +107,7 @@ class Compiled(nn.Module):
             out_BE: Tensor | None = None
             if exclude_BE is not None:
                 out_BE = exclude_BE[first:end]
-            scores_BI = self.catalogue(users_B[first:end], history_BH[first:end], out_BE, allow_I, part)
+            scores_BI = self.catalog(users_B[first:end], history_BH[first:end], out_BE, allow_I, part)
             items_BK[first:end], scores_BK[first:end] = best_rows(scores_BI, k)
         return items_BK, scores_BK
 
@@ -171,4 +171,4 @@ class Compiled(nn.Module):
         return torch.tensor(rows, dtype=torch.int64, device=self._device()).reshape(len(ids), longest)
 
     def _device(self) -> torch.device:
-        return self.catalogue.users.known_U.device
+        return self.catalog.users.known_U.device

@@ -15,7 +15,7 @@ from torch import nn
 from .onnx_solver import solve_ex
 from .parts import Parts, Port, Written, ranked
 from .recommender import TracedForOnnx, TracedUsers
-from .torch_files import EXAMPLE, catalogue, halves, traced
+from .torch_files import EXAMPLE, catalog, halves, traced
 
 WITHIN = 1 << 30  # bytes of weights that a file holds itself; more lie beside it, since a file of ONNX ends at 2 GB
 
@@ -26,7 +26,7 @@ def write_onnx(parts: Parts, folder: Path) -> list[Written]:
     Raises:
         ValueError: an operation of the model's modules that `torch.export` cannot trace or ONNX does not have.
     """
-    whole = catalogue(parts)
+    whole = catalog(parts)
     graphs: dict[str, tuple[nn.Module, list[Port], list[Port]]] = {
         "recommender": (TracedForOnnx(whole, parts.extra, parts.k), parts.asked, ranked(parts.k)),
         "user_tower": (TracedUsers(whole.users, parts.extra), parts.tower, parts.states),

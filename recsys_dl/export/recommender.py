@@ -18,7 +18,7 @@ from .parts import Port
 from .states import Rows, Users, buffer
 
 
-class Catalogue(nn.Module):
+class Catalog(nn.Module):
     """Scores of all items, -inf for those that may not be recommended."""
 
     def __init__(
@@ -93,9 +93,9 @@ def _listed(scores_BI: Tensor, items_BK: Tensor) -> tuple[Tensor, Tensor]:
 class Traced(nn.Module):
     """A recommender with a fixed k, for `torch.export`."""
 
-    def __init__(self, catalogue: Catalogue, inputs: Sequence[Port], k: int) -> None:
+    def __init__(self, catalog: Catalog, inputs: Sequence[Port], k: int) -> None:
         super().__init__()
-        self.catalogue = catalogue
+        self.catalog = catalog
         self.names = [one.name for one in inputs]
         self.k = k
 
@@ -104,7 +104,7 @@ class Traced(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return items and scores, both [B, K]."""
         named = dict(zip(self.names, extra, strict=True))
-        return self.best(self.catalogue(users_B, history_BH, exclude_BE, allow_I, named))
+        return self.best(self.catalog(users_B, history_BH, exclude_BE, allow_I, named))
 
     def best(self, scores_BI: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best k; equal scores go to the lower row."""

@@ -56,13 +56,13 @@ def write_parquet(parts: Parts, folder: Path) -> list[Written]:
     if parts.seen is not None:
         items = pa.array(parts.item_ids, pa.string()).take(pa.array(parts.seen.indices))
         users["seen"] = pa.LargeListArray.from_arrays(pa.array(parts.seen.indptr.astype(np.int64)), items)
-    catalogue = {"id": pa.array(parts.item_ids, pa.string()), "vector": _vectors(served.item_emb_ID)}
+    catalog = {"id": pa.array(parts.item_ids, pa.string()), "vector": _vectors(served.item_emb_ID)}
     if served.popularity_I is not None:
-        catalogue["popularity"] = pa.array(served.popularity_I)
+        catalog["popularity"] = pa.array(served.popularity_I)
     if parts.allowed_I is not None:
-        catalogue["allowed"] = pa.array(parts.allowed_I)
+        catalog["allowed"] = pa.array(parts.allowed_I)
     written = []
-    for name, columns in (("users", users), ("items", catalogue)):
+    for name, columns in (("users", users), ("items", catalog)):
         table = pa.table(columns)
         pq.write_table(table, folder / f"{name}.parquet")
         holds = [Port(field.name, str(field.type), (len(table),)) for field in table.schema]

@@ -15,15 +15,15 @@ from torch.jit.frontend import FrontendError
 
 from .compiled import Compiled, CompiledUsers, Fills
 from .parts import Parts, Port, Written, ranked
-from .recommender import Catalogue, Traced, TracedUsers
+from .recommender import Catalog, Traced, TracedUsers
 
 OPEN = {name: Dim(name, min=1) for name in "BHE"}
 EXAMPLE = {"B": 2, "H": 3, "E": 4}  # unlike one another, and none is 0 or 1, which would be taken for constants
 
 
-def catalogue(parts: Parts) -> Catalogue:
+def catalog(parts: Parts) -> Catalog:
     """Return the module that scores all items, ready to be compiled."""
-    module = Catalogue(parts.served, len(parts.item_ids), parts.seen, parts.allowed_I)
+    module = Catalog(parts.served, len(parts.item_ids), parts.seen, parts.allowed_I)
     return module.eval().requires_grad_(False).cpu()
 
 
@@ -33,7 +33,7 @@ def write_torchscript(parts: Parts, folder: Path) -> list[Written]:
     Raises:
         ValueError: TorchScript cannot compile the model's modules.
     """
-    whole, fills = catalogue(parts), Fills(parts.extra)
+    whole, fills = catalog(parts), Fills(parts.extra)
     modules: dict[str, nn.Module] = {
         "recommender": Compiled(whole, fills, parts.user_ids, parts.item_ids, parts.bytes_a_user),
         "user_tower": CompiledUsers(whole.users, fills),
@@ -68,7 +68,7 @@ def write_torch_export(parts: Parts, folder: Path) -> list[Written]:
     Raises:
         ValueError: `torch.export` cannot trace the model's modules.
     """
-    whole = catalogue(parts)
+    whole = catalog(parts)
     programs: dict[str, tuple[nn.Module, list[Port]]] = {
         "recommender": (Traced(whole, parts.extra, parts.k), parts.asked),
         "user_tower": (TracedUsers(whole.users, parts.extra), parts.tower),
@@ -88,7 +88,7 @@ def halves(parts: Parts, ending: str) -> list[Written]:
     """Return what is to say of the two files that a recommender is made of."""
     return [
         Written(f"user_tower.{ending}", "users and histories -> states", parts.tower, parts.states),
-        Written(f"scorer.{ending}", "states -> scores of the whole catalogue", parts.states, parts.scores),
+        Written(f"scorer.{ending}", "states -> scores of the whole catalog", parts.states, parts.scores),
     ]
 
 

@@ -32,7 +32,7 @@ def grow(model: NetworkModel, new: Dataset | Interactions, *, learn: bool) -> tu
 
     Args:
         model: fitted; it is changed.
-        new: matched by id, or rows; see `CatalogueModel._aligned`.
+        new: matched by id, or rows; see `CatalogModel._aligned`.
         learn: whether the new interactions become part of what the model was fitted on.
 
     Returns:

@@ -1,6 +1,6 @@
-"""What ItemKNN and UserKNN share: neighbours found, brought up to date, and ratings predicted from them.
+"""What ItemKNN and UserKNN share: neighbors found, brought up to date, and ratings predicted from them.
 
-R rows compared (items of ItemKNN, users of UserKNN), C columns they are compared over, K neighbours, P pairs.
+R rows compared (items of ItemKNN, users of UserKNN), C columns they are compared over, K neighbors, P pairs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recsys_dl.kernels.vectors import prepare
 from recsys_dl.kernels.weighting import bm25, tfidf
 from recsys_dl.progress import track
 
-from .catalogue import CatalogueModel
+from .catalog import CatalogModel
 from .rated_pairs import rated_pairs
 
 Measure = Literal["cosine", "adjusted_cosine", "pearson", "pearson_baseline", "jaccard"]
@@ -35,17 +35,17 @@ USER_DAMPING, ITEM_DAMPING = 15.0, 10.0  # ratings of nobody's own that pull a b
 ROWS_AT_ONCE = 4096  # between two steps of the progress bar
 
 
-class Neighbourhood(CatalogueModel):
+class Neighborhood(CatalogModel):
     """Vectors compared with one another; a subclass says whether they are those of users or of items.
 
     Interactions that repeat a pair are compared as one of their summed weight, as counts add up; `predict` averages them, as
     ratings do not. `read_log` leaves ratings without repetitions.
     """
 
-    fitted = ("interactions_UI", "times_UI", "neighbours_RR", "mean", "rating_range_2", "bias_U", "bias_I")
+    fitted = ("interactions_UI", "times_UI", "neighbors_RR", "mean", "rating_range_2", "bias_U", "bias_I")
     interactions_UI: sp.csr_matrix
     times_UI: sp.csr_matrix | None
-    neighbours_RR: sp.csr_matrix
+    neighbors_RR: sp.csr_matrix
     mean: np.ndarray
     rating_range_2: np.ndarray
     bias_U: np.ndarray
@@ -83,23 +83,23 @@ class Neighbourhood(CatalogueModel):
     # What users call
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Find the neighbours of every row."""
+        """Find the neighbors of every row."""
         interactions = self._begin(train)
         self._know(interactions.by_user, times_each(interactions))
         prepared = self._ready()
         num_rows = len(prepared.order_R)
         parts = []
-        for start in track(range(0, num_rows, ROWS_AT_ONCE), f"{type(self).__name__} neighbours"):
+        for start in track(range(0, num_rows, ROWS_AT_ONCE), f"{type(self).__name__} neighbors"):
             rows = np.arange(start, min(start + ROWS_AT_ONCE, num_rows))
             parts.append(nearest(prepared, self.num_neighbors, rows=rows, device=self.device))
         rows_RK, best_RK = (np.concatenate(lists) for lists in zip(*parts, strict=True))
-        self.neighbours_RR = list_matrix(rows_RK, best_RK)
+        self.neighbors_RR = list_matrix(rows_RK, best_RK)
         return self
 
     def partial_fit(self, new: Dataset | Interactions) -> Self:
         """Learn on: afterwards everything is as if `fit` had seen the old interactions and the new ones.
 
-        Neighbours are computed anew only where an interaction changed them. New users and items are appended.
+        Neighbors are computed anew only where an interaction changed them. New users and items are appended.
 
         Args:
             new: a Dataset is matched by ids; Interactions are taken as rows.
@@ -113,11 +113,11 @@ class Neighbourhood(CatalogueModel):
             matrix.resize((added.num_users, added.num_items))
         together = Interactions.concat([Interactions.from_csr(known), added])
         times = Interactions.concat([Interactions.from_csr(times), added.with_weights(np.ones(len(added)))]).by_user
-        before, neighbours = self._ready(), self.neighbours_RR
+        before, neighbors = self._ready(), self.neighbors_RR
         self._remember(together)
         self._know(together.by_user, times)
-        lists = updated(before, self._ready(), *_padded_lists(neighbours, self.num_neighbors), device=self.device)
-        self.neighbours_RR = list_matrix(*lists)
+        lists = updated(before, self._ready(), *_padded_lists(neighbors, self.num_neighbors), device=self.device)
+        self.neighbors_RR = list_matrix(*lists)
         return self
 
     def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ class Neighbourhood(CatalogueModel):
 
         The baseline mean + b_u + b_i plus the deviations of the `num_raters` nearest that are known for the pair, weighted by
         similarity (Koren 2010, eq. 3); the baseline alone where there are none. Similarities are taken exactly, to all,
-        not only to the stored neighbours. A row of -1 stands for a user or item not known: its bias is left out.
+        not only to the stored neighbors. A row of -1 stands for a user or item not known: its bias is left out.
 
         Raises:
             ValueError: arrays of unequal length, or a row out of range.
@@ -242,9 +242,9 @@ def _padded_lists(matrix: sp.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray
     return rows_RK, best_RK
 
 
-def stored_scores(neighbours: sp.csr_matrix, rows_B: np.ndarray) -> np.ndarray:
-    """Return float32 [B, R] similarities to the stored neighbours of some rows; -inf to all others."""
-    lists = neighbours[rows_B]
+def stored_scores(neighbors: sp.csr_matrix, rows_B: np.ndarray) -> np.ndarray:
+    """Return float32 [B, R] similarities to the stored neighbors of some rows; -inf to all others."""
+    lists = neighbors[rows_B]
     scores_BR = np.full(lists.shape, -np.inf, np.float32)
     scores_BR[np.repeat(np.arange(len(rows_B)), np.diff(lists.indptr)), lists.indices] = lists.data
     return scores_BR

@@ -23,14 +23,14 @@ from recsys_dl.training.devices import torch_device
 from recsys_dl.training.optimizers import OptimizerName, Schedule
 from recsys_dl.training.surroundings import scoring, with_own_settings
 
-from .catalogue import CatalogueModel
+from .catalog import CatalogModel
 
 
-class NetworkModel(CatalogueModel):
+class NetworkModel(CatalogModel):
     """A recommender whose scores are a network's.
 
     A subclass gives `_build` (the network, untrained), `_examples` (what a step learns from), `_objective` (its loss) and
-    `_prepare` (what serving needs, computed from the network), beside what every `CatalogueModel` gives.
+    `_prepare` (what serving needs, computed from the network), beside what every `CatalogModel` gives.
 
     Args:
         epochs: passes over the examples; fewer if `trainer.patience` stops it.
@@ -48,7 +48,7 @@ class NetworkModel(CatalogueModel):
         losses: mean loss of each epoch of the last training.
         best_epoch: of the last training, from 1, whose weights were kept; None where it was not validated.
         stopped_epoch: the last one that was trained, from 1.
-        train_UI: CSR float32, what was learnt from.
+        train_UI: CSR float32, what was learned from.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("train_UI",)
@@ -109,7 +109,7 @@ class NetworkModel(CatalogueModel):
 
     @with_own_settings
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, see `CatalogueModel.fold_in`."""
+        """Return the state of users never seen, see `CatalogModel.fold_in`."""
         return super().fold_in(histories)
 
     @property
@@ -122,7 +122,7 @@ class NetworkModel(CatalogueModel):
         return torch_device(self.device if resolve(self.device) == "cuda" else "cpu")  # our kernels must find it too
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name; the network's weights as `network.…`."""
+        """Return all that was learned, by name; the network's weights as `network.…`."""
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
         course = {name: getattr(self, name) for name in ("best_epoch", "stopped_epoch")}
         return super().arrays() | weights | {name: np.int64(num) for name, num in course.items() if num is not None}

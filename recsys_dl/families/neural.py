@@ -97,7 +97,7 @@ class NeuralModel(LightningParts):
     ) -> Self:
         """Learn on from new interactions, of known and new users and items; return self.
 
-        The model grows first, as `grow` says; then the new interactions are learnt as in `fit`, from weights as they stand and
+        The model grows first, as `grow` says; then the new interactions are learned as in `fit`, from weights as they stand and
         with a new optimizer. What users had in the old log or in the new one is never drawn as not had.
 
         Args:
@@ -106,7 +106,7 @@ class NeuralModel(LightningParts):
             freeze: weights that stay as they are to the bit, by the beginnings of their names, such as "item_emb" or
                 "layers.hidden"; rows of new users or items in a frozen table stay as they begin.
             learning_rate: None takes that of the model.
-            replay: old interactions that are learnt again for each new one, drawn at random once.
+            replay: old interactions that are learned again for each new one, drawn at random once.
             trainer: how to run; without patience, since there is no validation part here.
 
         Raises:

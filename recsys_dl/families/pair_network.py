@@ -25,7 +25,7 @@ from recsys_dl.training.pairs import Lists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
 from recsys_dl.training.surroundings import scoring
 
-from .catalogue import CatalogueModel
+from .catalog import CatalogModel
 from .histories import newest
 from .neural import NeuralModel, check_loss
 
@@ -33,7 +33,7 @@ FOLD_STEPS = 60  # of Adam, to learn the embedding of a user never seen
 FOLD_RATE = 0.05
 FOLD_ITEMS = 512  # drawn to tell a new user's items from, the same for all users of a call
 FOLD_USERS = 128  # at once, so that memory is bounded
-HISTORY = 256  # newest interactions of a new user that are learnt from
+HISTORY = 256  # newest interactions of a new user that are learned from
 
 
 class PairNetwork(nn.Module):
@@ -78,7 +78,7 @@ class PairNetwork(nn.Module):
         """Return scores [B, L] of users' parts [B, width] and items' parts [B, L, width]."""
 
     @abstractmethod
-    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
+    def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return scores [B, I], in memory that does not grow with B times I times S."""
 
     def user_state(self, user_emb_BE: Tensor) -> Tensor:
@@ -126,10 +126,10 @@ def _beside(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 class PairModel(NeuralModel):
-    """A recommender around a `PairNetwork`, learnt from observed pairs against items drawn.
+    """A recommender around a `PairNetwork`, learned from observed pairs against items drawn.
 
     Fitted on `training.shards.Shards`, it streams them. A user never seen gets an embedding by gradient descent on their history, the network as it is (`fold_in`). A user of
-    whom nothing is known is answered with the most popular items. An item without users is learnt only as one not chosen.
+    whom nothing is known is answered with the most popular items. An item without users is learned only as one not chosen.
 
     Args:
         embedding_size: D.
@@ -181,7 +181,7 @@ class PairModel(NeuralModel):
 
         def best(num: int) -> np.ndarray:
             self._serve()
-            found = CatalogueModel.recommend(self, everyone, num, exclude=known).items_BK
+            found = CatalogModel.recommend(self, everyone, num, exclude=known).items_BK
             self.network.train()
             return found
 
@@ -216,7 +216,7 @@ class PairModel(NeuralModel):
     def _scores(self, values: np.ndarray) -> np.ndarray:
         with scoring():
             states_BS = torch.from_numpy(values).to(self.torch_device)
-            return self.network.catalogue(states_BS, self.item_state_IS).cpu().numpy()
+            return self.network.catalog(states_BS, self.item_state_IS).cpu().numpy()
 
     def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
         with scoring():

@@ -1,6 +1,6 @@
 """How the classical models leave this package: the torch modules and states that their `served` returns.
 
-B batch, U users, I items, D embedding size, H length of a history, K neighbours, S size of a state. Written in the part of
+B batch, U users, I items, D embedding size, H length of a history, K neighbors, S size of a state. Written in the part of
 Python that TorchScript compiles. Scores agree with the model's to float32 rounding.
 """
 
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Input, Served
 
-from .catalogue import CatalogueModel
+from .catalog import CatalogModel
 
 ITEMS_AT_ONCE = 1024  # that a perceptron scores; more where there would be over 64 blocks to trace
-TOGETHER = 8  # neighbours of an item gathered at once
+TOGETHER = 8  # neighbors of an item gathered at once
 
 
 def weights(fill: float = 1.0) -> Input:
@@ -27,7 +27,7 @@ def weights(fill: float = 1.0) -> Input:
     return Input("weights_BH", "float32", ("H",), fill)
 
 
-def stored(model: CatalogueModel, seen: Interactions | None) -> Any:
+def stored(model: CatalogModel, seen: Interactions | None) -> Any:
     """Return the values of all user rows; those that only `seen` knows are folded in."""
     values = model._values(np.arange(model.num_users))
     if seen is None:
@@ -41,7 +41,7 @@ def stored(model: CatalogueModel, seen: Interactions | None) -> Any:
     return _put(values, fresh, folded)
 
 
-def known(model: CatalogueModel, seen: Interactions | None) -> np.ndarray:
+def known(model: CatalogModel, seen: Interactions | None) -> np.ndarray:
     """Return bool [U]: whose stored values say something."""
     known_U = model.user_counts_U > 0
     if seen is not None:
@@ -56,7 +56,7 @@ def _put(old: Any, rows: np.ndarray, new: Any) -> Any:
 
 
 def inner_product(
-    model: CatalogueModel,
+    model: CatalogModel,
     seen: Interactions | None,
     states: np.ndarray,
     item_emb: np.ndarray,
@@ -77,7 +77,7 @@ def inner_product(
 
 
 def item_to_item(
-    model: CatalogueModel,
+    model: CatalogModel,
     seen: Interactions | None,
     scorer: nn.Module,
     user_tower: nn.Module | None = None,
@@ -97,7 +97,7 @@ def item_to_item(
 
 
 def perceptron(
-    model: CatalogueModel,
+    model: CatalogModel,
     seen: Interactions | None,
     layers: nn.Module,
     item_states_IT: np.ndarray,
@@ -144,15 +144,15 @@ class Weights(nn.Module):
         return state_BI[:, had_H] @ self.weights_II[had_H]
 
 
-class Neighbours(nn.Module):
-    """score = sum over the neighbours of the item scored of similarity times what they weigh in the history."""
+class Neighbors(nn.Module):
+    """score = sum over the neighbors of the item scored of similarity times what they weigh in the history."""
 
-    def __init__(self, neighbours_II: sp.csr_matrix) -> None:
+    def __init__(self, neighbors_II: sp.csr_matrix) -> None:
         super().__init__()
-        self.items_IK, self.similarity_IK = (_buffer(array) for array in _padded(neighbours_II))
+        self.items_IK, self.similarity_IK = (_buffer(array) for array in _padded(neighbors_II))
 
     def forward(self, state_BI: Tensor) -> Tensor:
-        """Return scores [B, I], a few neighbours of every item at a time."""
+        """Return scores [B, I], a few neighbors of every item at a time."""
         scores_BI = torch.zeros_like(state_BI)
         for first in range(0, self.items_IK.size(1), 8):  # TOGETHER; TorchScript knows no constants of a module
             items_IK, similarity_IK = self.items_IK[:, first : first + 8], self.similarity_IK[:, first : first + 8]

@@ -184,7 +184,7 @@ class TowerModel(GrowingTowers):
         )
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, encoded features and how they were encoded among it."""
+        """Return all that was learned, encoded features and how they were encoded among it."""
         arrays = super().arrays()
         for noun in ("item", "user"):
             encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
@@ -265,7 +265,7 @@ class TowerModel(GrowingTowers):
     def _encoded(
         self, network: TowerNetwork, rows: Sequence[Tensor], candidates: Candidates | None
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Return vectors [N, D] before they are normalised, where each of `rows` stands among them, and the candidates.
+        """Return vectors [N, D] before they are normalized, where each of `rows` stands among them, and the candidates.
 
         Each item is encoded once: without candidates all that training met, else those that the step needs.
         """
@@ -317,7 +317,7 @@ class TowerModel(GrowingTowers):
         return self.user_emb_UD[users_B], spoken_B
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen; see `CatalogueModel.fold_in`. A Dataset's user features are looked at too."""
+        """Return the state of users never seen; see `CatalogModel.fold_in`. A Dataset's user features are looked at too."""
         state = super().fold_in(histories)
         if not isinstance(histories, Dataset) or self.user_encoder is None or histories.user_features is None:
             return state

@@ -82,7 +82,7 @@ def neural_ndcg_loss(
     NeuralSort (Grover et al. 2019, "Stochastic Optimization of Sorting Networks via Continuous Relaxations", theorem 4) gives each
     rank k of n a softmax over the items, of logits ((n + 1 - 2k) s_j - sum_l |s_j - s_l|) / temperature; Sinkhorn scaling makes
     items sum to 1 as ranks do, so that no gain counts twice: Pobrotyn and Białobrzeski 2021, "NeuralNDCG: Direct
-    Optimisation of a Ranking Metric via Differentiable Relaxation of Sorting", sections 3 and 4, deterministic. Memory is [B, L, L].
+    Optimization of a Ranking Metric via Differentiable Relaxation of Sorting", sections 3 and 4, deterministic. Memory is [B, L, L].
     Weights multiply gains, in the ideal order too.
 
     Args:

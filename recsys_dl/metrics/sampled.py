@@ -1,6 +1,6 @@
 """Metrics over one relevant item and sampled others, for reproducing papers that report them.
 
-They are not estimates of the metrics over the whole catalogue and may order models differently (Krichene and Rendle 2020, "On
+They are not estimates of the metrics over the whole catalog and may order models differently (Krichene and Rendle 2020, "On
 Sampled Metrics for Item Recommendation"); hence every name begins with "sampled_". B users, L candidates.
 """
 

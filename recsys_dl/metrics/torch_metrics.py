@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from . import catalogue, ranking, rating
+from . import catalog, ranking, rating
 
 
 class RankingMetrics(Metric):
@@ -68,7 +68,7 @@ class RankingMetrics(Metric):
         return ranking.per_user(judged, self.metrics, self.ks, gains=self.gains, blank_users=self.blank_users)
 
 
-class CatalogueMetrics(Metric):
+class CatalogMetrics(Metric):
     """Coverage and Gini of all lists together, as "coverage@10" and "gini@10".
 
     Args:
@@ -87,13 +87,13 @@ class CatalogueMetrics(Metric):
 
     def update(self, items_BK: Any) -> None:
         """Add lists of item rows, -1 where they have ended."""
-        shown_I = catalogue.exposures(np.asarray(torch.as_tensor(items_BK).cpu()), self.k, self.num_items)
+        shown_I = catalog.exposures(np.asarray(torch.as_tensor(items_BK).cpu()), self.k, self.num_items)
         self.exposures_I += torch.from_numpy(shown_I).to(self.exposures_I.device)
 
     def compute(self) -> dict[str, Tensor]:
         """Return both figures."""
         exposures_I = self.exposures_I.cpu().numpy()
-        figures = {"coverage": catalogue.coverage(exposures_I), "gini": catalogue.gini(exposures_I)}
+        figures = {"coverage": catalog.coverage(exposures_I), "gini": catalog.gini(exposures_I)}
         return {f"{name}@{self.k}": torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
 

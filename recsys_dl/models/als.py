@@ -1,4 +1,4 @@
-"""Matrix factorisation for implicit feedback by alternating least squares."""
+"""Matrix factorization for implicit feedback by alternating least squares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
@@ -22,8 +22,8 @@ from recsys_dl.protocols import Served
 Objective = Literal["rendle2022", "hu2008"]
 
 
-class ALS(CatalogueModel):
-    """score(u, i) = x_u . y_i, where x and y minimise one of two objectives over all pairs, observed or not.
+class ALS(CatalogModel):
+    """score(u, i) = x_u . y_i, where x and y minimize one of two objectives over all pairs, observed or not.
 
     With r the weight of an interaction (of repeated ones the sum), n_u and n_i the distinct items of a user and users of an
     item, U users and I items:
@@ -44,7 +44,7 @@ class ALS(CatalogueModel):
         regularization: penalty; its scale differs by a factor of about n_u between the objectives.
         objective: which of the two.
         unobserved_weight: of every pair, observed or not, beside 1 for an observed one; "rendle2022" only.
-        frequency_exponent: 1 penalises as stochastic gradient descent would, 0 all rows alike; "rendle2022" only.
+        frequency_exponent: 1 penalizes as stochastic gradient descent would, 0 all rows alike; "rendle2022" only.
         confidence: what each unit of r adds to the weight 1 of a pair; "hu2008" only.
         solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
         cg_steps: conjugate-gradient steps a row and epoch; "cg" only.
@@ -56,7 +56,7 @@ class ALS(CatalogueModel):
     Attributes:
         user_emb_UD: float32.
         item_emb_ID: float32.
-        train_UI: CSR float32, r of all interactions learnt from, for `partial_fit`.
+        train_UI: CSR float32, r of all interactions learned from, for `partial_fit`.
 
     Raises:
         ValueError: an argument out of range.

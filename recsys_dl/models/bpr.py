@@ -1,4 +1,4 @@
-"""Matrix factorisation for rankings: Bayesian personalised ranking."""
+"""Matrix factorization for rankings: Bayesian personalized ranking."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
@@ -21,8 +21,8 @@ from recsys_dl.protocols import Served
 FOLD_EPOCHS = 40  # times through a new user's history; on MovieLens more made the lists no better
 
 
-class BPR(CatalogueModel):
-    """score(u, i) = b_i + p_u . q_i, learnt from pairs: what a user had should score above what they did not.
+class BPR(CatalogModel):
+    """score(u, i) = b_i + p_u . q_i, learned from pairs: what a user had should score above what they did not.
 
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback", with item
     biases. An epoch takes one step of stochastic gradient descent for each distinct pair (u, i) of the log, whatever its
@@ -30,7 +30,7 @@ class BPR(CatalogueModel):
     gives the same bits on any number of threads.
 
     A user without interactions is answered with the most popular items; one who had all items learns nothing and is answered
-    by the biases. An item without users is learnt only as one not chosen: it ranks low, and is similar to none.
+    by the biases. An item without users is learned only as one not chosen: it ranks low, and is similar to none.
 
     Args:
         embedding_size: D.
@@ -39,7 +39,7 @@ class BPR(CatalogueModel):
             averages out.
         regularization: penalty of each embedding and bias that a step touches.
         popularity_exponent: items are drawn to compare with in proportion to max(1, users of the item) to this power; 0 draws
-            all alike. Higher teaches to tell popular items apart, lower to rank the whole catalogue.
+            all alike. Higher teaches to tell popular items apart, lower to rank the whole catalog.
         initial_scale: standard deviation of the embeddings before training, times sqrt(D).
         seed: of the initial embeddings and of all draws.
         device: where to train and to rank. Each repeats itself bit by bit; the two differ by rounding.
@@ -48,7 +48,7 @@ class BPR(CatalogueModel):
         user_emb_UD: float32.
         item_emb_ID: float32.
         item_bias_I: float32.
-        train_UI: CSR float32, all interactions learnt from, for `partial_fit`.
+        train_UI: CSR float32, all interactions learned from, for `partial_fit`.
         epochs_taken: int64, no dimension; so that learning on makes draws of its own.
 
     Raises:
@@ -153,13 +153,13 @@ class BPR(CatalogueModel):
                 masses_I=masses_I,
                 device=self.device,
             )
-        learnt = fetch(users), fetch(items), fetch(bias)
-        if not all(np.isfinite(table).all() for table in learnt):
+        learned = fetch(users), fetch(items), fetch(bias)
+        if not all(np.isfinite(table).all() for table in learned):
             raise ValueError(
                 f"steps of learning_rate {self.learning_rate} are too long for this log: the embeddings grew without bound; "
                 "lower it, or raise regularization"
             )
-        self.user_emb_UD, self.item_emb_ID, self.item_bias_I = learnt
+        self.user_emb_UD, self.item_emb_ID, self.item_bias_I = learned
         self.epochs_taken = self.epochs_taken + epochs
 
     def _grown(self, emb: np.ndarray, size: int, side: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
@@ -20,8 +20,8 @@ from recsys_dl.training.devices import torch_device
 BLOCK = 1024  # rows or columns of a product made dense at once
 
 
-class EASE(CatalogueModel):
-    """score(u, .) = x_u B, where B with a diagonal of zeros minimises |X - X B|^2 + penalty |B|^2.
+class EASE(CatalogModel):
+    """score(u, .) = x_u B, where B with a diagonal of zeros minimizes |X - X B|^2 + penalty |B|^2.
 
     B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). Where there are more items
     than users, P comes from the users' side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: the same, cheaper.

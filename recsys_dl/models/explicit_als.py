@@ -1,4 +1,4 @@
-"""Biased matrix factorisation of ratings by alternating least squares (Zhou, Wilkinson, Schreiber, Pan 2008, ALS-WR)."""
+"""Biased matrix factorization of ratings by alternating least squares (Zhou, Wilkinson, Schreiber, Pan 2008, ALS-WR)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .funk_svd import FunkSVD
 class ExplicitALS(FunkSVD):
     """rating(u, i) = mean + b_u + b_i + x_u . y_i, where weights are ratings; only observed pairs count.
 
-    Minimises `sum_observed (r - rating)^2 + regularization (sum_u n_u (|x_u|^2 + b_u^2) + sum_i n_i (|y_i|^2 + b_i^2))`, n_u and
+    Minimizes `sum_observed (r - rating)^2 + regularization (sum_u n_u (|x_u|^2 + b_u^2) + sum_i n_i (|y_i|^2 + b_i^2))`, n_u and
     n_i the ratings of a user and of an item ("Large-Scale Parallel Collaborative Filtering for the Netflix Prize", eq. 3,
     with biases: a row's bias is solved together with its embedding). An epoch solves all items, then all users, so that a
     user's row is what `fold_in` gives for their ratings.

@@ -1,4 +1,4 @@
-"""Biased matrix factorisation of ratings by stochastic gradient descent (Funk 2006; Koren 2008, section 2.3)."""
+"""Biased matrix factorization of ratings by stochastic gradient descent (Funk 2006; Koren 2008, section 2.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.rated_pairs import rated_pairs
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.rating_sgd import biased_epoch
@@ -22,7 +22,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Served, UserState
 
 
-class FunkSVD(CatalogueModel):
+class FunkSVD(CatalogModel):
     """rating(u, i) = mean + b_u + b_i + p_u . q_i, where weights are ratings.
 
     Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u: a ranking by how well items
@@ -189,7 +189,7 @@ class FunkSVD(CatalogueModel):
         return np.column_stack([emb_BD, bias_B + self.mean, np.ones_like(bias_B)])
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
-        """Minimise the same objective over b_u and p_u alone, exactly, with all items as they are."""
+        """Minimize the same objective over b_u and p_u alone, exactly, with all items as they are."""
         ratings = average_ratings(histories)
         offset_BD = self._offsets(ratings)
         bias_B = np.zeros(histories.num_users, np.float32)

@@ -1,4 +1,4 @@
-"""Generalised matrix factorisation."""
+"""Generalized matrix factorization."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GMFNetwork(PairNetwork):
         """Return inner products."""
         return inner_products(user_parts[0], item_parts[0])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
+    def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return one matrix product."""
         return user_state_BS @ item_state_IS.T
 

@@ -6,19 +6,19 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.neighborhood import Neighbourhood, as_vectors, by_item, stored_scores
+from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, stored_scores
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
 
 
-class ItemKNN(Neighbourhood):
-    """score(u, i) = sum over the items j of u's history that are neighbours of i: similarity(i, j) * weight(u, j).
+class ItemKNN(Neighborhood):
+    """score(u, i) = sum over the items j of u's history that are neighbors of i: similarity(i, j) * weight(u, j).
 
-    The sum is over the nearest neighbours of the item recommended, not of those in the history, and is not divided by the
+    The sum is over the nearest neighbors of the item recommended, not of those in the history, and is not divided by the
     sum of similarities: more support from the history is a better item (Cremonesi, Koren, Turrin 2010, "Performance of
     Recommender Algorithms on Top-N Recommendation Tasks", section 3.1).
 
-    A user without a history gets the most popular items. An item without neighbours in the history scores 0; one that
+    A user without a history gets the most popular items. An item without neighbors in the history scores 0; one that
     nobody had always does, and is similar to none.
 
     Args:
@@ -28,13 +28,13 @@ class ItemKNN(Neighbourhood):
         weighting: "tfidf" or "bm25" make users with long histories tell less; None leaves weights as they are. Formulas:
             `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
         shrinkage: in users; a similarity over n common users is multiplied by n / (n + shrinkage).
-        min_common: items with fewer common users are no neighbours.
-        num_raters: neighbours among the items a user rated that `predict` takes.
-        device: where neighbours and scores are computed.
+        min_common: items with fewer common users are no neighbors.
+        num_raters: neighbors among the items a user rated that `predict` takes.
+        device: where neighbors and scores are computed.
 
     Attributes:
         interactions_UI: CSR float32, what everyone had.
-        neighbours_RR: CSR float32 [I, I], the nearest items of each, best first.
+        neighbors_RR: CSR float32 [I, I], the nearest items of each, best first.
         mean: float32 scalar, of all weights.
         rating_range_2: float32, the lowest and the highest weight in training.
         bias_U: float32, how far a user's ratings lie above the mean.
@@ -52,9 +52,9 @@ class ItemKNN(Neighbourhood):
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from recsys_dl.families.served import TOGETHER, Neighbours, item_to_item
+        from recsys_dl.families.served import TOGETHER, Neighbors, item_to_item
 
-        return item_to_item(self, seen, Neighbours(self.neighbours_RR), pair_floats=2 * TOGETHER)
+        return item_to_item(self, seen, Neighbors(self.neighbors_RR), pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.interactions_UI[users_B]
@@ -66,11 +66,11 @@ class ItemKNN(Neighbourhood):
         return sparse_product(as_vectors(values), as_vectors(self._supported), device=self.device)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        return stored_scores(self.neighbours_RR, items_B)
+        return stored_scores(self.neighbors_RR, items_B)
 
     @property
     def _supported(self) -> sp.csr_matrix:
-        """CSR [I, I]: the items that have item j among their neighbours, in row j."""
-        if self.__dict__.get("_turned", (None,))[0] is not self.neighbours_RR:
-            self._turned = (self.neighbours_RR, by_item(self.neighbours_RR))
+        """CSR [I, I]: the items that have item j among their neighbors, in row j."""
+        if self.__dict__.get("_turned", (None,))[0] is not self.neighbors_RR:
+            self._turned = (self.neighbors_RR, by_item(self.neighbors_RR))
         return self._turned[1]

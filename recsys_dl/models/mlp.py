@@ -16,7 +16,7 @@ from recsys_dl.families.pair_network import PairModel, PairNetwork
 from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
 
-ITEMS_AT_ONCE = 8192  # of the catalogue, so that what layers give is a few megabytes
+ITEMS_AT_ONCE = 8192  # of the catalog, so that what layers give is a few megabytes
 
 
 class Layers(nn.Module):
@@ -52,7 +52,7 @@ class Layers(nn.Module):
             units = torch.relu_(layer(units))
         return units @ self.output.weight[0]
 
-    def catalogue(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
+    def catalog(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
         """Return [B, I], in memory for a few thousand pairs at a time."""
         if len(self.hidden) and user_part_BH.device.type == "cpu":
             layers: Any = self.hidden
@@ -99,13 +99,13 @@ class MLPNetwork(PairNetwork):
         """Return what the layers make of both parts."""
         return self.layers(user_parts[0], item_parts[0])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
+    def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return the scores of all items."""
-        return self.layers.catalogue(user_state_BS, item_state_IS)
+        return self.layers.catalog(user_state_BS, item_state_IS)
 
 
 class MLP(PairModel):
-    """score(u, i) = perceptron([p_u; q_i]): a learnt function of both embeddings in place of an inner product.
+    """score(u, i) = perceptron([p_u; q_i]): a learned function of both embeddings in place of an inner product.
 
     He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.3.
 

@@ -1,4 +1,4 @@
-"""Neural matrix factorisation."""
+"""Neural matrix factorization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.pair_network import PairModel, PairNetwork, inner_products
 from recsys_dl.protocols import Served
 from recsys_dl.training.surroundings import scoring
@@ -52,10 +52,10 @@ class NeuMFNetwork(PairNetwork):
         """Return both parts' sum."""
         return inner_products(user_parts[0], item_parts[0]) + self.layers(user_parts[1], item_parts[1])
 
-    def catalogue(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
+    def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
         """Return the scores of all items."""
         size = self.embedding_size
-        scores_BI = self.layers.catalogue(user_state_BS[:, size:], item_state_IS[:, size:])
+        scores_BI = self.layers.catalog(user_state_BS[:, size:], item_state_IS[:, size:])
         return scores_BI.addmm_(user_state_BS[:, :size], item_state_IS[:, :size].T)
 
 
@@ -127,7 +127,7 @@ class NeuMF(PairModel):
 
     def _pretrained(self, folder: str, cls: type[PairModel]) -> PairModel:
         path = Path(folder)
-        model = CatalogueModel.load(path / "model" if (path / "model").is_dir() else path)
+        model = CatalogModel.load(path / "model" if (path / "model").is_dir() else path)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold a {cls.__name__} to begin from, got a {type(model).__name__}")
         for noun in ("users", "items"):

@@ -8,11 +8,11 @@ from typing_extensions import Self
 from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.protocols import Served
 
 
-class Popularity(CatalogueModel):
+class Popularity(CatalogModel):
     """score(u, i) = share of the active users who had item i; an item nobody had scores 0.
 
     Args:

@@ -9,7 +9,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.neighborhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
@@ -19,7 +19,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Served
 
 
-class RP3beta(CatalogueModel):
+class RP3beta(CatalogModel):
     """score(u, i) = sum over j, v of (p_uj p_jv p_vi)^alpha / popularity_i^beta: walks user -> item -> user -> item.
 
     p_uj is the weight of j in u's history over the sum of that history, p_jv that of v among those who had j; popularity is an
@@ -38,15 +38,15 @@ class RP3beta(CatalogueModel):
 
     Attributes:
         histories_UI: CSR float32, p_ui^alpha.
-        neighbours_II: CSR float32, the items that walks to each item come from, most weight first.
+        neighbors_II: CSR float32, the items that walks to each item come from, most weight first.
 
     Raises:
         ValueError: num_neighbors below 1, or negative exponents.
     """
 
-    fitted = ("histories_UI", "neighbours_II")
+    fitted = ("histories_UI", "neighbors_II")
     histories_UI: sp.csr_matrix
-    neighbours_II: sp.csr_matrix
+    neighbors_II: sp.csr_matrix
 
     def __init__(
         self, *, num_neighbors: Count = 200, alpha: NotNegative = 0.8, beta: NotNegative = 0.4, device: Device = "auto"
@@ -79,17 +79,17 @@ class RP3beta(CatalogueModel):
             rows = np.arange(start, min(start + ROWS_AT_ONCE, self.num_items))
             parts.append(nearest(prepared, self.num_neighbors, rows=rows, device=self.device))
         rows_IK, best_IK = (np.concatenate(lists) for lists in zip(*parts, strict=True))
-        neighbours = list_matrix(rows_IK, best_IK)
-        neighbours.data *= np.repeat(inverse_I**self.beta, np.diff(neighbours.indptr)).astype(np.float32)
-        self.neighbours_II = neighbours
+        neighbors = list_matrix(rows_IK, best_IK)
+        neighbors.data *= np.repeat(inverse_I**self.beta, np.diff(neighbors.indptr)).astype(np.float32)
+        self.neighbors_II = neighbors
         return self
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        from recsys_dl.families.served import TOGETHER, History, Neighbours, item_to_item
+        from recsys_dl.families.served import TOGETHER, History, Neighbors, item_to_item
 
         tower = History(self.num_items, self.alpha)
-        return item_to_item(self, seen, Neighbours(self.neighbours_II), tower, pair_floats=2 * TOGETHER)
+        return item_to_item(self, seen, Neighbors(self.neighbors_II), tower, pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.histories_UI[users_B]
@@ -101,7 +101,7 @@ class RP3beta(CatalogueModel):
         return sparse_product(as_vectors(values), as_vectors(self._reached), device=self.device)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        return stored_scores(self.neighbours_II, items_B)
+        return stored_scores(self.neighbors_II, items_B)
 
     def _fold_matrix(self, histories: sp.csr_matrix) -> sp.csr_matrix:
         """Return p_ui^alpha."""
@@ -114,6 +114,6 @@ class RP3beta(CatalogueModel):
     @property
     def _reached(self) -> sp.csr_matrix:
         """CSR [I, I]: the items that walks from item j reach, in row j."""
-        if self.__dict__.get("_turned", (None,))[0] is not self.neighbours_II:
-            self._turned = (self.neighbours_II, by_item(self.neighbours_II))
+        if self.__dict__.get("_turned", (None,))[0] is not self.neighbors_II:
+            self._turned = (self.neighbors_II, by_item(self.neighbors_II))
         return self._turned[1]

@@ -22,7 +22,7 @@ class SASRec(TowerModel):
     """score(u, i) = <state after the newest of u's items, i's vector>, the states by causal self-attention over the items in order.
 
     Kang and McAuley 2018, "Self-Attentive Sequential Recommendation": every item of a sequence is a target of what precedes it,
-    all learnt at once. Unlike there, the loss is a softmax (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"), and a
+    all learned at once. Unlike there, the loss is a softmax (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"), and a
     sequence begins with a place of its own that holds the user's features.
 
     Args:

@@ -9,7 +9,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.neighborhood import as_vectors, stored_scores
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
@@ -17,7 +17,7 @@ from recsys_dl.kernels.sequences import followers
 from recsys_dl.protocols import Served
 
 
-class SequentialRules(CatalogueModel):
+class SequentialRules(CatalogModel):
     """score(u, i) = sum over the newest items j of u, at places r = 1, 2, ... from the end: weight(u, j) / r * rule(j -> i).
 
     rule(j -> i) = sum over places where someone had i within `window` steps after j: weight / steps, over (how often j was had +

@@ -11,7 +11,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.catalogue import CatalogueModel
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k_dot
@@ -21,7 +21,7 @@ from recsys_dl.protocols import Served
 DENSE = 2000  # up to so many users or items all singular vectors are cheaper than the first few by iteration
 
 
-class SVD(CatalogueModel):
+class SVD(CatalogModel):
     """score(u, .) = x_u Q Q^T: what u did, projected on the first right singular vectors of the (scaled) matrix.
 
     The matrix holds the weights, users by items. Before it is taken apart, the column of item i is multiplied by

@@ -1,4 +1,4 @@
-"""SVD++: biased matrix factorisation that also learns from which items a user rated (Koren 2008, equation 15)."""
+"""SVD++: biased matrix factorization that also learns from which items a user rated (Koren 2008, equation 15)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class TwoTower(TowerModel):
     (Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations").
 
     Args:
-        pooling: "mean", or "attention" with learnt weights, see `Pooling`.
+        pooling: "mean", or "attention" with learned weights, see `Pooling`.
         user_sizes: hidden layers over the sum of pooled history and features; none leaves it as it is.
         num_targets: T.
         examples_per_user: places drawn in each user's history for an epoch; who had fewer items gives each.

@@ -6,18 +6,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.neighborhood import Neighbourhood, as_vectors, by_item, list_matrix
+from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, list_matrix
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.similarity import nearest
 
 
-class UserKNN(Neighbourhood):
-    """score(u, i) = sum over the neighbours v of u: similarity(u, v) * weight(v, i).
+class UserKNN(Neighborhood):
+    """score(u, i) = sum over the neighbors v of u: similarity(u, v) * weight(v, i).
 
     Someone unseen is compared with every user of training, as those are with one another. Similar items are the nearest by
     cosine over their users.
 
-    A user without a history gets the most popular items. An item that no neighbour had scores 0; one that nobody had always
+    A user without a history gets the most popular items. An item that no neighbor had scores 0; one that nobody had always
     does, and is similar to none.
 
     Args:
@@ -27,13 +27,13 @@ class UserKNN(Neighbourhood):
         weighting: "tfidf" or "bm25" make items that everyone has tell less; None leaves weights as they are. Formulas:
             `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
         shrinkage: in items; a similarity over n common items is multiplied by n / (n + shrinkage).
-        min_common: users with fewer common items are no neighbours.
-        num_raters: neighbours among those who rated an item that `predict` takes.
-        device: where neighbours and scores are computed.
+        min_common: users with fewer common items are no neighbors.
+        num_raters: neighbors among those who rated an item that `predict` takes.
+        device: where neighbors and scores are computed.
 
     Attributes:
         interactions_UI: CSR float32, what everyone had.
-        neighbours_RR: CSR float32 [U, U], the nearest users of each, best first.
+        neighbors_RR: CSR float32 [U, U], the nearest users of each, best first.
         mean: float32 scalar, of all weights.
         rating_range_2: float32, the lowest and the highest weight in training.
         bias_U: float32, how far a user's ratings lie above the mean.
@@ -50,7 +50,7 @@ class UserKNN(Neighbourhood):
         return users_P, items_P
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
-        return self.neighbours_RR[users_B]
+        return self.neighbors_RR[users_B]
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         queries = self._weighted(histories.by_user)

@@ -123,7 +123,7 @@ class ItemEncoder(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Vectors of a history -> one: their mean, or a mean whose weights are learnt.
+    """Vectors of a history -> one: their mean, or a mean whose weights are learned.
 
     With attention an item's weight is the softmax over the history of a . tanh(A v) + r_h, v its vector and h its place
     counted from the newest; it does not depend on what is to be scored, so that users can be computed beforehand.

@@ -16,7 +16,7 @@ INITIAL_SCALE = 0.02  # standard deviation of the places' embeddings at the star
 
 
 class Block(nn.Module):
-    """Causal self-attention with several heads, then two linear maps with a ReLU between; each normalised first and added.
+    """Causal self-attention with several heads, then two linear maps with a ReLU between; each normalized first and added.
 
     Args:
         size: D.

@@ -86,11 +86,11 @@ class Pipeline(Stages):
             )
         try_out(self, train)
         if self.ranker is not None:
-            learnt, held = gathered(self, train, trainer)
+            learned, held = gathered(self, train, trainer)
             start = time.perf_counter()
-            self.ranker.fit(learnt, validation=held)
+            self.ranker.fit(learned, validation=held)
             seconds = time.perf_counter() - start
-            log.info("ranker fitted on %d lists, validated on %d: %.1f s", len(learnt), len(held), seconds, extra=SIGN)
+            log.info("ranker fitted on %d lists, validated on %d: %.1f s", len(learned), len(held), seconds, extra=SIGN)
         for name, retriever in self.retrievers.items():
             fit_retriever(name, retriever, train, trainer, "all")
         if self.features is not None:

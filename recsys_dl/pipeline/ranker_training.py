@@ -34,7 +34,7 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
         ValueError: the log cannot be cut, or no candidates are left.
     """
     examples = pipeline.examples
-    learnt: list[Groups] = []
+    learned: list[Groups] = []
     held: list[Groups] = []
     for number, (seen, asked) in enumerate(examples.cut(train)):
         retrievers = {name: copy.deepcopy(one) for name, one in pipeline.retrievers.items()}
@@ -57,7 +57,7 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
             evidence = Evidence.of(retrievers, lists, block, items_BL)
             features_BLF = features_of(pipeline, features, block, items_BL, evidence)
             back_B = examples.kept_back(block)
-            for into, mine_B in ((learnt, ~back_B), (held, back_B)):
+            for into, mine_B in ((learned, ~back_B), (held, back_B)):
                 if mine_B.any():
                     ids = [f"{number}:{user}" for user in block[mine_B]]
                     parts = (features_BLF[mine_B], labels_BL[mine_B], items_BL[mine_B] >= 0)
@@ -71,13 +71,13 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
             len(users),
             found,
         )
-    if not learnt or not held:
+    if not learned or not held:
         raise ValueError(
             "the ranker needs users whose next items are among the candidates, for learning and for validation; got "
-            f"{sum(map(len, learnt))} and {sum(map(len, held))} lists. Retrieve more, cut more off (examples), or leave the "
+            f"{sum(map(len, learned))} and {sum(map(len, held))} lists. Retrieve more, cut more off (examples), or leave the "
             "ranker out"
         )
-    return Groups.concat(learnt), Groups.concat(held)
+    return Groups.concat(learned), Groups.concat(held)
 
 
 def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trainer: Any, when: str) -> None:

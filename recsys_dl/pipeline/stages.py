@@ -104,7 +104,7 @@ class Stages(Saved):
         }
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that the stages learnt, by name of stage and array."""
+        """Return all that the stages learned, by name of stage and array."""
         stages: dict[str, Any] = {**self.retrievers, RANKER: self.ranker, "features": self.features, **self.rerankers}
         return {
             f"{name}.{key}": array

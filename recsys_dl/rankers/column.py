@@ -58,7 +58,7 @@ class Block:
 class Column(ABC):
     """A few features that belong together. Arguments are plain values, kept under their own names.
 
-    A subclass sets `names` in `fit` and lists what it learnt in `fitted`. `values` must not depend on which other users are in
+    A subclass sets `names` in `fit` and lists what it learned in `fitted`. `values` must not depend on which other users are in
     the block, to the bit: training asks for thousands at once, serving for one.
 
     Attributes:
@@ -81,7 +81,7 @@ class Column(ABC):
         return {name: getattr(self, name) for name in arguments_of(type(self))}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what was learnt."""
+        """Return what was learned."""
         return {name: getattr(self, name) for name in self.fitted} | {"names": np.array(self.names, np.str_)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -151,7 +151,7 @@ class CandidateFeatures(Saved):
         }
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name."""
+        """Return all that was learned, by name."""
         own: dict[str, Any] = {"num_users": np.int64(self.num_users), "num_items": np.int64(self.num_items)}
         for at, column in enumerate(self.columns):
             own |= {f"{at}.{name}": array for name, array in column.arrays().items()}

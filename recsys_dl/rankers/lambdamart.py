@@ -214,7 +214,7 @@ class LambdaMART(Ranker):
         return scores_BL
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt; `model` is LightGBM's text model, as bytes of UTF-8."""
+        """Return all that was learned; `model` is LightGBM's text model, as bytes of UTF-8."""
         text = self.booster.model_to_string().encode()
         return super().arrays() | {"model": np.frombuffer(text, np.uint8)}
 

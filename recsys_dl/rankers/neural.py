@@ -117,7 +117,7 @@ class NeuralRanker(Ranker):
         patience = self.patience if validation is not None else None
         options = replace(checked(trainer), patience=patience, smoothing=1, metric=f"ndcg@{self.k}")
         groups, validation = self._begin(groups, validation)
-        self.learnt = learn_normalization(groups.features_NF, self.normalization)
+        self.learned = learn_normalization(groups.features_NF, self.normalization)
         self.num_outputs = max(1, int(groups.labels_N.max())) if self.loss == "ordinal_loss" else 1
         device = self.torch_device
         with torch.random.fork_rng(devices=[]):
@@ -155,9 +155,9 @@ class NeuralRanker(Ranker):
         return self
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name; the network's weights as `network.…`."""
+        """Return all that was learned, by name; the network's weights as `network.…`."""
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
-        return super().arrays() | self.learnt | weights | {"num_outputs": np.int64(self.num_outputs)}
+        return super().arrays() | self.learned | weights | {"num_outputs": np.int64(self.num_outputs)}
 
     @with_own_settings
     def restore(self, arrays: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ class NeuralRanker(Ranker):
         super().restore(arrays)
         self.losses = []
         self.num_outputs = int(arrays["num_outputs"])
-        self.learnt = {name: arrays[name] for name in ("quantiles_FT", "mean_F", "scale_F") if name in arrays}
+        self.learned = {name: arrays[name] for name in ("quantiles_FT", "mean_F", "scale_F") if name in arrays}
         with torch.random.fork_rng(devices=[]):
             self.network = self._build(self.num_outputs).to(self.torch_device)
         weights = {key[len("network.") :]: value for key, value in arrays.items() if key.startswith("network.")}
@@ -205,7 +205,7 @@ class NeuralRanker(Ranker):
         return scores_BL
 
     def _normalized(self, features_NF: np.ndarray) -> np.ndarray:
-        return normalized(features_NF, self.learnt, self.normalization)
+        return normalized(features_NF, self.learned, self.normalization)
 
     def _identity(self, groups: Groups) -> dict[str, Any]:
         """Return what a checkpoint must agree in, plain values."""

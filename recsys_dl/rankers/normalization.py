@@ -11,7 +11,7 @@ NUM_QUANTILES = 256  # a feature's distribution is kept as so many of its values
 
 
 def learn_normalization(features_NF: np.ndarray, kind: Normalization) -> dict[str, np.ndarray]:
-    """Return what `normalized` needs, learnt from the documents of training.
+    """Return what `normalized` needs, learned from the documents of training.
 
     "standard" takes off the mean and divides by the standard deviation; "log1p" first takes sign(x) log(1 + |x|), for counts and
     amounts with long tails; "quantile" first replaces a value by the share of documents below it. A feature that is constant
@@ -19,31 +19,31 @@ def learn_normalization(features_NF: np.ndarray, kind: Normalization) -> dict[st
     """
     if kind == "none":
         return {}
-    learnt = {}
+    learned = {}
     if kind == "quantile":
         shares_T = np.linspace(0, 1, NUM_QUANTILES)
-        learnt["quantiles_FT"] = np.quantile(features_NF, shares_T, axis=0).T.astype(np.float32)
-    values_NF = _shaped(features_NF, learnt, kind)
-    learnt["mean_F"] = values_NF.mean(axis=0, dtype=np.float64).astype(np.float32)
+        learned["quantiles_FT"] = np.quantile(features_NF, shares_T, axis=0).T.astype(np.float32)
+    values_NF = _shaped(features_NF, learned, kind)
+    learned["mean_F"] = values_NF.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread_F = values_NF.std(axis=0, dtype=np.float64)
-    learnt["scale_F"] = np.where(spread_F > 1e-6 * np.abs(learnt["mean_F"]), spread_F, np.inf).astype(np.float32)
-    return learnt
+    learned["scale_F"] = np.where(spread_F > 1e-6 * np.abs(learned["mean_F"]), spread_F, np.inf).astype(np.float32)
+    return learned
 
 
-def normalized(features_NF: np.ndarray, learnt: dict[str, np.ndarray], kind: Normalization) -> np.ndarray:
-    """Return float32 [..., F]: the features on the scale that was learnt."""
+def normalized(features_NF: np.ndarray, learned: dict[str, np.ndarray], kind: Normalization) -> np.ndarray:
+    """Return float32 [..., F]: the features on the scale that was learned."""
     if kind == "none":
         return features_NF
-    return (_shaped(features_NF, learnt, kind) - learnt["mean_F"]) / learnt["scale_F"]
+    return (_shaped(features_NF, learned, kind) - learned["mean_F"]) / learned["scale_F"]
 
 
-def _shaped(features_NF: np.ndarray, learnt: dict[str, np.ndarray], kind: Normalization) -> np.ndarray:
+def _shaped(features_NF: np.ndarray, learned: dict[str, np.ndarray], kind: Normalization) -> np.ndarray:
     if kind == "log1p":
         return np.copysign(np.log1p(np.abs(features_NF)), features_NF)
     if kind == "standard":
         return features_NF
     shares_NF = np.empty_like(features_NF)
-    for feature, quantiles_T in enumerate(learnt["quantiles_FT"]):
+    for feature, quantiles_T in enumerate(learned["quantiles_FT"]):
         below = np.searchsorted(quantiles_T, features_NF[..., feature], side="left")
         upto = np.searchsorted(quantiles_T, features_NF[..., feature], side="right")
         shares_NF[..., feature] = (below + upto) / (2 * NUM_QUANTILES)  # equal values share the middle of their ranks

@@ -142,7 +142,7 @@ def harvested_propensities(documents_N: Any, positions_N: Any, clicks_N: Any) ->
 
 
 def _all_pairs(clicked_KK: np.ndarray, passed_KK: np.ndarray) -> np.ndarray:
-    """Maximise sum over k != l of clicked[k, l] log(p_k r_kl) + passed[k, l] log(1 - p_k r_kl), r symmetric."""
+    """Maximize sum over k != l of clicked[k, l] log(p_k r_kl) + passed[k, l] log(1 - p_k r_kl), r symmetric."""
     size = len(clicked_KK)
     upper = np.triu_indices(size, 1)
 

@@ -29,7 +29,7 @@ class Ranker(Saved):
     """Learns to order the documents of a group by their labels.
 
     A subclass stores its arguments under their own names as plain values, calls `_begin` first in `fit`, gives `_scores`, and
-    adds what it learnt to `arrays` and `restore`.
+    adds what it learned to `arrays` and `restore`.
 
     Attributes:
         num_features: F, of training.
@@ -134,7 +134,7 @@ class Ranker(Saved):
         return worth
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name."""
+        """Return all that was learned, by name."""
         arrays = {"num_features": np.int64(self.num_features), "history": np.array(self.history, np.float64)}
         return arrays if self.names is None else arrays | {"names": np.array(self.names, np.str_)}
 

@@ -111,7 +111,7 @@ def choose(
     Args:
         names: of all columns.
         where: the source, for messages.
-        user: name or position as given by the caller, None to recognise it; likewise `item`.
+        user: name or position as given by the caller, None to recognize it; likewise `item`.
         weight: likewise; None also where there is none, False to leave it out; likewise `time`.
         header: false where the file names no columns: then the order is user, item, weight, time.
         sample: first rows, to tell a third column of times from one of weights.
@@ -138,7 +138,7 @@ def choose(
                 if len(titles) == 1:  # a log that names its items by their titles
                     found[role] = titles[0]
                     continue
-            found[role] = recognise(names, role, where, needed=needed, taken=taken)
+            found[role] = recognize(names, role, where, needed=needed, taken=taken)
     chosen = [at for at in found.values() if at is not None]
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"each role needs a column of its own, got {_spell(found, names)} in {where}")
@@ -160,7 +160,7 @@ def position(names: Sequence[str], column: Column, role: str, where: str) -> int
     raise ValueError(f"{role}={shorten(column)!r} {problem}: the columns of {where} are {_list(names)}{meant}")
 
 
-def recognise(names: Sequence[str], role: str, where: str, *, needed: bool, taken: Sequence[int] = ()) -> int | None:
+def recognize(names: Sequence[str], role: str, where: str, *, needed: bool, taken: Sequence[int] = ()) -> int | None:
     """Return the position of the one column that is known by its name to play a role; None if there is none.
 
     `taken` are positions that play another role.
@@ -197,7 +197,7 @@ def recognise(names: Sequence[str], role: str, where: str, *, needed: bool, take
 
 
 def _near(names: Sequence[str], role: str) -> list[str]:
-    """Return the names that are spelt nearly as one of a role."""
+    """Return the names that are spelled nearly as one of a role."""
     known = [name for tier in NAMES[role] for name in tier.split() if len(name) > 2 and not name.startswith("author")]
     return [name for name in names if len(_plain(name)) > 2 and difflib.get_close_matches(_plain(name), known, 1, 0.75)]
 

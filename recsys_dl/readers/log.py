@@ -94,7 +94,7 @@ def read_log(
             that follow each other (a list, or a pattern such as "logs/*.csv"), a folder or stem of RecBole's atomic
             files, a pandas or Polars frame, a pyarrow Table, a dict of columns, a list of (user, item, ...), a NumPy
             structured array, or a SciPy sparse matrix (users x items).
-        user: name of the column, or its position from 0; None recognises names such as userId, user, uid. A file without
+        user: name of the column, or its position from 0; None recognizes names such as userId, user, uid. A file without
             header is taken as user, item, [weight], [time] (a third column of moments is a time).
         item: likewise: movieId, item_id, asin, ...
         weight: likewise: rating, score, quantity, ...; ones where there is none; False ignores such a column.
@@ -123,9 +123,9 @@ def read_log(
         item_lists: likewise.
         cold: "keep" users and items that only the feature tables have, after those of the log: the titles that nobody interacted
             with yet, which models of features can recommend; "drop" leaves them out.
-        title: column of `item_features`, or without them of the log, that a person is shown; None recognises title or
+        title: column of `item_features`, or without them of the log, that a person is shown; None recognizes title or
             name in `item_features`.
-        text: column(s) of `item_features` with free text; None recognises text, description, plot, ...
+        text: column(s) of `item_features` with free text; None recognizes text, description, plot, ...
         name: of the data set; None takes the file's.
 
     Raises:

@@ -13,7 +13,7 @@ import polars as pl
 from recsys_dl.data.matching import MATCHES, compared
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 
-from .columns import Column, position, recognise
+from .columns import Column, position, recognize
 from .multi_valued import with_lists
 from .tables import open_table
 
@@ -64,13 +64,13 @@ def side_features(
     Args:
         table: a path or a frame, as in `read_log`.
         vocabulary: users or items.
-        id_column: what the log calls the ids; where the table has no such column, one is recognised by its name. A file
+        id_column: what the log calls the ids; where the table has no such column, one is recognized by its name. A file
             without header has them in its first column.
         own_id_column: which column of the table holds the ids; None finds it.
         lists: column -> separator of columns of text that hold several values; see `multi_valued.with_lists`.
         cold: "keep" or "drop" ids that the log does not have.
         needed: whether a table without any id of the log is an error; else it is left out with a warning.
-        title: column to show a person; None recognises one (items only).
+        title: column to show a person; None recognizes one (items only).
         text: column or columns of free text; likewise.
         separator: of the log, taken where it splits this file too; else found.
         quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
@@ -92,7 +92,7 @@ def side_features(
     elif id_column in names:
         at = names.index(str(id_column))
     else:
-        at = recognise(names, noun, where, needed=False)
+        at = recognize(names, noun, where, needed=False)
         at = names.index("id") if at is None and "id" in names else at
     if at is None:
         raise ValueError(
@@ -280,7 +280,7 @@ def _named(
 ) -> list[str]:
     """Return the names of the columns that the caller gave for a role, else of the one that is known by its name."""
     if given is None:
-        at = recognise(others, role, where, needed=False)
+        at = recognize(others, role, where, needed=False)
         return [] if at is None else [others[at]]
     several = [given] if isinstance(given, str | int) else given
     return [names[position(names, column, role, where)] for column in several]

@@ -61,7 +61,7 @@ def movielens(size: MovieLens, path: Place | None = None) -> Dataset:
     Users of 100k and 1m have gender, age, occupation and zip code (in 1m age and occupation are codes, see its README).
     In 10m, 20m, 32m and latest-small texts are the distinct tags that users gave a movie. A folder of 1m may hold
     `ratings_pairs.parquet` in place of `ratings.dat` (no ratings, no times), and `movies_extrainfos.dat`, whose plots
-    become texts. For research; see the licence in each archive.
+    become texts. For research; see the license in each archive.
 
     Args:
         size: latest-small (100,836 ratings in 2018), 100k, 1m, 10m, 20m or 32m.

@@ -33,7 +33,7 @@ class Exploration(ListReranker):
 
     Args:
         places: that explore, from 1; those beyond k are left alone.
-        pool: condition on item features (as in Rules) that items to draw meet, out of the whole catalogue but what the user had
+        pool: condition on item features (as in Rules) that items to draw meet, out of the whole catalog but what the user had
             in training and what the list shows anyway; None draws from the candidates that would not be shown.
         seed: of the draws.
 

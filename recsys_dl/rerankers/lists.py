@@ -162,9 +162,9 @@ class ListReranker(Saved):
     # What is saved
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name."""
-        learnt = {name: getattr(self, name) for name in self.fitted}
-        return {"shape_UI": np.array([self.num_users, self.num_items]), **learnt}
+        """Return all that was learned, by name."""
+        learned = {name: getattr(self, name) for name in self.fitted}
+        return {"shape_UI": np.array([self.num_users, self.num_items]), **learned}
 
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take what `arrays` returned, in place of `prepare`."""

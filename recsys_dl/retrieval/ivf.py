@@ -30,7 +30,7 @@ class IVF(FaissIndex):
         num_probes: lists visited for a query; may be set anew at any time.
         measure: "dot" or "cosine".
         seed: of the centroids.
-        device: where to search; centroids are always learnt on the CPU.
+        device: where to search; centroids are always learned on the CPU.
 
     Raises:
         ValueError: an argument out of range; more lists than vectors.

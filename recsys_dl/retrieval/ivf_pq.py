@@ -1,4 +1,4 @@
-"""FAISS's inverted file with product quantisation: a code of a few bytes in place of each vector."""
+"""FAISS's inverted file with product quantization: a code of a few bytes in place of each vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIMENSIONS = 4  # of a part, where the number of parts is not given
 
 
 class IVFPQ(IVF):
-    """Inverted file of codes (Jégou, Douze, Schmid 2011): each part of a vector becomes the nearest of 256 learnt ones.
+    """Inverted file of codes (Jégou, Douze, Schmid 2011): each part of a vector becomes the nearest of 256 learned ones.
 
     With `rescore` the vectors are kept beside the codes, and the best `rescore` k by code are scored exactly: better lists
     and exact scores, for 4 bytes a dimension and item. With rescore=0 the index is small and scores are those of the codes.
@@ -30,7 +30,7 @@ class IVFPQ(IVF):
         rescore: candidates by code for each of the k, scored exactly; 0 keeps no vectors.
         measure: "dot" or "cosine".
         seed: of the centroids.
-        device: where to search; centroids and codes are always learnt on the CPU.
+        device: where to search; centroids and codes are always learned on the CPU.
 
     Raises:
         ValueError: an argument out of range; more lists than vectors; fewer than 256 vectors to learn the codes from.

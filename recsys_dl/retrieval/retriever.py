@@ -132,6 +132,6 @@ class Retriever:
 
 def _without_vectors(model: Any) -> str:
     return (
-        f"the scores of {type(model).__name__} are no inner products of vectors, so no index can hold them: take a factorisation "
+        f"the scores of {type(model).__name__} are no inner products of vectors, so no index can hold them: take a factorization "
         "or a two-tower model, such as als, bpr, svd"
     )

@@ -40,7 +40,7 @@ class TrainerOptions:
             there are so many and `patience` more.
         min_delta: by how much that mean must be better to count.
         min_epochs: epochs before which no training stops.
-        metric: what is validated, over the full catalogue: a metric of `metrics.ranking` and a length, such as "ndcg@10".
+        metric: what is validated, over the full catalog: a metric of `metrics.ranking` and a length, such as "ndcg@10".
         validate_every: epochs between validations.
         checkpoint: folder that holds the newest state of the training; a training that finds one there goes on from it. None
             keeps none.

@@ -143,17 +143,17 @@ class PairExamples(PairLists):
     """One example for each distinct pair of the log.
 
     Args:
-        log: what users had, and is learnt.
+        log: what users had, and is learned.
         known: all that users had, which is not drawn for them; None: the log.
         drawing: `num_negatives` and the rest of `PairLists`.
     """
 
     def __init__(self, log: Interactions, *, known: Interactions | None = None, **drawing: Any) -> None:
         super().__init__(log if known is None else known, **drawing)
-        learnt = log.by_user
-        users_N = np.repeat(np.arange(log.num_users), np.diff(learnt.indptr))
+        learned = log.by_user
+        users_N = np.repeat(np.arange(log.num_users), np.diff(learned.indptr))
         self.users_N = torch.from_numpy(users_N).to(self.device)
-        self.items_N = torch.from_numpy(learnt.indices.astype(np.int64)).to(self.device)
+        self.items_N = torch.from_numpy(learned.indices.astype(np.int64)).to(self.device)
 
     def __len__(self) -> int:
         return len(self.users_N)

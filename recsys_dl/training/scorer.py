@@ -24,7 +24,7 @@ class Scorer(pl.LightningModule):
     not matter where a training was taken up again.
 
     Args:
-        network: what is learnt.
+        network: what is learned.
         objective: (network, batch) -> loss, a mean over the batch's examples.
         optimizer: name, see `make_optimizer`.
         learning_rate, weight_decay: of the optimizer.
@@ -79,7 +79,7 @@ class Scorer(pl.LightningModule):
         return loss
 
     def check_weights(self, where: str) -> None:
-        """Check that what was learnt are numbers.
+        """Check that what was learned are numbers.
 
         Raises:
             DivergedError: a weight is NaN or infinite; the message says `where`.

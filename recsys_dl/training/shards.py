@@ -45,7 +45,7 @@ def write_shards(
 
     Args:
         log: Interactions, whose distinct pairs are written in an order drawn once; or frames with integer columns `user` and
-            `item`, rows from 0, which are written as they come: a pair that comes twice is learnt twice in an epoch, and frames
+            `item`, rows from 0, which are written as they come: a pair that comes twice is learned twice in an epoch, and frames
             in an order that means something, such as by user, mix only as far as `Shards.window` reaches.
         folder: to leave.
         rows_per_shard: rows of a Parquet file. Each process must get one file at least.

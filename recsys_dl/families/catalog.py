@@ -1,4 +1,4 @@
-"""What every recommender here shares: checking a request, walking the catalogue in blocks, saving and loading.
+"""What every recommender here shares: checking a request, walking the catalog in blocks, saving and loading.
 
 A model scores; this base turns scores into the sentences of `protocols.Recommender`. B batch, I items, K list, L candidates.
 """
@@ -18,6 +18,7 @@ from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
+from recsys_dl.earlier import model_arrays
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.item_lists import ItemLists, lists_of
 from recsys_dl.kernels.topk import top_k
@@ -28,11 +29,11 @@ from recsys_dl.saving import Saved, load_arrays
 from .learned import check_learned, check_memory
 
 COUNTS = ("user_counts_U", "item_counts_I")
-BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalogue is ranked
+BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalog is ranked
 
 
-class CatalogueModel(Saved):
-    """A model that can score its whole catalogue for a block of users.
+class CatalogModel(Saved):
+    """A model that can score its whole catalog for a block of users.
 
     A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and gives `fit`, `_fold`,
     `_values`, `_scores` and `_item_scores`. `fit` begins with `self._begin(train)`.
@@ -132,7 +133,7 @@ class CatalogueModel(Saved):
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> Ranking:
-        """Rank the catalogue for each user and return the best k.
+        """Rank the catalog for each user and return the best k.
 
         Args:
             users: user rows [B], or the state that `fold_in` returned.
@@ -241,7 +242,7 @@ class CatalogueModel(Saved):
         return self._queries(values), blank_B & self.popularity_fallback
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learnt, by name: NumPy arrays and CSR matrices. What is None is left out."""
+        """Return all that was learned, by name: NumPy arrays and CSR matrices. What is None is left out."""
         arrays = {name: getattr(self, name) for name in (*COUNTS, *self.fitted)}
         return {name: array for name, array in arrays.items() if array is not None}
 
@@ -259,7 +260,7 @@ class CatalogueModel(Saved):
     def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
         model = cls(**config["arguments"])
         model.users, model.items = load_vocabularies(folder, config["sha256"])
-        model.restore(load_arrays(folder / "arrays.npz"))
+        model.restore(model_arrays(load_arrays(folder / "arrays.npz")))
         return model
 
     # For subclasses

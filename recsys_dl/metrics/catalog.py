@@ -1,4 +1,4 @@
-"""What lists are like beyond being right: how much of the catalogue they show, how known, how alike, how popular.
+"""What lists are like beyond being right: how much of the catalog they show, how known, how alike, how popular.
 
 B users, I items, K ranks, D vector size. Lists are item rows, best first, -1 where they have ended; means over a list are
 over the items it has, and 0 where it has none.
