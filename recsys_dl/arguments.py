@@ -124,6 +124,12 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
+def show_arguments(cls: type) -> None:
+    """Let a class show all its arguments (`help`, notebooks), those that it hands on to its parent by `**` too."""
+    parameters = sorted(parameters_of(cls).values(), key=lambda one: one.kind)
+    cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+
 def _short(value: Any) -> str:
     return repr(value) if isinstance(value, str | int | float | tuple) or value is None else "…"
 

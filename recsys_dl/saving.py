@@ -5,7 +5,6 @@ Whatever is fitted and kept (a model, an index, a ranker, features, a re-ranker,
 
 from __future__ import annotations
 
-import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
+from recsys_dl.arguments import checked, parameters_of, show_arguments
 from recsys_dl.folders import new_folder, sha256
 from recsys_dl.trust import check_links, class_named
 from recsys_dl.version import __version__
@@ -32,9 +32,15 @@ class Saved(ABC):
 
     noun: ClassVar[str]  # what messages call it
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+            show_arguments(cls)
+
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments; of a class that hands further ones on (`**`), those of its parent too."""
-        return {name: getattr(self, name) for name in arguments_of(type(self))}
+        return {name: getattr(self, name) for name in parameters_of(type(self))}
 
     @abstractmethod
     def arrays(self) -> dict[str, Any]:
@@ -88,18 +94,6 @@ class Saved(ABC):
         thing = cls(**config["arguments"])
         thing.restore(load_arrays(folder / "arrays.npz"))
         return thing
-
-
-def arguments_of(cls: type[Any]) -> list[str]:
-    """Return the names of a class's arguments; where it hands further ones on (`**`), those of its parents too."""
-    names: dict[str, None] = {}
-    for parent in cls.__mro__:
-        if "__init__" in vars(parent):
-            kinds = {one.name: one.kind for one in inspect.signature(parent).parameters.values()}
-            names |= {name: None for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD}
-            if inspect.Parameter.VAR_KEYWORD not in kinds.values():
-                break
-    return list(names)
 
 
 def load_saved(folder: str | os.PathLike[str], kind: type[Any], *, noun: str) -> Any:

@@ -177,5 +177,5 @@ def test_a_gpu_asked_for_where_there_is_none():
 def test_a_name_that_is_no_index():
     import recsys_dl.retrieval
 
-    with pytest.raises(AttributeError, match="no 'Annoy'; there are load_index and files for"):
+    with pytest.raises(AttributeError, match="no 'Annoy'; there are CAGRA"):
         getattr(recsys_dl.retrieval, "Annoy")  # noqa: B009

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
@@ -70,8 +69,6 @@ class CatalogModel(Saved):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
         learns_whole(cls, ("fit", "partial_fit", "grow", "fine_tune"))
 
     # What a model gives

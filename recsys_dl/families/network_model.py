@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed, ShareBelowOne
 from recsys_dl.data.dataset import Dataset
@@ -24,6 +25,20 @@ from recsys_dl.training.optimizers import OptimizerName, Schedule
 from recsys_dl.training.surroundings import scoring, with_own_settings
 
 from .catalog import CatalogModel
+
+
+class TrainingArguments(TypedDict, total=False):
+    """The arguments of `NetworkModel`, for type checkers and editors."""
+
+    epochs: CountOrZero
+    batch_size: Count
+    optimizer: OptimizerName
+    learning_rate: Positive
+    weight_decay: NotNegative
+    schedule: Schedule
+    warmup: ShareBelowOne
+    seed: Seed
+    device: Device
 
 
 class NetworkModel(CatalogModel):

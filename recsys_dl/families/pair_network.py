@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative
@@ -27,6 +28,7 @@ from recsys_dl.training.surroundings import scoring
 
 from .catalog import CatalogModel
 from .histories import newest
+from .network_model import TrainingArguments
 from .neural import NeuralModel, check_loss
 
 FOLD_STEPS = 60  # of Adam, to learn the embedding of a user never seen
@@ -125,6 +127,18 @@ def _beside(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
+class PairArguments(TrainingArguments, total=False):
+    """The arguments of `PairModel`."""
+
+    embedding_size: Count
+    loss: str
+    num_negatives: Count
+    negatives: Negatives
+    popularity_exponent: float
+    regularization: NotNegative
+    initial_scale: NotNegative
+
+
 class PairModel(NeuralModel):
     """A recommender around a `PairNetwork`, learned from observed pairs against items drawn.
 
@@ -155,7 +169,7 @@ class PairModel(NeuralModel):
         popularity_exponent: float = 0.75,
         regularization: NotNegative = 0.0,
         initial_scale: NotNegative = 0.1,
-        **training: Any,
+        **training: Unpack[TrainingArguments],
     ) -> None:
         super().__init__(**training)
         check_loss(loss)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, Positive, ShareBelowOne
 from recsys_dl.data.dataset import Dataset
@@ -21,7 +22,7 @@ from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k_dot
-from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork
+from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork, UserTower
 from recsys_dl.protocols import Input, Served, Users, UserState
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.surroundings import scoring
@@ -29,6 +30,7 @@ from recsys_dl.training.surroundings import scoring
 from .asked_features import check_features
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
+from .network_model import TrainingArguments
 from .served import inner_product, stored
 
 UsedFeatures = Literal["all", "items", "users", "none"]
@@ -36,37 +38,24 @@ ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded together for serving
 RARE = 0.1  # share of the items met in training, the rarest, whose mean stands for one of which nothing is known
 
 
-class UserTower(nn.Module):
-    """A user tower with the vectors that histories are made of, for files that leave this package.
+class TowerArguments(TrainingArguments, total=False):
+    """The arguments of `TowerModel`."""
 
-    Beside a history it takes, where the model looks at users' features, their codes and weights and dense numbers as
-    `FeatureEncoder` gives them; zeros where nothing is known.
-    """
-
-    inputs = ("codes_BM", "weights_BM", "dense_BF")
-
-    def __init__(self, network: TowerNetwork, input_emb_ID: Tensor, history_size: int) -> None:
-        super().__init__()
-        self.user, self.normalize, self.temperature = network.user, network.normalize, network.temperature
-        self.newest_first, self.history_size = bool(network.user.newest_first), history_size
-        self.register_buffer("input_emb_ID", input_emb_ID)
-
-    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
-        """Return [B, D]; histories oldest first, filled up with -1."""
-        given_B1 = (history_BH >= 0).sum(1, keepdim=True)
-        counts_B1 = given_B1.clamp(max=self.history_size)
-        steps_1H = torch.arange(self.history_size, device=history_BH.device).unsqueeze(0)
-        at_BH = given_B1 - 1 - steps_1H if self.newest_first else given_B1 - counts_B1 + steps_1H
-        valid_BH = steps_1H < counts_B1
-        items_BH = history_BH.gather(1, torch.where(valid_BH, at_BH, 0)).clamp(min=0)
-        nothing_B0 = history_BH.new_zeros([history_BH.size(0), 0])
-        codes_BM = extra.get("codes_BM", nothing_B0)
-        weights_BM = extra.get("weights_BM", nothing_B0.float())
-        dense_BF = extra.get("dense_BF", nothing_B0.float())
-        users_BD = self.user(self.input_emb_ID, items_BH, valid_BH.float(), codes_BM, weights_BM, dense_BF)
-        if self.normalize:
-            users_BD = torch.nn.functional.normalize(users_BD, dim=-1)
-        return users_BD / self.temperature
+    embedding_size: Count
+    history_size: Count
+    features: UsedFeatures
+    item_kinds: Mapping[str, str] | None
+    user_kinds: Mapping[str, str] | None
+    min_count: Count
+    text_size: Count
+    feature_sizes: Sequence[Count] | None
+    id_dropout: ShareBelowOne
+    dropout: ShareBelowOne
+    softmax: Softmax
+    num_negatives: Count
+    popularity_exponent: float
+    normalize: bool
+    temperature: Positive
 
 
 class TowerModel(GrowingTowers):
@@ -131,7 +120,7 @@ class TowerModel(GrowingTowers):
         popularity_exponent: float = 0.5,
         normalize: bool = False,
         temperature: Positive = 1.0,
-        **training: Any,
+        **training: Unpack[TrainingArguments],
     ) -> None:
         super().__init__(**training)
         self.embedding_size = embedding_size

@@ -1,23 +1,54 @@
 """Recommenders: one file each, and one YAML of the same name in `conf/model/`.
 
 `from recsys_dl.models import ItemKNN` finds `item_knn.py`: a class lives in the file that is its name in lower case, with
-underscores between the words. Nothing is imported before it is asked for.
+underscores between the words. Nothing is imported before it is used. The list below is for type checkers and editors; a model
+without a line in it works as well.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from pathlib import Path
-from typing import Any
+from recsys_dl.lazy import from_files
 
-_FILES = {file.stem.replace("_", ""): file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
+if TYPE_CHECKING:
+    from .als import ALS
+    from .bpr import BPR
+    from .ease import EASE
+    from .explicit_als import ExplicitALS
+    from .funk_svd import FunkSVD
+    from .gmf import GMF
+    from .item_knn import ItemKNN
+    from .mlp import MLP
+    from .neumf import NeuMF
+    from .popularity import Popularity
+    from .rp3beta import RP3beta
+    from .sasrec import SASRec
+    from .sequential_rules import SequentialRules
+    from .svd import SVD
+    from .svd_pp import SVDpp
+    from .two_tower import TwoTower
+    from .user_knn import UserKNN
+    from .youtube_dnn import YouTubeDNN
 
+__all__ = [
+    "ALS",
+    "BPR",
+    "EASE",
+    "GMF",
+    "MLP",
+    "SVD",
+    "ExplicitALS",
+    "FunkSVD",
+    "ItemKNN",
+    "NeuMF",
+    "Popularity",
+    "RP3beta",
+    "SASRec",
+    "SVDpp",
+    "SequentialRules",
+    "TwoTower",
+    "UserKNN",
+    "YouTubeDNN",
+]
 
-def __getattr__(name: str) -> Any:
-    module = _FILES.get(name.lower())
-    value = getattr(importlib.import_module(f".{module}", __name__), name, None) if module else None
-    if value is None:
-        raise AttributeError(
-            f"module 'recsys_dl.models' has no model {name!r}; there are files for {sorted(_FILES.values())}"
-        )
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = from_files(__name__, __all__)

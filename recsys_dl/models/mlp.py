@@ -9,10 +9,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Counts, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.pair_network import PairModel, PairNetwork
+from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwork
 from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
 
@@ -117,7 +118,9 @@ class MLP(PairModel):
 
     network: MLPNetwork
 
-    def __init__(self, *, hidden_sizes: Counts = (128, 64), dropout: ShareBelowOne = 0.0, **pair: Any) -> None:
+    def __init__(
+        self, *, hidden_sizes: Counts = (128, 64), dropout: ShareBelowOne = 0.0, **pair: Unpack[PairArguments]
+    ) -> None:
         super().__init__(**pair)
         self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
-from recsys_dl.families.pair_network import PairModel, PairNetwork, inner_products
+from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwork, inner_products
 from recsys_dl.protocols import Served
 from recsys_dl.training.surroundings import scoring
 
@@ -84,7 +85,7 @@ class NeuMF(PairModel):
         gmf: str | os.PathLike[str] | None = None,
         mlp: str | os.PathLike[str] | None = None,
         mix: Share = 0.5,
-        **pair: Any,
+        **pair: Unpack[PairArguments],
     ) -> None:
         super().__init__(**pair)
         if (gmf is None) != (mlp is None):

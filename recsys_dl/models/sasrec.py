@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.choice import choice_loss
 from recsys_dl.families.histories import Histories, WindowExamples, Windows
-from recsys_dl.families.towers import TowerModel
+from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import TowerNetwork
 from recsys_dl.networks.sequence import SequenceUser
 
@@ -33,7 +32,7 @@ class SASRec(TowerModel):
 
     batch_type = Windows
 
-    def __init__(self, *, num_blocks: Count = 2, num_heads: Count = 2, **tower: Any) -> None:
+    def __init__(self, *, num_blocks: Count = 2, num_heads: Count = 2, **tower: Unpack[TowerArguments]) -> None:
         super().__init__(**tower)
         if self.embedding_size % num_heads:
             raise ValueError(f"num_heads must divide embedding_size={self.embedding_size}, got {num_heads}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.choice import choice_loss
 from recsys_dl.families.histories import Histories, SplitExamples, Splits
-from recsys_dl.families.towers import TowerModel
+from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import PooledUser, TowerNetwork
 
 
@@ -40,7 +41,7 @@ class TwoTower(TowerModel):
         num_targets: Count = 10,
         examples_per_user: Count = 20,
         shuffle: bool = False,
-        **tower: Any,
+        **tower: Unpack[TowerArguments],
     ) -> None:
         super().__init__(**tower)
         self.pooling = pooling

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, Counts
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.choice import choice_loss
 from recsys_dl.families.histories import Histories, SplitExamples, Splits
-from recsys_dl.families.towers import TowerModel
+from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import ItemEncoder, PooledUser, TowerNetwork
 
 
@@ -41,7 +40,7 @@ class YouTubeDNN(TowerModel):
         num_targets: Count = 1,
         examples_per_user: Count = 50,
         shuffle: bool = False,
-        **tower: Any,
+        **tower: Unpack[TowerArguments],
     ) -> None:
         super().__init__(**tower)
         self.hidden_sizes = list(hidden_sizes)

@@ -269,3 +269,36 @@ def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     for one, two in itertools.pairwise(sizes):
         parts += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(one, two)]
     return nn.Sequential(*parts)
+
+
+class UserTower(nn.Module):
+    """A user tower with the vectors that histories are made of, for files that leave this package.
+
+    Beside a history it takes, where the model looks at users' features, their codes and weights and dense numbers as
+    `FeatureEncoder` gives them; zeros where nothing is known.
+    """
+
+    inputs = ("codes_BM", "weights_BM", "dense_BF")
+
+    def __init__(self, network: TowerNetwork, input_emb_ID: Tensor, history_size: int) -> None:
+        super().__init__()
+        self.user, self.normalize, self.temperature = network.user, network.normalize, network.temperature
+        self.newest_first, self.history_size = bool(network.user.newest_first), history_size
+        self.register_buffer("input_emb_ID", input_emb_ID)
+
+    def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
+        """Return [B, D]; histories oldest first, filled up with -1."""
+        given_B1 = (history_BH >= 0).sum(1, keepdim=True)
+        counts_B1 = given_B1.clamp(max=self.history_size)
+        steps_1H = torch.arange(self.history_size, device=history_BH.device).unsqueeze(0)
+        at_BH = given_B1 - 1 - steps_1H if self.newest_first else given_B1 - counts_B1 + steps_1H
+        valid_BH = steps_1H < counts_B1
+        items_BH = history_BH.gather(1, torch.where(valid_BH, at_BH, 0)).clamp(min=0)
+        nothing_B0 = history_BH.new_zeros([history_BH.size(0), 0])
+        codes_BM = extra.get("codes_BM", nothing_B0)
+        weights_BM = extra.get("weights_BM", nothing_B0.float())
+        dense_BF = extra.get("dense_BF", nothing_B0.float())
+        users_BD = self.user(self.input_emb_ID, items_BH, valid_BH.float(), codes_BM, weights_BM, dense_BF)
+        if self.normalize:
+            users_BD = torch.nn.functional.normalize(users_BD, dim=-1)
+        return users_BD / self.temperature

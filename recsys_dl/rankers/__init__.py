@@ -1,5 +1,25 @@
 """Rankers: candidates and their features in, scores out. One promise (`ranker.Ranker`), trees and networks behind it.
 
-`lambdamart.LambdaMART`, `mlp_ranker.MLPRanker`, `attention_ranker.AttentionRanker`; one YAML each in `conf/ranker/`. `features`
-makes the features of retrieved candidates, `propensity` takes position bias out of clicks.
+One YAML each in `conf/ranker/`. `features` makes the features of retrieved candidates, `propensity` corrects position bias of
+clicks. Nothing is imported before it is used.
 """
+
+from typing import TYPE_CHECKING
+
+from recsys_dl.lazy import from_files
+
+if TYPE_CHECKING:
+    from .attention_ranker import AttentionRanker
+    from .features import CandidateFeatures
+    from .lambdamart import LambdaMART
+    from .mlp_ranker import MLPRanker
+
+__all__ = [
+    "AttentionRanker",
+    "CandidateFeatures",
+    "LambdaMART",
+    "MLPRanker",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = from_files(__name__, __all__, {"CandidateFeatures": "features"})

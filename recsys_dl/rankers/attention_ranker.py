@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, ShareBelowOne
 from recsys_dl.networks.lists import AttentionNetwork
 
-from .neural import NeuralRanker
+from .neural import NeuralRanker, RankerTraining
 
 
 class AttentionRanker(NeuralRanker):
@@ -31,7 +31,7 @@ class AttentionRanker(NeuralRanker):
         num_blocks: Count = 1,
         num_heads: Count = 2,
         dropout: ShareBelowOne = 0.1,
-        **training: Any,
+        **training: Unpack[RankerTraining],
     ) -> None:
         super().__init__(**training)
         self.width, self.num_blocks, self.num_heads, self.dropout = width, num_blocks, num_heads, dropout

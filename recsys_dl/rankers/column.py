@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recsys_dl.arguments import parameters_of
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.saving import arguments_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Column(ABC):
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in arguments_of(type(self))}
+        return {name: getattr(self, name) for name in parameters_of(type(self))}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learned."""

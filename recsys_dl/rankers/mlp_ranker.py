@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, ShareBelowOne
 from recsys_dl.networks.lists import MLPNetwork
 
-from .neural import NeuralRanker
+from .neural import NeuralRanker, RankerTraining
 
 
 class MLPRanker(NeuralRanker):
@@ -24,7 +25,11 @@ class MLPRanker(NeuralRanker):
     """
 
     def __init__(
-        self, *, hidden_sizes: Sequence[Count] = (64, 32), dropout: ShareBelowOne = 0.1, **training: Any
+        self,
+        *,
+        hidden_sizes: Sequence[Count] = (64, 32),
+        dropout: ShareBelowOne = 0.1,
+        **training: Unpack[RankerTraining],
     ) -> None:
         super().__init__(**training)
         self.hidden_sizes, self.dropout = list(hidden_sizes), dropout

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
+from typing_extensions import Self, TypedDict
 
 from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative, Positive, Seed, ShareBelowOne, check_argument, hints_of
@@ -30,6 +30,26 @@ from recsys_dl.training.surroundings import scoring, with_own_settings
 
 from .normalization import Normalization, learn_normalization, normalized
 from .ranker import Ranker
+
+
+class RankerTraining(TypedDict, total=False):
+    """The arguments of `NeuralRanker`, for type checkers and editors."""
+
+    loss: str
+    loss_arguments: Mapping[str, Any] | None
+    normalization: Normalization
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NotNegative
+    schedule: Schedule
+    warmup: ShareBelowOne
+    gains: Gains
+    k: Count
+    patience: Count
+    propensities: Sequence[Positive] | None
+    seed: Seed
+    device: Device
 
 
 class NeuralRanker(Ranker):

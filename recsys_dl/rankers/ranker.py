@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.arguments import checked
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.learning import learns_whole
 from recsys_dl.metrics.grouped import all_tied, judge_groups
@@ -49,8 +48,6 @@ class Ranker(Saved):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
         learns_whole(cls, ["fit"])
 
     @abstractmethod

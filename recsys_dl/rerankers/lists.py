@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.arguments import checked
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.rerank.lists import NOT_FINITE, REPEATED, faults, min_max, written
@@ -97,11 +96,6 @@ class ListReranker(Saved):
     fitted: ClassVar[tuple[str, ...]] = ()
     num_users: int
     num_items: int
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())

@@ -1,24 +1,32 @@
 """Vectors -> nearest items: exact, and FAISS on CPU and GPU. One file an index, and one YAML of the same name in `conf/index/`.
 
-`from recsys_dl.retrieval import IVFPQ` finds `ivf_pq.py`, as in `recsys_dl.models`. Nothing is imported before it is asked for.
+`from recsys_dl.retrieval import IVFPQ` finds `ivf_pq.py`, as in `recsys_dl.models`. Nothing is imported before it is used.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from pathlib import Path
-from typing import Any
+from recsys_dl.lazy import from_files
 
-_FILES = {file.stem.replace("_", ""): file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
+if TYPE_CHECKING:
+    from .cagra import CAGRA
+    from .exact import Exact
+    from .flat import Flat
+    from .hnsw import HNSW
+    from .ivf import IVF
+    from .ivf_pq import IVFPQ
+    from .retriever import Retriever
+    from .vector_index import load_index
 
+__all__ = [
+    "CAGRA",
+    "HNSW",
+    "IVF",
+    "IVFPQ",
+    "Exact",
+    "Flat",
+    "Retriever",
+    "load_index",
+]
 
-def __getattr__(name: str) -> Any:
-    if name == "load_index":
-        return importlib.import_module(".vector_index", __name__).load_index
-    module = _FILES.get(name.lower())
-    value = getattr(importlib.import_module(f".{module}", __name__), name, None) if module else None
-    if value is None:
-        raise AttributeError(
-            f"module 'recsys_dl.retrieval' has no {name!r}; there are load_index and files for {sorted(_FILES.values())}"
-        )
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = from_files(__name__, __all__, {"load_index": "vector_index"})

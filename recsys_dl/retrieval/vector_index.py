@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 from typing_extensions import Self
 
-from recsys_dl.arguments import checked
 from recsys_dl.data.lists import item_lists, list_length
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.protocols import Ranking
@@ -47,11 +46,6 @@ class VectorIndex(Saved):
     embedding_size: int
     present_I: np.ndarray
     num_present: int = 0
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return self.num_present

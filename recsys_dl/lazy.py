@@ -1,0 +1,37 @@
+"""Names of a package that are imported when first used, so that `import recsys_dl.models` costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys_dl.names import near
+
+
+def from_files(
+    package: str, names: Sequence[str], others: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose classes lie in files of their names.
+
+    Args:
+        package: its name.
+        names: what `dir` shows. A class in a file of its name (`ItemKNN` in `item_knn.py`) is found though it is not among them.
+        others: name -> file, of what lies in a file of another name.
+    """
+    folder = Path(str(sys.modules[package].__file__)).parent
+    files = {file.stem.replace("_", ""): file.stem for file in folder.glob("[!_]*.py")}
+
+    def get(name: str) -> Any:
+        module = (others or {}).get(name) or files.get(name.lower())
+        value = getattr(importlib.import_module(f".{module}", package), name, None) if module else None
+        if value is None:
+            raise AttributeError(f"module {package!r} has no {name!r}{near(name, names)}; there are {', '.join(names)}")
+        return value
+
+    def show() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *names})
+
+    return get, show
