@@ -42,7 +42,7 @@ class Observed(NamedTuple):
     indptr_R1: Any  # int64 [R + 1]
     indices_N: Any  # int32, each in [0, S)
     weights_N: Any  # float32
-    pulls_N: Any  # float32
+    targets_N: Any  # float32
     penalties_R: Any  # float32, > 0
 
 
@@ -284,7 +284,7 @@ def _gram_cpu(table, bounds, parts):
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
-def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, bounds, threads, solved):
+def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved):
     """Conjugate gradients from what `solved` holds; each row's fixed rows are gathered once if they fit the buffer."""
     size = table.shape[1]
     capacity = max(1, BUFFER_BYTES // (4 * size * PART)) * PART
@@ -317,7 +317,7 @@ def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, boun
                             scale[k] *= weights[first + k]
                         if step == 0:
                             for k in range(count):
-                                scale[k] -= pulls[first + k]
+                                scale[k] -= targets[first + k]
                         _add_scaled(mine, count, scale, product)
                     if step == 0:
                         residual[:] = -product
@@ -336,7 +336,7 @@ def _cg_cpu(indptr, indices, weights, pulls, penalties, table, gram, steps, boun
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
-def _block_cpu(indptr, indices, weights, pulls, penalties, table, gram, step, bounds, threads, solved):
+def _block_cpu(indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
     """Solve `step` columns after `step` columns exactly, from what `solved` holds; all at once if `step` is D."""
     size = table.shape[1]
     capacity = max(4, BUFFER_BYTES // (4 * step) // 4 * 4)
@@ -373,7 +373,7 @@ def _block_cpu(indptr, indices, weights, pulls, penalties, table, gram, step, bo
                             scale[k] = weights[first + k]
                         _add_outer(matrix, 0, rows, count, scale)
                         for k in range(count):
-                            scale[k] = pulls[first + k] - scale[k] * predicted[first - begin + k]
+                            scale[k] = targets[first + k] - scale[k] * predicted[first - begin + k]
                         _add_scaled(rows, count, scale, right)
                     _solve(matrix, right, change, panel)
                     _add_times(np.float32(1.0), change, mine)

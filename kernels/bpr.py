@@ -48,7 +48,7 @@ def bpr_epoch(
     regularization: float,
     seed: int,
     epoch: int,
-    masses_I: np.ndarray | None = None,
+    weights_I: np.ndarray | None = None,
     device: Device = "auto",
 ) -> None:
     """Take one step for each interaction, changing embeddings and biases in place.
@@ -63,7 +63,7 @@ def bpr_epoch(
         regularization: penalty of each row that a step touches, biases alike.
         seed: of blocks and draws.
         epoch: another one gives other blocks and draws.
-        masses_I: from `negatives.whole_masses`, in proportion to which j is drawn; None draws alike.
+        weights_I: from `negatives.integer_weights`, in proportion to which j is drawn; None draws alike.
         device: where to compute. Arrays that lie on the device are changed there. On the CPU the result is the same bits on
             any number of threads; a GPU takes the same steps in the same order, differs by rounding, and repeats itself.
 
@@ -78,7 +78,7 @@ def bpr_epoch(
         )
     blocks = num_blocks(num_users, num_items, indices_N.shape[0])
     key = stream_key(seed, epoch)
-    shuffled_I, below_I1 = _shuffled(num_items, key, masses_I)
+    shuffled_I, below_I1 = _shuffled(num_items, key, weights_I)
     ends_B1 = np.arange(blocks + 1) * num_items // blocks
     block_I = np.empty(num_items, np.int32)
     block_I[shuffled_I] = np.repeat(np.arange(blocks), np.diff(ends_B1))
@@ -108,7 +108,7 @@ def fold_users(
     learning_rate: float,
     regularization: float,
     seed: int,
-    masses_I: np.ndarray | None = None,
+    weights_I: np.ndarray | None = None,
     device: Device = "auto",
 ) -> Any:
     """Return embeddings of users that training did not know: the same steps from 0, with items and biases as they are.
@@ -125,7 +125,7 @@ def fold_users(
         learning_rate: length of the first step.
         regularization: penalty of the user's row.
         seed: of the draws.
-        masses_I: from `negatives.whole_masses`, in proportion to which j is drawn; None draws alike.
+        weights_I: from `negatives.integer_weights`, in proportion to which j is drawn; None draws alike.
         device: where to compute; between devices the result differs by rounding.
 
     Returns:
@@ -134,7 +134,7 @@ def fold_users(
     """
     num_items, size = item_emb_ID.shape
     below_I1 = np.zeros(num_items + 1, np.uint64)
-    np.cumsum(np.ones(num_items, np.uint64) if masses_I is None else masses_I, out=below_I1[1:])
+    np.cumsum(np.ones(num_items, np.uint64) if weights_I is None else weights_I, out=below_I1[1:])
     draws = (below_I1, stream_key(seed))
     rate, penalty = np.float32(learning_rate), np.float32(regularization)
     if resolve(device) == "cuda":
@@ -147,12 +147,12 @@ def fold_users(
     return user_emb_UD
 
 
-def _shuffled(num_items: int, key: np.uint64, masses_I: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _shuffled(num_items: int, key: np.uint64, weights_I: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the items in random order, int32 [I], and the mass of those before each place in it, uint64 [I + 1]."""
     with np.errstate(over="ignore"):
         order_I = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
     below_I1 = np.zeros(num_items + 1, np.uint64)
-    np.cumsum(np.ones(num_items, np.uint64) if masses_I is None else masses_I[order_I], out=below_I1[1:])
+    np.cumsum(np.ones(num_items, np.uint64) if weights_I is None else weights_I[order_I], out=below_I1[1:])
     return order_I.astype(np.int32), below_I1
 
 
@@ -184,7 +184,7 @@ def _guides(ends, below):
 
 
 @njit(cache=True, nogil=True)
-def _draw(bits, block, ends, shuffled, below, guides, guide_bits, had):
+def _draw(bits, block, ends, shuffled, below, guides, guide_bits, seen):
     """Return an item of the block that the user did not have, by mass; -1 if there is none."""
     first, last = ends[block], ends[block + 1]
     base = below[first]
@@ -196,20 +196,20 @@ def _draw(bits, block, ends, shuffled, below, guides, guide_bits, had):
         place = guides[block, np.int64(bits >> (np.uint64(64) - guide_bits))]
         while below[place + 1] <= at:
             place += 1
-        if not had[shuffled[place]]:
+        if not seen[shuffled[place]]:
             return shuffled[place]
         bits = _bits(bits, np.uint64(again))
     free = np.uint64(0)
     for place in range(first, last):
-        if not had[shuffled[place]]:
+        if not seen[shuffled[place]]:
             free += below[place + 1] - below[place]
     rank = _below(bits, free)
     for place in range(first, last):
-        if not had[shuffled[place]]:
-            mass = below[place + 1] - below[place]
-            if rank < mass:
+        if not seen[shuffled[place]]:
+            weight = below[place + 1] - below[place]
+            if rank < weight:
                 return shuffled[place]
-            rank -= mass
+            rank -= weight
     return -1
 
 
@@ -219,7 +219,7 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
     blocks = len(starts)
     guides, guide_bits = _guides(ends, below)
     for thread in prange(threads):
-        had = np.zeros(len(shuffled), np.bool_)
+        seen = np.zeros(len(shuffled), np.bool_)
         at = np.empty(blocks + 1, np.int64)
         for b in range(thread, blocks, threads):
             at[:] = 0
@@ -231,16 +231,16 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
             starts[b] = at
             for user in range(first_user[b], first_user[b + 1]):
                 for n in range(indptr[user], indptr[user + 1]):
-                    had[indices[n]] = True
+                    seen[indices[n]] = True
                 for n in range(indptr[user], indptr[user + 1]):
                     block = block_I[indices[n]]
                     bits = _bits(key, np.uint64(n))
                     triples_3N[0, at[block]] = user
                     triples_3N[1, at[block]] = indices[n]
-                    triples_3N[2, at[block]] = _draw(bits, block, ends, shuffled, below, guides, guide_bits, had)
+                    triples_3N[2, at[block]] = _draw(bits, block, ends, shuffled, below, guides, guide_bits, seen)
                     at[block] += 1
                 for n in range(indptr[user], indptr[user + 1]):
-                    had[indices[n]] = False
+                    seen[indices[n]] = False
 
 
 @njit(cache=True, nogil=True)
@@ -311,18 +311,18 @@ def _fold_cpu(indptr, indices, first_user, item_emb, bias, below, key, epochs, r
     ends = np.array([0, len(bias)])
     guides, guide_bits = _guides(ends, below)
     for b in prange(len(first_user) - 1):
-        had = np.zeros(len(bias), np.bool_)
+        seen = np.zeros(len(bias), np.bool_)
         for user in range(first_user[b], first_user[b + 1]):
             begin, end = indptr[user], indptr[user + 1]
             for n in range(begin, end):
-                had[indices[n]] = True
+                seen[indices[n]] = True
             for epoch in range(epochs):
                 now = rate * np.float32(epochs - epoch) / np.float32(epochs)
                 for n in range(begin, end):
                     bits = _bits(key, np.uint64(epoch * (end - begin) + n - begin))
-                    j = _draw(bits, 0, ends, everything, below, guides, guide_bits, had)
+                    j = _draw(bits, 0, ends, everything, below, guides, guide_bits, seen)
                     if j >= 0:
                         u, i = np.uint64(user), np.uint64(indices[n])
                         _user_step(u, i, np.uint64(j), user_emb, item_emb, bias, now, now * regularization)
             for n in range(begin, end):
-                had[indices[n]] = False
+                seen[indices[n]] = False

@@ -53,7 +53,7 @@ class Prepared:
     resident: dict[str, Any] = field(default_factory=dict)  # what a device holds of it
 
 
-class Asked(NamedTuple):
+class SearchRequest(NamedTuple):
     """Vectors whose neighbors are wanted, and where they stand among those searched."""
 
     rows_B: np.ndarray  # int64, which of the vectors

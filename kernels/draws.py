@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class ItemMasses(NamedTuple):
-    """How likely each item is drawn, summed up for bisection; what `item_masses` returns."""
+class ItemWeights(NamedTuple):
+    """How likely each item is drawn, summed up for bisection; what `item_weights` returns."""
 
     below_I1: Any  # uint64 [I + 1]: mass of all items before i
-    had_N1: Any  # uint64 [N + 1]: mass of the items of all interactions before n; may wrap around
+    seen_N1: Any  # uint64 [N + 1]: mass of the items of all interactions before n; may wrap around
 
 
-NO_MASSES = ItemMasses(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
+NO_WEIGHTS = ItemWeights(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
 
 
 def nth_other(indices_N, start, end, rank):
@@ -33,17 +33,17 @@ def nth_other(indices_N, start, end, rank):
     return rank + (low - start)
 
 
-def mass_with_own(indices_N, start, end, below_I1, had_N1, rank):
+def rank_among_all(indices_N, start, end, below_I1, seen_N1, rank):
     """Return `rank`, a place in the mass of items not in indices_N[start:end], as a place in the mass of all items."""
     low = start
     high = end
     while low < high:  # to the first of the user's items with more than `rank` of others' mass before it
         middle = (low + high) >> 1
-        if below_I1[indices_N[middle]] - (had_N1[middle] - had_N1[start]) <= rank:
+        if below_I1[indices_N[middle]] - (seen_N1[middle] - seen_N1[start]) <= rank:
             low = middle + 1
         else:
             high = middle
-    return rank + (had_N1[low] - had_N1[start])
+    return rank + (seen_N1[low] - seen_N1[start])
 
 
 def bisect(below, low, high, place):

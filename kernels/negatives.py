@@ -13,13 +13,13 @@ import numpy as np
 from numba import njit, prange
 
 from .device import Device, resolve
-from .draws import NO_MASSES, ItemMasses, bisect, mass_with_own, nth_other
+from .draws import NO_WEIGHTS, ItemWeights, bisect, nth_other, rank_among_all
 from .random import random_below, random_bits, stream_key
 
 UNIT = 2.0**31  # the largest item's mass: I items of at most so much stay within 64 bits
 
 
-def whole_masses(weights_I: np.ndarray) -> np.ndarray:
+def integer_weights(weights_I: np.ndarray) -> np.ndarray:
     """Return weights as whole numbers, uint64 [I], with 2^31 for the largest and at least 1 for any that is not zero.
 
     Raises:
@@ -31,11 +31,11 @@ def whole_masses(weights_I: np.ndarray) -> np.ndarray:
             f"weights of items must be finite, not negative and not all zero, got {weights_I.min(initial=np.inf)} to "
             f"{weights_I.max(initial=-np.inf)} for {len(weights_I)} items"
         )
-    masses_I = np.rint(weights_I * (UNIT / weights_I.max())).astype(np.uint64)
-    return np.maximum(masses_I, (weights_I > 0).astype(np.uint64))
+    weights_I = np.rint(weights_I * (UNIT / weights_I.max())).astype(np.uint64)
+    return np.maximum(weights_I, (weights_I > 0).astype(np.uint64))
 
 
-def item_masses(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemMasses:
+def item_weights(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemWeights:
     """Return what `sample_negatives` needs to draw item i in proportion to `weights_I[i]`, to within 2^-31 of the largest.
 
     Args:
@@ -45,8 +45,8 @@ def item_masses(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemMasses:
     Raises:
         ValueError: a weight is negative, infinite or NaN, or all are zero.
     """
-    masses_I = whole_masses(weights_I)
-    return ItemMasses(_sums(masses_I), _sums(masses_I[indices_N]))
+    weights_I = integer_weights(weights_I)
+    return ItemWeights(_sums(weights_I), _sums(weights_I[indices_N]))
 
 
 def sample_negatives(
@@ -58,7 +58,7 @@ def sample_negatives(
     *,
     seed: int,
     epoch: int = 0,
-    masses: ItemMasses | None = None,
+    weights: ItemWeights | None = None,
     allow_positives: bool = False,
     device: Device = "auto",
 ) -> Any:
@@ -76,7 +76,7 @@ def sample_negatives(
         num_negatives: S, at least 1.
         seed: any integer.
         epoch: another one gives other draws.
-        masses: from `item_masses`; None draws all items alike.
+        weights: from `item_weights`; None draws all items alike.
         allow_positives: draw from all items, whatever the user had.
         device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
 
@@ -88,46 +88,46 @@ def sample_negatives(
     """
     if num_negatives < 1:
         raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
-    if masses is not None and (len(masses.below_I1) != num_items + 1 or len(masses.had_N1) != len(indices_N) + 1):
+    if weights is not None and (len(weights.below_I1) != num_items + 1 or len(weights.seen_N1) != len(indices_N) + 1):
         raise ValueError(
-            f"masses must be of {num_items} items and {len(indices_N)} interactions, got {len(masses.below_I1) - 1} "
-            f"and {len(masses.had_N1) - 1}; make them by item_masses from the same CSR"
+            f"weights must be of {num_items} items and {len(indices_N)} interactions, got {len(weights.below_I1) - 1} "
+            f"and {len(weights.seen_N1) - 1}; make them with item_weights from the same CSR"
         )
     key = stream_key(seed, epoch)
     if resolve(device) == "cuda":
         from .cuda import negatives as twin
 
         return twin.sample_negatives(
-            users_P, indptr_U1, indices_N, num_items, num_negatives, key, masses, allow_positives
+            users_P, indptr_U1, indices_N, num_items, num_negatives, key, weights, allow_positives
         )
-    sums = masses or NO_MASSES
+    sums = weights or NO_WEIGHTS
     items_PS = np.empty((len(users_P), num_negatives), np.int32)
     lists = (np.asarray(users_P, np.int32), np.asarray(indptr_U1, np.int64), np.asarray(indices_N, np.int32))
-    _sample_cpu(*lists, num_items, *sums, masses is not None, key, allow_positives, items_PS)
+    _sample_cpu(*lists, num_items, *sums, weights is not None, key, allow_positives, items_PS)
     return items_PS
 
 
-def _sums(masses: np.ndarray) -> np.ndarray:
-    sums = np.zeros(len(masses) + 1, np.uint64)
-    np.cumsum(masses, out=sums[1:])
+def _sums(weights: np.ndarray) -> np.ndarray:
+    sums = np.zeros(len(weights) + 1, np.uint64)
+    np.cumsum(weights, out=sums[1:])
     return sums
 
 
 _bits = njit(random_bits, inline="always")
 _below = njit(random_below, inline="always")
 _nth_other = njit(nth_other)
-_mass_with_own = njit(mass_with_own)
+_rank_among_all = njit(rank_among_all)
 _bisect = njit(bisect)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _sample_cpu(users_P, indptr_U1, indices_N, num_items, below_I1, had_N1, weighted, key, allow_positives, items_PS):
+def _sample_cpu(users_P, indptr_U1, indices_N, num_items, below_I1, seen_N1, weighted, key, allow_positives, items_PS):
     num_negatives = items_PS.shape[1]
     for p in prange(len(users_P)):
         start = indptr_U1[users_P[p]]
         end = start if allow_positives else indptr_U1[users_P[p] + 1]
         if weighted:
-            free = below_I1[num_items] - (had_N1[end] - had_N1[start])
+            free = below_I1[num_items] - (seen_N1[end] - seen_N1[start])
         else:
             free = np.uint64(num_items - (end - start))
         for s in range(num_negatives):
@@ -135,7 +135,7 @@ def _sample_cpu(users_P, indptr_U1, indices_N, num_items, below_I1, had_N1, weig
             if free == np.uint64(0):
                 items_PS[p, s] = -1
             elif weighted:
-                place = _mass_with_own(indices_N, start, end, below_I1, had_N1, rank)
+                place = _rank_among_all(indices_N, start, end, below_I1, seen_N1, rank)
                 items_PS[p, s] = _bisect(below_I1, np.int64(0), np.int64(num_items), place)
             else:
                 items_PS[p, s] = _nth_other(indices_N, start, end, np.int64(rank))

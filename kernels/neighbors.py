@@ -14,7 +14,7 @@ from .comparison import Prepared, Vectors
 from .device import Device, resolve
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
 from .topk import best_first, item_of, key_of, score_of
-from .vectors import asked_for, by_column
+from .vectors import by_column, search_request
 
 
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
@@ -93,12 +93,12 @@ def weighted_deviations(
     queries, inverse_P = np.unique(rows_P, return_inverse=True)
     order_P = np.argsort(inverse_P, kind="stable")
     ends_Q1 = np.concatenate([[0], np.cumsum(np.bincount(inverse_P, minlength=len(queries)))])
-    asked = asked_for(prepared, queries, None)
+    request = search_request(prepared, queries, None)
     indptr, indices, values = _plain(deviations)
     *_, theirs = by_column(indptr, indices, values, prepared.order_R, deviations.num_columns)
     sorted_P = np.zeros(len(rows_P), np.float32)
     pairs = (theirs, ends_Q1.astype(np.int64), columns_P[order_P].astype(np.int64), k, sorted_P)
-    arguments = (*comparison(prepared), *asked, bounds_of(prepared, asked), *pairs)
+    arguments = (*comparison(prepared), *request, bounds_of(prepared, request), *pairs)
     with parallel_chunksize(1):
         _deviations_cpu(*arguments)
     result_P = np.empty_like(sorted_P)

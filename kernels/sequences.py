@@ -94,9 +94,9 @@ def _fill(log, window, shrinkage, parts, indptr, indices, values):
         keys_I = np.empty(num_items, np.uint64)
         for item in range(part, num_items, parts):
             count = _gather(log, window, item, sums_I, met_I)
-            had = starts_I1[item + 1] - starts_I1[item] + shrinkage
+            occurrences = starts_I1[item + 1] - starts_I1[item] + shrinkage
             for at in range(count):
-                keys_I[at] = key_of(np.float32(sums_I[met_I[at]] / had), met_I[at])
+                keys_I[at] = key_of(np.float32(sums_I[met_I[at]] / occurrences), met_I[at])
             sums_I[met_I[:count]] = 0
             first, size = indptr[item], indptr[item + 1] - indptr[item]
             if size < count:

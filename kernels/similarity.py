@@ -23,10 +23,10 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, parallel_chunksize, prange
 
-from .comparison import COMMON, JACCARD, Asked, Prepared, Vectors, finished_plain
+from .comparison import COMMON, JACCARD, Prepared, SearchRequest, Vectors, finished_plain
 from .device import Device, resolve
 from .topk import best_first, key_of, score_of, write_list
-from .vectors import asked_for
+from .vectors import search_request
 
 BLOCKS_PER_THREAD = 16
 LEAST = np.finfo(np.float32).smallest_subnormal
@@ -61,15 +61,15 @@ def nearest(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    asked = asked_for(prepared, rows, queries)
-    if prepared.on_device or not isinstance(asked.values_N, np.ndarray) or resolve(device) == "cuda":
+    request = search_request(prepared, rows, queries)
+    if prepared.on_device or not isinstance(request.values_N, np.ndarray) or resolve(device) == "cuda":
         from .cuda import similarity as twin
 
-        return twin.nearest(prepared, asked, k)
-    rows_BK = np.full((len(asked.rows_B), k), -1, np.int32)
-    best_BK = np.full((len(asked.rows_B), k), -np.inf, np.float32)
+        return twin.nearest(prepared, request, k)
+    rows_BK = np.full((len(request.rows_B), k), -1, np.int32)
+    best_BK = np.full((len(request.rows_B), k), -np.inf, np.float32)
     with parallel_chunksize(1):
-        arguments = (*comparison(prepared), *asked, bounds_of(prepared, asked), rows_BK, best_BK)
+        arguments = (*comparison(prepared), *request, bounds_of(prepared, request), rows_BK, best_BK)
         _nearest_cpu(*arguments)
     return rows_BK, best_BK
 
@@ -81,9 +81,9 @@ def comparison(prepared: Prepared) -> tuple:
     return (*rule, *prepared.columns, prepared.scale_R[prepared.order_R], sizes, prepared.order_R)
 
 
-def bounds_of(prepared: Prepared, asked: Asked) -> np.ndarray:
+def bounds_of(prepared: Prepared, request: SearchRequest) -> np.ndarray:
     """Return where to cut the rows asked for into blocks of equal cost."""
-    costs_B = _products(asked.rows_B, asked.indptr_R1, asked.indices_N, prepared.columns[0])
+    costs_B = _products(request.rows_B, request.indptr_R1, request.indices_N, prepared.columns[0])
     costs_B = np.cumsum(costs_B + len(prepared.order_R) // 8 + 1)
     total = costs_B[-1] if len(costs_B) else 0
     num_blocks = BLOCKS_PER_THREAD * get_num_threads()

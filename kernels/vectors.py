@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from numba import njit
 
-from .comparison import COMMON, JACCARD, KINDS, PEARSON, PRODUCT, WIDTHS, Asked, Measure, Prepared, Vectors
+from .comparison import COMMON, JACCARD, KINDS, PEARSON, PRODUCT, WIDTHS, Measure, Prepared, SearchRequest, Vectors
 
 
 def prepare(
@@ -86,12 +86,12 @@ def lies_on_device(vectors: Vectors) -> bool:
     return hasattr(vectors.values_N, "__cuda_array_interface__") or hasattr(vectors.values_N, "__cuda_ndarray__")
 
 
-def asked_for(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | None) -> Asked:
+def search_request(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | None) -> SearchRequest:
     """Return rows, or queries, in the form the kernels take."""
     if queries is None:
         rows_B = np.arange(len(prepared.order_R)) if rows is None else np.asarray(rows, np.int64)
         itself_B = prepared.place_R[rows_B].astype(np.int64)
-        return Asked(rows_B, itself_B, *prepared.vectors[:3], prepared.norms_R)
+        return SearchRequest(rows_B, itself_B, *prepared.vectors[:3], prepared.norms_R)
     if queries.num_columns != prepared.vectors.num_columns:
         raise ValueError(
             f"queries must be over the same {prepared.vectors.num_columns} columns, got {queries.num_columns}"
@@ -99,13 +99,13 @@ def asked_for(prepared: Prepared, rows: np.ndarray | None, queries: Vectors | No
     if prepared.on_device or lies_on_device(queries):
         from .cuda import vectors as twin
 
-        return twin.asked_for(prepared, queries)
+        return twin.search_request(prepared, queries)
     indptr = np.ascontiguousarray(queries.indptr_R1, np.int64)
     indices = np.ascontiguousarray(queries.indices_N, np.int32).view(np.uint32)
     values = _shifted(prepared.kind, indptr, indices, np.asarray(queries.values_N, np.float32), prepared.means_C)
     size = len(indptr) - 1
     norms_B = _inverse_norms(indptr, values) if prepared.normed else np.ones(size, np.float32)
-    return Asked(np.arange(size), np.full(size, -1, np.int64), indptr, indices, values, norms_B)
+    return SearchRequest(np.arange(size), np.full(size, -1, np.int64), indptr, indices, values, norms_B)
 
 
 def _shifted(

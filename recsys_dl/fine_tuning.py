@@ -18,10 +18,10 @@ import polars as pl
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import Comparison, Evaluation, compare, evaluate
-from recsys_dl.evaluation.tables import page_width, text_table
+from recsys_dl.evaluation.rendering import page_width, text_table
 from recsys_dl.folders import new_folder, sha256
 from recsys_dl.protocols import Ranking
-from recsys_dl.runs import Run, Stages, load_run, logged_to, write_run
+from recsys_dl.runs import Run, StageTimer, load_run, logged_to, write_run
 
 OLD, NEW = "old users", "new users"
 
@@ -69,7 +69,7 @@ class Tuned:
         Raises:
             ValueError: no test user whom either log knows, k out of range.
         """
-        stages = Stages()
+        stages = StageTimer()
         with stages.stage("evaluate"):
             items = self.model.items.grow(test.items.at(np.unique(test.interactions.items_N)))
             users_N = self.model.users.find(test.users.ids)[test.interactions.users_N]
@@ -88,7 +88,7 @@ class Tuned:
             )
             learned = _learned(known)
             num_unmet = len(np.unique(test.interactions.users_N[~met_N]))
-            old_U = _had(self.parent.model.user_counts_U, known.num_users)
+            old_U = _was_known(self.parent.model.user_counts_U, known.num_users)
             found: dict[str, dict[str, Evaluation]] = {"before": {}, "after": {}}
             for group, theirs_N in ((OLD, old_U[asked.users_N]), (NEW, ~old_U[asked.users_N])):
                 for when, model in (("before", self.parent.model), ("after", self.model)):
@@ -164,7 +164,7 @@ class Tuned:
                 seen=self.known,
                 data=data,
                 evaluations=parts,
-                stages=Stages(dict(self.seconds)),
+                stages=StageTimer(dict(self.seconds)),
                 parent=parent | {"differences": differences},
             )
         return load_run(folder)
@@ -221,7 +221,7 @@ def fine_tune(
         raise ValueError(
             f"{type(model).__name__} learns on without {', '.join(foreign)}; leave {'it' if len(foreign) == 1 else 'them'} out"
         )
-    stages = Stages()
+    stages = StageTimer()
     with stages.stage("fine-tune"):
         learn(new, **given)
     seen = _in_rows_of(model, new)
@@ -297,14 +297,14 @@ def _over(log: Interactions, num_users: int, num_items: int) -> Interactions:
     return Interactions(log.users_N, log.items_N, log.weights_N, num_users=num_users, num_items=num_items)
 
 
-def _had(counts_X: np.ndarray, size: int) -> np.ndarray:
+def _was_known(counts_X: np.ndarray, size: int) -> np.ndarray:
     """Return bool [size], who of more rows had any before."""
     return np.pad(counts_X, (0, size - len(counts_X))) > 0
 
 
 def _counts(noun: str, new_X: np.ndarray, old_X: np.ndarray) -> dict[str, int]:
     met_X = new_X > 0
-    return {noun: int(met_X.sum()), f"new_{noun}": int((met_X & ~_had(old_X, len(met_X))).sum())}
+    return {noun: int(met_X.sum()), f"new_{noun}": int((met_X & ~_was_known(old_X, len(met_X))).sum())}
 
 
 def _titles(run: Run, model: Any, new: Dataset) -> pl.Series | None:

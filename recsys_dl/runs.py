@@ -57,7 +57,7 @@ DAMAGE = (  # what reading a damaged folder raises
 
 
 @dataclass
-class Stages:
+class StageTimer:
     """Seconds that each named stage of a run took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -123,7 +123,7 @@ def write_run(
     seen: Interactions,
     data: Dataset,
     evaluations: Mapping[str, Evaluation],
-    stages: Stages,
+    stages: StageTimer,
     paths: Mapping[str, str] | None = None,
     parent: Mapping[str, Any] | None = None,
 ) -> None:
@@ -149,7 +149,7 @@ def write_run(
     write_manifest(folder, about, stages, seed=config.get("seed"), **more)
 
 
-def write_manifest(folder: Path, data: Mapping[str, Any], stages: Stages, *, seed: Any, **more: Any) -> None:
+def write_manifest(folder: Path, data: Mapping[str, Any], stages: StageTimer, *, seed: Any, **more: Any) -> None:
     """Write how a run came about: of what data, by which versions, on what machine, and in how long."""
     manifest = {
         "recsys_dl": __version__,

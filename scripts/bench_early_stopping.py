@@ -26,7 +26,7 @@ from recsys_dl.compose import compose
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.split import leave_last_out
-from recsys_dl.evaluation.tables import text_table
+from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.readers.sources import movielens, movielens_small, movietweetings
 from recsys_dl.threads import limit_threads
 from recsys_dl.training import TrainerOptions

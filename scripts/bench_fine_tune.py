@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from recsys_dl.compose import compose
 from recsys_dl.data.split import leave_last_out, time_split
 from recsys_dl.evaluation import compare
-from recsys_dl.evaluation.tables import text_table
+from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.fine_tuning import NEW, OLD, Tuned, fine_tune
 from recsys_dl.folders import new_folder
 from recsys_dl.readers.sources import movielens

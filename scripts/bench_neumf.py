@@ -27,7 +27,7 @@ from recsys_dl.models.neumf import NeuMF
 from recsys_dl.runs import peak_memory
 from recsys_dl.threads import keep_freed_memory, limit_threads
 from recsys_dl.training.optimizers import make_optimizer
-from recsys_dl.training.pairs import Lists
+from recsys_dl.training.pairs import LabeledLists
 
 ROUNDS = 3
 NEGATIVES = 4
@@ -69,7 +69,7 @@ def bare(log: Interactions, batch_size: int) -> float:
         items_BL = torch.cat([items_N[chosen][:, None], drawn], 1)
         labels_BL = torch.zeros(items_BL.shape)
         labels_BL[:, 0] = 1
-        loss = model._objective(network, Lists(users_N[chosen], items_BL, labels_BL, None))
+        loss = model._objective(network, LabeledLists(users_N[chosen], items_BL, labels_BL, None))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

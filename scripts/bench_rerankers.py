@@ -235,7 +235,7 @@ def speed(chosen: argparse.Namespace) -> None:
     from recsys_dl.kernels.topk import top_k_dot
     from recsys_dl.protocols import Ranking
     from recsys_dl.rerankers.dpp import DPP
-    from recsys_dl.rerankers.lists import Asked, relevance
+    from recsys_dl.rerankers.list_reranker import RerankBatch, relevance
 
     rng = np.random.default_rng(chosen.seed)
     centers = rng.normal(size=(200, chosen.embedding_size))
@@ -255,7 +255,7 @@ def speed(chosen: argparse.Namespace) -> None:
     print("|---" * (len(counts) + 5) + "|")
     for weight in chosen.weights:
         reranker = DPP(weight=weight, compare_by="vectors").prepare(log, item_vectors_ID=item_emb_ID)
-        relevance_BL = relevance(Asked(users, lists.items_BK, lists.scores_BK, 0), "min_max")
+        relevance_BL = relevance(RerankBatch(users, lists.items_BK, lists.scores_BK, 0), "min_max")
         reranker.rerank(users[:2], Ranking(lists.items_BK[:2], lists.scores_BK[:2]), PLACES[0])  # compiled
         for k in PLACES:
             peer, told = timed(by_numpy, lists.items_BK, relevance_BL, item_emb_ID, weight, k)

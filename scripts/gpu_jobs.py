@@ -101,7 +101,7 @@ def als_checks(tiny: bool) -> Iterator[Check]:
     indptr, items = interactions(num_users, num_items, each)
     rng = np.random.default_rng(3)
     weights = 1 + rng.random(len(items), np.float32)
-    pulls = 1 + weights
+    targets = 1 + weights
     penalties = np.full(num_users, 10, np.float32)
     for size in sizes:
         fixed_SD, start_RD = embeddings(num_items, size, 4), embeddings(num_users, size, 5)
@@ -112,7 +112,7 @@ def als_checks(tiny: bool) -> Iterator[Check]:
                     half_step(
                         solver,
                         gram + 10 * np.eye(size) + (near.T * weights[part]) @ near,
-                        near.T @ pulls[part].astype(np.float64),
+                        near.T @ targets[part].astype(np.float64),
                         start_RD[user].astype(np.float64),
                     )
                     for user in range(min(COMPARED, num_users))
@@ -124,7 +124,7 @@ def als_checks(tiny: bool) -> Iterator[Check]:
                 "als",
                 f"{solver} over {num_users} x {num_items}, {len(items)} entries, D={size}",
                 1e-4,  # float32 rounding times a condition number of some hundreds
-                (indptr, items, weights, pulls, penalties, fixed_SD, start_RD),
+                (indptr, items, weights, targets, penalties, fixed_SD, start_RD),
                 lambda inputs, device, solver=solver: [
                     solve_rows(
                         Observed(*inputs[:5]), *inputs[5:], all_weight=1.0, solver=solver, block_size=32, device=device
@@ -250,21 +250,21 @@ def neighbor_checks(tiny: bool) -> Iterator[Check]:
 
 def negative_checks(tiny: bool) -> Iterator[Check]:
     """Draws, alike and by popularity: the very items that exact integers give."""
-    from recsys_dl.kernels.draws import ItemMasses
-    from recsys_dl.kernels.negatives import item_masses, sample_negatives
+    from recsys_dl.kernels.draws import ItemWeights
+    from recsys_dl.kernels.negatives import item_weights, sample_negatives
     from recsys_dl.kernels.random import random_bits, stream_key
 
     num_users, num_items, each, num_negatives = (4, 30, 9, 3) if tiny else (100_000, 20_000, 100, 16)
     indptr, items = interactions(num_users, num_items, each)
     users_P = np.random.default_rng(8).permutation(num_users).astype(np.int32)
     popularity_I = np.bincount(items, minlength=num_items) ** 0.75
-    weighted = item_masses(popularity_I, items)
+    weighted = item_weights(popularity_I, items)
 
-    def mismatches(drawn_PS: np.ndarray, masses_I: np.ndarray) -> float:
+    def mismatches(drawn_PS: np.ndarray, weights_I: np.ndarray) -> float:
         """Return the share of draws that differ from ranks among the others, by whole numbers of any length."""
         wrong = 0
         for p in range(min(COMPARED, num_users)):
-            others_I = masses_I.copy()
+            others_I = weights_I.copy()
             others_I[items[indptr[users_P[p]] : indptr[users_P[p] + 1]]] = 0
             reach_I = np.cumsum(others_I)
             for s in range(num_negatives):
@@ -277,8 +277,8 @@ def negative_checks(tiny: bool) -> Iterator[Check]:
         return [sample_negatives(*inputs, num_items, num_negatives, seed=9, device=device)]
 
     def by_popularity(inputs: Sequence[Any], device: str) -> Sequence[Any]:
-        masses = ItemMasses(*inputs[3:])
-        return [sample_negatives(*inputs[:3], num_items, num_negatives, seed=9, masses=masses, device=device)]
+        weights = ItemWeights(*inputs[3:])
+        return [sample_negatives(*inputs[:3], num_items, num_negatives, seed=9, weights=weights, device=device)]
 
     size = f"{num_users} x {num_negatives} items, {len(items)} entries"
     ones_I = np.ones(num_items, np.uint64)

@@ -12,6 +12,8 @@ from recsys_dl import Interactions, load_run
 from recsys_dl.cli import main
 from recsys_dl.models import ItemKNN, RP3beta
 from recsys_dl.pipeline import Pipeline
+from recsys_dl.rankers.columns import ItemPopularity
+from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.saving import load_arrays, save_arrays
 
 
@@ -62,3 +64,15 @@ def test_a_pipeline_whose_training_examples_were_called_lessons(tmp_path, rng):
     config["arguments"]["lessons"] = config["arguments"].pop("examples")
     file.write_text(yaml.safe_dump(config))
     assert Pipeline.load(tmp_path / "pipeline").examples == pipeline.examples
+
+
+def test_features_whose_popularity_column_bore_the_name_of_the_model(tmp_path, rng):
+    train = Interactions(rng.integers(0, 40, 900), rng.integers(0, 30, 900), num_users=40, num_items=30)
+    features = CandidateFeatures([ItemPopularity()]).fit(train)
+    features.save(tmp_path / "features")
+    file = tmp_path / "features" / "config.yaml"
+    config = file.read_text()
+    assert "recsys_dl.rankers.columns.ItemPopularity" in config
+    file.write_text(config.replace("columns.ItemPopularity", "columns.Popularity"))
+    again = CandidateFeatures.load(tmp_path / "features")
+    assert (again.compute([0, 1], [[1, 2], [3, 4]]) == features.compute([0, 1], [[1, 2], [3, 4]])).all()

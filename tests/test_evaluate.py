@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
-from recsys_dl.data.lists import item_lists
+from recsys_dl.data.requests import item_lists
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.item_lists import ItemLists

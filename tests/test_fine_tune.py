@@ -25,7 +25,7 @@ from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.neural import NeuralModel
 from recsys_dl.fine_tuning import NEW, OLD, fine_tune
-from recsys_dl.runs import Stages, write_run
+from recsys_dl.runs import StageTimer, write_run
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
@@ -371,7 +371,9 @@ def left(folder: Path, name: str, train: Dataset) -> None:
     target = f"{type(model).__module__}.{type(model).__name__}"
     config = {"model": {"_target_": target}, "threads": 1, "seed": 7}
     folder.mkdir()
-    write_run(folder, config=config, model=model, seen=train.interactions, data=train, evaluations={}, stages=Stages())
+    write_run(
+        folder, config=config, model=model, seen=train.interactions, data=train, evaluations={}, stages=StageTimer()
+    )
 
 
 def contents(folder: Path) -> dict[str, str]:

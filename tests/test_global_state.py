@@ -134,10 +134,10 @@ except ValueError:
 from recsys_dl.export import export
 export(fitted[3], out / "served", seen=train.interactions)
 after("export")
-from recsys_dl.runs import Stages, write_run
+from recsys_dl.runs import StageTimer, write_run
 (out / "run").mkdir()
 write_run(
-    out / "run", config={"seed": 7}, model=fitted[3], seen=train.interactions, data=train, evaluations={}, stages=Stages()
+    out / "run", config={"seed": 7}, model=fitted[3], seen=train.interactions, data=train, evaluations={}, stages=StageTimer()
 )
 load_run(out / "run").recommend(train.users.ids[:2].to_list(), 3)
 after("a run")

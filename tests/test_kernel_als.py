@@ -44,8 +44,8 @@ def systems(observed, fixed_SD, all_weight):
     for row, penalty in enumerate(observed.penalties_R.astype(np.float64)):
         mine = slice(*observed.indptr_R1[row : row + 2])
         seen = fixed[observed.indices_N[mine]]
-        weights, pulls = observed.weights_N[mine].astype(np.float64), observed.pulls_N[mine].astype(np.float64)
-        yield gram + penalty * np.eye(len(gram)) + (seen.T * weights) @ seen, seen.T @ pulls
+        weights, targets = observed.weights_N[mine].astype(np.float64), observed.targets_N[mine].astype(np.float64)
+        yield gram + penalty * np.eye(len(gram)) + (seen.T * weights) @ seen, seen.T @ targets
 
 
 def exact(observed, fixed_SD, all_weight):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recsys_dl.kernels import bpr, bpr_blocks
-from recsys_dl.kernels.negatives import whole_masses
+from recsys_dl.kernels.negatives import integer_weights
 from recsys_dl.kernels.random import random_below, random_bits, stream_key
 
 RATE, PENALTY = 0.1, 0.03
@@ -16,33 +16,33 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-6}
 def problem(num_users, num_items, size, share=0.3, seed=0):
     """Users of all kinds: row 0 had nothing, row 1 all items, the others a share of them."""
     rng = np.random.default_rng(seed)
-    had = rng.random((num_users, num_items)) < share
-    had[0] = False
-    had[1:2] = True
-    indptr = np.concatenate([[0], np.cumsum(had.sum(axis=1))]).astype(np.int64)
-    indices = np.nonzero(had)[1].astype(np.int32)
+    seen = rng.random((num_users, num_items)) < share
+    seen[0] = False
+    seen[1:2] = True
+    indptr = np.concatenate([[0], np.cumsum(seen.sum(axis=1))]).astype(np.int64)
+    indices = np.nonzero(seen)[1].astype(np.int32)
     user_emb = rng.normal(0, 0.3, (num_users, size)).astype(np.float32)
     item_emb = rng.normal(0, 0.3, (num_items, size)).astype(np.float32)
     return indptr, indices, user_emb, item_emb, rng.normal(0, 0.1, num_items).astype(np.float32)
 
 
-def drawn(key, position, candidates, had, masses):
+def drawn(key, position, candidates, seen, weights):
     """What the documented draw gives: 16 tries among the candidates, then the exact share of those not had."""
     bits = random_bits(key, np.uint64(position))
-    ends = np.cumsum(masses[candidates])
+    ends = np.cumsum(weights[candidates])
     if not ends[-1]:
         return -1
     for again in range(16):
         item = candidates[np.searchsorted(ends, random_below(bits, ends[-1]), side="right")]
-        if item not in had:
+        if item not in seen:
             return item
         bits = random_bits(bits, np.uint64(again))
-    free = np.array([0 if item in had else masses[item] for item in candidates], np.uint64)
+    free = np.array([0 if item in seen else weights[item] for item in candidates], np.uint64)
     ends = np.cumsum(free)
     return candidates[np.searchsorted(ends, random_below(bits, ends[-1]), side="right")] if ends[-1] else -1
 
 
-def steps(indptr, indices, num_items, blocks, key, masses):
+def steps(indptr, indices, num_items, blocks, key, weights):
     """The triples of an epoch, in order."""
     with np.errstate(over="ignore"):
         shuffled = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
@@ -52,16 +52,16 @@ def steps(indptr, indices, num_items, blocks, key, masses):
             for b in range(blocks):
                 candidates = item_blocks[(b + diagonal) % blocks]
                 for user in range(users[b], users[b + 1]):
-                    had = set(indices[indptr[user] : indptr[user + 1]])
+                    seen = set(indices[indptr[user] : indptr[user + 1]])
                     for n in range(indptr[user], indptr[user + 1]):
                         if indices[n] in candidates:
-                            yield user, indices[n], drawn(key, n, candidates, had, masses)
+                            yield user, indices[n], drawn(key, n, candidates, seen, weights)
 
 
-def reference(indptr, indices, user_emb, item_emb, bias, blocks, seed, epoch, masses):
+def reference(indptr, indices, user_emb, item_emb, bias, blocks, seed, epoch, weights):
     """The step of Rendle et al. 2009, figure 4, with biases, in float64."""
     p, q, b = (table.astype(np.float64) for table in (user_emb, item_emb, bias))
-    for u, i, j in steps(indptr, indices, len(q), blocks, stream_key(seed, epoch), masses):
+    for u, i, j in steps(indptr, indices, len(q), blocks, stream_key(seed, epoch), weights):
         if j >= 0:
             assert j not in indices[indptr[u] : indptr[u + 1]]
             pull = 1 / (1 + np.exp(b[i] - b[j] + p[u] @ (q[i] - q[j])))
@@ -87,9 +87,9 @@ def run(indptr, indices, *tables, device="cpu", **options):
 def test_an_epoch_takes_the_documented_steps(size, blocks, weighted, device, monkeypatch):
     monkeypatch.setattr(bpr, "num_blocks", lambda *shape: blocks)
     data = problem(6, 13, size)
-    masses = whole_masses(np.linspace(0, 3, 13)) if weighted else None
-    found = run(*data, device=device, masses_I=masses)
-    expected = reference(*data, blocks, 7, 3, np.ones(13, np.uint64) if masses is None else masses)
+    weights = integer_weights(np.linspace(0, 3, 13)) if weighted else None
+    found = run(*data, device=device, weights_I=weights)
+    expected = reference(*data, blocks, 7, 3, np.ones(13, np.uint64) if weights is None else weights)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == np.float32
         np.testing.assert_allclose(one, other, **CLOSE)
@@ -100,8 +100,8 @@ def test_an_epoch_takes_the_documented_steps(size, blocks, weighted, device, mon
 def test_catalogs_of_any_size(num_items, monkeypatch):
     monkeypatch.setattr(bpr, "num_blocks", lambda *shape: min(num_items, 5))
     data = problem(9, num_items, 8)
-    masses = np.ones(num_items, np.uint64)
-    for one, other in zip(run(*data), reference(*data, min(num_items, 5), 7, 3, masses), strict=True):
+    weights = np.ones(num_items, np.uint64)
+    for one, other in zip(run(*data), reference(*data, min(num_items, 5), 7, 3, weights), strict=True):
         np.testing.assert_allclose(one, other, **CLOSE)
 
 
@@ -109,8 +109,8 @@ def test_users_who_had_nearly_all_items(device, monkeypatch):
     """Sixteen tries rarely find the one item in forty that is left: then it is counted through."""
     monkeypatch.setattr(bpr, "num_blocks", lambda *shape: 2)
     data = problem(4, 80, 4, share=0.975)
-    masses = np.ones(80, np.uint64)
-    for one, other in zip(run(*data, device=device), reference(*data, 2, 7, 3, masses), strict=True):
+    weights = np.ones(80, np.uint64)
+    for one, other in zip(run(*data, device=device), reference(*data, 2, 7, 3, weights), strict=True):
         np.testing.assert_allclose(one, other, **CLOSE)
 
 
@@ -159,11 +159,11 @@ def test_every_item_not_had_is_drawn_alike_whatever_the_blocks():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_folding_in_takes_the_users_half_of_the_steps(weighted, device):
     indptr, indices, _, item_emb, bias = problem(5, 9, 33)
-    masses = whole_masses(np.linspace(0.5, 3, 9)) if weighted else None
-    settings = {"epochs": 3, "learning_rate": RATE, "regularization": PENALTY, "seed": 7, "masses_I": masses}
+    weights = integer_weights(np.linspace(0.5, 3, 9)) if weighted else None
+    settings = {"epochs": 3, "learning_rate": RATE, "regularization": PENALTY, "seed": 7, "weights_I": weights}
     found = bpr.fold_users(indptr, indices, item_emb, bias, device=device, **settings)
     assert found.dtype == np.float32
-    whole = np.ones(9, np.uint64) if masses is None else masses
+    whole = np.ones(9, np.uint64) if weights is None else weights
     q, b = item_emb.astype(np.float64), bias.astype(np.float64)
     for user in range(5):
         own = indices[indptr[user] : indptr[user + 1]]

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chisquare
 
-from recsys_dl.kernels.negatives import item_masses, sample_negatives, whole_masses
+from recsys_dl.kernels.negatives import integer_weights, item_weights, sample_negatives
 from recsys_dl.kernels.random import random_below, random_bits, stream_key
 
 RARE = 1e-4  # of a chi-square test: seeds are fixed, so what passes today passes always
@@ -46,14 +46,14 @@ WEIGHTS = np.array([5, 0, 1, 2, 0.5, 3, 0, 1, 4, 0.25])
 def test_the_distribution_is_exact(weights, allow_positives, device):
     """Every user, from one who had nothing to one who had all: only what may be drawn, as often as it should be."""
     data = csr(HISTORIES, 10)
-    masses = None if weights is None else item_masses(weights, data[1])
+    table = None if weights is None else item_weights(weights, data[1])
     draws = 4000 if device == "cpu" else 40  # the simulator is slow: there only what may be drawn at all
     drawn = sample_negatives(
         np.arange(len(HISTORIES)),
         *data,
         draws,
         seed=7,
-        masses=masses,
+        weights=table,
         allow_positives=allow_positives,
         device=device,
     )
@@ -83,9 +83,9 @@ def test_draws_equal_a_plain_scan(num_items, weighted, device):
     indptr, indices, _ = csr([rng.choice(num_items, min(size, num_items), replace=False) for size in sizes], num_items)
     users = np.array([0, 1, 2, 3, 4, 2], np.int32)
     weights = rng.random(num_items) + 0.1
-    masses = item_masses(weights, indices) if weighted else None
-    drawn = sample_negatives(users, indptr, indices, num_items, 3, seed=1, epoch=5, masses=masses, device=device)
-    whole = whole_masses(weights) if weighted else np.ones(num_items, np.uint64)
+    table = item_weights(weights, indices) if weighted else None
+    drawn = sample_negatives(users, indptr, indices, num_items, 3, seed=1, epoch=5, weights=table, device=device)
+    whole = integer_weights(weights) if weighted else np.ones(num_items, np.uint64)
     key = stream_key(1, 5)
     for p, user in enumerate(users):
         free = whole.copy()
@@ -114,19 +114,19 @@ def test_threads_do_not_matter_and_seed_and_epoch_do():
     assert sample_negatives(np.empty(0, np.int32), *data, 2, seed=3).shape == (0, 2)
 
 
-def test_masses_keep_rare_items_and_refuse_nonsense():
-    assert list(whole_masses(np.array([1e-30, 0.0, 1.0]))) == [1, 0, 2**31]
+def test_integer_weights_keep_rare_items_and_refuse_nonsense():
+    assert list(integer_weights(np.array([1e-30, 0.0, 1.0]))) == [1, 0, 2**31]
     for bad in ([-1.0, 2.0], [np.nan, 1.0], [np.inf, 1.0], [0.0, 0.0], []):
         with pytest.raises(ValueError, match="weights of items must be finite, not negative and not all zero"):
-            whole_masses(np.array(bad))
+            integer_weights(np.array(bad))
 
 
 def test_wrong_arguments():
     indptr, indices, num_items = csr([[0], [1]], 4)
     with pytest.raises(ValueError, match="num_negatives must be at least 1, got 0"):
         sample_negatives([0], indptr, indices, num_items, 0, seed=1)
-    with pytest.raises(ValueError, match="masses must be of 4 items and 2 interactions, got 3 and 2"):
-        sample_negatives([0], indptr, indices, num_items, 1, seed=1, masses=item_masses(np.ones(3), indices))
+    with pytest.raises(ValueError, match="weights must be of 4 items and 2 interactions, got 3 and 2"):
+        sample_negatives([0], indptr, indices, num_items, 1, seed=1, weights=item_weights(np.ones(3), indices))
 
 
 def test_against_a_large_catalog_by_sparse_lookup():
@@ -136,7 +136,7 @@ def test_against_a_large_catalog_by_sparse_lookup():
     matrix.sort_indices()
     counts = np.bincount(matrix.indices, minlength=5000)
     users = rng.integers(0, 200, 1000).astype(np.int32)
-    masses = item_masses(counts**0.75, matrix.indices)
-    drawn = sample_negatives(users, matrix.indptr, matrix.indices, 5000, 100, seed=2, masses=masses)
+    table = item_weights(counts**0.75, matrix.indices)
+    drawn = sample_negatives(users, matrix.indptr, matrix.indices, 5000, 100, seed=2, weights=table)
     assert not matrix[np.repeat(users, 100), drawn.ravel()].any()
     assert counts[drawn].mean() > 1.01 * counts.mean()  # the popular are drawn more often

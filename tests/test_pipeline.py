@@ -18,8 +18,7 @@ from recsys_dl.models.popularity import Popularity
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Recommender
-from recsys_dl.rankers.columns import Popularity as PopularityColumn
-from recsys_dl.rankers.columns import RetrieverRanks, RetrieverScores, UserActivity
+from recsys_dl.rankers.columns import ItemPopularity, RetrieverRanks, RetrieverScores, UserActivity
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.lambdamart import LambdaMART
 from recsys_dl.rankers.side_columns import ItemFeatures
@@ -56,7 +55,7 @@ def build(**changes) -> Pipeline:
         "retrievers": {"als": ALS(embedding_size=8, device="cpu"), "knn": ItemKNN(), "popular": Popularity()},
         "num_retrieved": 25,
         "num_candidates": 40,
-        "features": CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityColumn(), UserActivity()]),
+        "features": CandidateFeatures([RetrieverScores(), RetrieverRanks(), ItemPopularity(), UserActivity()]),
         "ranker": LambdaMART(num_trees=20, min_documents=5, num_leaves=4),
         "examples": {"last": 3, "seed": 1},
         "rerankers": {"mmr": MMR(weight=0.1), "rules": Rules(rules=[{"name": "no item 7", "deny": {"item_id": "i7"}}])},
@@ -323,7 +322,7 @@ class Never(Popularity):
         ({"rerankers": {"rules": Rules(rules=[{"name": "dear", "deny": {"prise": 3}}])}}, "prise"),
         ({"features": CandidateFeatures([ItemFeatures(columns=["prise"])])}, "there is no item feature 'prise'"),
         (
-            {"features": CandidateFeatures([PopularityColumn()]), "ranker": LambdaMART(monotone={"prise": 1})},
+            {"features": CandidateFeatures([ItemPopularity()]), "ranker": LambdaMART(monotone={"prise": 1})},
             "monotone must name features of training .popularity., got 'prise'",
         ),
         ({"features": CandidateFeatures([RetrieverScores(retrievers=["als"])])}, "must name retrievers among never"),

@@ -13,10 +13,10 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.groups import Groups
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.models.popularity import Popularity as PopularityModel
+from recsys_dl.models.popularity import Popularity
 from recsys_dl.rankers.columns import (
     ItemAge,
-    Popularity,
+    ItemPopularity,
     PopularityTrend,
     RetrieverRanks,
     RetrieverScores,
@@ -56,8 +56,8 @@ def values(column, users=(0,), items=((0, 1, 2, 3),), scores=None):
 
 
 def test_popularity_trend_age_by_hand():
-    np.testing.assert_allclose(values(Popularity())[0, :, 0], np.log1p([2, 2, 1, 0]), rtol=1e-6)
-    np.testing.assert_allclose(values(Popularity(window_days=30))[0, :, 0], np.log1p([2, 0, 0, 0]), rtol=1e-6)
+    np.testing.assert_allclose(values(ItemPopularity())[0, :, 0], np.log1p([2, 2, 1, 0]), rtol=1e-6)
+    np.testing.assert_allclose(values(ItemPopularity(window_days=30))[0, :, 0], np.log1p([2, 0, 0, 0]), rtol=1e-6)
     trend = values(PopularityTrend(window_days=30))[0, :, 0]
     np.testing.assert_allclose(trend, [np.log(3), -np.log(3), 0, 0], rtol=1e-6)
     age = values(ItemAge())[0]
@@ -70,9 +70,9 @@ def test_activity_by_hand_and_of_someone_who_is_no_row():
     expected = np.log1p([[3, 1, 1], [2, 2, 0], [0, 0, 90]])
     np.testing.assert_allclose(users, expected, rtol=1e-6)
     features = CandidateFeatures([UserActivity(window_days=30)]).fit(data(), now=NOW)
-    state = PopularityModel().fit(data()).fold_in(data().interactions)
+    state = Popularity().fit(data()).fold_in(data().interactions)
     np.testing.assert_array_equal(features.compute(state, np.zeros((3, 1), int))[:, 0], users)
-    bare = PopularityModel().fit(data()).fold_in([[0, 1], []])  # without times: had just now
+    bare = Popularity().fit(data()).fold_in([[0, 1], []])  # without times: had just now
     just_now = features.compute(bare, np.zeros((2, 1), int))[:, 0]
     np.testing.assert_allclose(just_now, np.log1p([[2, 2, 0], [0, 0, 90]]), rtol=1e-6)
 
@@ -116,7 +116,7 @@ def test_side_features_by_hand():
     np.testing.assert_allclose(both[0, 1], [0, 1, 0.5, 0.5, -1, 0], rtol=1e-6)
     np.testing.assert_allclose(both[1, 0], [10 / scale, 0, 0, 0, 0, 1], rtol=1e-6)
     assert (both[1, 1] == 0).all()
-    state = PopularityModel().fit(many).fold_in([[1]])
+    state = Popularity().fit(many).fold_in([[1]])
     np.testing.assert_array_equal(features.compute(state, np.array([[3]]))[0, 0], both[1, 0])
 
 
@@ -156,7 +156,7 @@ def test_likeness_to_the_last_items_by_hand():
     np.testing.assert_allclose(found[1, :, 1], [np.sqrt(0.5), 1, 1, 0], rtol=1e-5, atol=1e-6)
     assert (found[1, :, 0] == 0).all()
     assert (found[2] == 0).all()
-    state = PopularityModel().fit(both).fold_in([[0, 1, 4], []])  # in order
+    state = Popularity().fit(both).fold_in([[0, 1, 4], []])  # in order
     np.testing.assert_array_equal(features.compute(state, np.tile([0, 1, 2, 3], (2, 1))), found[[0, 2]])
     with pytest.raises(ValueError, match="last must be at least 1, got 0"):
         LastItems(last=0)
@@ -174,7 +174,14 @@ def generated(seed=0) -> Dataset:
 
 
 EVERYTHING = [
-    *(RetrieverScores(), RetrieverRanks(), Popularity(), Popularity(window_days=9), PopularityTrend(), ItemAge()),
+    *(
+        RetrieverScores(),
+        RetrieverRanks(),
+        ItemPopularity(),
+        ItemPopularity(window_days=9),
+        PopularityTrend(),
+        ItemAge(),
+    ),
     *(UserActivity(), ItemFeatures(), UserFeatures(), ContentSimilarity(size=6), LastItems(last=1), LastItems(last=4)),
 ]
 
@@ -206,7 +213,7 @@ def test_training_and_serving_agree_to_the_bit(tmp_path, monkeypatch):
         shorter = features.compute(users[b : b + 1], items[b : b + 1, :length], cut)
         np.testing.assert_array_equal(shorter[0], whole[b, :length])
     known = [at for at, name in enumerate(features.names) if not name.startswith("user ")]  # nobody's side features
-    state = PopularityModel().fit(train).fold_in(train.interactions.of_users(users))
+    state = Popularity().fit(train).fold_in(train.interactions.of_users(users))
     monkeypatch.setattr("recsys_dl.rankers.features.BLOCK_BYTES", 100_000)
     np.testing.assert_array_equal(features.compute(users, items, scores), whole)
     np.testing.assert_array_equal(features.compute(state, items, scores)[..., known], whole[..., known])
@@ -250,7 +257,7 @@ def test_what_is_declared_in_yaml(name, tmp_path):
 
 
 def test_a_moment_knows_nothing_later():
-    features = CandidateFeatures([Popularity()])
+    features = CandidateFeatures([ItemPopularity()])
     with pytest.raises(ValueError, match=f"the log goes on to {100 * DAY} and now is {99 * DAY}; cut the log there"):
         features.fit(data(), now=99 * DAY)
     before = data().with_interactions(data().interactions.select(data().interactions.times_N <= 70 * DAY))
@@ -260,7 +267,7 @@ def test_a_moment_knows_nothing_later():
     with pytest.raises(ValueError, match="now has no meaning for a log without times"):
         features.fit(timeless, now=5)
     assert features.fit(timeless).compute([0], [[0]])[0, 0, 0] == np.float32(np.log(2))
-    for column in (Popularity(window_days=3), PopularityTrend(), ItemAge()):
+    for column in (ItemPopularity(window_days=3), PopularityTrend(), ItemAge()):
         with pytest.raises(ValueError, match=f"{type(column).__name__} needs interactions with times"):
             CandidateFeatures([column]).fit(timeless)
 
@@ -276,7 +283,7 @@ def test_a_moment_knows_nothing_later():
         ([{"_target_": "nowhere.Popularity"}], "names 'nowhere.Popularity', which may not be run from a folder"),
         ([{"_target_": "recsys_dl.data.groups.Groups"}], "holds recsys_dl.data.groups.Groups, which is no Column"),
         ([{"window_days": 3}], "a column of features names ''"),
-        ([Popularity(), Popularity()], "two are called 'popularity'"),
+        ([ItemPopularity(), ItemPopularity()], "two are called 'popularity'"),
         ([RetrieverRanks()], "RetrieverRanks needs retrievers, got none"),
         ([ItemFeatures(columns=["price"])], "there is no item feature 'price'; there are year, genres"),
     ],
@@ -298,7 +305,7 @@ def test_columns_that_do_not_hold(columns, message):
         (lambda f: f.compute([0], [[0, 1]], {"als": [[1.0]]}), r"one a candidate, shape \(1, 2\), got \(1, 1\)"),
         (lambda f: f.compute([0], [[0]], {"als": [[np.nan]]}), "must be numbers, or -inf where"),
         (
-            lambda f: f.compute(PopularityModel().fit(generated()).fold_in([[1]]), [[0]]),
+            lambda f: f.compute(Popularity().fit(generated()).fold_in([[1]]), [[0]]),
             "over the 4 items of training, got 200",
         ),
     ],
@@ -318,15 +325,15 @@ def test_side_features_that_are_not_there():
     ):
         with pytest.raises(ValueError, match=message):
             CandidateFeatures([column]).fit(bare)
-    fresh = CandidateFeatures([Popularity()])
+    fresh = CandidateFeatures([ItemPopularity()])
     with pytest.raises(ValueError, match="have not been fitted"):
         fresh.compute([0], [[0]])
     with pytest.raises(ValueError, match="window_days must be above 0, got 0"):
-        Popularity(window_days=0)
+        ItemPopularity(window_days=0)
 
 
 def test_nobody_and_nothing():
-    features = CandidateFeatures([Popularity(), UserActivity(), RetrieverScores(), RetrieverRanks()])
+    features = CandidateFeatures([ItemPopularity(), UserActivity(), RetrieverScores(), RetrieverRanks()])
     features.fit(data(), retrievers=["als"])
     for shape in ((0, 5), (2, 0)):
         scores = {"als": np.zeros(shape)}

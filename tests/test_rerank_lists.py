@@ -21,7 +21,7 @@ from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.protocols import Ranking, Reranked, Reranker, UserState
 from recsys_dl.rerankers.distinct import Distinct
 from recsys_dl.rerankers.freshness import Freshness
-from recsys_dl.rerankers.lists import ListReranker
+from recsys_dl.rerankers.list_reranker import ListReranker
 from recsys_dl.rerankers.mmr import MMR
 from recsys_dl.rerankers.rules import Rules
 
@@ -162,7 +162,7 @@ def test_a_new_process_gives_the_same(tmp_path):
     program = f"""
 import numpy as np
 from recsys_dl.protocols import Ranking
-from recsys_dl.rerankers.lists import ListReranker
+from recsys_dl.rerankers.list_reranker import ListReranker
 lists = np.load({str(tmp_path / "lists.npz")!r})
 for name in {options("reranker")!r}:
     answer = ListReranker.load({str(tmp_path)!r} + "/" + name).rerank(np.arange({NUM_USERS}), Ranking(lists["items"], lists["scores"]), 8)

@@ -10,7 +10,7 @@ import torch
 from recsys_dl import evaluate
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.models.gmf import GMF
-from recsys_dl.training.pairs import Lists
+from recsys_dl.training.pairs import LabeledLists
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards, write_shards
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def batches(shards: Shards, rank: int = 0, world_size: int = 1, batch_size: int 
     return made
 
 
-def positives(lists: Lists) -> list[tuple[int, int]]:
+def positives(lists: LabeledLists) -> list[tuple[int, int]]:
     return list(zip(lists.users_B.tolist(), lists.items_BL[:, 0].tolist(), strict=True))
 
 

@@ -89,7 +89,7 @@ def _fours(width: int) -> int:
 
 
 @cuda.jit
-def newton_rows(indptr, indices, weights, pulls, penalties, fixed, gram, step, from_zero, predicted, solved):
+def newton_rows(indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved):
     """Solve `step` columns after `step` columns of a row exactly; the matrix lies in shared memory."""
     pool = cuda.shared.array(0, float32)
     triangle = (step + 1) * (step + 2) // 2
@@ -98,7 +98,7 @@ def newton_rows(indptr, indices, weights, pulls, penalties, fixed, gram, step, f
         indptr,
         indices,
         weights,
-        pulls,
+        targets,
         penalties,
         fixed,
         gram,
@@ -113,7 +113,7 @@ def newton_rows(indptr, indices, weights, pulls, penalties, fixed, gram, step, f
 
 @cuda.jit
 def newton_large_rows(
-    indptr, indices, weights, pulls, penalties, fixed, gram, step, from_zero, predicted, solved, matrices, num_rows
+    indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved, matrices, num_rows
 ):
     """The same with each block's matrix in global memory, for one that shared memory cannot hold."""
     pool = cuda.shared.array(0, float32)
@@ -123,7 +123,7 @@ def newton_large_rows(
             indptr,
             indices,
             weights,
-            pulls,
+            targets,
             penalties,
             fixed,
             gram,
@@ -139,7 +139,7 @@ def newton_large_rows(
 
 @cuda.jit(device=True)
 def _newton(
-    row, indptr, indices, weights, pulls, penalties, fixed, gram, step, from_zero, predicted, solved, matrix, pool
+    row, indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved, matrix, pool
 ):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     size = fixed.shape[1]
@@ -170,7 +170,7 @@ def _newton(
                 staged[at] = fixed[indices[first + k], column + d] if inside else float32(0.0)
             for k in range(thread, count, threads):
                 scales[k] = weights[first + k]
-                misses[k] = pulls[first + k] - weights[first + k] * predicted[first + k]
+                misses[k] = targets[first + k] - weights[first + k] * predicted[first + k]
             cuda.syncthreads()
             _add_outer(matrix, staged, scales, misses, count, width, padded)
         cuda.syncthreads()

@@ -24,7 +24,7 @@ def warp_sum(value):
 
 
 @cuda.jit
-def cg_rows(indptr, indices, weights, pulls, penalties, fixed, gram, steps, kept, solved):
+def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, kept, solved):
     """Conjugate gradients from what `solved` holds. Warps share out a row's entries, lanes their columns."""
     pool = cuda.shared.array(0, float32)
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -43,7 +43,7 @@ def cg_rows(indptr, indices, weights, pulls, penalties, fixed, gram, steps, kept
     cuda.syncthreads()
     # The residual is pulls minus A x, and A x the product with the direction x.
     _product(
-        indices, weights, pulls, penalties[row], fixed, gram, begin, end, True, kept, direction, sums, near, product
+        indices, weights, targets, penalties[row], fixed, gram, begin, end, True, kept, direction, sums, near, product
     )
     for d in range(thread, size, threads):
         residual[d] = -product[d]
@@ -56,7 +56,7 @@ def cg_rows(indptr, indices, weights, pulls, penalties, fixed, gram, steps, kept
         _product(
             indices,
             weights,
-            pulls,
+            targets,
             penalties[row],
             fixed,
             gram,
@@ -92,7 +92,7 @@ def _dot(a, b):
 
 @cuda.jit(device=True)
 def _product(
-    indices, weights, pulls, penalty, fixed, gram, begin, end, take_pulls, kept, direction, sums, near, product
+    indices, weights, targets, penalty, fixed, gram, begin, end, subtract_targets, kept, direction, sums, near, product
 ):
     """product = A direction, less the pulls if asked: each warp sums its entries, then each thread its columns."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -107,8 +107,8 @@ def _product(
         for d in range(lane, size, 32):
             total += (near[uint64(at * size + d)] if at < kept else fixed[source, uint64(d)]) * direction[uint64(d)]
         scale = weights[n] * warp_sum(total)
-        if take_pulls:
-            scale -= pulls[n]
+        if subtract_targets:
+            scale -= targets[n]
         for d in range(lane, size, 32):
             sums[uint64(warp * size + d)] += scale * (
                 near[uint64(at * size + d)] if at < kept else fixed[source, uint64(d)]

@@ -111,7 +111,7 @@ def fold_users(
 
 
 @cuda.jit(device=True)
-def _had(indices, low, high, item):
+def _seen(indices, low, high, item):
     end = high
     while low < high:
         middle = (low + high) >> 1
@@ -130,20 +130,20 @@ def _draw(bits, first, last, shuffled, below, indices, low, high):
         return int32(-1)
     for again in range(TRIES):
         item = shuffled[_bisect(below, first, last, below[first] + _below(bits, whole))]
-        if not _had(indices, low, high, item):
+        if not _seen(indices, low, high, item):
             return item
         bits = _bits(bits, uint64(again))
     free = uint64(0)
     for place in range(first, last):
-        if not _had(indices, low, high, shuffled[place]):
+        if not _seen(indices, low, high, shuffled[place]):
             free += below[place + 1] - below[place]
     rank = _below(bits, free)
     for place in range(first, last):
-        if not _had(indices, low, high, shuffled[place]):
-            mass = below[place + 1] - below[place]
-            if rank < mass:
+        if not _seen(indices, low, high, shuffled[place]):
+            weight = below[place + 1] - below[place]
+            if rank < weight:
                 return shuffled[place]
-            rank -= mass
+            rank -= weight
     return int32(-1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, int64, uint64
 
-from ..draws import NO_MASSES, ItemMasses, bisect, mass_with_own, nth_other
+from ..draws import NO_WEIGHTS, ItemWeights, bisect, nth_other, rank_among_all
 from ..random import random_below, random_bits
 from .arrays import give_back, to_device
 
@@ -25,7 +25,7 @@ SIGNATURES = {
 _bits = cuda.jit(device=True)(random_bits)
 _below = cuda.jit(device=True)(random_below)
 _nth_other = cuda.jit(device=True)(nth_other)
-_mass_with_own = cuda.jit(device=True)(mass_with_own)
+_rank_among_all = cuda.jit(device=True)(rank_among_all)
 _bisect = cuda.jit(device=True)(bisect)
 
 
@@ -36,12 +36,12 @@ def sample_negatives(
     num_items: int,
     num_negatives: int,
     key: np.uint64,
-    masses: ItemMasses | None,
+    weights: ItemWeights | None,
     allow_positives: bool,
 ) -> Any:
     """Return what `kernels.negatives.sample_negatives` promises."""
     users = to_device(users_P, np.int32)
-    sums = [to_device(column, np.uint64) for column in masses or NO_MASSES]
+    sums = [to_device(column, np.uint64) for column in weights or NO_WEIGHTS]
     items = cuda.device_array((users.shape[0], num_negatives), np.int32)
     if items.size:
         sample[min(-(-items.size // THREADS), MOST_BLOCKS), THREADS](
@@ -50,7 +50,7 @@ def sample_negatives(
             to_device(indices_N, np.int32),
             num_items,
             *sums,
-            masses is not None,
+            weights is not None,
             key,
             allow_positives,
             items,
@@ -59,7 +59,7 @@ def sample_negatives(
 
 
 @cuda.jit
-def sample(users_P, indptr_U1, indices_N, num_items, below_I1, had_N1, weighted, key, allow_positives, items_PS):
+def sample(users_P, indptr_U1, indices_N, num_items, below_I1, seen_N1, weighted, key, allow_positives, items_PS):
     """Write each row's draws."""
     num_negatives = items_PS.shape[1]
     for draw in range(cuda.grid(1), users_P.shape[0] * num_negatives, cuda.gridsize(1)):
@@ -67,14 +67,14 @@ def sample(users_P, indptr_U1, indices_N, num_items, below_I1, had_N1, weighted,
         start = indptr_U1[users_P[p]]
         end = start if allow_positives else indptr_U1[users_P[p] + 1]
         if weighted:
-            free = below_I1[num_items] - (had_N1[end] - had_N1[start])
+            free = below_I1[num_items] - (seen_N1[end] - seen_N1[start])
         else:
             free = uint64(num_items - (end - start))
         rank = _below(_bits(key, uint64(draw)), free)
         if free == uint64(0):
             item = int64(-1)
         elif weighted:
-            place = _mass_with_own(indices_N, start, end, below_I1, had_N1, rank)
+            place = _rank_among_all(indices_N, start, end, below_I1, seen_N1, rank)
             item = int64(_bisect(below_I1, int64(0), int64(num_items), place))
         else:
             item = int64(_nth_other(indices_N, start, end, int64(rank)))

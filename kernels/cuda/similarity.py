@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, float32, int64
 
-from ..comparison import COMMON, Asked, Prepared, finished_plain
+from ..comparison import COMMON, Prepared, SearchRequest, finished_plain
 from ..item_lists import ItemLists
 from . import topk
 from .arrays import on_device, to_device
@@ -39,21 +39,28 @@ class Searched(NamedTuple):
     sizes_R: Any
 
 
-def nearest(prepared: Prepared, asked: Asked, k: int) -> tuple[Any, Any]:
+def nearest(prepared: Prepared, request: SearchRequest, k: int) -> tuple[Any, Any]:
     """Return what `kernels.similarity.nearest` promises."""
-    size = (len(asked.rows_B), k)
-    there = on_device(asked.values_N)
+    size = (len(request.rows_B), k)
+    there = on_device(request.values_N)
     make: Any = cuda.device_array if there else np.empty
     rows_BK, best_BK = make(size, np.int32), make(size, np.float32)
     num_rows = len(prepared.order_R)
-    itself_B = np.where(asked.itself_B < 0, -1, prepared.order_R[asked.itself_B] if num_rows else -1).astype(np.int32)
-    indices = asked.indices_N if there else asked.indices_N.view(np.int32)
-    parts = (asked.indptr_R1, np.int64), (indices, np.int32), (asked.values_N, np.float32), (asked.norms_R, np.float32)
+    itself_B = np.where(request.itself_B < 0, -1, prepared.order_R[request.itself_B] if num_rows else -1).astype(
+        np.int32
+    )
+    indices = request.indices_N if there else request.indices_N.view(np.int32)
+    parts = (
+        (request.indptr_R1, np.int64),
+        (indices, np.int32),
+        (request.values_N, np.float32),
+        (request.norms_R, np.float32),
+    )
     vectors = tuple(to_device(array, dtype) for array, dtype in parts)
     step = max(1, SCRATCH_BYTES // max(1, 4 * num_rows * (prepared.width + 1)))
     for begin in range(0, size[0], step):
         some = slice(begin, min(begin + step, size[0]))
-        scores = _similarities(prepared, asked.rows_B[some], vectors)
+        scores = _similarities(prepared, request.rows_B[some], vectors)
         own = itself_B[some]
         places = np.arange(len(own), dtype=np.int64)
         found, best = topk.top_k(scores, k, exclude=ItemLists(places, places + (own >= 0), own), allow=None)

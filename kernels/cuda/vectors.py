@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from ..comparison import PEARSON, Asked, Prepared, Vectors
+from ..comparison import PEARSON, Prepared, SearchRequest, Vectors
 from .arrays import to_device
 from .similarity import Searched
 
@@ -65,7 +65,7 @@ def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any
     )
 
 
-def asked_for(prepared: Prepared, queries: Vectors) -> Asked:
+def search_request(prepared: Prepared, queries: Vectors) -> SearchRequest:
     """Return queries in the form that the kernels take."""
     indptr, indices, values = _arrays(queries)
     size = indptr.shape[0] - 1
@@ -74,7 +74,7 @@ def asked_for(prepared: Prepared, queries: Vectors) -> Asked:
     elif prepared.kind == PEARSON:
         values = _shifted_rows(indptr, values, _summary(indptr, values, MEAN_IN_EIGHTHS))
     norms = _summary(indptr, values, INVERSE_NORM) if prepared.normed else np.ones(size, np.float32)
-    return Asked(np.arange(size), np.full(size, -1, np.int64), indptr, indices, values, norms)
+    return SearchRequest(np.arange(size), np.full(size, -1, np.int64), indptr, indices, values, norms)
 
 
 def _blocks(size: int) -> int:

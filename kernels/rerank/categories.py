@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from .lists import PARTS
+from .candidate_lists import PARTS
 
 
 @njit(cache=True, nogil=True)

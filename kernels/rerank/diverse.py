@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .lists import PARTS
+from .candidate_lists import PARTS
 
 SPANNED = 1e-10  # of an item's squared length outside the span of those chosen: less is rounding
 
 
-class Vectors(NamedTuple):
+class ItemVectors(NamedTuple):
     """What items are compared by: rows of `dense_ID`, or where that is None, CSR rows with ascending indices.
 
     Kernels are compiled for either: a test of it inside the loops costs more than the products.

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..random import random_below, random_bits
-from .lists import PARTS
+from .candidate_lists import PARTS
 
 _bits = njit(random_bits, cache=True)
 _below = njit(random_below, cache=True)
@@ -49,7 +49,7 @@ def _drawn(user_key, size, ranks_S):
 
 @njit(cache=True, nogil=True, parallel=True)
 def explore(
-    items_BL, slots_S, key, users_B, pool_P, starts_B, ends_B, had_H, places_BK, outside_BK, chances_BK, moved_BK
+    items_BL, slots_S, key, users_B, pool_P, starts_B, ends_B, seen_H, places_BK, outside_BK, chances_BK, moved_BK
 ):
     """Write lists whose slots hold random items; all other places hold the best candidates in their order.
 
@@ -59,9 +59,9 @@ def explore(
         key: uint64, of the stream.
         users_B: uint64, what distinguishes users.
         pool_P: int32 items to draw from, ascending; if empty, the candidates that would not be shown.
-        starts_B: with `ends_B` and `had_H` items that a user had, ascending, which are not drawn from `pool_P`.
+        starts_B: with `ends_B` and `seen_H` items that a user had, ascending, which are not drawn from `pool_P`.
         ends_B: see `starts_B`.
-        had_H: see `starts_B`.
+        seen_H: see `starts_B`.
         places_BK: out, int32 positions among the candidates, -1 where the item is none of them. Where the pool is smaller
             than its slots, places move up and the next candidates follow.
         outside_BK: out, int32 items that are no candidates, else -1.
@@ -72,11 +72,11 @@ def explore(
     rows, size = items_BL.shape
     num_places = places_BK.shape[1]
     num_slots = len(slots_S)
-    most_had = (ends_B - starts_B).max() if rows > 0 else 0
+    most_seen = (ends_B - starts_B).max() if rows > 0 else 0
     parts = min(PARTS, rows)
     for part in prange(parts):
         there_L = np.empty(size, np.int32)  # positions that hold a candidate
-        barred = np.empty(size + most_had, np.int64)  # positions in the pool that are not drawn
+        barred = np.empty(size + most_seen, np.int64)  # positions in the pool that are not drawn
         ranks_S = np.empty(num_slots, np.int64)
         for b in range(part, rows, parts):
             places_BK[b] = -1
@@ -98,8 +98,8 @@ def explore(
                         barred[num_barred] = at
                         num_barred += 1
                 for n in range(starts_B[b], ends_B[b]):
-                    at = np.searchsorted(pool_P, had_H[n])
-                    if at < len(pool_P) and pool_P[at] == had_H[n]:
+                    at = np.searchsorted(pool_P, seen_H[n])
+                    if at < len(pool_P) and pool_P[at] == seen_H[n]:
                         barred[num_barred] = at
                         num_barred += 1
                 some = np.sort(barred[:num_barred])

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .search import HAD, INSIDE, PIN_CAPPED, PIN_RAISED, SHORT, barred_by, begin, count, fill, new_state
+from .search import INSIDE, PIN_CAPPED, PIN_RAISED, SEEN, SHORT, barred_by, begin, count, fill, new_state
 
 
-class Had(NamedTuple):
+class Seen(NamedTuple):
     """What users had, ascending; rule is -1 where they may have it again."""
 
     starts_B: np.ndarray  # int64
@@ -74,17 +74,17 @@ def _explain(state, caps, needs, least_M, pins, active_P, num_free, length, num_
 
 
 @njit(**INSIDE)
-def _pins_of(items_K, pins, had, start, end, active_P, problems_R3):
+def _pins_of(items_K, pins, seen, start, end, active_P, problems_R3):
     """Mark the pins that this list shows: not those below its end, nor what the user had where that is not shown again."""
     for p in range(len(active_P)):
         active_P[p] = pins.places_P[p] < len(items_K)
-        if active_P[p] and had.rule >= 0 and _has(had.items_H, start, end, pins.items_P[p]):
+        if active_P[p] and seen.rule >= 0 and _has(seen.items_H, start, end, pins.items_P[p]):
             active_P[p] = False
-            problems_R3[pins.rule_P[p], 0], problems_R3[pins.rule_P[p], 2] = HAD, had.rule
+            problems_R3[pins.rule_P[p], 0], problems_R3[pins.rule_P[p], 2] = SEEN, seen.rule
 
 
 @njit(**INSIDE)
-def _sift(state, items_L, denied_I, kinds_I, pins, had, start, end, active_P, at_P, dropped_L):
+def _sift(state, items_L, denied_I, kinds_I, pins, seen, start, end, active_P, at_P, dropped_L):
     """Gather the candidates that no rule takes out and no pin holds; return their number, and that of all there are."""
     num_free, num_there = 0, 0
     at_P[:] = -1
@@ -95,8 +95,8 @@ def _sift(state, items_L, denied_I, kinds_I, pins, had, start, end, active_P, at
             continue
         num_there += 1
         dropped = np.int64(denied_I[item])
-        if had.rule >= 0 and (dropped == 0 or had.rule + 1 < dropped) and _has(had.items_H, start, end, item):
-            dropped = had.rule + 1
+        if seen.rule >= 0 and (dropped == 0 or seen.rule + 1 < dropped) and _has(seen.items_H, start, end, item):
+            dropped = seen.rule + 1
         dropped_L[l] = dropped
         pinned = False
         for p in range(len(active_P)):
@@ -118,7 +118,7 @@ def _rule_list(
     caps,
     needs,
     pins,
-    had,
+    seen,
     windows_W,
     places_BK,
     outside_BK,
@@ -128,14 +128,16 @@ def _rule_list(
 ):
     items_L, dropped_L, problems_R3 = items_BL[b], dropped_BL[b], problems_BR3[b]
     places_K, outside_K, moved_K = places_BK[b], outside_BK[b], moved_BK[b]
-    start, end = had.starts_B[b], had.ends_B[b]
+    start, end = seen.starts_B[b], seen.ends_B[b]
     state = new_state(len(items_L), len(places_K), caps, needs)
     num_places, num_rules = len(places_K), len(problems_R3) - 1
     active_P, at_P = np.empty(len(pins.items_P), np.bool_), np.empty(len(pins.items_P), np.int32)
     least_M = needs.least_M.copy()
-    _pins_of(places_K, pins, had, start, end, active_P, problems_R3)
+    _pins_of(places_K, pins, seen, start, end, active_P, problems_R3)
     while True:
-        num_free, num_there = _sift(state, items_L, denied_I, kinds_I, pins, had, start, end, active_P, at_P, dropped_L)
+        num_free, num_there = _sift(
+            state, items_L, denied_I, kinds_I, pins, seen, start, end, active_P, at_P, dropped_L
+        )
         most = min(num_places, num_free + active_P.sum())
         length = fill(state, caps, needs, least_M, pins, active_P, num_free, most, windows_W, problems_R3)
         if length >= 0:
@@ -177,7 +179,7 @@ def ruled(
     caps,
     needs,
     pins,
-    had,
+    seen,
     windows_W,
     places_BK,
     outside_BK,
@@ -194,7 +196,7 @@ def ruled(
         caps: rules of at most.
         needs: rules of at least; windows no longer than K.
         pins: pinned items.
-        had: what users had.
+        seen: what users had.
         windows_W: every window of a rule.
         places_BK: out, int32 positions among the candidates, -1 where there is none.
         outside_BK: out, int32 pinned items that were no candidates, else -1.
@@ -213,7 +215,7 @@ def ruled(
             caps,
             needs,
             pins,
-            had,
+            seen,
             windows_W,
             places_BK,
             outside_BK,

@@ -23,7 +23,7 @@ STEPS = 1000  # candidates tried for a list of one length before a shorter one i
 MOST_GROUPS = 15  # of one rule that an item is counted in; more count as these
 
 # why a rule was not kept, or a list is short
-KEPT, FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP, HAD, PIN_CAPPED, PIN_RAISED, SHORT = range(10)
+KEPT, FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP, SEEN, PIN_CAPPED, PIN_RAISED, SHORT = range(10)
 
 
 class Caps(NamedTuple):

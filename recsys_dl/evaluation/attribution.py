@@ -22,8 +22,8 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender, Stage, Staged
 
 from .evaluate import METRICS, RATING_METRICS, Questions, answer, block_size, blocks, evaluate, lengths
+from .rendering import WIDEST, html_table, page_width, text_table
 from .scorecard import Evaluation, conventions_text
-from .tables import WIDEST, html_table, page_width, text_table
 from .ties import with_ties
 
 

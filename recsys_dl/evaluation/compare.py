@@ -12,8 +12,8 @@ import polars as pl
 
 from recsys_dl.metrics.intervals import Difference, holm, paired_differences
 
+from .rendering import WIDEST, html_table, page_width, text_table
 from .scorecard import Evaluation, conventions_text
-from .tables import WIDEST, html_table, page_width, text_table
 
 LOWER_IS_BETTER = ("rmse", "mae")
 

@@ -18,7 +18,7 @@ from recsys_dl.folders import new_folder
 from recsys_dl.metrics.intervals import Sample, intervals
 from recsys_dl.saving import load_arrays, save_arrays
 
-from .tables import html_table, page_width, text_table
+from .rendering import html_table, page_width, text_table
 
 _WEIGHT = " weight"  # of a metric whose users count unequally, in the arrays of a saved evaluation
 

@@ -60,8 +60,8 @@ class Catalog(nn.Module):
         seen = self.seen
         if seen is not None:
             within_B = (users_B >= 0) & (users_B < seen.starts_U1.size(0) - 1)
-            had_BL = seen(torch.where(within_B, users_B, 0))
-            out.append(torch.where(within_B.unsqueeze(1), had_BL, -1))
+            seen_BL = seen(torch.where(within_B, users_B, 0))
+            out.append(torch.where(within_B.unsqueeze(1), seen_BL, -1))
         items_BX = torch.cat(out, 1)
         items_BX = torch.where((items_BX >= 0) & (items_BX < self.num_items), items_BX, self.num_items)
         wide_BI1 = torch.cat([scores_BI, scores_BI[:, :1]], 1)  # one column more, for what is no item

@@ -135,9 +135,9 @@ def _writer(format: str) -> Callable[[Parts, Path], list[Written]]:
 
         return write_onnx
     if format in ("safetensors", "parquet"):
-        from . import tables
+        from . import array_files
 
-        return tables.write_safetensors if format == "safetensors" else tables.write_parquet
+        return array_files.write_safetensors if format == "safetensors" else array_files.write_parquet
     from . import torch_files
 
     return torch_files.write_torchscript if format == "torchscript" else torch_files.write_torch_export

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length, user_rows
+from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length, user_rows
 from recsys_dl.data.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 from recsys_dl.earlier import model_arrays
 from recsys_dl.kernels.device import Device

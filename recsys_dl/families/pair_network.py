@@ -22,7 +22,7 @@ from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
-from recsys_dl.training.pairs import Lists, Negatives, PairExamples
+from recsys_dl.training.pairs import LabeledLists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
 from recsys_dl.training.surroundings import scoring
 
@@ -157,7 +157,7 @@ class PairModel(NeuralModel):
     """
 
     network: PairNetwork
-    batch_type = Lists
+    batch_type = LabeledLists
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class PairModel(NeuralModel):
             return ShardBatches(examples, self.batch_size, seed=seed)
         return super()._batches(examples, seed)
 
-    def _objective(self, network: nn.Module, batch: Lists) -> Tensor:
+    def _objective(self, network: nn.Module, batch: LabeledLists) -> Tensor:
         assert isinstance(network, PairNetwork)
         scores_BL, squares = network.scores_and_squares(batch.users_B, batch.items_BL)
         loss = getattr(losses, self.loss)(scores_BL, batch.labels_BL, batch.valid_BL)
@@ -251,7 +251,7 @@ class PairModel(NeuralModel):
         return np.concatenate(blocks) if blocks else np.empty((0, size), np.float32)
 
     def _fold_block(self, histories: Interactions) -> np.ndarray:
-        had, learned = histories.by_user, newest(histories, HISTORY).by_user
+        by_user, learned = histories.by_user, newest(histories, HISTORY).by_user
         device, network = self.torch_device, self.network
         counts = np.diff(learned.indptr)
         items_BH = np.zeros((histories.num_users, max(1, counts.max(initial=0))), np.int64)
@@ -259,7 +259,7 @@ class PairModel(NeuralModel):
         items_BH[valid_BH] = learned.indices
         rng = torch.Generator().manual_seed(mixed(self.seed, 4))
         drawn_C = torch.randperm(self.num_items, generator=rng)[:FOLD_ITEMS].numpy()
-        known_BC = had[:, drawn_C].toarray() > 0
+        known_BC = by_user[:, drawn_C].toarray() > 0
         valid_BL = torch.from_numpy(np.concatenate([valid_BH, ~known_BC], axis=1)).to(device)
         labels_BL = torch.zeros(valid_BL.shape, device=device)
         labels_BL[:, : items_BH.shape[1]] = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_dl.data.lists import check_item_rows
+from recsys_dl.data.requests import check_item_rows
 from recsys_dl.protocols import UserState
 
 

@@ -138,10 +138,10 @@ class Weights(nn.Module):
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I]; a few histories are multiplied with the rows of their items alone."""
-        had_H = (state_BI != 0).any(0).nonzero().squeeze(1)
-        if torch.jit.is_scripting() and 4 * had_H.size(0) > state_BI.size(1):
+        present_H = (state_BI != 0).any(0).nonzero().squeeze(1)
+        if torch.jit.is_scripting() and 4 * present_H.size(0) > state_BI.size(1):
             return state_BI @ self.weights_II
-        return state_BI[:, had_H] @ self.weights_II[had_H]
+        return state_BI[:, present_H] @ self.weights_II[present_H]
 
 
 class Neighbors(nn.Module):
@@ -170,10 +170,10 @@ class Followers(nn.Module):
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I]; only rules from items that someone had are written out."""
-        had_H = (state_BI != 0).any(0).nonzero().squeeze(1)
-        nothing_HI = state_BI.new_zeros([had_H.size(0), state_BI.size(1)])
-        rules_HI = nothing_HI.scatter_add(1, self.items_IK[had_H].long(), self.rules_IK[had_H])
-        return state_BI[:, had_H] @ rules_HI
+        present_H = (state_BI != 0).any(0).nonzero().squeeze(1)
+        nothing_HI = state_BI.new_zeros([present_H.size(0), state_BI.size(1)])
+        rules_HI = nothing_HI.scatter_add(1, self.items_IK[present_H].long(), self.rules_IK[present_H])
+        return state_BI[:, present_H] @ rules_HI
 
 
 class Perceptron(nn.Module):
@@ -269,16 +269,16 @@ class SolvedUser(nn.Module):
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
         """Return [B, D]."""
         share_BH, r_BH = distinct(history_BH, extra["weights_BH"], self.item_emb_ID.size(0))
-        weights_BH, pulls_BH = r_BH, r_BH
+        weights_BH, targets_BH = r_BH, r_BH
         confidence = self.confidence
         if confidence is not None:
             weights_BH = r_BH * confidence
-            pulls_BH = (1 + weights_BH) * (r_BH > 0)
+            targets_BH = (1 + weights_BH) * (r_BH > 0)
         penalty_B = self.regularization * (share_BH.sum(1) + self.unobserved) ** self.exponent
         items_BHD = self.item_emb_ID[history_BH.clamp(min=0)].double()
         weighted_BHD = items_BHD * (weights_BH * share_BH).unsqueeze(2)
         gram_BDD = self.gram_DD + weighted_BHD.transpose(1, 2) @ items_BHD
-        right_BD = (items_BHD * (pulls_BH * share_BH).unsqueeze(2)).sum(1)
+        right_BD = (items_BHD * (targets_BH * share_BH).unsqueeze(2)).sum(1)
         return solved(gram_BDD, penalty_B.clamp(min=1e-12).unsqueeze(1), right_BD).float()
 
 

@@ -14,8 +14,8 @@ from torch.nn.functional import logsigmoid
 
 from recsys_dl.arguments import Count, NotNegative, Positive
 
-from .lists import Lists, Pairs, mean_where, positives_beside_all, preferences, read
 from .ndcg import Gains, discounts, ideal_dcg, item_gains
+from .padded import PaddedLists, Pairs, mean_where, positives_beside_all, preferences, read
 
 Weighting = Literal["ndcg1", "ndcg2", "ndcg2++", "lambdarank", "ranknet", "arp1", "arp2"]
 
@@ -99,7 +99,7 @@ def lambda_loss(
     return _mean_over_lists(pairs, worth_NL, sigma) / math.log(2)
 
 
-def _worth(lists: Lists, pairs: Pairs, weighting: Weighting, gains: Gains, *, k: int | None, mu: float) -> Tensor:
+def _worth(lists: PaddedLists, pairs: Pairs, weighting: Weighting, gains: Gains, *, k: int | None, mu: float) -> Tensor:
     """Return the weight of each pair, [N, L] or [N, 1]."""
     labels_BL = lists.labels_BL
     if weighting == "ranknet":
@@ -131,7 +131,7 @@ def _by_distance(ranks_N1: Tensor, ranks_NL: Tensor) -> Tensor:
     return discounts(apart_NL) - discounts(apart_NL + 1)
 
 
-def _ranks(lists: Lists) -> Tensor:
+def _ranks(lists: PaddedLists) -> Tensor:
     """Return the rank of each item by score, from 1, in the dtype of the scores; padding ranks last."""
     scores_BL = lists.scores_BL.detach().masked_fill(~lists.valid_BL, -torch.inf)
     order_BL = scores_BL.argsort(dim=1, descending=True, stable=True)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from recsys_dl.arguments import Count, Positive
 
-from .lists import Lists, mean_where, positives_beside_all, read
+from .padded import PaddedLists, mean_where, positives_beside_all, read
 
 Gains = Literal["exponential", "linear", "binary"]  # 2^label - 1, label, label > 0; labels must not be negative
 
 
-def item_gains(lists: Lists, gains: Gains) -> Tensor:
+def item_gains(lists: PaddedLists, gains: Gains) -> Tensor:
     """Return the gain of each item, [B, L], 0 at padding.
 
     Raises:
@@ -105,7 +105,7 @@ def neural_ndcg_loss(
     return _one_minus((gain_at_BK * discounts(ranks_K)).sum(dim=1), ideal_dcg(gains_BL))
 
 
-def _relaxed_order(lists: Lists, temperature: float) -> Tensor:
+def _relaxed_order(lists: PaddedLists, temperature: float) -> Tensor:
     """Return [B, K, L], the share of each item in each rank; rows sum to 1, those beyond the valid items and columns of padding are 0."""
     scores_BL, valid_BL = lists.scores_BL, lists.valid_BL
     both_BLL = valid_BL.unsqueeze(1) & valid_BL.unsqueeze(2)

@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from recsys_dl.arguments import Count, NotNegative, Positive
 
-from .lists import Pairs, mean_where, preferences, read
+from .padded import Pairs, mean_where, preferences, read
 
 EULER = 0.5772156649015329  # digamma(n + 1) + EULER = 1 + 1/2 + ... + 1/n
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from .lists import check_shapes, mean_where, read
+from .padded import check_shapes, mean_where, read
 
 
 def bce_loss(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .lists import mean_where, read
+from .padded import mean_where, read
 
 
 def softmax_loss(

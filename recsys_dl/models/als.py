@@ -142,8 +142,8 @@ class ALS(CatalogModel):
         for first in range(0, entries.nnz, 1 << 16):
             part = slice(first, first + (1 << 16))
             dots_P = np.einsum("pd,pd->p", users[entries.row[part]], items[entries.col[part]])
-            weights_P, pulls_P = self._weights(entries.data[part].astype(np.float64))
-            total += float((weights_P * dots_P**2 - 2 * pulls_P * dots_P + pulls_P).sum())
+            weights_P, targets_P = self._weights(entries.data[part].astype(np.float64))
+            total += float((weights_P * dots_P**2 - 2 * targets_P * dots_P + targets_P).sum())
         total += self._all_weight * float(((users.T @ users) * (items.T @ items)).sum())
         for emb, counts, others in (
             (users, self.user_counts_U, self.num_items),
@@ -200,9 +200,9 @@ class ALS(CatalogModel):
         )
 
     def _observed(self, matrix: sp.csr_matrix) -> Observed:
-        weights_N, pulls_N = self._weights(matrix.data)
+        weights_N, targets_N = self._weights(matrix.data)
         penalties_R = self._penalties(np.diff(matrix.indptr), matrix.shape[1])
-        return Observed(matrix.indptr.astype(np.int64), matrix.indices, weights_N, pulls_N, penalties_R)
+        return Observed(matrix.indptr.astype(np.int64), matrix.indices, weights_N, targets_N, penalties_R)
 
     def _weights(self, r_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.objective == "rendle2022":

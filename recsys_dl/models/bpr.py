@@ -13,7 +13,7 @@ from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
-from recsys_dl.kernels.negatives import whole_masses
+from recsys_dl.kernels.negatives import integer_weights
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
@@ -138,7 +138,7 @@ class BPR(CatalogModel):
             np.pad(self.item_bias_I, (0, self.num_items - len(self.item_bias_I))),
         )
         indptr, indices, users, items, bias = place(arrays, self.device)
-        masses_I = self._masses()
+        weights_I = self._negative_weights()
         for epoch in track(range(epochs), name):
             bpr_epoch(
                 indptr,
@@ -150,7 +150,7 @@ class BPR(CatalogModel):
                 regularization=self.regularization,
                 seed=self.seed,
                 epoch=int(self.epochs_taken) + epoch,
-                masses_I=masses_I,
+                weights_I=weights_I,
                 device=self.device,
             )
         learned = fetch(users), fetch(items), fetch(bias)
@@ -169,8 +169,8 @@ class BPR(CatalogModel):
         added = scale * rng.standard_normal((size - len(emb), self.embedding_size))
         return np.concatenate([emb, added.astype(np.float32)])
 
-    def _masses(self) -> np.ndarray:
-        return whole_masses(np.maximum(self.item_counts_I, 1) ** float(self.popularity_exponent))
+    def _negative_weights(self) -> np.ndarray:
+        return integer_weights(np.maximum(self.item_counts_I, 1) ** float(self.popularity_exponent))
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_emb_UD[users_B]
@@ -180,17 +180,17 @@ class BPR(CatalogModel):
 
     def _fold(self, histories: Interactions) -> np.ndarray:
         """Take steps as in training, with items as they are."""
-        had = histories.by_user
+        by_user = histories.by_user
         return fold_users(
-            had.indptr.astype(np.int64),
-            had.indices,
+            by_user.indptr.astype(np.int64),
+            by_user.indices,
             self.item_emb_ID,
             self.item_bias_I,
             epochs=FOLD_EPOCHS,
             learning_rate=self.learning_rate,
             regularization=self.regularization,
             seed=self.seed,
-            masses_I=self._masses(),
+            weights_I=self._negative_weights(),
             device=self.device,
         )
 

@@ -126,7 +126,7 @@ class ExplicitALS(FunkSVD):
         """Return embeddings and biases of one side, from those of the other: a fixed row ends in 1, a solved one in its bias."""
         solved = fetch(
             solve_rows(
-                observed._replace(pulls_N=ratings.data - self.mean - fixed_bias[ratings.indices]),
+                observed._replace(targets_N=ratings.data - self.mean - fixed_bias[ratings.indices]),
                 np.column_stack([fixed, np.ones(len(fixed), np.float32)]),
                 np.column_stack([start, start_bias]),
                 solver=solver,

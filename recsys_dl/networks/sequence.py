@@ -15,7 +15,7 @@ from .encoders import FeatureNet
 INITIAL_SCALE = 0.02  # standard deviation of the places' embeddings at the start
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Causal self-attention with several heads, then two linear maps with a ReLU between; each normalized first and added.
 
     Args:
@@ -77,7 +77,7 @@ class SequenceUser(nn.Module):
         self.profile = FeatureNet(num_values, num_dense, size)
         self.places = nn.Parameter(torch.randn(1 + history_size, size) * INITIAL_SCALE)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList([Block(size, num_heads, dropout) for _ in range(num_blocks)])
+        self.blocks = nn.ModuleList([TransformerBlock(size, num_heads, dropout) for _ in range(num_blocks)])
         self.norm = nn.LayerNorm(size)
 
     def states(

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import check_item_rows, item_lists, item_table, list_length
+from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking, Stage, Staged, Users, UserState
 

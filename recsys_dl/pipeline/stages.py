@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.data.lists import user_rows
+from recsys_dl.data.requests import user_rows
 from recsys_dl.data.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 from recsys_dl.earlier import pipeline_arguments
 from recsys_dl.protocols import Ranking, Recommender, Reranker, Users, UserState

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, ShareBelowOne
-from recsys_dl.networks.lists import AttentionNetwork
+from recsys_dl.networks.ranking import AttentionRankerNetwork
 
 from .neural import NeuralRanker, RankerTraining
 
 
 class AttentionRanker(NeuralRanker):
-    """Scores every candidate in the light of the others in its list (Pobrotyn et al. 2020), see `networks.AttentionNetwork`.
+    """Scores every candidate in the light of the others in its list (Pobrotyn et al. 2020), see `networks.AttentionRankerNetwork`.
 
     Args:
         width: of the blocks.
@@ -38,7 +38,7 @@ class AttentionRanker(NeuralRanker):
         if width % num_heads:
             raise ValueError(f"num_heads must divide width={width}, got {num_heads}")
 
-    def _build(self, num_outputs: int) -> AttentionNetwork:
-        return AttentionNetwork(
+    def _build(self, num_outputs: int) -> AttentionRankerNetwork:
+        return AttentionRankerNetwork(
             self.num_features, self.width, self.num_blocks, self.num_heads, self.dropout, num_outputs
         )

@@ -92,7 +92,7 @@ class RetrieverRanks(_Retrievers):
         return np.divide(1, ranks_BLC, out=np.zeros_like(ranks_BLC), where=ranks_BLC > 0)
 
 
-class Popularity(ItemColumn):
+class ItemPopularity(ItemColumn):
     """ln(1 + users who had the item).
 
     Args:

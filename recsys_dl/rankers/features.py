@@ -16,6 +16,7 @@ from typing_extensions import Self
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.groups import BLOCK_BYTES
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.earlier import current_path
 from recsys_dl.protocols import Users, UserState
 from recsys_dl.saving import Saved
 from recsys_dl.trust import class_named
@@ -215,5 +216,5 @@ def _part(block: Block, chosen: slice) -> Block:
 def _built(column: Mapping[str, Any]) -> Column:
     """Return the column that a mapping of `_target_` and arguments names."""
     arguments = dict(column)
-    home = str(arguments.pop("_target_", ""))
+    home = current_path(str(arguments.pop("_target_", "")))
     return class_named(home, Column, where="a column of features")(**arguments)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, ShareBelowOne
-from recsys_dl.networks.lists import MLPNetwork
+from recsys_dl.networks.ranking import MLPRankerNetwork
 
 from .neural import NeuralRanker, RankerTraining
 
@@ -34,5 +34,5 @@ class MLPRanker(NeuralRanker):
         super().__init__(**training)
         self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
 
-    def _build(self, num_outputs: int) -> MLPNetwork:
-        return MLPNetwork(self.num_features, self.hidden_sizes, self.dropout, num_outputs)
+    def _build(self, num_outputs: int) -> MLPRankerNetwork:
+        return MLPRankerNetwork(self.num_features, self.hidden_sizes, self.dropout, num_outputs)

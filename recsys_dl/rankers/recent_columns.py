@@ -64,14 +64,14 @@ class LastItems(Column):
     def values(self, block: Block) -> np.ndarray:
         """Return likenesses."""
         recent_BH = self.recent_UH[block.users_B] if block.histories is None else self._recent(block.histories)
-        had_BH1 = (recent_BH >= 0).astype(np.float32)[:, :, None]
-        known_BHN = self.known_IN[recent_BH] * had_BH1
+        seen_BH1 = (recent_BH >= 0).astype(np.float32)[:, :, None]
+        known_BHN = self.known_IN[recent_BH] * seen_BH1
         count_BN = known_BHN.sum(axis=1)
         mean_BN = (self.numbers_IN[recent_BH] * known_BHN).sum(axis=1) / np.maximum(count_BN, 1)
         far_BLN = np.abs(self.numbers_IN[block.items_BL] - mean_BN[:, None])
         far_BLN *= self.known_IN[block.items_BL] * (count_BN > 0)[:, None]
         num_groups = len(self.names) - self.numbers_IN.shape[1]
-        theirs_BV = self._unit((self.unit_IV[recent_BH] * had_BH1).sum(axis=1), num_groups)
+        theirs_BV = self._unit((self.unit_IV[recent_BH] * seen_BH1).sum(axis=1), num_groups)
         shared_BLV = self.unit_IV[block.items_BL] * theirs_BV[:, None]
         # Summed along one axis, never by a matrix product: that adds in another order for another number of users.
         cosines = [shared_BLV[:, :, self.group_V == g].sum(axis=2, dtype=np.float32) for g in range(num_groups)]
@@ -90,6 +90,6 @@ class LastItems(Column):
         """Return int32 [U, H], newest first, -1 where a user had fewer."""
         order_N, starts_U1 = log.sequences
         places_UH = starts_U1[1:, None] - 1 - np.arange(self.last)
-        had_UH = places_UH >= starts_U1[:-1, None]
+        seen_UH = places_UH >= starts_U1[:-1, None]
         items_N = log.items_N[order_N] if len(log) else np.zeros(1, np.int32)
-        return np.where(had_UH, items_N[np.where(had_UH, places_UH, 0)], -1).astype(np.int32)
+        return np.where(seen_UH, items_N[np.where(seen_UH, places_UH, 0)], -1).astype(np.int32)

@@ -7,7 +7,7 @@ import numpy as np
 from recsys_dl.arguments import OpenShare, Share
 from recsys_dl.kernels.rerank.categories import calibrated
 
-from .lists import Asked, Chosen, Relevance, relevance
+from .list_reranker import Chosen, Relevance, RerankBatch, relevance
 from .tastes import Tasteful
 
 
@@ -33,9 +33,9 @@ class Calibration(Tasteful):
         super().__init__(categories=categories, weight=weight, relevance=relevance)
         self.smoothing = smoothing
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        places_BK = np.empty((len(asked.items_BL), k), np.int32)
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        places_BK = np.empty((len(batch.items_BL), k), np.int32)
         weights = float(self.weight), float(self.smoothing)
-        relevance_BL = relevance(asked, self.relevance)
-        calibrated(asked.items_BL, relevance_BL, *self._shares(), self._tastes(asked), *weights, places_BK)
+        relevance_BL = relevance(batch, self.relevance)
+        calibrated(batch.items_BL, relevance_BL, *self._shares(), self._tastes(batch), *weights, places_BK)
         return Chosen(places_BK, reasons=["calibration"])

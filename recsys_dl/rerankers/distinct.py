@@ -10,10 +10,10 @@ import polars as pl
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rerank.lists import firsts
+from recsys_dl.kernels.rerank.candidate_lists import firsts
 
 from .attributes import column
-from .lists import Asked, Chosen, ListReranker
+from .list_reranker import Chosen, ListReranker, RerankBatch
 
 
 class Distinct(ListReranker):
@@ -45,10 +45,10 @@ class Distinct(ListReranker):
         group_I[alone] = group_I.max(initial=0) + 1 + np.arange(alone.sum())
         self.group_I = group_I
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        places_BK = np.empty((len(asked.items_BL), k), np.int32)
-        dropped_BL = np.empty(asked.items_BL.shape, np.int16)
-        firsts(asked.items_BL, self.group_I, places_BK, dropped_BL)
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        places_BK = np.empty((len(batch.items_BL), k), np.int32)
+        dropped_BL = np.empty(batch.items_BL.shape, np.int16)
+        firsts(batch.items_BL, self.group_I, places_BK, dropped_BL)
         moved_BK = np.zeros(places_BK.shape, np.int16)
         return Chosen(places_BK, moved_BK=moved_BK, dropped_BL=dropped_BL, reasons=[f"same {self.by}"])
 

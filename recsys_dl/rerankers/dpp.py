@@ -6,8 +6,8 @@ import numpy as np
 
 from recsys_dl.kernels.rerank.diverse import dpp
 
-from .lists import Asked, Chosen, relevance
-from .similarity import Compared
+from .by_vectors import Compared
+from .list_reranker import Chosen, RerankBatch, relevance
 
 
 class DPP(Compared):
@@ -19,10 +19,10 @@ class DPP(Compared):
     lower row.
     """
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        items_BL = asked.items_BL
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        items_BL = batch.items_BL
         places_BK = np.empty((len(items_BL), k), np.int32)
-        filled_B = dpp(items_BL, relevance(asked, self.relevance), self._vectors, float(self.weight), places_BK)
+        filled_B = dpp(items_BL, relevance(batch, self.relevance), self._vectors, float(self.weight), places_BK)
         moved_BK = ((places_BK != np.arange(k)) & (places_BK >= 0)).astype(np.int16)
         moved_BK[(np.arange(k) >= filled_B[:, None]) & (places_BK >= 0)] = 2
         return Chosen(places_BK, moved_BK=moved_BK, reasons=["dpp", "dpp: nothing unlike was left"])

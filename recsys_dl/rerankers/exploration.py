@@ -16,7 +16,7 @@ from recsys_dl.kernels.rerank.explore import digests, explore
 from recsys_dl.protocols import UserState
 
 from .attributes import meets
-from .lists import Asked, Chosen, ListReranker, plain
+from .list_reranker import Chosen, ListReranker, RerankBatch, plain
 
 
 class Exploration(ListReranker):
@@ -39,12 +39,12 @@ class Exploration(ListReranker):
 
     Attributes:
         pool_P: int32, ascending; empty without a condition.
-        had_UI: CSR, what users had; without entries where there is no condition.
+        seen_UI: CSR, what users had; without entries where there is no condition.
     """
 
     fitted = ("pool_P", "had_UI")
     pool_P: np.ndarray
-    had_UI: sp.csr_matrix
+    seen_UI: sp.csr_matrix
 
     def __init__(self, *, places: Counts, pool: Mapping[str, Any] | None = None, seed: Seed = 0) -> None:
         if len(set(places)) < len(places):
@@ -57,32 +57,32 @@ class Exploration(ListReranker):
         by_user = seen_of(train).by_user
         if self.pool is None:
             self.pool_P = np.zeros(0, np.int32)
-            self.had_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)
+            self.seen_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)
             return
         self.pool_P = np.flatnonzero(meets(train, self.pool, "the pool of exploration")).astype(np.int32)
         if not len(self.pool_P):
             raise ValueError(
                 f"the pool of exploration must hold items, but none of {train.num_items} meets {self.pool}"
             )
-        self.had_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
+        self.seen_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        if isinstance(asked.users, UserState):
-            matrix, rows = asked.users.histories.by_user, np.arange(len(asked.users))
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        if isinstance(batch.users, UserState):
+            matrix, rows = batch.users.histories.by_user, np.arange(len(batch.users))
         else:
-            matrix, rows = self.had_UI, asked.rows(self.num_users)
+            matrix, rows = self.seen_UI, batch.rows(self.num_users)
         starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
-        had_H = matrix.indices.astype(np.int32, copy=False)
-        if isinstance(asked.users, UserState):
-            users_B = digests(starts_B, ends_B, had_H)
+        seen_H = matrix.indices.astype(np.int32, copy=False)
+        if isinstance(batch.users, UserState):
+            users_B = digests(starts_B, ends_B, seen_H)
         else:
             users_B = rows.astype(np.uint64)
         shape = (len(rows), k)
         places_BK, outside_BK = np.empty(shape, np.int32), np.empty(shape, np.int32)
         chances_BK, moved_BK = np.empty(shape, np.float64), np.empty(shape, np.int16)
         slots_S = np.array(sorted(place - 1 for place in self.places if place <= k), np.int64)
-        drawn_from = (stream_key(self.seed, asked.request), users_B, self.pool_P, starts_B, ends_B, had_H)
-        explore(asked.items_BL, slots_S, *drawn_from, places_BK, outside_BK, chances_BK, moved_BK)
+        drawn_from = (stream_key(self.seed, batch.request), users_B, self.pool_P, starts_B, ends_B, seen_H)
+        explore(batch.items_BL, slots_S, *drawn_from, places_BK, outside_BK, chances_BK, moved_BK)
         return Chosen(
             places_BK,
             outside_BK=outside_BK,

@@ -11,7 +11,7 @@ from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 
 from .attributes import ages, column
-from .lists import Asked, Chosen, ListReranker, Relevance, relevance
+from .list_reranker import Chosen, ListReranker, Relevance, RerankBatch, relevance
 
 DAY = 86400.0  # seconds
 Unit = Literal["s", "ms", "us", "ns", "year"]
@@ -77,16 +77,16 @@ class Freshness(ListReranker):
             age_I = np.maximum(now - first_I, 0.0)
         self.age_I = age_I
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        relevance_BL = relevance(asked, self.relevance)
-        there_BL = asked.items_BL >= 0
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        relevance_BL = relevance(batch, self.relevance)
+        there_BL = batch.items_BL >= 0
         if self.relevance == "scores" and (relevance_BL[there_BL] < 0).any():
             raise ValueError(
                 f"scores below 0 would rise as they decay, got {relevance_BL[there_BL].min()}; use relevance=min_max"
             )
         decay_I = 1 - self.weight + self.weight * np.exp2(-self.age_I / (self.half_life_days * DAY))
-        fresh_BL = np.where(there_BL, np.where(there_BL, relevance_BL, 0.0) * decay_I[asked.items_BL], -np.inf)
-        places_BK = np.lexsort((asked.items_BL, -fresh_BL), axis=-1)[:, :k]
+        fresh_BL = np.where(there_BL, np.where(there_BL, relevance_BL, 0.0) * decay_I[batch.items_BL], -np.inf)
+        places_BK = np.lexsort((batch.items_BL, -fresh_BL), axis=-1)[:, :k]
         short = k - places_BK.shape[1]
         places_BK = np.pad(places_BK, ((0, 0), (0, max(short, 0))), constant_values=-1)
         places_BK[np.arange(k) >= there_BL.sum(axis=1)[:, None]] = -1

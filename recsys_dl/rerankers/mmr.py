@@ -6,8 +6,8 @@ import numpy as np
 
 from recsys_dl.kernels.rerank.diverse import mmr
 
-from .lists import Asked, Chosen, relevance
-from .similarity import Compared
+from .by_vectors import Compared
+from .list_reranker import Chosen, RerankBatch, relevance
 
 
 class MMR(Compared):
@@ -17,7 +17,7 @@ class MMR(Compared):
     first place there is nothing to be unlike. Equal items go to the lower row.
     """
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        places_BK = np.empty((len(asked.items_BL), k), np.int32)
-        mmr(asked.items_BL, relevance(asked, self.relevance), self._vectors, float(self.weight), places_BK)
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        places_BK = np.empty((len(batch.items_BL), k), np.int32)
+        mmr(batch.items_BL, relevance(batch, self.relevance), self._vectors, float(self.weight), places_BK)
         return Chosen(places_BK, reasons=["mmr"])

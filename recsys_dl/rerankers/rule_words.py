@@ -18,7 +18,7 @@ KINDS = {
     "pin": {"pin", "at"},
 }
 WORDS = sorted(set().union(*KINDS.values()) | {"name"})
-HAD = "already_had"
+SEEN = "already_had"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rule:
     item_id: str = ""
 
     @property
-    def forbids_had(self) -> bool:
+    def forbids_seen(self) -> bool:
         """Whether it takes out what the user had."""
         return self.kind == "deny" and self.condition is None
 
@@ -132,7 +132,7 @@ def _read(number: int, words: Mapping[str, Any]) -> Rule:
             )
     if kind in ("allow", "deny"):
         condition = words[kind]
-        if kind == "deny" and condition == HAD:
+        if kind == "deny" and condition == SEEN:
             return Rule(name, kind)
         _check_condition(name, kind, condition)
         return Rule(name, kind, condition)
@@ -158,9 +158,9 @@ def _read(number: int, words: Mapping[str, Any]) -> Rule:
 
 def _check_condition(name: str, word: str, condition: Any) -> None:
     if not isinstance(condition, Mapping) or not condition:
-        had = f", or {HAD}" if word == "deny" else ""
+        seen = f", or {SEEN}" if word == "deny" else ""
         raise ValueError(
-            f"rule {name!r}: {word} must be a condition such as {{genres: [Horror]}}{had}, got {condition!r}"
+            f"rule {name!r}: {word} must be a condition such as {{genres: [Horror]}}{seen}, got {condition!r}"
         )
 
 

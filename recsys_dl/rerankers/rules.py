@@ -11,11 +11,11 @@ import scipy.sparse as sp
 from recsys_dl.data.dataset import Dataset, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.rerank import search as search
-from recsys_dl.kernels.rerank.rules import Had, ruled
+from recsys_dl.kernels.rerank.rules import Seen, ruled
 from recsys_dl.protocols import UserState
 
 from .attributes import categories, column, meets
-from .lists import Asked, Chosen, ListReranker, plain
+from .list_reranker import Chosen, ListReranker, RerankBatch, plain
 from .rule_conflicts import check_rules
 from .rule_words import Rule, gathered, read_rules
 
@@ -52,7 +52,7 @@ class Rules(ListReranker):
         serves_I: uint32, bit m says that an item counts for the m-th rule of at_least.
         kinds_I: int32, the same for items with the same groups and needs.
         pinned_P: int32, pinned items by ascending place.
-        had_UI: CSR, what users had; without entries if no rule asks for it.
+        seen_UI: CSR, what users had; without entries if no rule asks for it.
     """
 
     fitted = ("denied_I", "groups_IG", "family_G", "serves_I", "kinds_I", "pinned_P", "had_UI")
@@ -62,7 +62,7 @@ class Rules(ListReranker):
     serves_I: np.ndarray
     kinds_I: np.ndarray
     pinned_P: np.ndarray
-    had_UI: sp.csr_matrix
+    seen_UI: sp.csr_matrix
 
     def __init__(self, *, rules: Sequence[Mapping[str, Any] | str]) -> None:
         self.rules = plain(gathered(rules))
@@ -70,7 +70,7 @@ class Rules(ListReranker):
         self._caps = [rule for rule in self._rules if rule.kind == "at_most"]
         self._needs = [rule for rule in self._rules if rule.kind == "at_least"]
         self._pins = sorted((rule for rule in self._rules if rule.kind == "pin"), key=lambda rule: rule.number)
-        self._had = next((number for number, rule in enumerate(self._rules) if rule.forbids_had), -1)
+        self._seen = next((number for number, rule in enumerate(self._rules) if rule.forbids_seen), -1)
 
     def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
         size = self.num_items
@@ -96,11 +96,13 @@ class Rules(ListReranker):
             self.serves_I[meets(train, rule.condition, f"rule {rule.name!r}")] |= np.uint32(1 << m)
         self.kinds_I = _kinds(self.groups_IG, self.serves_I)
         self.pinned_P = np.array([_item_row(train, pin) for pin in self._pins], np.int32)
-        had_UI = seen_of(train).by_user
-        if self._had >= 0:
-            self.had_UI = sp.csr_matrix((np.ones(had_UI.nnz, np.int8), had_UI.indices, had_UI.indptr), had_UI.shape)
+        seen_UI = seen_of(train).by_user
+        if self._seen >= 0:
+            self.seen_UI = sp.csr_matrix(
+                (np.ones(seen_UI.nnz, np.int8), seen_UI.indices, seen_UI.indptr), seen_UI.shape
+            )
         else:
-            self.had_UI = sp.csr_matrix(had_UI.shape, dtype=np.int8)
+            self.seen_UI = sp.csr_matrix(seen_UI.shape, dtype=np.int8)
         self._get_ready()
 
     def restore(self, arrays: dict[str, Any]) -> None:
@@ -140,16 +142,16 @@ class Rules(ListReranker):
         pins = search.Pins(self.pinned_P, of(self._pins, lambda rule: rule.number - 1), of(self._pins, numbers))
         return caps, needs, pins
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         self._check(k)
         caps, needs, pins = self._tables(k)
         windows_W = np.unique(np.concatenate([caps.window_G, needs.window_M]))
-        rows, size = asked.items_BL.shape
+        rows, size = batch.items_BL.shape
         places_BK, outside_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.int32)
         moved_BK, dropped_BL = np.zeros((rows, k), np.int16), np.empty((rows, size), np.int16)
         problems_BR3 = np.zeros((rows, len(self._rules) + 1, 3), np.int32)
-        tables = (self.denied_I, self.kinds_I, caps, needs, pins, self._had_by(asked), windows_W)
-        ruled(asked.items_BL, *tables, places_BK, outside_BK, moved_BK, dropped_BL, problems_BR3)
+        tables = (self.denied_I, self.kinds_I, caps, needs, pins, self._seen_by(batch), windows_W)
+        ruled(batch.items_BL, *tables, places_BK, outside_BK, moved_BK, dropped_BL, problems_BR3)
         unmet_N2, messages = self._in_words(problems_BR3)
         names = [rule.name for rule in self._rules]
         return Chosen(
@@ -162,16 +164,16 @@ class Rules(ListReranker):
             messages=messages,
         )
 
-    def _had_by(self, asked: Asked) -> Had:
-        if self._had < 0:
-            nowhere = np.zeros(len(asked.items_BL), np.int64)
-            return Had(nowhere, nowhere, np.zeros(0, np.int32), -1)
-        if isinstance(asked.users, UserState):
-            matrix, rows = asked.users.histories.by_user, np.arange(len(asked.users))
+    def _seen_by(self, batch: RerankBatch) -> Seen:
+        if self._seen < 0:
+            nowhere = np.zeros(len(batch.items_BL), np.int64)
+            return Seen(nowhere, nowhere, np.zeros(0, np.int32), -1)
+        if isinstance(batch.users, UserState):
+            matrix, rows = batch.users.histories.by_user, np.arange(len(batch.users))
         else:
-            matrix, rows = self.had_UI, asked.rows(self.num_users)
+            matrix, rows = self.seen_UI, batch.rows(self.num_users)
         starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
-        return Had(starts_B, ends_B, matrix.indices.astype(np.int32, copy=False), self._had)
+        return Seen(starts_B, ends_B, matrix.indices.astype(np.int32, copy=False), self._seen)
 
     def _in_words(self, problems_BR3: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Return which lists have which problem, int32 [N, 2], and the problems in words."""
@@ -190,7 +192,7 @@ class Rules(ListReranker):
             search.NO_ROOM: f"{count} missing, pinned items and the length of the list leave no room",
             search.TOGETHER: f"{count} missing, it cannot be kept together with the other rules",
             search.GIVEN_UP: f"{count} missing, no list that keeps all rules was found in {search.STEPS} steps",
-            search.HAD: f"left out by rule {self._rules[other]}",
+            search.SEEN: f"left out by rule {self._rules[other]}",
             search.PIN_CAPPED: "left out, a rule of at_most bars it",
             search.PIN_RAISED: f"stands at {count}, where the list ends",
         }

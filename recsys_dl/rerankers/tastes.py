@@ -13,7 +13,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import UserState
 
 from .attributes import categories, column, shares, tastes
-from .lists import Asked, ListReranker, Relevance
+from .list_reranker import ListReranker, Relevance, RerankBatch
 
 
 class Tasteful(ListReranker):
@@ -53,12 +53,12 @@ class Tasteful(ListReranker):
         self.taste_UC = tastes(histories_UI, self.shares_IC)
         self.everyone_C = tastes(sp.csr_matrix(histories_UI.sum(axis=0)), self.shares_IC).toarray()[0]
 
-    def _tastes(self, asked: Asked) -> np.ndarray:
+    def _tastes(self, batch: RerankBatch) -> np.ndarray:
         """Return float64 [B, C]."""
-        if isinstance(asked.users, UserState):
-            taste_BC = tastes(asked.users.histories.by_user, self.shares_IC).toarray()
+        if isinstance(batch.users, UserState):
+            taste_BC = tastes(batch.users.histories.by_user, self.shares_IC).toarray()
         else:
-            taste_BC = self.taste_UC[asked.rows(self.num_users)].toarray()
+            taste_BC = self.taste_UC[batch.rows(self.num_users)].toarray()
         taste_BC[taste_BC.sum(axis=1) == 0] = self.everyone_C
         return taste_BC
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys_dl.kernels.rerank.categories import xquad
 
-from .lists import Asked, Chosen, relevance
+from .list_reranker import Chosen, RerankBatch, relevance
 from .tastes import Tasteful
 
 
@@ -19,8 +19,8 @@ class XQuAD(Tasteful):
     of c in what the user did; an item of n categories satisfies each with probability 1 / n. Equal items go to the lower row.
     """
 
-    def _choose(self, asked: Asked, k: int) -> Chosen:
-        places_BK = np.empty((len(asked.items_BL), k), np.int32)
-        relevance_BL = relevance(asked, self.relevance)
-        xquad(asked.items_BL, relevance_BL, *self._shares(), self._tastes(asked), float(self.weight), places_BK)
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
+        places_BK = np.empty((len(batch.items_BL), k), np.int32)
+        relevance_BL = relevance(batch, self.relevance)
+        xquad(batch.items_BL, relevance_BL, *self._shares(), self._tastes(batch), float(self.weight), places_BK)
         return Chosen(places_BK, reasons=["xquad"])

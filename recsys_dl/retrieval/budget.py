@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import item_lists
+from recsys_dl.data.requests import item_lists
 from recsys_dl.kernels.item_lists import ItemLists, lists_of
 
 from .vector_index import VectorIndex

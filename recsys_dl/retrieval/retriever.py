@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, check_numbering
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.lists import item_lists
+from recsys_dl.data.requests import item_lists
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.protocols import Ranking, Recommender, Users, UserState

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from typing_extensions import Self
 
-from recsys_dl.data.lists import item_lists, list_length
+from recsys_dl.data.requests import item_lists, list_length
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.protocols import Ranking
 from recsys_dl.saving import Saved

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, place
-from recsys_dl.kernels.negatives import item_masses, sample_negatives
+from recsys_dl.kernels.negatives import item_weights, sample_negatives
 
 from .batches import mixed
 
@@ -23,7 +23,7 @@ KINDS: tuple[Negatives, ...] = ("uniform", "popularity", "hard")
 HARD_SHARE = 0.5  # of the negatives, where they are hard; the rest is drawn alike, so that easy items stay low
 
 
-class Lists(NamedTuple):
+class LabeledLists(NamedTuple):
     """A list of items for each user: one had, then those drawn.
 
     Attributes:
@@ -75,13 +75,15 @@ class PairLists:
             raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
         if negatives not in KINDS:
             raise ValueError(f"negatives must be one of {', '.join(KINDS)}, got {negatives!r}")
-        had = known.by_user
+        by_user = known.by_user
         self.num_items, self.num_negatives, self.seed, self.device = known.num_items, num_negatives, seed, device
         self._where: Device = "cuda" if device.type == "cuda" else "cpu"
-        self._starts, self._had = place((had.indptr.astype(np.int64), had.indices), self._where)
-        self.masses = None
+        self._starts, self._by_user = place((by_user.indptr.astype(np.int64), by_user.indices), self._where)
+        self.draw_weights = None
         if negatives == "popularity":
-            self.masses = item_masses(np.maximum(known.item_counts_I, 1) ** float(popularity_exponent), had.indices)
+            self.draw_weights = item_weights(
+                np.maximum(known.item_counts_I, 1) ** float(popularity_exponent), by_user.indices
+            )
         self.num_hard = num_hard if negatives == "hard" else 0
         self._best = best
         self.hard_UM: Tensor | None = None
@@ -103,17 +105,17 @@ class PairLists:
         self._hard_of = kept["epoch"]
         self.hard_UM = None if kept["hard_UM"] is None else kept["hard_UM"].to(self.device)
 
-    def lists(self, users_G: Tensor, items_G: Tensor, mine: slice, *, epoch: int, step: int) -> Lists:
+    def lists(self, users_G: Tensor, items_G: Tensor, mine: slice, *, epoch: int, step: int) -> LabeledLists:
         """Return lists of some pairs, with negatives that are a function of (seed, epoch, step, place in the batch)."""
         drawn = sample_negatives(
             users_G.to(torch.int32) if self._where == "cuda" else users_G.numpy(),
             self._starts,
-            self._had,
+            self._by_user,
             self.num_items,
             self.num_negatives,
             seed=mixed(self.seed, epoch),
             epoch=step,
-            masses=self.masses,
+            weights=self.draw_weights,
             device=self._where,
         )
         negatives_GS = torch.as_tensor(drawn, device=self.device).long()
@@ -126,8 +128,8 @@ class PairLists:
             self._labels[:, 0] = 1
         valid_BL = items_BL >= 0
         if valid_BL.all():
-            return Lists(users_B, items_BL, self._labels[: len(users_B)], None)
-        return Lists(users_B, items_BL.clamp_min(0), self._labels[: len(users_B)], valid_BL)
+            return LabeledLists(users_B, items_BL, self._labels[: len(users_B)], None)
+        return LabeledLists(users_B, items_BL.clamp_min(0), self._labels[: len(users_B)], valid_BL)
 
     def _with_hard(self, negatives_GS: Tensor, users_G: Tensor, epoch: int, step: int) -> Tensor:
         assert self.hard_UM is not None
@@ -158,6 +160,6 @@ class PairExamples(PairLists):
     def __len__(self) -> int:
         return len(self.users_N)
 
-    def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Lists:
+    def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> LabeledLists:
         """Return this process's lists of a batch."""
         return self.lists(self.users_N[chosen_G], self.items_N[chosen_G], mine, epoch=epoch, step=step)

@@ -15,7 +15,7 @@ def evaluate(config: DictConfig) -> None:
     """Evaluate a run's model on a part of its split; add the figures to the run."""
     from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
-    from recsys_dl.runs import Stages, load_run, write_metrics
+    from recsys_dl.runs import StageTimer, load_run, write_metrics
 
     run = load_run(config.run)
     expected_hash = run.data_hash  # a fine-tuned run has none, and says so
@@ -32,7 +32,7 @@ def evaluate(config: DictConfig) -> None:
             + (f"; its parent is {run.manifest['parent']['folder']}" if run.manifest.get("parent") else "")
         )
     limit_threads(trained.threads)
-    split = read_parts(trained, Stages(), expected_hash=expected_hash)
+    split = read_parts(trained, StageTimer(), expected_hash=expected_hash)
     asked, exclude = asked_of(split, config.part)
     least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
     how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}

@@ -63,7 +63,7 @@ def index(config: DictConfig) -> None:
 def report(config: DictConfig, folder: Path) -> tuple[str, str]:
     """Fill an empty folder with a report; return its table and verdict as text."""
     threads = limit_threads(config.threads)
-    from recsys_dl.evaluation.tables import page_width, text_table
+    from recsys_dl.evaluation.rendering import page_width, text_table
     from recsys_dl.retrieval.budget import choose
 
     task = of_run(config) if config.run is not None else of_vectors(config)
@@ -117,7 +117,7 @@ def of_run(config: DictConfig) -> Task:
     from recsys_dl.evaluation import evaluate
     from recsys_dl.retrieval.exact import Exact
     from recsys_dl.retrieval.retriever import Retriever
-    from recsys_dl.runs import Stages, load_run
+    from recsys_dl.runs import StageTimer, load_run
 
     run = load_run(config.run)
     trained = find_paths(run.config, run.manifest.get("paths", {}))
@@ -127,7 +127,7 @@ def of_run(config: DictConfig) -> Task:
             f"{config.run} held no {config.part} part out to ask queries of; take part=… or a run that did"
         )
     retriever = Retriever(run.model, Exact(device="cpu")).build()
-    split = read_parts(trained, Stages(), expected_hash=run.data_hash)
+    split = read_parts(trained, StageTimer(), expected_hash=run.data_hash)
     asked, known = asked_of(split, config.part)
     left_out = Interactions.concat([split.train.seen, seen_of(known)])
     users = np.unique(asked.interactions.users_N)

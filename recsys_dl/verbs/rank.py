@@ -29,7 +29,7 @@ def rank(config: DictConfig) -> None:
     from recsys_dl.evaluation.queries import evaluate_queries
     from recsys_dl.folders import new_folder
     from recsys_dl.metrics.ranking import check_conventions
-    from recsys_dl.runs import Stages, logged_to, write_manifest, write_metrics
+    from recsys_dl.runs import StageTimer, logged_to, write_manifest, write_metrics
 
     name = config.ranker._target_.split(".")[-2]
     check_conventions("linear", config.blank_queries)
@@ -37,7 +37,7 @@ def rank(config: DictConfig) -> None:
         raise ValueError(f"k must be lengths of at least 1, got {bad[0]!r}")
     files = {part: files_of(config.data, part) for part in PARTS if config.data[part] is not None}
     ranker = instantiate(config.ranker)
-    stages = Stages()
+    stages = StageTimer()
     with (
         run_folder(config, name) as target,
         new_folder(target, overwrite=config.run is None) as aside,

@@ -93,7 +93,7 @@ def _history(value: Any) -> Any:
 def _print_lists(
     users: list[Any], table: pl.DataFrame, history: pl.DataFrame | None, out: pl.DataFrame | None, k: int
 ) -> None:
-    from recsys_dl.evaluation.tables import page_width, shortened_table
+    from recsys_dl.evaluation.rendering import page_width, shortened_table
 
     width = page_width()
     for user in users:
@@ -131,7 +131,7 @@ def _print_lists(
 
 def _with_reasons(header: list[str], rows: list[list[str]], mine: pl.DataFrame, width: int, long: int) -> str:
     """Return the list with what a pipeline says of each item: in columns where they fit, else in a line of its own below it."""
-    from recsys_dl.evaluation.tables import shortened_table
+    from recsys_dl.evaluation.rendering import shortened_table
 
     stages = mine.columns[mine.columns.index("found_by") + 1 : -1]
     places = " > ".join(stages)

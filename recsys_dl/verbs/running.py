@@ -38,9 +38,9 @@ def fit_and_leave(
     from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.folders import new_folder
-    from recsys_dl.runs import Stages, logged_to, write_run
+    from recsys_dl.runs import StageTimer, logged_to, write_run
 
-    stages = Stages()
+    stages = StageTimer()
     settle_split(config)
     trainer = trainer_of(config)
     check_beforehand(config, trainer)
@@ -94,7 +94,7 @@ def print_attribution(folder: Path, part: str, of: str | None = None) -> None:
     if not file.is_file():
         return
     from recsys_dl.evaluation.attribution import Attribution
-    from recsys_dl.evaluation.tables import page_width
+    from recsys_dl.evaluation.rendering import page_width
 
     text = Attribution.from_dict(json.loads(file.read_text())).text(page_width())
     print(f"\nWhat each stage{'' if of is None else f' of {of}'} adds:\n\n{text}")
@@ -107,7 +107,7 @@ def trainer_of(config: DictConfig) -> Any:
     return TrainerOptions() if config.get("trainer") is None else instantiate(config.trainer)
 
 
-def fit(config: DictConfig, split: Parts, trainer: Any, threads: int, folder: Path | None) -> Any:
+def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder: Path | None) -> Any:
     """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it.
 
     `folder`: of the run, where loggers write; None in a process that only shares in the training.
@@ -144,7 +144,7 @@ def is_helper(config: DictConfig) -> bool:
 
 def help_to_fit(config: DictConfig) -> None:
     """Share in the training of a config, whose first process tells of all that goes wrong in all of them at once."""
-    from recsys_dl.runs import Stages
+    from recsys_dl.runs import StageTimer
 
     threads = limit_threads(config.threads)
     module, _, name = chosen(config)._target_.rpartition(".")
@@ -155,7 +155,7 @@ def help_to_fit(config: DictConfig) -> None:
 
     try:
         settle_split(config)
-        fit(config, read_parts(config, Stages(), expected_hash=None), trainer_of(config), threads, None)
+        fit(config, read_parts(config, StageTimer(), expected_hash=None), trainer_of(config), threads, None)
     except (KeyboardInterrupt, DivergedError):
         return
 
@@ -180,7 +180,7 @@ def _loggers(config: DictConfig, folder: Path) -> tuple[Any, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class SplitData:
     """The data of a run and its split."""
 
     data: Any
@@ -189,7 +189,7 @@ class Parts:
     test: Any
 
 
-def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) -> Parts:
+def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) -> SplitData:
     """Read the data as configured, split it, and log what the split gives away."""
     from recsys_dl.data.checks import leakage
 
@@ -212,10 +212,10 @@ def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) ->
         for finding in found.findings:
             if finding.kind in ("before own past", "duplicates"):
                 log.warning("%s", finding)
-    return Parts(data, train, validation, test)
+    return SplitData(data, train, validation, test)
 
 
-def asked_of(split: Parts, part: str) -> tuple[Any, Any]:
+def asked_of(split: SplitData, part: str) -> tuple[Any, Any]:
     """Return the part to evaluate on, and what is left out of the lists: what is known by then."""
     from recsys_dl.data.interactions import Interactions
 

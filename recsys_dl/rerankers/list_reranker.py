@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rerank.lists import NOT_FINITE, REPEATED, faults, min_max, written
+from recsys_dl.kernels.rerank.candidate_lists import NOT_FINITE, REPEATED, faults, min_max, written
 from recsys_dl.protocols import Ranking, Reranked, Users, UserState
 from recsys_dl.saving import Saved
 
@@ -23,7 +23,7 @@ Relevance = Literal["min_max", "scores"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RerankBatch:
     """A request that has been checked.
 
     Attributes:
@@ -108,7 +108,7 @@ class ListReranker(Saved):
         """Set what `fitted` lists."""
 
     @abstractmethod
-    def _choose(self, asked: Asked, k: int) -> Chosen:
+    def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         """Fill k places of each list."""
 
     # What users call
@@ -149,9 +149,9 @@ class ListReranker(Saved):
         for name, value, least in (("k", k, 1), ("keep", k if keep is None else keep, k)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-        asked = self._checked(users, candidates, request)
-        chosen = self._choose(asked, int(k))
-        return self._answer(asked, chosen, int(k if keep is None else keep))
+        batch = self._checked(users, candidates, request)
+        chosen = self._choose(batch, int(k))
+        return self._answer(batch, chosen, int(k if keep is None else keep))
 
     # What is saved
 
@@ -172,7 +172,7 @@ class ListReranker(Saved):
         if not hasattr(self, "num_items"):
             raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
 
-    def _checked(self, users: Users, candidates: Ranking, request: int) -> Asked:
+    def _checked(self, users: Users, candidates: Ranking, request: int) -> RerankBatch:
         items_BL, scores_BL = np.asarray(candidates.items_BK), np.asarray(candidates.scores_BK)
         given: np.ndarray | UserState
         if isinstance(users, UserState):
@@ -208,17 +208,17 @@ class ListReranker(Saved):
                 raise ValueError(f"scores of candidates must be finite, got {score} for item row {item} in list {b}")
             assert fault == REPEATED
             raise ValueError(f"an item must stand once in a list, got item row {item} twice in list {b}")
-        return Asked(given, items_BL, scores_BL, int(request))
+        return RerankBatch(given, items_BL, scores_BL, int(request))
 
-    def _answer(self, asked: Asked, chosen: Chosen, length: int) -> Reranked:
+    def _answer(self, batch: RerankBatch, chosen: Chosen, length: int) -> Reranked:
         places_BK = np.ascontiguousarray(chosen.places_BK, np.int32)
         rows, k = places_BK.shape
         outside_BK = np.full((rows, k), -1, np.int32) if chosen.outside_BK is None else chosen.outside_BK
-        dropped_BL = np.zeros(asked.items_BL.shape, np.int16) if chosen.dropped_BL is None else chosen.dropped_BL
-        scores_BL = asked.scores_BL if chosen.scores_BL is None else chosen.scores_BL
+        dropped_BL = np.zeros(batch.items_BL.shape, np.int16) if chosen.dropped_BL is None else chosen.dropped_BL
+        scores_BL = batch.scores_BL if chosen.scores_BL is None else chosen.scores_BL
         items_BM, out_places_BM = np.empty((rows, length), np.int32), np.empty((rows, length), np.int32)
         scores_BM = np.empty((rows, length), np.float32)
-        written(asked.items_BL, scores_BL, places_BK, outside_BK, dropped_BL, items_BM, scores_BM, out_places_BM)
+        written(batch.items_BL, scores_BL, places_BK, outside_BK, dropped_BL, items_BM, scores_BM, out_places_BM)
         if chosen.moved_BK is None:  # one reason for all: another place than before
             moved_BM = ((out_places_BM != np.arange(length)) & (items_BM >= 0)).astype(np.int16)
             moved_BM[:, k:] = 0
@@ -242,15 +242,15 @@ class ListReranker(Saved):
         )
 
 
-def relevance(asked: Asked, scale: Relevance) -> np.ndarray:
+def relevance(batch: RerankBatch, scale: Relevance) -> np.ndarray:
     """Return float64 [B, L]: how relevant candidates are, on the scale asked for; -inf where there is none.
 
     `min_max` runs from 0, the lowest score of the list, to 1, its highest, so that it can be weighed against another term
     whatever model gave the scores; `scores` are taken as they are.
     """
     if scale == "min_max":
-        return min_max(asked.items_BL, asked.scores_BL)
-    return np.where(asked.items_BL >= 0, asked.scores_BL, -np.inf).astype(np.float64)
+        return min_max(batch.items_BL, batch.scores_BL)
+    return np.where(batch.items_BL >= 0, batch.scores_BL, -np.inf).astype(np.float64)
 
 
 def plain(value: Any) -> Any:

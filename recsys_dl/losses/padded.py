@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class Lists(NamedTuple):
+class PaddedLists(NamedTuple):
     """Checked input: scores and labels 0 and weights 1 at padding, so that what stood there is gone from here on."""
 
     scores_BL: Tensor
@@ -26,7 +26,7 @@ class Lists(NamedTuple):
         return self.labels_BL.masked_fill(~self.valid_BL, torch.inf).amin(dim=1)
 
 
-def read(scores_BL: Tensor, labels_BL: Tensor, valid_BL: Tensor | None, weights_BL: Tensor | None) -> Lists:
+def read(scores_BL: Tensor, labels_BL: Tensor, valid_BL: Tensor | None, weights_BL: Tensor | None) -> PaddedLists:
     """Return the lists with padding wiped.
 
     Raises:
@@ -43,9 +43,9 @@ def read(scores_BL: Tensor, labels_BL: Tensor, valid_BL: Tensor | None, weights_
     one = torch.ones((), dtype=scores_BL.dtype, device=scores_BL.device)
     weights_BL = one.expand_as(scores_BL) if weights_BL is None else weights_BL.to(scores_BL.dtype)
     if valid_BL is None:
-        return Lists(scores_BL, labels_BL, one.bool().expand_as(scores_BL), weights_BL)
+        return PaddedLists(scores_BL, labels_BL, one.bool().expand_as(scores_BL), weights_BL)
     padding_BL = ~valid_BL
-    return Lists(
+    return PaddedLists(
         scores_BL.masked_fill(padding_BL, 0.0),
         labels_BL.masked_fill(padding_BL, 0.0),
         valid_BL,
@@ -110,7 +110,7 @@ class Pairs(NamedTuple):
         return self.paired_NL.sum(dim=1).to(self.differences_NL.dtype)
 
 
-def preferences(lists: Lists) -> Pairs:
+def preferences(lists: PaddedLists) -> Pairs:
     """Return the pairs of valid items of one list of which the anchor has the higher label."""
     anchors_BL = lists.valid_BL & (lists.labels_BL > lists.lowest_B.unsqueeze(1))
     pairs = _beside(lists, anchors_BL)
@@ -118,14 +118,14 @@ def preferences(lists: Lists) -> Pairs:
     return pairs._replace(paired_NL=pairs.paired_NL & ordered_NL)
 
 
-def positives_beside_all(lists: Lists) -> Pairs:
+def positives_beside_all(lists: PaddedLists) -> Pairs:
     """Return the pairs of an item with label > 0 and any other valid item of its list."""
     pairs = _beside(lists, lists.valid_BL & (lists.labels_BL > 0))
     places_L = torch.arange(lists.scores_BL.shape[1], device=pairs.rows_N.device)
     return pairs._replace(paired_NL=pairs.paired_NL & (places_L != pairs.columns_N.unsqueeze(1)))
 
 
-def _beside(lists: Lists, anchors_BL: Tensor) -> Pairs:
+def _beside(lists: PaddedLists, anchors_BL: Tensor) -> Pairs:
     rows_N, columns_N = anchors_BL.nonzero(as_tuple=True)
     differences_NL = lists.scores_BL[rows_N, columns_N].unsqueeze(1) - lists.scores_BL.index_select(0, rows_N)
     valid_NL = lists.valid_BL.index_select(0, rows_N)

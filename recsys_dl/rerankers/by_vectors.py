@@ -10,10 +10,10 @@ import scipy.sparse as sp
 from recsys_dl.arguments import Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rerank.diverse import Vectors
+from recsys_dl.kernels.rerank.diverse import ItemVectors
 
 from .attributes import categories, column
-from .lists import ListReranker, Relevance
+from .list_reranker import ListReranker, Relevance
 
 
 class Compared(ListReranker):
@@ -45,8 +45,10 @@ class Compared(ListReranker):
         if self.compare_by == "vectors":
             self.item_vectors_ID = _checked(item_vectors_ID, self.num_items)
         elif self.compare_by == "users":
-            had = as_interactions(train).by_item
-            self.sparse_vectors_IC = sp.csr_matrix((np.ones(had.nnz, np.float32), had.indices, had.indptr), had.shape)
+            seen = as_interactions(train).by_item
+            self.sparse_vectors_IC = sp.csr_matrix(
+                (np.ones(seen.nnz, np.float32), seen.indices, seen.indptr), seen.shape
+            )
         else:
             values = column(train, self.compare_by, f"compare_by={self.compare_by}")
             self.sparse_vectors_IC = categories(values)[0]
@@ -63,7 +65,7 @@ class Compared(ListReranker):
         squares_I += np.asarray(sparse.multiply(sparse).sum(axis=1), np.float64).ravel()
         inverse_I = np.divide(1.0, np.sqrt(squares_I), out=np.zeros(len(squares_I)), where=squares_I > 0)
         indptr, indices = sparse.indptr.astype(np.int64, copy=False), sparse.indices.astype(np.int32, copy=False)
-        self._vectors = Vectors(dense if dense.shape[1] else None, indptr, indices, sparse.data, inverse_I)
+        self._vectors = ItemVectors(dense if dense.shape[1] else None, indptr, indices, sparse.data, inverse_I)
 
 
 def _checked(vectors_ID: np.ndarray | None, num_items: int) -> np.ndarray:

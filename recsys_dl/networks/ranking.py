@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
-class MLPNetwork(nn.Module):
+class MLPRankerNetwork(nn.Module):
     """Each candidate by itself, through layers of ReLU; without hidden layers a linear score.
 
     Args:
@@ -38,7 +38,7 @@ class MLPNetwork(nn.Module):
         return 0
 
 
-class AttentionNetwork(nn.Module):
+class AttentionRankerNetwork(nn.Module):
     """Each candidate in the light of the others: self-attention over the list, without positions.
 
     Pobrotyn, Bartczak, Synowiec, Białobrzeski and Bojar 2020, "Context-Aware Learning to Rank with Self-Attention", section 4.
