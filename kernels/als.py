@@ -4,16 +4,16 @@ R rows to solve, S rows of the fixed side, N observed entries, D embedding size,
 
 With y_s the fixed rows, each row x minimizes
 
-    sum over observed n of (weight_n (x.y_n)^2 - 2 pull_n x.y_n)  +  all_weight * sum over all s of (x.y_s)^2  +  penalty |x|^2
+    sum over observed n of (weight_n (x.y_n)^2 - 2 target_n x.y_n)  +  all_weight * sum over all s of (x.y_s)^2  +  penalty |x|^2
 
 which is, up to a constant, the row's part of
 
 - Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3:
-  weight = confidence * r, pull = 1 + confidence * r, all_weight = 1;
+  weight = confidence * r, target = 1 + confidence * r, all_weight = 1;
 - Rendle, Krichene, Zhang, Koren 2022, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", eq. 1-4:
-  weight = pull = 1, all_weight = alpha0, penalty = reg * (count + alpha0 * S)^nu;
+  weight = target = 1, all_weight = alpha0, penalty = reg * (count + alpha0 * S)^nu;
 - Zhou, Wilkinson, Schreiber, Pan 2008, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize" (ALS-WR):
-  weight = 1, pull = rating, all_weight = 0, penalty = reg * count.
+  weight = 1, target = rating, all_weight = 0, penalty = reg * count.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .device import Device, resolve
 
 Solver = Literal["cholesky", "cg", "ials++"]
 
-LANES = 16  # columns are padded to whole vectors of so many float32
-BUFFER_BYTES = 4 << 20  # of gathered rows a thread keeps; longer rows gather them again at each pass
-AHEAD = 12  # rows that are asked for before they are gathered
-PART = 32  # gathered rows that a pass goes through at once: within a first-level cache
+LANES = 16  # columns are padded to a multiple of this many float32
+BUFFER_BYTES = 4 << 20  # gathered rows buffered per thread; longer rows are gathered again at each pass
+AHEAD = 12  # rows to prefetch before they are gathered
+PART = 32  # gathered rows per step of a pass: fits the L1 cache
 BLOCKS_PER_THREAD = 8
 
 
 class Observed(NamedTuple):
-    """What is known of R rows: a CSR over the S fixed rows, and each row's penalty."""
+    """Observed entries of R rows: a CSR over the S fixed rows, and each row's penalty."""
 
     indptr_R1: Any  # int64 [R + 1]
     indices_N: Any  # int32, each in [0, S)
@@ -57,20 +57,20 @@ def solve_rows(
     block_size: int = 32,
     device: Device = "auto",
 ) -> Any:
-    """Return the rows [R, D] that minimize the objective above, or come nearer to it.
+    """Return the rows [R, D] that minimize the objective above ("cholesky"), or a step closer to its minimum (the others).
 
     Args:
-        observed: entries and penalties; a row without entries is drawn to 0.
+        observed: entries and penalties; a row without entries shrinks to 0.
         fixed_SD: float32, C-contiguous.
-        start_RD: float32, where "cg" and "ials++" begin: the rows of the last half-step.
+        start_RD: float32, the starting point of "cg" and "ials++": the rows from the last half-step.
         all_weight: weight of the sum over all pairs, observed or not.
         solver: "cholesky" is exact and costs D^2 an entry. "cg" takes `cg_steps` conjugate-gradient steps from `start_RD`
             (Takacs, Pilaszy, Tikk 2011), 4 D an entry and step. "ials++" solves blocks of `block_size` columns in turn,
-            each exactly while the others stay (Rendle et al. 2021, "iALS++: Speeding up Matrix Factorization with Subspace
+            each exactly with the others fixed (Rendle et al. 2021, "iALS++: Speeding up Matrix Factorization with Subspace
             Optimization"), `block_size` x D an entry: for large D.
         cg_steps: at least 1.
-        block_size: columns solved together by "ials++", rounded to whole vectors of 16.
-        device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
+        block_size: columns solved together by "ials++", rounded to a multiple of 16.
+        device: where to compute. Arrays already on the device are used in place, and the result stays there.
 
     Returns:
         float32 [R, D], a new array. It does not depend on the number of threads; between devices it differs by rounding.
@@ -108,7 +108,7 @@ def solve_rows(
 
 
 def _columns_together(size: int, most: int) -> int:
-    """Return how many columns each block has when blocks of about `most` share out `size`: whole vectors."""
+    """Return the block width, a multiple of LANES, that splits `size` columns into blocks of about `most`."""
     num_blocks = -(-size // most)
     return -(-size // (num_blocks * LANES)) * LANES
 
@@ -122,13 +122,13 @@ def _padded(table: np.ndarray, width: int) -> np.ndarray:
 
 
 def _equal_cost(indptr: np.ndarray, row_cost: int, num_blocks: int) -> np.ndarray:
-    """Return bounds of row blocks of about equal cost, an entry costing 1 and a row `row_cost` more."""
+    """Return bounds of row blocks of about equal cost, where an entry costs 1 and a row `row_cost` more."""
     cost = indptr + np.arange(len(indptr)) * max(row_cost, 1)
     return np.searchsorted(cost, np.linspace(0, cost[-1], num_blocks + 1)).astype(np.int64)
 
 
 def _gram(table_SW: np.ndarray) -> np.ndarray:
-    """Return Y^T Y, summed over parts whose bounds do not depend on the number of threads (BLAS does not promise that)."""
+    """Return Y^T Y, summed over parts whose bounds do not depend on the number of threads (BLAS does not guarantee that)."""
     parts = np.zeros((max(1, min(64, len(table_SW) // 1024)), table_SW.shape[1], table_SW.shape[1]), np.float32)
     bounds = np.linspace(0, len(table_SW), len(parts) + 1).astype(np.int64)
     _gram_cpu(table_SW, bounds, parts)
@@ -136,12 +136,12 @@ def _gram(table_SW: np.ndarray) -> np.ndarray:
     return upper + np.triu(upper, 1).T
 
 
-# Arithmetic of one row. Loops over columns have unsigned indices and whole vectors, so that LLVM vectorizes them.
+# Arithmetic of one row. Loops over columns use unsigned indices and whole vectors so that LLVM vectorizes them.
 
 
 @intrinsic
 def _prefetch(typing, table, row, column):
-    """Ask for a cache line of a table ahead of its use: rows in no order are otherwise waited for one by one."""
+    """Prefetch a cache line of a table: randomly accessed rows would otherwise stall one by one."""
 
     def emit(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -153,7 +153,7 @@ def _prefetch(typing, table, row, column):
             cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
             "llvm.prefetch.p0i8",
         )
-        builder.call(function, [address, flag(0), flag(3), flag(1)])  # to read, keep near, data
+        builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, high locality, data cache
         return context.get_dummy_value()
 
     return types.void(table, types.uint64, types.uint64), emit
@@ -252,7 +252,7 @@ def _solve(matrix, right, solution, panel):
         solution[k] = matrix[k, k]
     for begin in range(0, size, 4):
         for k in range(begin, begin + 4):
-            # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-6 of its diagonal.
+            # Rounding can make a pivot non-positive that is positive in exact arithmetic, so it is clamped at 1e-6 of its diagonal.
             pivot = max(matrix[k, k], np.float32(1e-6) * solution[k], np.float32(1e-30))
             matrix[k, k] = pivot
             row = matrix[k, k:]
@@ -285,7 +285,7 @@ def _gram_cpu(table, bounds, parts):
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
 def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved):
-    """Conjugate gradients from what `solved` holds; each row's fixed rows are gathered once if they fit the buffer."""
+    """Conjugate gradients starting from `solved`; each row's fixed rows are gathered once if they fit the buffer."""
     size = table.shape[1]
     capacity = max(1, BUFFER_BYTES // (4 * size * PART)) * PART
     for thread in prange(threads):
@@ -302,7 +302,7 @@ def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bo
                 direction[:] = x
                 squares = np.float32(0.0)
                 for step in range(steps + 1):
-                    # product = A direction: in step 0 the direction is x, and the pulls are taken off
+                    # product = A direction: in step 0 the direction is x, and the targets are subtracted
                     product[:] = penalties[row] * direction
                     _add_scaled(gram, size, direction, product)
                     for first in range(begin, end, PART):
@@ -337,7 +337,7 @@ def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bo
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
 def _block_cpu(indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
-    """Solve `step` columns after `step` columns exactly, from what `solved` holds; all at once if `step` is D."""
+    """Solve `step` columns at a time exactly, starting from `solved`; all at once if `step` is D."""
     size = table.shape[1]
     capacity = max(4, BUFFER_BYTES // (4 * step) // 4 * 4)
     for thread in prange(threads):

@@ -1,23 +1,23 @@
-"""Bayesian personalized ranking by stochastic gradient descent: parallel, and the same bits on any number of threads.
+"""Bayesian personalized ranking by stochastic gradient descent: parallel, and bitwise identical on any number of threads.
 
 Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback": a step takes
-a user u, an item i that u had and an item j that u did not have. With x = b_i - b_j + p_u . (q_i - q_j) it follows, with step
-`learning_rate`, minus the gradient of
+a user u, an item i that u interacted with and an item j that u did not. With x = b_i - b_j + p_u . (q_i - q_j) it descends, with step
+size `learning_rate`, the gradient of
 
     ln(1 + exp(-x)) + regularization / 2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)
 
-An epoch takes each interaction once as (u, i). Two steps can be taken at once if they share no user and no item, so users
-and items are cut into B blocks each, B a function of the data's shape alone, and of the B x B cells those that lie on one
-wrapped diagonal are worked on together, diagonal after diagonal (Gemulla et al. 2011, "Large-Scale Matrix Factorization with
-Distributed Stochastic Gradient Descent"). Within a cell steps follow each other in order, so an epoch is one sequence of steps,
-whoever takes them. j is drawn from the block of i; which items make a block is drawn anew for each epoch. So, over the
-draws of blocks and for each (u, i),
+An epoch takes each interaction once as (u, i). Two steps can run in parallel if they share no user and no item, so users
+and items are cut into B blocks each (B depends on the data's shape alone), and the cells of the B x B grid on the same
+wrapped diagonal are processed in parallel, one diagonal after another (Gemulla et al. 2011, "Large-Scale Matrix Factorization with
+Distributed Stochastic Gradient Descent"). Within a cell steps run in order, so an epoch is one fixed sequence of steps,
+whichever thread takes them. j is drawn from the block of i; items are assigned to blocks at random in each epoch. So, over the
+random blocks and for each (u, i),
 
-- drawn alike, j is each item that u did not have with the same probability;
-- drawn by masses, j has probability mass_j / (mass of what u did not have in i's block): within a block in proportion to mass,
-  and nearly so over all, as long as no item has much of a block's mass.
+- drawn uniformly, j is each item that u did not interact with, with equal probability;
+- drawn by weight, j has probability weight_j / (total weight of u's non-interacted items in i's block): proportional to weight
+  within a block, and nearly so overall, as long as no single item dominates a block's weight.
 
-Where u had all items of the block (all of mass above 0), the step is left out.
+Where u interacted with every item of the block (every item of nonzero weight), the step is skipped.
 
 U users, I items, N interactions, D embedding size; B blocks.
 """
@@ -54,18 +54,18 @@ def bpr_epoch(
     """Take one step for each interaction, changing embeddings and biases in place.
 
     Args:
-        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what users had.
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of users' interactions.
         indices_N: int32, ascending and distinct within a user.
         user_emb_UD: float32, C-contiguous.
         item_emb_ID: float32, C-contiguous, same D.
         item_bias_I: float32.
-        learning_rate: length of a step.
-        regularization: penalty of each row that a step touches, biases alike.
-        seed: of blocks and draws.
-        epoch: another one gives other blocks and draws.
-        weights_I: from `negatives.integer_weights`, in proportion to which j is drawn; None draws alike.
-        device: where to compute. Arrays that lie on the device are changed there. On the CPU the result is the same bits on
-            any number of threads; a GPU takes the same steps in the same order, differs by rounding, and repeats itself.
+        learning_rate: step size.
+        regularization: penalty on each row that a step touches, biases included.
+        seed: for blocks and draws.
+        epoch: each epoch gets different blocks and draws.
+        weights_I: from `negatives.integer_weights`: j is drawn in proportion to them; None draws uniformly.
+        device: where to compute. Arrays already on the device are updated there. On the CPU the result is bitwise identical on
+            any number of threads; a GPU takes the same steps in the same order, differs by rounding, and is reproducible.
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -111,26 +111,26 @@ def fold_users(
     weights_I: np.ndarray | None = None,
     device: Device = "auto",
 ) -> Any:
-    """Return embeddings of users that training did not know: the same steps from 0, with items and biases as they are.
+    """Return embeddings of users who were not in training: the same steps from 0, with items and biases fixed.
 
-    Each user goes through their items `epochs` times, by steps that shrink linearly from `learning_rate` to 0, so that the
-    noise of the draws averages out. j is any item that the user did not have, drawn as in `bpr_epoch` with one block.
+    Each user takes `epochs` passes over their items, with steps that shrink linearly from `learning_rate` to 0, so that
+    sampling noise averages out. j is any item the user did not interact with, drawn as in `bpr_epoch` with one block.
 
     Args:
-        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what these users had.
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of these users' interactions.
         indices_N: int32, ascending and distinct within a user.
         item_emb_ID: float32, C-contiguous.
         item_bias_I: float32.
-        epochs: times through a user's items.
-        learning_rate: length of the first step.
-        regularization: penalty of the user's row.
-        seed: of the draws.
-        weights_I: from `negatives.integer_weights`, in proportion to which j is drawn; None draws alike.
+        epochs: passes over a user's items.
+        learning_rate: size of the first step.
+        regularization: penalty on the user's row.
+        seed: for the draws.
+        weights_I: from `negatives.integer_weights`: j is drawn in proportion to them; None draws uniformly.
         device: where to compute; between devices the result differs by rounding.
 
     Returns:
-        float32 [U, D]; on the device if `item_emb_ID` lies there. A row depends on that user's items alone, and is 0 for a
-        user without items, or with all of them.
+        float32 [U, D]; on the device if `item_emb_ID` is there. A row depends on that user's items alone, and is 0 for a
+        user with no items, or with all of them.
     """
     num_items, size = item_emb_ID.shape
     below_I1 = np.zeros(num_items + 1, np.uint64)
@@ -148,7 +148,7 @@ def fold_users(
 
 
 def _shuffled(num_items: int, key: np.uint64, weights_I: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items in random order, int32 [I], and the mass of those before each place in it, uint64 [I + 1]."""
+    """Return the items in random order, int32 [I], and the cumulative weight before each position, uint64 [I + 1]."""
     with np.errstate(over="ignore"):
         order_I = np.argsort(random_bits(~key, np.arange(num_items, dtype=np.uint64)), kind="stable")
     below_I1 = np.zeros(num_items + 1, np.uint64)
@@ -163,9 +163,9 @@ _bisect = njit(bisect, inline="always")
 
 @njit(cache=True, nogil=True)
 def _guides(ends, below):
-    """Return, for each block and value of the first bits of a draw, the place from where to look for it; and how many bits.
+    """Return, for each block and value of the leading bits of a draw, where to start searching; and the number of bits.
 
-    Chen, Asau 1974, "On generating random variates from an empirical distribution": what bisection finds, in one or two looks.
+    Chen, Asau 1974, "On generating random variates from an empirical distribution": the same result as bisection, in one or two probes.
     """
     longest = 1
     for b in range(len(ends) - 1):
@@ -185,7 +185,7 @@ def _guides(ends, below):
 
 @njit(cache=True, nogil=True)
 def _draw(bits, block, ends, shuffled, below, guides, guide_bits, seen):
-    """Return an item of the block that the user did not have, by mass; -1 if there is none."""
+    """Return an item of the block that the user did not interact with, drawn by weight; -1 if there is none."""
     first, last = ends[block], ends[block + 1]
     base = below[first]
     whole = below[last] - base
@@ -215,7 +215,7 @@ def _draw(bits, block, ends, shuffled, below, guides, guide_bits, seen):
 
 @njit(cache=True, nogil=True, parallel=True)
 def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, threads, triples_3N, starts):
-    """Draw j for all interactions; sort them by user block, item block and user, and write where each cell starts."""
+    """Draw j for all interactions; sort them by user block, item block and user, and record where each cell starts."""
     blocks = len(starts)
     guides, guide_bits = _guides(ends, below)
     for thread in prange(threads):
@@ -245,7 +245,7 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
 
 @njit(cache=True, nogil=True)
 def _shares(starts, diagonal, threads):
-    """Return the diagonal's cells for each thread, by user block, -1 at the end: the longest first, to whoever has least."""
+    """Return the diagonal's cells for each thread, by user block, padded with -1: longest first, each to the least loaded thread."""
     blocks = len(starts)
     sizes = np.empty(blocks, np.int64)
     for b in range(blocks):
@@ -280,7 +280,7 @@ def _step(u, i, j, user_emb, item_emb, bias, rate, decay):
 
 @njit(cache=True, nogil=True, parallel=True)
 def _steps_cpu(diagonal, shares, starts, users_N, items_N, others_N, user_emb, item_emb, bias, rate, decay):
-    """Take the steps of the cells on a diagonal."""
+    """Run the steps of the cells on a diagonal."""
     blocks = len(starts)
     for thread in prange(len(shares)):
         for b in shares[thread]:

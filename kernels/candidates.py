@@ -1,4 +1,4 @@
-"""The best k of a few candidates in each row, and how many items a row may have at all.
+"""The top k of a few candidates in each row, and how many items each row may receive.
 
 B rows, C candidates of a row, I items, K list.
 """
@@ -11,7 +11,7 @@ from numba import njit, prange
 from .item_lists import ItemLists, flat_lists, read_only
 from .topk import first_from, key_of, write_list
 
-IN_TURN = 1 << 13  # candidates: below, waking other threads costs more than it saves
+IN_TURN = 1 << 13  # candidates: below this, waking other threads costs more than it saves
 
 
 def best_candidates(
@@ -25,11 +25,11 @@ def best_candidates(
     """Return the k best candidates of each row, best first; equal scores go to the lower item.
 
     Args:
-        items_BC: int32 items in any order, each once in its row; -1 stands for none.
+        items_BC: int32 items in any order, each once in its row; -1 for none.
         scores_BC: float32, finite where there is an item.
         k: length of the list, at least 1.
         exclude: items never returned.
-        allow: the only items returned; None lets all in.
+        allow: the only items returned; None allows all.
 
     Returns:
         int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf.
@@ -46,13 +46,13 @@ def best_candidates(
 def num_permitted(
     present_I: np.ndarray, rows: int, *, exclude: ItemLists | None = None, allow: ItemLists | None = None
 ) -> np.ndarray:
-    """Return int64 [B]: how many items that are present each row may have.
+    """Return int64 [B]: how many of the items present each row may receive.
 
     Args:
         present_I: bool.
         rows: B.
-        exclude: items a row may not have, each once in its list.
-        allow: the only items it may have, each once in its list; None lets all in.
+        exclude: items a row may not receive, each once in its list.
+        allow: the only items it may receive, each once in its list; None allows all.
     """
     counts_B = np.empty(rows, np.int64)
     _count(read_only(present_I, np.bool_), flat_lists(exclude, allow, rows), int(present_I.sum()), counts_B)

@@ -1,6 +1,6 @@
-"""What is compared with what, and what becomes of the sums: shared by the CPU kernels and their CUDA twins.
+"""Prepared vectors, search requests, and how sums become similarities: shared by the CPU kernels and their CUDA twins.
 
-R rows, C columns, N stored entries, B rows asked for, W sums a pair.
+R rows, C columns, N stored entries, B rows requested, W sums per pair.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 Measure = Literal["cosine", "jaccard", "pearson", "common_cosine", "adjusted_cosine", "dot"]
 
-PRODUCT, JACCARD, COMMON, PEARSON = range(4)  # what becomes of the sums
+PRODUCT, JACCARD, COMMON, PEARSON = range(4)  # how the sums become a similarity
 
 KINDS = {"cosine": PRODUCT, "dot": PRODUCT, "jaccard": JACCARD, "pearson": PEARSON}
 
-WIDTHS = {PRODUCT: 1, JACCARD: 1, COMMON: 4, PEARSON: 6}  # sums a pair: xy; xy xx yy n; xy xx yy x y n
+WIDTHS = {PRODUCT: 1, JACCARD: 1, COMMON: 4, PEARSON: 6}  # sums per pair: xy; xy xx yy n; xy xx yy x y n
 
 
 class Vectors(NamedTuple):
@@ -31,33 +31,33 @@ class Vectors(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Vectors ready to be compared: made once by `prepare`, asked often.
+    """Vectors ready for search: made once by `prepare`, queried many times.
 
-    Rows are renumbered within, the rarest first: so the often met ones lie together, where the cache finds them.
+    Rows are renumbered internally, rarest first, so that frequent ones are adjacent and stay in cache.
     """
 
     kind: int
-    width: int  # sums a pair
-    ones: bool  # all values are 1 or ignored: products need not be read
-    normed: bool  # divided by the norms
+    width: int  # sums per pair
+    ones: bool  # all values are 1 or ignored: no need to read products
+    normed: bool  # divide by the norms
     shrinkage: np.float32
     min_common: np.float32
-    means_C: np.ndarray | None  # taken off the values, of rows and of queries
-    vectors: Vectors  # by row, values as compared
+    means_C: np.ndarray | None  # subtracted from the values of rows and queries
+    vectors: Vectors  # by row, values after centering
     norms_R: np.ndarray  # float32, 1 / |x|, or ones
-    scale_R: np.ndarray  # float32, what a similarity to the row is multiplied by; holds 1 / |y|
-    order_R: np.ndarray  # int32, row of each place within
-    place_R: np.ndarray  # int32, place of each row
-    columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], places and values of each column
-    on_device: bool = False  # the arrays above lie there, and the rows keep their numbers
-    resident: dict[str, Any] = field(default_factory=dict)  # what a device holds of it
+    scale_R: np.ndarray  # float32, multiplies a similarity to the row; includes 1 / |y|
+    order_R: np.ndarray  # int32, row at each internal position
+    place_R: np.ndarray  # int32, internal position of each row
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray]  # indptr [C + 1], positions and values of each column
+    on_device: bool = False  # the arrays above are on the device, and rows keep their numbers
+    resident: dict[str, Any] = field(default_factory=dict)  # copies on a device
 
 
 class SearchRequest(NamedTuple):
-    """Vectors whose neighbors are wanted, and where they stand among those searched."""
+    """Vectors whose neighbors are requested, and their positions among those searched."""
 
     rows_B: np.ndarray  # int64, which of the vectors
-    itself_B: np.ndarray  # int64, the place never offered, or -1
+    itself_B: np.ndarray  # int64, the position never returned (the row itself), or -1
     indptr_R1: np.ndarray
     indices_N: np.ndarray
     values_N: np.ndarray
@@ -68,7 +68,7 @@ CONSTANT = np.float32(1e-6)  # a variance below this share of the mean square is
 
 
 def finished_plain(kind, ones, pair_W, x_scale, y_scale, x_size, y_size, shrinkage, min_common):
-    """Return the similarity that the sums of a pair amount to, 0 where there is none. Compiled for each device."""
+    """Return the similarity given a pair's sums, 0 where there is none. Compiled for each device."""
     zero = np.float32(0)
     product = pair_W[0]
     last = len(pair_W) - 1

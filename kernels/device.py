@@ -14,17 +14,17 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def resolve(device: Device, missing: Callable[[], str] | None = None) -> Literal["cpu", "cuda"]:
-    """Return "cpu" or "cuda"; "auto" means CUDA where a usable GPU is found. The one place that decides, for every library.
+    """Return "cpu" or "cuda"; "auto" means CUDA if a usable GPU is found. The single place that decides, for every library.
 
-    Numba's simulator (NUMBA_ENABLE_CUDASIM=1) answers "cuda" alone: "auto" never picks it.
+    Numba's simulator (NUMBA_ENABLE_CUDASIM=1) is used only for "cuda": "auto" never picks it.
 
     Args:
         device: "auto", "cpu" or "cuda".
-        missing: says what another library than Numba lacks to compute there, "" if nothing.
+        missing: reports what a library other than Numba needs to compute there, "" if nothing.
 
     Raises:
-        ValueError: another word.
-        RuntimeError: "cuda" without numba-cuda (or what `missing` says), or without a usable GPU; says which.
+        ValueError: an unknown device.
+        RuntimeError: "cuda" without numba-cuda (or what `missing` says), or without a usable GPU; the message says which.
     """
     if device not in ("auto", "cpu", "cuda"):
         meant = " (did you mean 'cuda'?)" if device == "gpu" else ""
@@ -36,7 +36,9 @@ def resolve(device: Device, missing: Callable[[], str] | None = None) -> Literal
         return "cuda"
     if device == "auto":
         return "cpu"
-    raise RuntimeError(f'device="cuda" needs {lacking}. Use device="cpu", or device="auto" to take what there is.')
+    raise RuntimeError(
+        f'device="cuda" needs {lacking}. Use device="cpu", or device="auto" to use whatever is available.'
+    )
 
 
 def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
@@ -49,7 +51,7 @@ def place(arrays: Sequence[Any], device: Device) -> tuple[Any, ...]:
 
 
 def fetch(array: Any) -> np.ndarray:
-    """Return an array as NumPy, from wherever it lies."""
+    """Return an array as NumPy, wherever it is."""
     return array if isinstance(array, np.ndarray) else array.copy_to_host()
 
 
@@ -81,5 +83,5 @@ def _missing() -> str:
     try:
         from numba import cuda
     except ImportError as error:
-        return f"numba-cuda in working order, but importing it says: {error} (pip install 'recsys_dl[gpu]')"
-    return "" if cuda.is_available() else f"a working CUDA, but Numba says: {cuda.cuda_error()}"
+        return f"a working numba-cuda, but importing it fails: {error} (pip install 'recsys_dl[gpu]')"
+    return "" if cuda.is_available() else f"a working CUDA, but Numba reports: {cuda.cuda_error()}"

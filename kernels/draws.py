@@ -1,4 +1,4 @@
-"""Drawing among items that a user did not interact with: arithmetic that CPU kernels and their CUDA twins share.
+"""Sampling among items that a user did not interact with: arithmetic shared by CPU kernels and their CUDA twins.
 
 Plain Python over integers, to be compiled for each device. I items, N interactions.
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 
 class ItemWeights(NamedTuple):
-    """How likely each item is drawn, summed up for bisection; what `item_weights` returns."""
+    """Cumulative sampling weights for bisection; returned by `item_weights`."""
 
-    below_I1: Any  # uint64 [I + 1]: mass of all items before i
-    seen_N1: Any  # uint64 [N + 1]: mass of the items of all interactions before n; may wrap around
+    below_I1: Any  # uint64 [I + 1]: total weight of items before i
+    seen_N1: Any  # uint64 [N + 1]: total weight of the items of interactions before n; may wrap around
 
 
 NO_WEIGHTS = ItemWeights(np.zeros(1, np.uint64), np.zeros(1, np.uint64))
@@ -24,7 +24,7 @@ def nth_other(indices_N, start, end, rank):
     """Return the item that is not in indices_N[start:end] and has `rank` such items before it."""
     low = start
     high = end
-    while low < high:  # to the first of the user's items that has more than `rank` others before it
+    while low < high:  # find the user's first item with more than `rank` others before it
         middle = (low + high) >> 1
         if indices_N[middle] - (middle - start) <= rank:
             low = middle + 1
@@ -34,10 +34,10 @@ def nth_other(indices_N, start, end, rank):
 
 
 def rank_among_all(indices_N, start, end, below_I1, seen_N1, rank):
-    """Return `rank`, a place in the mass of items not in indices_N[start:end], as a place in the mass of all items."""
+    """Convert `rank`, a position in the cumulative weight of items not in indices_N[start:end], to one in that of all items."""
     low = start
     high = end
-    while low < high:  # to the first of the user's items with more than `rank` of others' mass before it
+    while low < high:  # find the user's first item with more than `rank` of the others' weight before it
         middle = (low + high) >> 1
         if below_I1[indices_N[middle]] - (seen_N1[middle] - seen_N1[start]) <= rank:
             low = middle + 1
@@ -47,7 +47,7 @@ def rank_among_all(indices_N, start, end, below_I1, seen_N1, rank):
 
 
 def bisect(below, low, high, place):
-    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one. Takes no branches."""
+    """Return the i in [low, high) with below[i] <= place < below[i + 1]; there must be one. Branch-free."""
     size = high - low
     while size > 1:
         half = size >> 1

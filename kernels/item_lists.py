@@ -1,4 +1,4 @@
-"""Lists of items for each row of a batch, as kernels and their CUDA twins take them. B rows."""
+"""Lists of items for each row of a batch, in the form kernels and their CUDA twins take. B rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class ItemLists(NamedTuple):
 
 
 def or_empty(lists: ItemLists | None, rows: int) -> ItemLists:
-    """Return the lists, or as many empty ones where there are none."""
+    """Return the lists, or empty ones if None."""
     nowhere = np.zeros(rows, np.int64)
     return ItemLists(nowhere, nowhere, np.zeros(0, np.int32)) if lists is None else lists
 
 
 def lists_of(lists: ItemLists | None, rows: slice | np.ndarray) -> ItemLists | None:
-    """Return the lists of some rows; None where there are none at all."""
+    """Return the lists of some rows; None stays None."""
     return None if lists is None else ItemLists(lists.starts_B[rows], lists.ends_B[rows], lists.items)
 
 
 def flat_lists(exclude: ItemLists | None, allow: ItemLists | None, rows: int) -> tuple[Any, ...]:
-    """Return both lists' arrays as the kernels take them, and whether there is an allow-list."""
+    """Return both lists' arrays in the form kernels take, and whether there is an allow list."""
     columns = zip((*or_empty(exclude, rows), *or_empty(allow, rows)), (np.int64, np.int64, np.int32) * 2, strict=True)
     return (*(read_only(column, dtype) for column, dtype in columns), allow is not None)
 
 
 def read_only(array: Any, dtype: DTypeLike) -> np.ndarray:
-    """Return a view of one type, layout and mutability, so that Numba compiles once, whoever calls."""
+    """Return a view of one type, layout and mutability, so that Numba compiles once for all callers."""
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False
     return view

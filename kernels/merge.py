@@ -1,6 +1,6 @@
 """Ranked lists of several sources -> one list of distinct items.
 
-B users, R sources, N places of a source's list, L places of the merged list.
+B users, R sources, N positions of a source's list, L positions of the merged list.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-PARTS = 64  # of a batch, which threads take; each has one scratch of its own
+PARTS = 64  # of a batch, split among threads; each part has its own scratch buffer
 
 
 @njit(cache=True, nogil=True)
 def _slot(table_H, item):
-    """Return where an item stands in a hash table of items, or the free place that it would take."""
+    """Return an item's slot in a hash table of items, or the free slot it would take."""
     last = np.uint32(len(table_H) - 1)
     at = (np.uint32(item) * np.uint32(2654435769)) & last
     while table_H[at] >= 0 and table_H[at] != item:
@@ -23,7 +23,7 @@ def _slot(table_H, item):
 
 @njit(cache=True, nogil=True)
 def _slots(count):
-    """Return a power of two that leaves a hash table of so many items half empty."""
+    """Return a power of two that keeps a hash table of this many items at most half full."""
     slots = 16
     while slots < 2 * count:
         slots *= 2
@@ -34,7 +34,7 @@ def _slots(count):
 def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
     """Fill lists with each source's best items that are not taken yet, at most `quotas_R` of each; -1 after the last.
 
-    With `alternate` sources give one item in turn, else each gives its whole quota before the next begins.
+    With `alternate`, sources contribute one item in turn (round robin); otherwise each its whole quota before the next.
     """
     rows, sources, size = items_BRN.shape
     length = out_items_BL.shape[1]
@@ -72,7 +72,7 @@ def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
 
 @njit(cache=True, nogil=True, parallel=True)
 def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
-    """Fill lists with the items of the largest sum over sources of weight / (offset + rank); equal sums: the lower item."""
+    """Fill lists with the items of the largest sum over sources of weight / (offset + rank); ties go to the lower item."""
     rows, sources, size = items_BRN.shape
     length = out_items_BL.shape[1]
     parts = min(PARTS, rows)

@@ -1,8 +1,8 @@
-"""Items that a user did not have, drawn at random: exactly, in bounded time, never a positive unless asked.
+"""Negative sampling of items a user did not interact with: exact, in bounded time, never a positive unless allowed.
 
-No draw is rejected. Alike or weighted, the r-th of the items a user did not have is found by bisection of the user's sorted
-items, so someone who had all items but one costs as much as anyone else. Weights are whole numbers, so sums are exact and
-every device draws the same items. P rows of users asked for, U users, I items, N interactions, S negatives of each row.
+No rejection sampling: uniform or weighted, the r-th of the items a user did not interact with is found by bisection of the
+user's sorted items, so a user with all items but one costs as much as any other. Weights are integers, so sums are exact and
+every device draws the same items. P rows of users, U users, I items, N interactions, S negatives per row.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .device import Device, resolve
 from .draws import NO_WEIGHTS, ItemWeights, bisect, nth_other, rank_among_all
 from .random import random_below, random_bits, stream_key
 
-UNIT = 2.0**31  # the largest item's mass: I items of at most so much stay within 64 bits
+UNIT = 2.0**31  # weight of the largest item: sums over up to 2^33 items stay within 64 bits
 
 
 def integer_weights(weights_I: np.ndarray) -> np.ndarray:
-    """Return weights as whole numbers, uint64 [I], with 2^31 for the largest and at least 1 for any that is not zero.
+    """Return weights as integers, uint64 [I]: 2^31 for the largest and at least 1 for any nonzero one.
 
     Raises:
         ValueError: a weight is negative, infinite or NaN, or all are zero.
@@ -36,11 +36,11 @@ def integer_weights(weights_I: np.ndarray) -> np.ndarray:
 
 
 def item_weights(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemWeights:
-    """Return what `sample_negatives` needs to draw item i in proportion to `weights_I[i]`, to within 2^-31 of the largest.
+    """Return what `sample_negatives` needs to draw item i in proportion to `weights_I[i]`, accurate to 2^-31 of the largest.
 
     Args:
         weights_I: not negative; for popularity with an exponent, `counts_I ** exponent`.
-        indices_N: int32, items of all users' interactions, as in the CSR that `sample_negatives` is given.
+        indices_N: int32, items of all users' interactions, as in the CSR passed to `sample_negatives`.
 
     Raises:
         ValueError: a weight is negative, infinite or NaN, or all are zero.
@@ -62,29 +62,29 @@ def sample_negatives(
     allow_positives: bool = False,
     device: Device = "auto",
 ) -> Any:
-    """Return items drawn for each row of users, independently and with replacement: alike, or in proportion to masses.
+    """Return items drawn for each row of users, independently and with replacement: uniformly, or in proportion to weights.
 
     With H the items of user users_P[p], row p's draws are independent, each item j not in H with probability
-    mass_j / sum of the masses not in H (1 / (I - |H|) without masses). They are a function of (seed, epoch, p, s) and of the
-    data alone, the same on every device and whatever the number of threads.
+    weight_j / sum of the weights not in H (1 / (I - |H|) without weights). They depend only on (seed, epoch, p, s) and the
+    data, and are the same on every device and for any number of threads.
 
     Args:
         users_P: int32 rows.
-        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of what users had.
+        indptr_U1: int64 [U + 1]; with `indices_N` a CSR of users' interactions.
         indices_N: int32, ascending and distinct within a user.
         num_items: I.
         num_negatives: S, at least 1.
         seed: any integer.
-        epoch: another one gives other draws.
-        weights: from `item_weights`; None draws all items alike.
-        allow_positives: draw from all items, whatever the user had.
-        device: where to compute. Arrays that lie on the device are used in place, and the result stays there.
+        epoch: each epoch gets different draws.
+        weights: from `item_weights`; None draws uniformly.
+        allow_positives: draw from all items, including those the user interacted with.
+        device: where to compute. Arrays already on the device are used in place, and the result stays there.
 
     Returns:
-        int32 [P, S]; -1 where nothing may be drawn, as for a user who had all items (with masses: all of mass above 0).
+        int32 [P, S]; -1 where nothing can be drawn, as for a user with all items (with weights: all of nonzero weight).
 
     Raises:
-        ValueError: num_negatives below 1, or masses of another catalog or other interactions.
+        ValueError: num_negatives below 1, or weights that belong to another catalog or other interactions.
     """
     if num_negatives < 1:
         raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")

@@ -1,6 +1,6 @@
-"""What follows from neighbors: lists brought up to date, scores of all items, ratings of single pairs.
+"""Computations on neighbor lists: incremental updates, scores of all items, ratings of single pairs.
 
-B rows asked for, M rows between, I columns of the answer, R rows searched, K neighbors, P pairs.
+B rows requested, M inner dimension, I columns of the result, R rows searched, K neighbors, P pairs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .vectors import by_column, search_request
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
     """Return `left` [B, M] times `right` [M, I] as a dense float32 [B, I].
 
-    Each sum runs over M in the order in which `left` holds it.
+    Each sum runs over M in the order stored in `left`.
 
     Raises:
-        ValueError: `right` has not a row for each column of `left`.
+        ValueError: `right` does not have one row for each column of `left`.
     """
     if len(right.indptr_R1) - 1 != left.num_columns:
         raise ValueError(
-            f"right must have {left.num_columns} rows, as left has columns, got {len(right.indptr_R1) - 1}"
+            f"right must have {left.num_columns} rows, one for each column of left, got {len(right.indptr_R1) - 1}"
         )
     if resolve(device) == "cuda":
         from .cuda import neighbors as twin
@@ -41,11 +41,11 @@ def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") ->
 def updated(
     old: Prepared, new: Prepared, rows_RK: np.ndarray, best_RK: np.ndarray, *, device: Device = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `nearest(new, K)`, to the last bit, from `rows_RK, best_RK = nearest(old, K)`, computing only what changed.
+    """Return `nearest(new, K)`, bit for bit, from `rows_RK, best_RK = nearest(old, K)`, computing only what changed.
 
-    Rows keep their numbers; `new` may have more of them, and more columns. Where no vector changed but those of a few rows,
-    other rows compare themselves with these alone; a row is compared with all only if it changed, or lost a neighbor
-    that others, unknown, may have to replace.
+    Rows keep their numbers; `new` may have more of them, and more columns. Rows whose vector did not change are compared only
+    with those that did; a row is compared with all others only if it changed, or lost a neighbor whose replacement
+    is unknown.
     """
     k = rows_RK.shape[1]
     num_rows = len(new.order_R)
@@ -77,15 +77,15 @@ def weighted_deviations(
 ) -> np.ndarray:
     """Return sum(similarity * deviation) / sum(similarity) over the k rows nearest to rows_P[p] that have an entry in columns_P[p].
 
-    Koren 2010, "Factor in the Neighbors", eq. 3. Similarities are exact: to all rows that share a column, not to a stored few.
-    Equal ones go to the lower row, and a row is not its own neighbor.
+    Koren 2010, "Factor in the Neighbors", eq. 3. Similarities are exact: over all rows that share a column, not just stored neighbors.
+    Ties go to the lower row, and a row is not its own neighbor.
 
     Args:
-        prepared: the vectors compared.
-        deviations: of ratings from their baselines, with the entries of the vectors that were prepared.
+        prepared: the vectors to compare.
+        deviations: of ratings from their baselines, with the same entries as the prepared vectors.
         rows_P: each in [0, R).
         columns_P: each in [0, C).
-        k: at most so many neighbors, at least 1.
+        k: maximum number of neighbors, at least 1.
 
     Returns:
         float32 [P]; 0 where no neighbor has an entry.
@@ -115,7 +115,7 @@ def _plain(vectors: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _changed(old: Prepared, new: Prepared) -> np.ndarray:
-    """bool [R]: rows whose vector is not the same, entry by entry, or whose scale is another."""
+    """bool [R]: rows whose vector or scale differs."""
     before, after = old.vectors, new.vectors
     same_R = np.zeros(len(new.order_R), np.bool_)
     both = len(old.order_R)
@@ -131,7 +131,7 @@ def _changed(old: Prepared, new: Prepared) -> np.ndarray:
 
 
 def _sharing_a_column(prepared: Prepared, chosen_R: np.ndarray) -> np.ndarray:
-    """bool [R]: rows with an entry in a column where a chosen row has one."""
+    """bool [R]: rows that share a column with a chosen row."""
     sizes = np.diff(prepared.vectors.indptr_R1)
     rows_N = np.repeat(np.arange(len(sizes)), sizes)
     met_C = np.zeros(prepared.vectors.num_columns, np.bool_)
@@ -142,7 +142,7 @@ def _sharing_a_column(prepared: Prepared, chosen_R: np.ndarray) -> np.ndarray:
 
 
 def _only(prepared: Prepared, chosen_R: np.ndarray) -> Prepared:
-    """Return the same vectors, of which only the chosen are found."""
+    """Return the same vectors, restricted so that only the chosen rows can be found."""
     starts, places, values = prepared.columns
     kept_N = chosen_R[prepared.order_R[places]]
     before_N1 = np.concatenate([[0], np.cumsum(kept_N)])
@@ -167,7 +167,7 @@ def _sparse_product_cpu(left_ptr, left_indices, left_values, right_ptr, right_in
 
 @njit(cache=True, nogil=True, parallel=True)
 def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complete_O):
-    """Put fresh similarities to changed rows in place of stale ones; say where the list is sure to be whole."""
+    """Replace stale similarities to changed rows with fresh ones; mark where the list is certain to be complete."""
     k = rows_RK.shape[1]
     for o in prange(len(others)):
         rows = rows_RK[others[o]]

@@ -1,6 +1,6 @@
-"""Score every item for a block of users by a perceptron whose first layer is a sum of two parts, one item tile in cache at a time.
+"""Score every item for a block of users with an MLP whose first layer is a sum of a user and an item part, tile by tile in cache.
 
-B users, I items, H width of the first hidden layer, G of the last, T items of a tile. CPU only: on a GPU the layers run in Torch.
+B users, I items, H width of the first hidden layer, G of the last, T items per tile. CPU only: on a GPU the layers run in Torch.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  (np.dot of a kernel calls its BLAS, which must be there before it is limited)
+import scipy.linalg.cython_blas  # noqa: F401  (np.dot in a kernel calls its BLAS, which must be loaded before its threads are limited)
 from numba import njit, prange
 from threadpoolctl import threadpool_limits
 
-TILE = 128  # items; their units stay in the second-level cache between layers
+TILE = 128  # items; their activations stay in the L2 cache between layers
 
 
 def perceptron_scores(
@@ -24,18 +24,18 @@ def perceptron_scores(
 ) -> np.ndarray:
     """Return float32 [B, I]: `output . relu(... relu(W relu(user_part + item_part) + b) ...)` of each pair.
 
-    Threads share out the users, so a user is answered alike alone and in a batch.
+    Threads split the users, so a user gets the same scores alone and in a batch.
 
     Args:
         user_part_BH: float32.
         item_part_IH: float32.
         weights: of each further hidden layer, float32 [width before, width], C-contiguous; at least one.
         biases: likewise [width].
-        output_G: float32, of the last one's units.
+        output_G: float32, weights of the output layer.
     """
     scores_BI = np.empty((len(user_part_BH), len(item_part_IH)), np.float32)
     widest = max(user_part_BH.shape[1], *(len(bias) for bias in biases))
-    with threadpool_limits(1, user_api="blas"):  # each of our threads multiplies a tile of its own
+    with threadpool_limits(1, user_api="blas"):  # each of our threads multiplies its own tile
         _score_cpu(user_part_BH, item_part_IH, tuple(weights), tuple(biases), output_G, widest, scores_BI)
     return scores_BI
 

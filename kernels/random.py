@@ -1,4 +1,4 @@
-"""Random numbers that are functions of (seed, epoch, position): no state, so no thread, block or order matters.
+"""Random numbers that are functions of (seed, epoch, position): no state, so results do not depend on threads, blocks or order.
 
 SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", figure 14) addressed by position. The
 functions are plain Python over unsigned integers, to be compiled for each device: `njit(random_bits)`,
@@ -25,9 +25,9 @@ def random_bits(key, position):
 
 
 def random_below(bits, bound):
-    """Return floor(bits * bound / 2^64): a uint64 below `bound`, each value as likely as any other to bound / 2^64.
+    """Return floor(bits * bound / 2^64): a uint64 below `bound`, uniform to within bound / 2^64.
 
-    The upper half of a 128-bit product (Lemire 2019, "Fast random integer generation in an interval"), made of four.
+    The upper half of a 128-bit product (Lemire 2019, "Fast random integer generation in an interval"), computed from four 64-bit products.
     """
     high, low = bits >> HALF, bits & LOW
     bound_high, bound_low = bound >> HALF, bound & LOW
@@ -37,6 +37,6 @@ def random_below(bits, bound):
 
 
 def stream_key(seed: int, epoch: int = 0) -> np.uint64:
-    """Return the key of one stream of random numbers, a uint64; any integers will do."""
+    """Return the key of one stream of random numbers, a uint64; any integers are valid."""
     with np.errstate(over="ignore"):
         return random_bits(random_bits(np.uint64(0), np.uint64(seed % 2**64)), np.uint64(epoch % 2**64))

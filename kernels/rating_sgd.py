@@ -1,7 +1,7 @@
 """Stochastic gradient descent over ratings: biased matrix factorization and SVD++.
 
-On the CPU alone, and in one thread: each step reads what the step before wrote, and that sequence is the definition of the
-result, so there is no CUDA twin (ALS is the parallel way to the same models). N ratings, U users, I items, D embedding size.
+CPU only and single-threaded: each step reads what the previous one wrote, and that sequence defines the
+result, so there is no CUDA twin (ALS fits the same models in parallel). N ratings, U users, I items, D embedding size.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def biased_epoch(
     regularization: float,
     bias_regularization: float,
 ) -> float:
-    """Take one step for each rating, changing biases and embeddings in place; return the mean squared error met on the way.
+    """Take one step for each rating, changing biases and embeddings in place; return the mean squared error before each step.
 
-    With e = r - (mean + b_u + b_i + p_u . q_i), a step follows minus half the gradient of
+    With e = r - (mean + b_u + b_i + p_u . q_i), a step descends half the gradient of
     e^2 + bias_regularization (b_u^2 + b_i^2) + regularization (|p_u|^2 + |q_i|^2)   (Koren 2008, equation 5).
 
     Args:
@@ -36,11 +36,11 @@ def biased_epoch(
         items_N: int32 rows.
         ratings_N: float32.
         mean: of all ratings.
-        bias_U: float32, as are the other three, C-contiguous.
+        bias_U: float32, C-contiguous, as are the other three.
         bias_I: likewise.
         user_emb_UD: likewise.
         item_emb_ID: likewise.
-        learning_rate: length of a step, of biases and embeddings alike.
+        learning_rate: step size, for biases and embeddings.
         regularization: of embeddings, at each rating.
         bias_regularization: of biases, at each rating.
     """
@@ -77,28 +77,28 @@ def svdpp_epoch(
     regularization: float,
     bias_regularization: float,
 ) -> float:
-    """Take one step for each rating, user by user, changing all arrays in place; return the mean squared error met on the way.
+    """Take one step for each rating, user by user, changing all arrays in place; return the mean squared error before each step.
 
-    With e = r - (mean + b_u + b_i + q_i . (p_u + |N(u)|^-1/2 sum_{j in N(u)} y_j)), N(u) the items that u rated, a step follows
-    minus half the gradient of e^2 + bias_regularization (b_u^2 + b_i^2) + regularization (|p_u|^2 + |q_i|^2 + sum_j |y_j|^2)
+    With e = r - (mean + b_u + b_i + q_i . (p_u + |N(u)|^-1/2 sum_{j in N(u)} y_j)), N(u) the items that u rated, a step
+    descends half the gradient of e^2 + bias_regularization (b_u^2 + b_i^2) + regularization (|p_u|^2 + |q_i|^2 + sum_j |y_j|^2)
     (Koren 2008, equation 15).
 
-    A step changes every y_j of N(u), and by the same rule: y_j becomes (1 - rate * regularization) y_j + a vector that does not
-    depend on j. So over one user's ratings it is enough to carry that vector, the factor, and the sum of the y_j, and to write
-    the y_j once at the end. This is the same sequence of steps, at N * D operations in place of sum_u |N(u)|^2 * D.
+    A step changes every y_j of N(u) by the same rule: y_j becomes (1 - rate * regularization) y_j + a vector that does not
+    depend on j. So over one user's ratings it suffices to track that vector, the factor, and the sum of the y_j, and to write
+    the y_j once at the end. This is the same sequence of steps, at N * D operations instead of sum_u |N(u)|^2 * D.
 
     Args:
         order_U: the sequence of users.
-        starts_U: int64 [U + 1]; user u's ratings stand at starts_U[u]:starts_U[u + 1], each item once.
+        starts_U: int64 [U + 1]; user u's ratings are at starts_U[u]:starts_U[u + 1], each item once.
         items_N: int32 rows.
         ratings_N: float32.
         mean: of all ratings.
-        bias_U: float32, as are the other four, C-contiguous.
+        bias_U: float32, C-contiguous, as are the other four.
         bias_I: likewise.
         user_emb_UD: p.
         item_emb_ID: q.
         implicit_emb_ID: y.
-        learning_rate: length of a step.
+        learning_rate: step size.
         regularization: of embeddings, at each rating.
         bias_regularization: of biases, at each rating.
     """
@@ -172,7 +172,7 @@ def _svdpp_epoch(
     squares = 0.0
     size = user_emb_UD.shape[1]
     sum_D = np.empty(size, np.float32)  # |N(u)|^-1/2 times the sum of the y_j
-    shift_D = np.empty(size, np.float32)  # what each y_j has gained since the user's first rating
+    shift_D = np.empty(size, np.float32)  # total shift of each y_j since the user's first rating
     keep = np.float32(1.0) - rate * penalty
     for u in order_U:
         start, end = starts_U[u], starts_U[u + 1]

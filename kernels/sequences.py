@@ -1,6 +1,6 @@
-"""What follows what: rules between items, from the order in which users had them.
+"""Sequential rules between items, from the order of users' interactions.
 
-N interactions, user after user and each user's oldest first; U users, I items, P stored rules.
+N interactions, grouped by user and oldest first; U users, I items, P stored rules.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ def followers(
     window: int,
     shrinkage: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return for each item those that came soon after it, strongest first, at most k.
+    """Return for each item the items that soon followed it, strongest first, at most k.
 
-    rule(j -> i) = sum over places where a user had i up to `window` steps after j: weight of i / steps, over (how often j was had +
-    shrinkage). An item is no follower of itself. Sums are float64 and run over places in ascending order, so that the result does not
-    depend on threads; equal rules go to the lower item.
+    rule(j -> i) = sum over occurrences of i up to `window` steps after j: weight of i / steps, divided by (number of occurrences of j +
+    shrinkage). An item does not follow itself. Sums are float64 in ascending order of position, so that the result does not
+    depend on threads; ties go to the lower item.
 
     Args:
         items_N: int32.
         weights_N: float32.
-        starts_U1: where each user's begin, the last is N.
+        starts_U1: where each user's interactions start; the last is N.
         num_items: I.
-        k: items kept of a row, at least 1.
+        k: items kept per row, at least 1.
         window: steps ahead, at least 1.
-        shrinkage: in occurrences.
+        shrinkage: in occurrences; added to the denominator.
 
     Returns:
-        CSR [I, I]: int64 starts of rows, int32 columns [P], float32 rules [P], all above 0.
+        CSR [I, I]: int64 row starts, int32 columns [P], float32 rules [P], all positive.
     """
     items_N = np.ascontiguousarray(items_N, np.int32)
     weights_N = np.ascontiguousarray(weights_N, np.float32)
@@ -58,7 +58,7 @@ def followers(
 
 @njit(cache=True, nogil=True)
 def _gather(log, window, item, sums_I, met_I):
-    """Add up what followed an item; return of how many items something is above 0."""
+    """Accumulate what followed an item; return the number of items with a positive sum."""
     items_N, weights_N, places_N, starts_I1, ends_N = log
     count = 0
     for at in range(starts_I1[item], starts_I1[item + 1]):

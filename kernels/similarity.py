@@ -1,21 +1,21 @@
 """The nearest neighbors of sparse vectors, one row of similarities at a time; never all against all.
 
-R rows, C columns, N stored entries, B rows asked for, K neighbors. The rows may be items described by their users, or users by
-their items. With x and y two rows, and sums over the n columns where both have an entry unless said otherwise:
+R rows, C columns, N stored entries, B rows requested, K neighbors. The rows may be items described by their users, or users by
+their items. For rows x and y, with sums over the n columns where both have an entry unless stated otherwise:
 
 - cosine: sum xy / (|x| |y|), norms over all entries of a row (Sarwar, Karypis, Konstan, Riedl 2001, "Item-Based
   Collaborative Filtering Recommendation Algorithms", section 3.1.1);
-- jaccard: n / (entries of x + entries of y - n), values ignored;
+- jaccard: n / (entries of x + entries of y - n), ignoring values;
 - pearson: the correlation over common columns, means over those columns (ibid., section 3.1.2);
-- common_cosine: sum xy / sqrt(sum xx sum yy); of ratings less their baselines it is Koren 2010's correlation ("Factor in
+- common_cosine: sum xy / sqrt(sum xx sum yy); for ratings minus their baselines it is Koren 2010's correlation ("Factor in
   the Neighbors", section 2.2);
-- adjusted_cosine: common_cosine of values less their column's mean: of items, less the user's mean rating (Sarwar et al.
+- adjusted_cosine: common_cosine of values minus their column's mean: for items, minus the user's mean rating (Sarwar et al.
   2001, section 3.1.3);
 - dot: sum xy.
 
-Each is multiplied by n / (n + shrinkage) (Koren 2010, section 2.2, with n for n - 1) and, for `scale_R`, by the factor of y.
-Only positive similarities make neighbors. Sums run over columns in ascending order, so a pair has one similarity to the
-last bit, whichever of the two asks, and however many threads work.
+Each is multiplied by n / (n + shrinkage) (Koren 2010, section 2.2, with n in place of n - 1) and, with `scale_R`, by the factor of y.
+Only rows with positive similarity are neighbors. Sums run over columns in ascending order, so a pair's similarity is bitwise
+the same from either side and for any number of threads.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .vectors import search_request
 
 BLOCKS_PER_THREAD = 16
 LEAST = np.finfo(np.float32).smallest_subnormal
-SPAN = 128  # similarities finished at once, in the first-level cache
-SCAN_SHARE = 8  # to scan all rows costs a row this share of a visit to it
+SPAN = 128  # similarities finished at a time, in the L1 cache
+SCAN_SHARE = 8  # cost of scanning a row, as a share of visiting it
 
 
 def nearest(
@@ -42,19 +42,19 @@ def nearest(
     queries: Vectors | None = None,
     device: Device = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k most similar rows, best first; equal similarities go to the lower row.
+    """Return the k most similar rows, best first; ties go to the lower row.
 
     Args:
         prepared: the vectors to search.
         k: length of the lists, at least 1.
-        rows: which of the rows to find neighbors of, [B]; None: of all. A row is never its own neighbor.
-        queries: other vectors over the same columns to find neighbors of instead.
+        rows: rows to find neighbors of, [B]; None for all. A row is never its own neighbor.
+        queries: other vectors over the same columns, to find neighbors of instead of `rows`.
         device: where to compute; the result does not depend on it beyond rounding (1e-6 relative). Vectors prepared on a
-            device, or queries that lie there, are always searched there.
+            device, or queries already there, are always searched there.
 
     Returns:
-        int32 rows [B, K] padded with -1, float32 similarities [B, K] padded with -inf; on the device if the vectors asked
-        for lie there.
+        int32 rows [B, K] padded with -1, float32 similarities [B, K] padded with -inf; on the device if the
+        requested vectors are there.
 
     Raises:
         ValueError: k below 1, or queries over other columns.
@@ -75,14 +75,14 @@ def nearest(
 
 
 def comparison(prepared: Prepared) -> tuple:
-    """Return what the kernels need to know of the searched side."""
+    """Return what the kernels need of the searched side."""
     sizes = np.diff(prepared.vectors.indptr_R1)[prepared.order_R].astype(np.float32)
     rule = (prepared.kind, prepared.width, prepared.ones, prepared.shrinkage, prepared.min_common)
     return (*rule, *prepared.columns, prepared.scale_R[prepared.order_R], sizes, prepared.order_R)
 
 
 def bounds_of(prepared: Prepared, request: SearchRequest) -> np.ndarray:
-    """Return where to cut the rows asked for into blocks of equal cost."""
+    """Return bounds that cut the requested rows into blocks of equal cost."""
     costs_B = _products(request.rows_B, request.indptr_R1, request.indices_N, prepared.columns[0])
     costs_B = np.cumsum(costs_B + len(prepared.order_R) // 8 + 1)
     total = costs_B[-1] if len(costs_B) else 0
@@ -93,7 +93,7 @@ def bounds_of(prepared: Prepared, request: SearchRequest) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _products(rows_B, indptr, indices, starts):
-    """How many products each row's similarities take."""
+    """Return the number of products each row's similarities take."""
     costs_B = np.zeros(len(rows_B), np.int64)
     for b in range(len(rows_B)):
         for column in indices[indptr[rows_B[b]] : indptr[rows_B[b] + 1]]:
@@ -147,7 +147,7 @@ finished = njit(cache=True, nogil=True, error_model="numpy")(finished_plain)
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _finish_span(kind, width, ones, sums, first, scales, sizes, x_scale, x_size, shrinkage, min_common, scores_T):
-    """Write the similarities to places first, first + 1, ...; NaN or not above 0 where there is none. Clear the sums."""
+    """Write the similarities at positions first, first + 1, ...; NaN or not positive where there is none. Clear the sums."""
     zero = np.float32(0)
     start = np.uint64(first)
     count = np.uint64(len(scores_T))
@@ -161,7 +161,7 @@ def _finish_span(kind, width, ones, sums, first, scales, sizes, x_scale, x_size,
                 scores_T[t] = finished(kind, ones, pair, x_scale, scales[y], x_size, sizes[y], shrinkage, min_common)
                 pair[:] = zero
         return
-    # As `finished` does, in loops that become vector instructions.
+    # Same as `finished`, in loops that vectorize.
     their_scales = scales[start : start + count]
     span = sums[start : start + count]
     if kind == JACCARD:
@@ -184,7 +184,7 @@ def _finish_span(kind, width, ones, sums, first, scales, sizes, x_scale, x_size,
 
 @njit(cache=True, nogil=True)
 def _offer(score, row, k, keys, count, floor):
-    """Take a similarity not below the floor; return how many are held and the key that others must beat."""
+    """Add a similarity not below the floor; return how many are held and the key that others must beat."""
     key = key_of(score, row)
     if key > floor:
         keys[count] = key
@@ -258,7 +258,7 @@ def _nearest_cpu(
                     for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
                         pair = sums[place * width : place * width + width]
                         if pair[width - 1] == 0:
-                            continue  # met already
+                            continue  # already counted
                         score = finished(
                             kind, ones, pair, norm, scales[place], size, sizes[place], shrinkage, min_common
                         )

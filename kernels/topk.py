@@ -1,9 +1,10 @@
-"""The best k of many scores, given or made from embeddings, with items left out or let in.
+"""The top k of many scores, given or computed from embeddings, with items excluded or allowed.
 
-B rows, I items, K list, D embedding size; C candidates kept of a row, T items scored at once, N numbers in a flat list.
+B rows, I items, K list, D embedding size; C candidates kept per row, T items scored at a time, N numbers in a flat list.
 
-Each row gathers candidates, as 64-bit keys that order by score and then by lower item, until a buffer is full; then the best k stay and the worst of them is the score to beat. Blocks with nothing above it are passed over sixteen floats an
-instruction, so a long row costs little more than reading it.
+Each row collects candidates, as 64-bit keys ordered by score and then by lower item, until a buffer is full; then the best k stay
+and the worst of them becomes the score to beat. Blocks with nothing above it are skipped at sixteen floats per instruction, so a
+long row costs little more than reading it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from numba import get_num_threads, njit, prange
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 
-TILE = np.uint64(256)  # items scored at once: 64 KB of embeddings at D=64, the second-level cache's share
-SPAN = np.uint64(64)  # scores tested at once against the score to beat
-MOST_USERS = 64  # rows that share a tile of items while it is in cache
-PACKED_BYTES = 64 << 20  # of item embeddings laid out by tile at once
-KEPT_BYTES = 64 << 20  # of candidates held at once
+TILE = np.uint64(256)  # items scored at a time: 64 KB of embeddings at D=64, a share of the L2 cache
+SPAN = np.uint64(64)  # scores compared at a time with the score to beat
+MOST_USERS = 64  # rows processed per tile of items while it is in cache
+PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
+KEPT_BYTES = 64 << 20  # candidates held at a time
 
 
 def top_k(
@@ -31,17 +32,17 @@ def top_k(
     allow: ItemLists | None = None,
     device: Device = "auto",
 ) -> tuple[Any, Any]:
-    """Return the k best items of each row, best first; equal scores go to the lower item.
+    """Return the k best items of each row, best first; ties go to the lower item.
 
     Args:
         scores_BI: float32, C-contiguous; NaN and -inf are never returned.
         k: length of the list, at least 1.
-        exclude: items never returned.
-        allow: the only items returned, each once in its list; None lets all in.
+        exclude: items that are never returned.
+        allow: the only items returned, each once in its list; None allows all.
         device: where to compute; the result does not depend on it.
 
     Returns:
-        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the scores lie there.
+        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the scores are there.
 
     Raises:
         ValueError: k below 1.
@@ -69,30 +70,30 @@ def top_k_dot(
     allow: ItemLists | None = None,
     device: Device = "auto",
 ) -> tuple[Any, Any]:
-    """Return the k items of each row with the largest `item_bias + <query, item_emb>`; equal scores go to the lower item.
+    """Return the k items of each row with the largest `item_bias + <query, item_emb>`; ties go to the lower item.
 
-    Scores live one tile at a time, so memory does not grow with B times I. Each is summed in the order of D, so that
-    a row is answered alike alone and in a batch.
+    Scores are held one tile at a time, so memory does not grow with B times I. Each is summed in the order of D, so that
+    a row gets the same result alone and in a batch.
 
     Args:
         query_BD: float32.
         item_emb_ID: float32, the same D.
         k: length of the list, at least 1.
         item_bias_I: float32, added to the products; None adds nothing.
-        exclude: items never returned.
-        allow: the only items returned, each once in its list; None lets all in.
-        device: where to compute; scores agree to float32 rounding.
+        exclude: items that are never returned.
+        allow: the only items returned, each once in its list; None allows all.
+        device: where to compute; scores agree up to float32 rounding.
 
     Returns:
-        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the queries lie there.
+        int32 items [B, K] padded with -1, float32 scores [B, K] padded with -inf; on the device if the queries are there.
 
     Raises:
-        ValueError: k below 1, or shapes that do not belong together.
+        ValueError: k below 1, or shapes that do not match.
     """
     _check_length(k)
     (rows, size), (num_items, item_size) = query_BD.shape, item_emb_ID.shape
     if size != item_size:
-        raise ValueError(f"queries and items must have one embedding size, got {size} and {item_size}")
+        raise ValueError(f"queries and items must have the same embedding size, got {size} and {item_size}")
     if item_bias_I is not None and item_bias_I.shape != (num_items,):
         raise ValueError(f"item_bias must hold one number for each of {num_items} items, got shape {item_bias_I.shape}")
     if resolve(device) == "cuda":
@@ -118,7 +119,7 @@ def top_k_dot(
         keys_BC = np.empty((kept, num_kept), np.uint64)
         counts_B = np.zeros(kept, np.int64)
         floors_B = np.full(kept, -np.inf, np.float32)
-        share = -(-kept // (4 * get_num_threads())) * 4  # of one thread, in fours
+        share = -(-kept // (4 * get_num_threads())) * 4  # per thread, a multiple of four
         together = max(4, min(MOST_USERS, share))
         for first in firsts:
             if packed is None or len(firsts) > 1:
@@ -129,7 +130,7 @@ def top_k_dot(
 
 
 def num_candidates(k: int, num_items: int) -> int:
-    """Return how many candidates a row holds before it drops all but k; never fewer than k."""
+    """Return how many candidates a row holds before it is cut to k; never fewer than k."""
     return max(k, min(num_items, k + max(128, k // 2)))
 
 
@@ -144,7 +145,7 @@ def _check_length(k: int) -> None:
 @njit(cache=True, nogil=True, inline="always")
 def key_of(score, item):
     """Return a uint64 that is larger for a larger score, and among equal scores for the lower item."""
-    bits = np.float32(score + np.float32(0)).view(np.uint32)  # + 0 makes one zero of both
+    bits = np.float32(score + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0
     bits = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
     return (np.uint64(bits) << np.uint64(32)) | np.uint64(~np.uint32(item))
 
@@ -165,7 +166,7 @@ def item_of(key):
 
 @njit(cache=True, nogil=True)
 def best_first(keys_C, k):
-    """Bring the k largest keys to the front, in any order (Hoare 1961, Find)."""
+    """Bring the k largest keys to the front, in any order (Hoare 1961, quickselect)."""
     low = 0
     high = len(keys_C) - 1
     while low < high:
@@ -204,7 +205,7 @@ def _take(score, item, k, keys_C, count, floor):
 
 @njit(cache=True, nogil=True)
 def first_from(items, low, high, item):
-    """Return the first place in items[low:high], ascending, that holds `item` or a later one."""
+    """Return the first position in the ascending items[low:high] that holds `item` or a later one."""
     while low < high:
         middle = (low + high) >> 1
         if items[middle] < item:
@@ -216,9 +217,9 @@ def first_from(items, low, high, item):
 
 @njit(cache=True, nogil=True)
 def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
-    """Offer the scores of items first ... first + size - 1. A row must be offered its items in ascending order.
+    """Offer the scores of items first ... first + size - 1. Must be called in ascending order of items.
 
-    Lists come whole, not as the row's slices: all threads would count those on one cache line.
+    Lists are passed whole, not as row slices: all threads would update the slices' reference counts on one cache line.
     """
     out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
     end = first + size
@@ -286,12 +287,12 @@ def _write_all(keys_BC, counts_B, items_BK, best_BK):
         write_list(keys_BC[b, : counts_B[b]], items_BK[b], best_BK[b])
 
 
-# Products: four rows with a tile of items. Sums run over D in order, with one rounding a step, wherever a pair stands
+# Products: four rows with a tile of items. Sums run over D in order, with one rounding per step, independent of a pair's position
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def _pack(item_emb_ID, bias_I, padded):
-    """Lay items out in tiles [D, T], so that one row holds a coordinate of T items; zeros fill the rest."""
+    """Lay items out in tiles [D, T], so that one row holds a coordinate of T items; padded with zeros."""
     num_items, size = item_emb_ID.shape
     tile = np.int64(TILE)
     num_tiles = (num_items + tile - 1) // tile

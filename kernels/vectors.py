@@ -1,6 +1,6 @@
-"""Sparse vectors made ready to be compared.
+"""Preparing sparse vectors for similarity search.
 
-R rows, C columns, N stored entries, B rows asked for.
+R rows, C columns, N stored entries, B rows requested.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def prepare(
     """Return vectors ready for `nearest`.
 
     Args:
-        vectors: what is compared. Those on a device are used where they lie, and searched there.
-        measure: formulas stand in `kernels.similarity`.
-        shrinkage: in common columns; a similarity over n of them is multiplied by n / (n + shrinkage).
-        min_common: pairs with fewer common columns are no neighbors.
-        scale_R: float32, > 0; a similarity to row r is multiplied by scale_R[r].
+        vectors: the vectors to search. Those on a device are used in place, and searched there.
+        measure: see `kernels.similarity` for the formulas.
+        shrinkage: in common columns; a similarity over n common columns is multiplied by n / (n + shrinkage).
+        min_common: pairs with fewer common columns are not neighbors.
+        scale_R: float32, positive; a similarity to row r is multiplied by scale_R[r].
 
     Raises:
         ValueError: an unknown measure, negative shrinkage, or min_common below 1.
@@ -82,7 +82,7 @@ def prepare(
 
 
 def lies_on_device(vectors: Vectors) -> bool:
-    """Return whether the arrays are a GPU's: Torch's, or Numba's own, simulated too."""
+    """Return whether the arrays are on a GPU: Torch's, or Numba's own (simulated ones included)."""
     return hasattr(vectors.values_N, "__cuda_array_interface__") or hasattr(vectors.values_N, "__cuda_ndarray__")
 
 
@@ -111,7 +111,7 @@ def search_request(prepared: Prepared, rows: np.ndarray | None, queries: Vectors
 def _shifted(
     kind: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, means_C: np.ndarray | None
 ) -> np.ndarray:
-    """Return values less their column's mean, or (correlation does not mind) less about their row's."""
+    """Return values minus their column's mean, or, for correlations (which are shift-invariant), minus roughly their row's."""
     if means_C is not None:
         return values - means_C[indices]
     if kind != PEARSON or not len(values):
@@ -119,7 +119,7 @@ def _shifted(
     sizes = np.diff(indptr)
     rows_N = np.repeat(np.arange(len(sizes)), sizes)
     means = np.bincount(rows_N, values, len(sizes)) / np.maximum(sizes, 1)
-    # Eighths: whole and half stars stay exact, and so do their sums in float32.
+    # Rounded to eighths: whole and half stars, and their sums, stay exact in float32.
     return values - (np.round(8 * means) / 8).astype(np.float32)[rows_N]
 
 
@@ -137,7 +137,7 @@ def _inverse_norms(indptr, values):
 
 @njit(cache=True, nogil=True)
 def by_column(indptr, indices, values, order, num_columns):
-    """Return indptr, places and values of each column; places ascend."""
+    """Return indptr, positions and values of each column, positions ascending."""
     starts = np.zeros(num_columns + 1, np.int64)
     for column in indices:
         starts[np.uint64(column) + np.uint64(1)] += 1

@@ -1,6 +1,6 @@
-"""Weights of entries before vectors are compared. R rows (documents), C columns (terms), N stored entries.
+"""TF-IDF and BM25 weights of entries before vectors are compared. R rows (documents), C columns (terms), N stored entries.
 
-Both make columns that many rows share (a user with a long history, for items) tell less than rare ones.
+Both down-weight columns that many rows share (for items, users with long histories).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import numpy as np
 from .comparison import Vectors
 
 SATURATION = 1.2  # BM25's k1: how soon a larger value stops counting
-LENGTH_SHARE = 0.75  # BM25's b: how far long rows are discounted
+LENGTH_SHARE = 0.75  # BM25's b: how strongly long rows are discounted
 
 
 def tfidf(vectors: Vectors, learned: Vectors) -> Vectors:
-    """Return x * (ln((1 + R) / (1 + n_c)) + 1), where n_c of the R rows learned from have an entry in column c.
+    """Return x * (ln((1 + R) / (1 + n_c)) + 1), where n_c of the R training rows have an entry in column c.
 
-    Salton and Buckley 1988, "Term-Weighting Approaches in Automatic Text Retrieval", with both counts raised by one row that has
-    everything, so that no weight is 0.
+    Salton and Buckley 1988, "Term-Weighting Approaches in Automatic Text Retrieval", with both counts raised by one
+    row that has an entry in every column, so that no weight is 0.
     """
     counts_C = np.bincount(learned.indices_N, minlength=learned.num_columns)
     idf_C = np.log(len(learned.indptr_R1) / (1.0 + counts_C)) + 1.0

@@ -287,5 +287,5 @@ def test_what_is_refused():
         nearest(prepare(vectors), 0)
     with pytest.raises(ValueError, match="same 4 columns, got 5"):
         nearest(prepare(vectors), 1, queries=as_vectors(stars(2, 5)))
-    with pytest.raises(ValueError, match="right must have 4 rows, as left has columns, got 3"):
+    with pytest.raises(ValueError, match="right must have 4 rows, one for each column of left, got 3"):
         sparse_product(vectors, vectors)

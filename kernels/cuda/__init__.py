@@ -1,5 +1,5 @@
-"""CUDA twins. Each module has the name of its CPU twin and is imported only when a device is asked for."""
+"""CUDA twins. Each module has the name of its CPU twin and is imported only when a device is requested."""
 
 from numba import config
 
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # one user's list is a small launch, and meant
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a list for one user is a small launch, on purpose

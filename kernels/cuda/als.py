@@ -1,8 +1,8 @@
-"""Alternating least squares on a GPU: a block of threads for each row, whatever is used twice in shared memory.
+"""Alternating least squares on a GPU: a thread block per row, with everything used twice in shared memory.
 
 R rows to solve, S rows of the fixed side, N observed entries, D embedding size, W columns solved together, T entries of a
-triangle; see `kernels/als.py` for the objective. A symmetric matrix lies packed, row i of its lower triangle from i (i + 1) / 2
-on; its row W is the right-hand side, so that factorizing also substitutes forwards.
+triangle; see `kernels/als.py` for the objective. A symmetric matrix is packed: row i of its lower triangle starts at i (i + 1) / 2;
+its row W is the right-hand side, so that factorizing also does the forward substitution.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .als_cg import WARPS, cg_rows, warp_sum
 from .als_gram import scaled_gram
 from .arrays import give_back, to_device
 
-STAGED = 16  # fixed rows in shared memory at once, when outer products are added
-KEPT_BYTES = 16 << 10  # of a row's fixed rows that stay in shared memory between conjugate-gradient steps
-SHARED_BYTES = 48 << 10  # of a block, without asking the driver for more
-ONE, TWO, THREE = uint64(1), uint64(2), uint64(3)  # an unsigned index needs no test for counting from the end
+STAGED = 16  # fixed rows in shared memory at a time while outer products are added
+KEPT_BYTES = 16 << 10  # of a row's fixed rows kept in shared memory between conjugate-gradient steps
+SHARED_BYTES = 48 << 10  # per block, without opting in to more
+ONE, TWO, THREE = uint64(1), uint64(2), uint64(3)  # an unsigned index skips the check for negative indexing
 
 _ROWS = "int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1]"
 SIGNATURES = {
@@ -32,10 +32,10 @@ SIGNATURES = {
 def solve_rows(
     observed: Any, fixed_SD: Any, start_RD: Any, all_weight: float, solver: str, cg_steps: int, step: int
 ) -> Any:
-    """Return what `kernels.als.solve_rows` promises; `step` columns are solved together."""
+    """See `kernels.als.solve_rows`; `step` columns are solved together."""
     num_rows, size = start_RD.shape
     if solver == "cg":
-        cg_memory(size)  # refused before anything is moved
+        cg_memory(size)  # raises before anything is copied
     types = (np.int64, np.int32, np.float32, np.float32, np.float32)
     entries = [to_device(column, dtype) for column, dtype in zip(observed, types, strict=True)]
     fixed = to_device(fixed_SD, np.float32)
@@ -69,10 +69,10 @@ def solve_rows(
 
 
 def cg_memory(size: int) -> tuple[int, int]:
-    """Return how many fixed rows a block of `cg_rows` keeps near, and its bytes of shared memory.
+    """Return how many fixed rows a block of `cg_rows` keeps in shared memory, and the bytes it needs.
 
     Raises:
-        ValueError: its vectors alone are more than a block has.
+        ValueError: its vectors alone exceed a block's shared memory.
     """
     vectors, most = 3 + WARPS, SHARED_BYTES // 4
     if (vectors + 1) * size > most:
@@ -90,7 +90,7 @@ def _fours(width: int) -> int:
 
 @cuda.jit
 def newton_rows(indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved):
-    """Solve `step` columns after `step` columns of a row exactly; the matrix lies in shared memory."""
+    """Solve `step` columns of a row at a time exactly; the matrix is in shared memory."""
     pool = cuda.shared.array(0, float32)
     triangle = (step + 1) * (step + 2) // 2
     _newton(
@@ -115,7 +115,7 @@ def newton_rows(indptr, indices, weights, targets, penalties, fixed, gram, step,
 def newton_large_rows(
     indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved, matrices, num_rows
 ):
-    """The same with each block's matrix in global memory, for one that shared memory cannot hold."""
+    """The same with each block's matrix in global memory, for one too large for shared memory."""
     pool = cuda.shared.array(0, float32)
     for row in range(cuda.blockIdx.x, num_rows, cuda.gridDim.x):
         _newton(
@@ -185,7 +185,7 @@ def _newton(
 
 @cuda.jit(device=True)
 def _add_predictions(indices, fixed, begin, end, x, column, width, fresh, predicted):
-    """predicted[n] (+)= y_n[column : column + width] . x: a warp for each entry."""
+    """predicted[n] (+)= y_n[column : column + width] . x: one warp per entry."""
     lane = cuda.threadIdx.x % 32
     for n in range(begin + cuda.threadIdx.x // 32, end, cuda.blockDim.x // 32):
         source = uint64(indices[uint64(n)])
@@ -199,7 +199,7 @@ def _add_predictions(indices, fixed, begin, end, x, column, width, fresh, predic
 
 @cuda.jit(device=True)
 def _start_matrix(gram, penalty, x, column, width, matrix):
-    """The part of the matrix and the right-hand side that no observed entry adds to."""
+    """The part of the matrix and right-hand side that does not come from observed entries."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     for i in range(thread // 32, width, threads // 32):
         for j in range(thread % 32, i + 1, 32):
@@ -213,7 +213,7 @@ def _start_matrix(gram, penalty, x, column, width, matrix):
 
 @cuda.jit(device=True)
 def _add_outer(matrix, staged, scales, misses, count, width, padded):
-    """matrix += sum_k scale_k y_k y_k^T, its right-hand side += sum_k miss_k y_k: a thread makes tiles of 4 x 4."""
+    """matrix += sum_k scale_k y_k y_k^T, its right-hand side += sum_k miss_k y_k: each thread computes 4 x 4 tiles."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     side = 16 if threads == 256 else 8
     tiles = (width + 3) // 4
@@ -276,7 +276,7 @@ def _solve(matrix, width, vectors, stride):
     pivots = vectors[2 * stride : 3 * stride]
     least = vectors[3 * stride : 4 * stride]
     for k in range(thread, width, threads):
-        # Rounding can take away a pivot that exact arithmetic keeps positive: it never falls below 1e-6 of its diagonal.
+        # Rounding can make a pivot non-positive that is positive in exact arithmetic, so it is clamped at 1e-6 of its diagonal.
         least[k] = max(float32(1e-6) * matrix[k * (k + 1) // 2 + k], float32(1e-30))
     cuda.syncthreads()
     for k in range(width):

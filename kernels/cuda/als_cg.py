@@ -1,10 +1,10 @@
-"""Conjugate gradients for many small systems at once on a GPU, for `als`: a block of threads for each row."""
+"""Conjugate gradients for many small systems at once on a GPU, for `als`: one thread block per row."""
 
 from __future__ import annotations
 
 from numba import cuda, float32, uint64
 
-WARPS = 4  # of a block
+WARPS = 4  # per block
 ALL = 0xFFFFFFFF  # lanes of a warp
 
 SIGNATURES = {
@@ -15,7 +15,7 @@ SIGNATURES = {
 
 @cuda.jit(device=True)
 def warp_sum(value):
-    """Return the sum over the lanes of the warp, to each of them."""
+    """Return the sum over the warp's lanes, in every lane."""
     value += cuda.shfl_xor_sync(ALL, value, 16)
     value += cuda.shfl_xor_sync(ALL, value, 8)
     value += cuda.shfl_xor_sync(ALL, value, 4)
@@ -25,7 +25,7 @@ def warp_sum(value):
 
 @cuda.jit
 def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, kept, solved):
-    """Conjugate gradients from what `solved` holds. Warps share out a row's entries, lanes their columns."""
+    """Conjugate gradients starting from `solved`. Warps split a row's entries, lanes split the columns."""
     pool = cuda.shared.array(0, float32)
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     size = fixed.shape[1]
@@ -41,7 +41,7 @@ def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, ke
     for at in range(thread, min(kept, end - begin) * size, threads):
         near[at] = fixed[indices[begin + at // size], at % size]
     cuda.syncthreads()
-    # The residual is pulls minus A x, and A x the product with the direction x.
+    # The residual is targets minus A x, where A x is the product with the direction x.
     _product(
         indices, weights, targets, penalties[row], fixed, gram, begin, end, True, kept, direction, sums, near, product
     )
@@ -83,7 +83,7 @@ def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, ke
 
 @cuda.jit(device=True)
 def _dot(a, b):
-    """The inner product, made by each warp for itself."""
+    """The inner product, computed by each warp independently."""
     total = float32(0.0)
     for d in range(cuda.threadIdx.x % 32, a.shape[0], 32):
         total += a[d] * b[d]
@@ -94,7 +94,7 @@ def _dot(a, b):
 def _product(
     indices, weights, targets, penalty, fixed, gram, begin, end, subtract_targets, kept, direction, sums, near, product
 ):
-    """product = A direction, less the pulls if asked: each warp sums its entries, then each thread its columns."""
+    """product = A direction, minus the targets if requested: each warp sums its entries, then each thread its columns."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     lane, warp = thread % 32, thread // 32
     size = fixed.shape[1]

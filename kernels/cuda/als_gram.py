@@ -9,8 +9,8 @@ from numba import cuda, float32
 
 from .arrays import to_device
 
-TILE = 64  # rows, and columns, of a block's part of the Gram matrix
-DEPTH = 16  # fixed rows of it in shared memory at once
+TILE = 64  # rows and columns of a block's tile of the Gram matrix
+DEPTH = 16  # fixed rows in shared memory at a time
 
 SIGNATURES = {
     "gram_parts": "void(float32[:, ::1], int64, float32[:, :, ::1])",
@@ -19,7 +19,7 @@ SIGNATURES = {
 
 
 def scaled_gram(fixed: Any, all_weight: float) -> Any:
-    """Return all_weight Y^T Y on the device; the order of summing depends on the shape alone."""
+    """Return all_weight Y^T Y on the device; the summation order depends on the shape alone."""
     num_fixed, size = fixed.shape
     if not all_weight:
         return to_device(np.zeros((size, size), np.float32))
@@ -34,7 +34,7 @@ def scaled_gram(fixed: Any, all_weight: float) -> Any:
 
 @cuda.jit
 def gram_parts(fixed, rows_each, parts):
-    """parts[z] = Y^T Y over the z-th `rows_each` rows: a block makes a tile, a thread 4 x 4 of it. Tiles above are mirrored."""
+    """parts[z] = Y^T Y over the z-th `rows_each` rows: a block computes a tile, a thread 4 x 4 of it. Tiles above the diagonal are mirrored."""
     left = cuda.shared.array((DEPTH, TILE), float32)
     right = cuda.shared.array((DEPTH, TILE), float32)
     if cuda.blockIdx.y < cuda.blockIdx.x:
@@ -101,7 +101,7 @@ def _write_both(part, i, j, value):
 
 @cuda.jit
 def gram_sum(parts, scale, gram):
-    """gram = scale * sum of the parts, in their order: a thread for each entry."""
+    """gram = scale * sum of the parts, in order: one thread per entry."""
     at = cuda.grid(1)
     size = gram.shape[0]
     if at < size * size:

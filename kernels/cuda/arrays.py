@@ -1,4 +1,4 @@
-"""Arrays to and from the device; those that already lie there (Torch's among them) are used in place."""
+"""Moving arrays to and from the device; those already there (Torch tensors included) are used in place."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import DTypeLike
 
 
 def on_device(array: Any) -> bool:
-    """Return whether the array lies on the device."""
+    """Return whether the array is on the device."""
     return hasattr(array, "__cuda_array_interface__") or hasattr(
         array, "__cuda_ndarray__"
-    )  # Numba's own, simulated too
+    )  # Numba's own, including simulated ones
 
 
 def to_device(array: Any, dtype: DTypeLike | None = None) -> Any:
-    """Return the array as a Numba device array: the same memory if it lies there, else a C-contiguous copy.
+    """Return the array as a Numba device array: the same memory if it is already there, else a C-contiguous copy.
 
     Args:
         array: NumPy, or anything with `__cuda_array_interface__`.
-        dtype: what a NumPy array is converted to, if it is of another type.
+        dtype: type to convert a NumPy array to.
 
     Raises:
-        ValueError: an array on the device that is not C-contiguous, or not of `dtype`; it would have to be copied.
+        ValueError: an array on the device is not C-contiguous or not of `dtype`, so it would have to be copied.
     """
     if not on_device(array):
         return cuda.to_device(np.ascontiguousarray(array, dtype))
@@ -37,5 +37,5 @@ def to_device(array: Any, dtype: DTypeLike | None = None) -> Any:
 
 
 def give_back(array: Any, like: Any) -> Any:
-    """Return a device array's values as NumPy if `like` is NumPy, and the device array itself if `like` lies there."""
+    """Return a device array's values as NumPy if `like` is NumPy, else the device array itself."""
     return array if on_device(like) else array.copy_to_host()

@@ -1,8 +1,8 @@
-"""BPR on a GPU: the steps of `kernels.bpr` in the same order, a warp for each cell of a diagonal.
+"""BPR on a GPU: the steps of `kernels.bpr` in the same order, one warp per cell of a diagonal.
 
-Draws do not depend on embeddings, so they are made beforehand: each user block is cut into chunks, a warp sorts a chunk's
-interactions by item block, 32 at a time and in their order, and each of its lanes draws for one. Then one launch a diagonal takes
-the steps: lanes share the coordinates of a triple. A warp's rows of a cell stay in its multiprocessor's first-level cache.
+Draws do not depend on embeddings, so they are made first: each user block is cut into chunks, a warp sorts a chunk's
+interactions by item block, 32 at a time and stably, and each of its lanes draws for one. Then one launch per diagonal runs
+the steps: lanes split the coordinates of a triple. A warp's rows of a cell stay in its multiprocessor's L1 cache.
 
 U users, I items, N interactions, D embedding size; B blocks, H chunks of users.
 """
@@ -21,8 +21,8 @@ from ..random import random_below, random_bits
 from .arrays import give_back, on_device, to_device
 
 LANES = 32
-WARPS = 4  # in a block of threads that sorts and draws
-CHUNKS = 32  # of a user block
+WARPS = 4  # per block when sorting and drawing
+CHUNKS = 32  # per user block
 ALL = 0xFFFFFFFF
 NO_BLOCK = 255  # of a lane past the end
 
@@ -55,7 +55,7 @@ def bpr_epoch(
     rate: np.float32,
     decay: np.float32,
 ) -> None:
-    """Do what `kernels.bpr.bpr_epoch` promises."""
+    """See `kernels.bpr.bpr_epoch`."""
     blocks = len(ends_B1) - 1
     chunks = CHUNKS * blocks
     indptr = to_device(indptr_U1, np.int64)
@@ -89,7 +89,7 @@ def fold_users(
     rate: np.float32,
     regularization: np.float32,
 ) -> Any:
-    """Return what `kernels.bpr.fold_users` promises."""
+    """See `kernels.bpr.fold_users`."""
     num_items, size = item_emb_ID.shape
     indptr = to_device(indptr_U1, np.int64)
     users = cuda.device_array((indptr.shape[0] - 1, size), np.float32)
@@ -124,7 +124,7 @@ def _seen(indices, low, high, item):
 
 @cuda.jit(device=True)
 def _draw(bits, first, last, shuffled, below, indices, low, high):
-    """As on the CPU: an item at places [first, last) that is not in indices[low:high], by mass; -1 if there is none."""
+    """As on the CPU: an item at positions [first, last) that is not in indices[low:high], drawn by weight; -1 if there is none."""
     whole = below[last] - below[first]
     if whole == uint64(0):
         return int32(-1)
@@ -156,7 +156,7 @@ def _sum_of_lanes(value):
 
 @cuda.jit
 def count(first_user, indptr, indices, block_I, counts_HB):
-    """Count each chunk's interactions by item block. A warp for each chunk."""
+    """Count each chunk's interactions by item block. One warp per chunk."""
     mine = cuda.shared.array((WARPS, MOST_BLOCKS), int32)
     warp = cuda.threadIdx.x // LANES
     lane = cuda.threadIdx.x % LANES
@@ -173,7 +173,7 @@ def count(first_user, indptr, indices, block_I, counts_HB):
 
 @cuda.jit
 def begin(first_user, indptr, counts_HB, places_HB, starts_BB1):
-    """Write where each cell starts among the triples, and each chunk in it. A block for each user block."""
+    """Write where each cell starts among the triples, and each chunk within it. One thread block per user block."""
     totals = cuda.shared.array(MOST_BLOCKS, int64)
     blocks = starts_BB1.shape[0]
     b = cuda.blockIdx.x
@@ -198,7 +198,7 @@ def begin(first_user, indptr, counts_HB, places_HB, starts_BB1):
 
 @cuda.jit
 def draw(first_user, indptr, indices, block_I, ends, shuffled, below, key, places_HB, triples_3N):
-    """Draw j for all interactions and write the triples, sorted by cell, in their order. A warp for each chunk."""
+    """Draw j for all interactions and write the triples, sorted stably by cell. One warp per chunk."""
     place_of = cuda.shared.array((WARPS, MOST_BLOCKS), int64)
     warp = cuda.threadIdx.x // LANES
     lane = cuda.threadIdx.x % LANES
@@ -241,7 +241,7 @@ def draw(first_user, indptr, indices, block_I, ends, shuffled, below, key, place
 
 @cuda.jit
 def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, decay):
-    """Take the steps of the cells on a diagonal. A warp for each cell."""
+    """Run the steps of the cells on a diagonal. One warp per cell."""
     lane = cuda.threadIdx.x
     b = cuda.blockIdx.x
     cell = (b + diagonal) % starts_BB1.shape[0]
@@ -274,7 +274,7 @@ def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, deca
 
 @cuda.jit
 def fold(indptr, indices, item_emb, bias, below, everything, key, epochs, rate, regularization, user_emb):
-    """Take the steps of one user from 0, items as they are. A warp for each user; lanes draw for 32 steps at once."""
+    """Run the steps of one user from 0, items fixed. One warp per user; lanes draw for 32 steps at once."""
     lane = cuda.threadIdx.x
     user = cuda.blockIdx.x
     size = user_emb.shape[1]

@@ -1,6 +1,6 @@
-"""Negative sampling on a GPU: a thread for each draw, so that neighbors write side by side.
+"""Negative sampling on a GPU: one thread per draw, so that neighboring threads write adjacent memory.
 
-P rows of users asked for, U users, I items, N interactions, S negatives of each row.
+P rows of users, U users, I items, N interactions, S negatives per row.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def sample_negatives(
     weights: ItemWeights | None,
     allow_positives: bool,
 ) -> Any:
-    """Return what `kernels.negatives.sample_negatives` promises."""
+    """See `kernels.negatives.sample_negatives`."""
     users = to_device(users_P, np.int32)
     sums = [to_device(column, np.uint64) for column in weights or NO_WEIGHTS]
     items = cuda.device_array((users.shape[0], num_negatives), np.int32)

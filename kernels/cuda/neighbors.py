@@ -1,6 +1,6 @@
-"""Products of sparse matrices on a GPU, a block for each row.
+"""Products of sparse matrices on a GPU, one block per row.
 
-B rows, M rows between, I columns of the answer.
+B rows, M inner dimension, I columns of the result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGNATURES = {
 
 
 def sparse_product(left: Vectors, right: Vectors) -> Any:
-    """Return what `kernels.neighbors.sparse_product` promises."""
+    """See `kernels.neighbors.sparse_product`."""
     product = cuda.device_array((left.indptr_R1.shape[0] - 1, right.num_columns), np.float32)
     if product.size:
         products[product.shape[0], THREADS](*_on_device(left), *_on_device(right), product)
@@ -38,7 +38,7 @@ def _on_device(vectors: Vectors) -> tuple[Any, Any, Any]:
 
 @cuda.jit
 def products(left_ptr, left_indices, left_values, right_ptr, right_indices, right_values, product_BI):
-    """Write one row of the product: a stored row of `right` after another, whose columns are shared out to the threads."""
+    """Write one row of the product: rows of `right` one after another, with their columns split among the threads."""
     row = product_BI[cuda.blockIdx.x]
     thread = cuda.threadIdx.x
     for at in range(thread, row.shape[0], THREADS):
@@ -49,4 +49,4 @@ def products(left_ptr, left_indices, left_values, right_ptr, right_indices, righ
         weight = left_values[n]
         for m in range(right_ptr[middle] + thread, right_ptr[middle + 1], THREADS):
             row[right_indices[m]] += weight * right_values[m]
-        cuda.syncthreads()  # the next stored row may hold the same columns
+        cuda.syncthreads()  # the next row may have the same columns

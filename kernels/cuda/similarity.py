@@ -1,8 +1,8 @@
-"""The nearest neighbors of sparse vectors on a GPU: a block for each row asked for.
+"""The nearest neighbors of sparse vectors on a GPU: one block per requested row.
 
-R rows, C columns, B rows asked for, K neighbors. A block walks the columns of its row in order; its threads add to the sums
-of the rows in a column, of which no two are the same. So sums run over columns in ascending order, as on the CPU, and
-need no atomics. Rows of similarities lie in a bounded piece of memory until `topk` has chosen from them.
+R rows, C columns, B rows requested, K neighbors. A block walks the columns of its row in order; its threads add to the sums
+of the rows in a column, which are distinct. So sums run over columns in ascending order, as on the CPU, and
+need no atomics. Similarities are held in a bounded buffer until `topk` has selected from them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from . import topk
 from .arrays import on_device, to_device
 
 THREADS = 128
-STAGED = 128  # columns whose places and values lie in shared memory
-SCRATCH_BYTES = 256 << 20  # of sums and similarities held at once
+STAGED = 128  # columns whose positions and values are in shared memory
+SCRATCH_BYTES = 256 << 20  # sums and similarities held at once
 
 SIGNATURES = {
     "similarities": "void(int32, int32, boolean, float32, float32, int64[::1], int32[::1], float32[::1], float32[::1], "
@@ -30,7 +30,7 @@ _finished = cuda.jit(device=True)(finished_plain)
 
 
 class Searched(NamedTuple):
-    """The vectors searched, on the device, in their own numbering."""
+    """The searched vectors, on the device, in their own numbering."""
 
     starts_C1: Any
     rows_N: Any
@@ -40,7 +40,7 @@ class Searched(NamedTuple):
 
 
 def nearest(prepared: Prepared, request: SearchRequest, k: int) -> tuple[Any, Any]:
-    """Return what `kernels.similarity.nearest` promises."""
+    """See `kernels.similarity.nearest`."""
     size = (len(request.rows_B), k)
     there = on_device(request.values_N)
     make: Any = cuda.device_array if there else np.empty
@@ -73,7 +73,7 @@ def nearest(prepared: Prepared, request: SearchRequest, k: int) -> tuple[Any, An
 
 
 def _similarities(prepared: Prepared, rows_B: np.ndarray, vectors: tuple[Any, ...]) -> Any:
-    """Return float32 [B, R] on the device; -inf where rows are no neighbors."""
+    """Return float32 [B, R] on the device; -inf where rows are not neighbors."""
     size = (len(rows_B), len(prepared.order_R))
     scores = cuda.device_array(size, np.float32)
     sums = scores if prepared.width == 1 else cuda.device_array((size[0], size[1] * prepared.width), np.float32)
@@ -94,7 +94,7 @@ def _similarities(prepared: Prepared, rows_B: np.ndarray, vectors: tuple[Any, ..
 
 
 def _searched(prepared: Prepared) -> Searched:
-    """Return the searched side; it is brought to the device once."""
+    """Return the searched side; it is copied to the device once."""
     if "searched" not in prepared.resident:
         starts, places, values = prepared.columns
         sizes = np.diff(prepared.vectors.indptr_R1)
@@ -129,7 +129,7 @@ def similarities(
     sums_BW,
     scores_BR,
 ):
-    """Write the similarities of row rows_B[block] to all rows. `sums_BW` may be `scores_BR` if one sum a pair is enough."""
+    """Write the similarities of row rows_B[block] to all rows. `sums_BW` may be `scores_BR` if one sum per pair is enough."""
     begins = cuda.shared.array(STAGED, int64)
     ends = cuda.shared.array(STAGED, int64)
     weights = cuda.shared.array(STAGED, float32)
@@ -154,7 +154,7 @@ def similarities(
             x = weights[column]
             for n in range(begins[column] + thread, ends[column], THREADS):
                 _add(kind, width, ones, x, their_values_N[n], sums, int64(their_rows_N[n]) * width)
-            cuda.syncthreads()  # the next column may hold the same rows
+            cuda.syncthreads()  # the next column may have the same rows
     cuda.syncthreads()
     norm = norms_Q[query]
     for row in range(thread, scores.shape[0], THREADS):

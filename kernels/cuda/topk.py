@@ -1,8 +1,8 @@
-"""The best k of many scores on a GPU: radix selection, a block for each row, any k.
+"""The top k of many scores on a GPU: radix selection, one block per row, any k.
 
 B rows, I items, K list, D embedding size; P is K rounded up to a power of two. A score becomes an unsigned integer of the same
-order, 0 where it may not be returned; with the item's complement below it, one 64-bit key of which no two are equal.
-Bytes of keys are counted from the top until the k-th best is known, which settles ties too (Alabi et al. 2012,
+order, 0 where it may not be returned; combined with the item's complement in the low bits, it is a unique 64-bit key.
+Bytes of keys are counted from the top until the k-th best is known, which also breaks ties (Alabi et al. 2012,
 "Fast k-selection algorithms for graphics processing units", radix select); the k that remain are sorted.
 """
 
@@ -16,13 +16,13 @@ from numba import cuda, float32, uint32, uint64
 from ..item_lists import ItemLists, or_empty
 from .arrays import give_back, to_device
 
-THREADS = 256  # of a block, and the values of a byte
+THREADS = 256  # per block, and the number of byte values
 SORTED_IN_SHARED = 2048  # longer lists are sorted in global memory
-SCRATCH_BYTES = 256 << 20  # of scores held at once
+SCRATCH_BYTES = 256 << 20  # scores held at once
 MOST_ROWS = 1 << 20  # in one launch
-TILE = 128  # rows, and items, of a block's product
-DEPTH = 8  # coordinates in shared memory at once
-EACH = 8  # rows, and items, of a thread's product: TILE / sqrt(THREADS)
+TILE = 128  # rows and items of a block's product
+DEPTH = 8  # coordinates in shared memory at a time
+EACH = 8  # rows and items of a thread's product: TILE / sqrt(THREADS)
 
 SIGNATURES = {
     "select": "void(uint32[:, ::1], uint32[:, ::1], int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int32[::1], "
@@ -32,7 +32,7 @@ SIGNATURES = {
 
 
 def top_k(scores_BI: Any, k: int, *, exclude: ItemLists | None, allow: ItemLists | None) -> tuple[Any, Any]:
-    """Return what `kernels.topk.top_k` promises."""
+    """See `kernels.topk.top_k`."""
     scores = to_device(scores_BI, np.float32)
     rows, num_items = scores.shape
     answer = _Answer(rows, num_items, k, exclude, allow)
@@ -44,7 +44,7 @@ def top_k(scores_BI: Any, k: int, *, exclude: ItemLists | None, allow: ItemLists
 def top_k_dot(
     query_BD: Any, item_emb_ID: Any, k: int, *, item_bias_I: Any, exclude: ItemLists | None, allow: ItemLists | None
 ) -> tuple[Any, Any]:
-    """Return what `kernels.topk.top_k_dot` promises."""
+    """See `kernels.topk.top_k_dot`."""
     num_items = item_emb_ID.shape[0]
     query = to_device(query_BD, np.float32)
     item_emb = to_device(item_emb_ID, np.float32)
@@ -59,7 +59,7 @@ def top_k_dot(
 
 
 class _Answer:
-    """The lists being made of B rows, and which items may stand in them."""
+    """The result lists of B rows, and which items they may contain."""
 
     def __init__(self, rows: int, num_items: int, k: int, exclude: ItemLists | None, allow: ItemLists | None) -> None:
         self.rows, self.num_items = rows, num_items
@@ -74,7 +74,7 @@ class _Answer:
         self.width = 1 << (k - 1).bit_length()
 
     def chunks(self) -> list[slice]:
-        """Rows to be done together, so that their scores fit the scratch memory; none where nothing can be returned."""
+        """Chunks of rows whose scores fit the scratch memory; none where nothing can be returned."""
         if self.num_items == 0:
             self.items.copy_to_device(np.full(self.items.shape, -1, np.int32))
             self.best.copy_to_device(np.full(self.best.shape, -np.inf, np.float32))
@@ -84,7 +84,7 @@ class _Answer:
         return [slice(begin, min(self.rows, begin + step)) for begin in range(0, self.rows, step)]
 
     def select(self, scores: Any, scratch: Any, some: slice) -> None:
-        """Fill the lists of some rows; the scratch memory may be that of the scores."""
+        """Fill the lists of some rows; the scratch memory may be the scores' own."""
         rows = some.stop - some.start
         out_starts, out_ends, out_items, in_starts, in_ends, in_items = self.lists
         sorting = cuda.device_array((rows, self.width if self.width > SORTED_IN_SHARED else 1), np.uint64)
@@ -112,7 +112,7 @@ def _ordered(bits):
     """A float32's bits as an integer of the same order; 0 for NaN and -inf."""
     if bits & uint32(0x7FFFFFFF) > uint32(0x7F800000) or bits == uint32(0xFF800000):
         return uint32(0)
-    if bits == uint32(0x80000000):  # -0 equals 0
+    if bits == uint32(0x80000000):  # treat -0 as 0
         return uint32(0x80000000)
     if bits >> uint32(31):
         return ~bits
@@ -145,7 +145,7 @@ def _key(ordered, item):
 
 @cuda.jit(device=True)
 def _sort_descending(keys, width):
-    """Sort keys[:width], a power of two, by all threads of the block (Batcher 1968, bitonic)."""
+    """Sort keys[:width], a power of two, with all threads of the block (Batcher 1968, bitonic)."""
     run = 2
     while run <= width:
         step = run >> 1
@@ -175,9 +175,9 @@ def select(
     items_BK,
     bits_BK,
 ):
-    """Write each row's best K: items, and their scores' bits. One block a row; `ordered_BI` is scratch."""
+    """Write each row's best K: items, and their scores' bits. One block per row; `ordered_BI` is scratch."""
     counts = cuda.shared.array(THREADS, uint32)
-    chosen = cuda.shared.array(3, uint32)  # byte value, keys with it, keys still to be found among them
+    chosen = cuda.shared.array(3, uint32)  # byte value, keys with it, keys still needed among them
     filled = cuda.shared.array(1, uint32)
     near = cuda.shared.array(SORTED_IN_SHARED, uint64)
     thread = cuda.threadIdx.x
@@ -194,7 +194,7 @@ def select(
     for place in range(out_starts[row] + thread, out_ends[row], THREADS):
         ordered_BI[row, out_items[place]] = uint32(0)
 
-    floor = uint64(0)  # keys of the list are at least this, in the bits of the mask
+    floor = uint64(0)  # keys in the list are at least this, in the masked bits
     mask = uint64(0)
     shift = uint64(64)
     missing = uint32(k)
@@ -212,13 +212,13 @@ def select(
         cuda.syncthreads()
         here = counts[thread]
         reach = 1
-        while reach < THREADS:  # sums from the highest byte down
+        while reach < THREADS:  # suffix sums from the highest byte down
             before = counts[thread - reach] if thread >= reach else uint32(0)
             cuda.syncthreads()
             counts[thread] += before
             cuda.syncthreads()
             reach <<= 1
-        missing = min(missing, counts[THREADS - 1])  # fewer than k can be had
+        missing = min(missing, counts[THREADS - 1])  # fewer than k available
         if missing == uint32(0):
             floor = uint64(0xFFFFFFFFFFFFFFFF)
             break
@@ -261,7 +261,7 @@ def select(
 
 @cuda.jit
 def products(query_BD, item_emb_ID, bias_I, scores_BI):
-    """Write bias + <query, item>, summed in the order of D. A block makes TILE x TILE scores, a thread EACH x EACH."""
+    """Write bias + <query, item>, summed in the order of D. A block computes TILE x TILE scores, a thread EACH x EACH."""
     some_query = cuda.shared.array((DEPTH, TILE), float32)
     some_items = cuda.shared.array((DEPTH, TILE), float32)
     sums = cuda.local.array((EACH, EACH), float32)

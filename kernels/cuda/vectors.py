@@ -1,7 +1,7 @@
-"""Sparse vectors made ready to be compared, where they lie: on a GPU.
+"""Preparing sparse vectors for similarity search, on the GPU.
 
-R rows, C columns, N stored entries. Only the sizes of columns visit the host. Columns are filled in whatever order threads come,
-then sorted, so that the result does not depend on it.
+R rows, C columns, N stored entries. Only column sizes are copied to the host. Columns are filled in arbitrary thread order and
+then sorted, so that the result is deterministic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .arrays import to_device
 from .similarity import Searched
 
 THREADS = 128
-MOST_BLOCKS = 1024  # of kernels that walk all entries
+MOST_BLOCKS = 1024  # for kernels that go through all entries
 INVERSE_NORM, MEAN, MEAN_IN_EIGHTHS = range(3)
 
 SIGNATURES = {
@@ -33,7 +33,7 @@ SIGNATURES = {
 
 
 def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any) -> Prepared:
-    """Return what `kernels.vectors.prepare` promises, of vectors on the device."""
+    """See `kernels.vectors.prepare`; for vectors on the device."""
     indptr, indices, values = _arrays(vectors)
     num_rows = indptr.shape[0] - 1
     if rule["kind"] == PEARSON:
@@ -66,7 +66,7 @@ def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any
 
 
 def search_request(prepared: Prepared, queries: Vectors) -> SearchRequest:
-    """Return queries in the form that the kernels take."""
+    """Return queries in the form the kernels take."""
     indptr, indices, values = _arrays(queries)
     size = indptr.shape[0] - 1
     if prepared.means_C is not None:
@@ -122,14 +122,14 @@ def _shifted_columns(indices: Any, values: Any, shift: Any) -> Any:
 
 @cuda.jit
 def count_columns(indices, counts_C1):
-    """Add each column's entries to the place after its own."""
+    """Count each column's entries, stored one position further."""
     for n in range(cuda.grid(1), indices.shape[0], cuda.gridsize(1)):
         cuda.atomic.add(counts_C1, indices[n] + 1, int32(1))
 
 
 @cuda.jit
 def fill_columns(indptr, indices, values, starts, used_C, rows_N, values_N):
-    """Put a row's entries into their columns, wherever there is room: a block for each row."""
+    """Put a row's entries into the next free slots of their columns: one block per row."""
     row = cuda.blockIdx.x
     for n in range(indptr[row] + cuda.threadIdx.x, indptr[row + 1], THREADS):
         column = indices[n]
@@ -140,7 +140,7 @@ def fill_columns(indptr, indices, values, starts, used_C, rows_N, values_N):
 
 @cuda.jit
 def sort_columns(starts, rows_N, values_N, sorted_rows_N, sorted_values_N):
-    """Sort a column by row, each entry counting those before it: a block for each column."""
+    """Sort a column by row, each entry counting those before it: one block per column."""
     begin = starts[cuda.blockIdx.x]
     end = starts[cuda.blockIdx.x + 1]
     for n in range(begin + cuda.threadIdx.x, end, THREADS):
@@ -155,7 +155,7 @@ def sort_columns(starts, rows_N, values_N, sorted_rows_N, sorted_values_N):
 
 @cuda.jit
 def summarize(indptr, values, what, result):
-    """Write the inverse norm or the mean of a row's values: a block for each row."""
+    """Write the inverse norm or the mean of a row's values: one block per row."""
     partial = cuda.shared.array(THREADS, float32)
     thread = cuda.threadIdx.x
     begin = indptr[cuda.blockIdx.x]
@@ -184,7 +184,7 @@ def summarize(indptr, values, what, result):
 
 @cuda.jit
 def shift_rows(indptr, values, shift_R, result):
-    """Take off each row's own shift: a block for each row."""
+    """Subtract each row's shift: one block per row."""
     row = cuda.blockIdx.x
     for n in range(indptr[row] + cuda.threadIdx.x, indptr[row + 1], THREADS):
         result[n] = values[n] - shift_R[row]
@@ -192,7 +192,7 @@ def shift_rows(indptr, values, shift_R, result):
 
 @cuda.jit
 def shift_columns(indices, values, shift_C, result):
-    """Take off each column's own shift."""
+    """Subtract each column's shift."""
     for n in range(cuda.grid(1), indices.shape[0], cuda.gridsize(1)):
         result[n] = values[n] - shift_C[indices[n]]
 
@@ -206,6 +206,6 @@ def sizes_of(indptr, sizes_R):
 
 @cuda.jit
 def multiply(left, right, result):
-    """Write the products of two arrays."""
+    """Write the elementwise product of two arrays."""
     for n in range(cuda.grid(1), result.shape[0], cuda.gridsize(1)):
         result[n] = left[n] * right[n]

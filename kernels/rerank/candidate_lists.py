@@ -1,6 +1,6 @@
-"""Lists of candidates: checked, brought to one scale of relevance, and written out in a new order.
+"""Candidate lists: checking them, scaling their relevance, and writing them out in a new order.
 
-B lists, L candidates, K places, M places and what is kept after them, H slots of a hash table.
+B lists, L candidates, K positions, M positions including those kept after them, H slots of a hash table.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-PARTS = 64  # of a batch, which threads take; each has one scratch of its own
+PARTS = 64  # of a batch, split among threads; each part has its own scratch buffer
 
 GOOD, REPEATED, NOT_FINITE = 0, 1, 2
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def faults(items_BL, scores_BL):
-    """Return for each list what is wrong with it and where: int32 [B, 2] of (GOOD, REPEATED or NOT_FINITE, position)."""
+    """Return each list's first fault and its position: int32 [B, 2] of (GOOD, REPEATED or NOT_FINITE, position)."""
     rows, size = items_BL.shape
     found_B2 = np.zeros((rows, 2), np.int32)
     slots = 16
@@ -46,7 +46,7 @@ def faults(items_BL, scores_BL):
 
 @njit(cache=True, nogil=True, parallel=True)
 def min_max(items_BL, scores_BL):
-    """Return float64 [B, L]: scores from 0, the list's lowest, to 1, its highest; all 1 where they are equal.
+    """Return float64 [B, L]: scores scaled from 0, the list's lowest, to 1, its highest; all 1 if they are equal.
 
     -inf where there is no candidate.
     """
@@ -70,11 +70,11 @@ def min_max(items_BL, scores_BL):
 
 @njit(cache=True, nogil=True, parallel=True)
 def written(items_BL, scores_BL, places_BK, outside_BK, dropped_BL, out_items_BM, out_scores_BM, out_places_BM):
-    """Write the chosen items out, and after k of them the candidates neither chosen nor dropped, in their order.
+    """Write the k chosen items, followed by the candidates neither chosen nor dropped, in order.
 
-    A list in which fewer than k places were filled ends there.
-    `places_BK` are positions among the candidates; where one is -1, `outside_BK` may name an item that is none of them.
-    Such an item takes the score of the place above it, at the head that of the first candidate below it.
+    A list with fewer than k positions filled ends there.
+    `places_BK` are positions among the candidates; where one is -1, `outside_BK` may name an item that is not a candidate.
+    Such an item takes the score of the item above it, or at the top that of the first candidate below it.
     """
     rows, size = items_BL.shape
     length = out_items_BM.shape[1]
@@ -103,7 +103,7 @@ def written(items_BL, scores_BL, places_BK, outside_BK, dropped_BL, out_items_BM
                     l,
                 )
                 filled += 1
-        head = np.float32(0.0)  # of a list without a single candidate
+        head = np.float32(0.0)  # score in a list without any candidate
         for place in range(filled):
             if np.isfinite(out_scores_BM[b, place]):
                 head = out_scores_BM[b, place]
@@ -119,13 +119,13 @@ def written(items_BL, scores_BL, places_BK, outside_BK, dropped_BL, out_items_BM
 
 @njit(cache=True, nogil=True, parallel=True)
 def firsts(items_BL, group_I, places_BK, dropped_BL):
-    """Write the first candidates of each group, and mark with 1 those that come after one of their group."""
+    """Write the first candidate of each group, and mark with 1 the later ones of the same group."""
     rows, size = items_BL.shape
     for b in prange(rows):
         groups_L = np.empty(size, np.int32)
         for l in range(size):
             groups_L[l] = group_I[items_BL[b, l]] if items_BL[b, l] >= 0 else -1
-        order = np.argsort(groups_L, kind="mergesort")  # keeps the candidates' order within a group
+        order = np.argsort(groups_L, kind="mergesort")  # stable: keeps candidate order within a group
         dropped_BL[b] = 0
         for n in range(1, size):
             if groups_L[order[n]] >= 0 and groups_L[order[n]] == groups_L[order[n - 1]]:

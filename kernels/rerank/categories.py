@@ -1,8 +1,8 @@
-"""Lists that cover a user's categories (xQuAD), or show them in the user's own proportions (calibration), greedily.
+"""Greedy lists that cover a user's categories (xQuAD) or match the user's category proportions (calibration).
 
-B lists, L candidates, K places, C categories, N stored shares.
+B lists, L candidates, K positions, C categories, N stored shares.
 
-Items' shares of categories are CSR: an item of three categories has a third in each. Sums are float64 and run in one order.
+Items' category shares are CSR: an item with three categories has a third in each. Sums are float64 in a fixed order.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def _prefer(value, item, best, best_item):
 
 @njit(cache=True, nogil=True, parallel=True)
 def xquad(items_BL, relevance_BL, indptr, indices, shares_N, taste_BC, weight, places_BK):
-    """Write the places of lists by xQuAD; -1 where candidates run out.
+    """Fill lists by xQuAD; -1 where candidates run out.
 
-    Each place takes the item with the largest (1 - weight) relevance + weight * sum over categories c of taste_c * share_c *
-    product over those above it of (1 - share_c); equal ones go to the lower item.
+    Each position takes the item with the largest (1 - weight) relevance + weight * sum over categories c of taste_c * share_c *
+    product over those above it of (1 - share_c); ties go to the lower item.
     """
     rows, size = items_BL.shape
     parts = min(PARTS, rows)
@@ -58,17 +58,17 @@ def xquad(items_BL, relevance_BL, indptr, indices, shares_N, taste_BC, weight, p
 
 @njit(cache=True, nogil=True, parallel=True)
 def calibrated(items_BL, relevance_BL, indptr, indices, shares_N, taste_BC, weight, smoothing, places_BK):
-    """Write the places of lists by calibration; -1 where candidates run out.
+    """Fill lists by calibration; -1 where candidates run out.
 
-    Each place takes the item with the largest (1 - weight) relevance - weight * KL(taste, shares of the list with it), in
-    nats, the list's shares being mixed with `smoothing` of the taste; equal ones go to the lower item.
+    Each position takes the item with the largest (1 - weight) relevance - weight * KL(taste, shares of the list with it), in
+    nats, where the list's shares are smoothed by mixing in a share `smoothing` of the taste; ties go to the lower item.
     """
     rows, size = items_BL.shape
     num_categories = taste_BC.shape[1]
     parts = min(PARTS, rows)
     for part in prange(parts):
-        total_C = np.empty(num_categories, np.float64)  # of the list's shares
-        before_C = np.empty(num_categories, np.float64)  # mixed shares of the list with an item of no category
+        total_C = np.empty(num_categories, np.float64)  # list shares so far
+        before_C = np.empty(num_categories, np.float64)  # smoothed shares of the list plus an item without a category
         log_C = np.empty(num_categories, np.float64)
         free_L = np.empty(size, np.bool_)
         for b in range(part, rows, parts):
@@ -89,7 +89,7 @@ def calibrated(items_BL, relevance_BL, indptr, indices, shares_N, taste_BC, weig
                     if not free_L[l]:
                         continue
                     item = items_BL[b, l]
-                    lower = 0.0  # by how much the item brings the divergence down
+                    lower = 0.0  # by how much the item lowers the divergence
                     for n in range(indptr[item], indptr[item + 1]):
                         c = indices[n]
                         if taste_BC[b, c] > 0.0:

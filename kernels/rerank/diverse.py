@@ -1,12 +1,12 @@
-"""Lists whose items are unlike one another: maximal marginal relevance, and a determinantal point process, greedily.
+"""Diverse lists, chosen greedily: maximal marginal relevance (MMR) and a determinantal point process (DPP).
 
-B lists, L candidates, K places, I items, D vector size, N stored values.
+B lists, L candidates, K positions, I items, D vector size, N stored values.
 
-Both add one item at a time, and an item's worth only falls as the list grows. So what it was worth at an earlier place is a
-bound: an item is compared with the list only when its bound exceeds the best found so far (Minoux 1978, "Accelerated Greedy
-Algorithms"). The choice is the same, and most candidates are never compared with anything.
+Both add one item at a time, and an item's gain only falls as the list grows (submodularity). So its gain at an earlier position is
+an upper bound: an item is compared with the list only when its bound exceeds the best gain found so far (Minoux 1978, "Accelerated Greedy
+Algorithms"). The result is identical, and most candidates are never compared at all.
 
-Cosines and what follows from them are float64; no sum depends on the batch or on threads.
+Cosines and everything derived from them are float64; no sum depends on the batch or on threads.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from numba import njit, prange
 
 from .candidate_lists import PARTS
 
-SPANNED = 1e-10  # of an item's squared length outside the span of those chosen: less is rounding
+SPANNED = 1e-10  # share of an item's squared length outside the span of the chosen items; below this it is rounding
 
 
 class ItemVectors(NamedTuple):
-    """What items are compared by: rows of `dense_ID`, or where that is None, CSR rows with ascending indices.
+    """The vectors that items are compared by: rows of `dense_ID`, or if that is None, CSR rows with ascending indices.
 
-    Kernels are compiled for either: a test of it inside the loops costs more than the products.
+    Kernels are compiled for each case: a branch inside the loops would cost more than the products.
     """
 
     dense_ID: np.ndarray | None  # float32
     indptr: np.ndarray  # int64
     indices: np.ndarray  # int32
     values_N: np.ndarray  # float32
-    inverse_norms_I: np.ndarray  # float64, 0 for a vector of zeros
+    inverse_norms_I: np.ndarray  # float64, 0 for a zero vector
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -71,10 +71,10 @@ def _cosine(dense_ID, indptr, indices, values_N, inverse_norms_I, i, j):
 
 @njit(cache=True, nogil=True, parallel=True)
 def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
-    """Write the places of lists by maximal marginal relevance; -1 where candidates run out.
+    """Fill lists by maximal marginal relevance; -1 where candidates run out.
 
-    Each place takes the item with the largest (1 - weight) relevance - weight * (largest cosine with those above it, 0 at
-    the first place); equal ones go to the lower item.
+    Each position takes the item with the largest (1 - weight) relevance - weight * (largest cosine with those above it, 0 at
+    the first position); ties go to the lower item.
     """
     rows, size = items_BL.shape
     dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
@@ -82,7 +82,7 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
     for part in prange(parts):
         bound_L = np.empty(size, np.float64)
         nearest_L = np.empty(size, np.float64)
-        compared_L = np.empty(size, np.int32)  # with how many of the chosen
+        compared_L = np.empty(size, np.int32)  # number of chosen items compared with
         chosen_K = np.empty(places_BK.shape[1], np.int32)
         for b in range(part, rows, parts):
             for l in range(size):
@@ -115,20 +115,20 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
                 places_BK[b, place] = at
                 chosen_K[place] = items_BL[b, at]
                 bound_L[at] = -np.inf
-                if place == 0:  # a negative cosine raises an item above what it was worth without a list
+                if place == 0:  # a negative cosine raises an item above its value for an empty list
                     for l in range(size):
                         bound_L[l] += weight
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
-    """Write the places of lists by a greedy determinantal point process; return how many it filled of each, int32 [B].
+    """Fill lists by greedy MAP inference of a determinantal point process; return how many positions it filled of each, int32 [B].
 
-    Each place takes the item with the largest (1 - weight) relevance + weight * log det gained, which is the log of the
-    squared distance of its unit vector from the span of those above it; equal ones go to the lower item. The Cholesky
+    Each position takes the item with the largest (1 - weight) relevance + weight * (gain in log det), which is the log of the
+    squared distance of its unit vector from the span of those above it; ties go to the lower item. The Cholesky
     rows of Chen, Zhang and Zhou 2018 ("Fast Greedy MAP Inference for Determinantal Point Process", algorithm 1) are kept for
-    unit vectors, without the relevance, which only adds: no weight overflows. Where every item left lies in the span, those
-    left follow in the candidates' order.
+    unit vectors, without the relevance, which enters additively, so no weight overflows. Once every remaining item lies in the
+    span, the rest follow in candidate order.
     """
     rows, size = items_BL.shape
     num_places = places_BK.shape[1]

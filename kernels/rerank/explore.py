@@ -1,8 +1,8 @@
-"""Random items at given places, each with the probability it had to stand there.
+"""Random items at given positions, each with its propensity (the probability of being shown there).
 
-B lists, L candidates, K places, S slots, P pool, H items a user had.
+B lists, L candidates, K positions, S slots, P pool, H items a user interacted with.
 
-The numbers are functions of (key, user, slot): no batch, block or thread matters.
+The numbers are functions of (key, user, slot): they do not depend on the batch, block or thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _below = njit(random_below, cache=True)
 
 @njit(cache=True, nogil=True, parallel=True)
 def digests(starts_B, ends_B, items_H):
-    """Return uint64 [B]: a number that depends on nothing but a user's items, which ascend."""
+    """Return uint64 [B]: a hash of each user's items, which must be ascending."""
     digest_B = np.empty(len(starts_B), np.uint64)
     for b in prange(len(starts_B)):
         digest = np.uint64(ends_B[b] - starts_B[b])
@@ -31,9 +31,9 @@ def digests(starts_B, ends_B, items_H):
 
 @njit(cache=True, nogil=True)
 def _drawn(user_key, size, ranks_S):
-    """Write distinct ranks below `size`, one a slot, each as likely as any other at each slot; -1 where there are no more.
+    """Draw distinct ranks below `size`, one per slot, uniformly at each slot; -1 when none are left.
 
-    Slot s draws one of the size - s ranks left, counted in their order.
+    Slot s draws one of the size - s remaining ranks, in ascending order.
     """
     for s in range(len(ranks_S)):
         if s >= size:
@@ -51,21 +51,21 @@ def _drawn(user_key, size, ranks_S):
 def explore(
     items_BL, slots_S, key, users_B, pool_P, starts_B, ends_B, seen_H, places_BK, outside_BK, chances_BK, moved_BK
 ):
-    """Write lists whose slots hold random items; all other places hold the best candidates in their order.
+    """Write lists whose slots hold random items; all other positions hold the best candidates in order.
 
     Args:
         items_BL: candidates, best first.
-        slots_S: int64 places, ascending.
-        key: uint64, of the stream.
-        users_B: uint64, what distinguishes users.
-        pool_P: int32 items to draw from, ascending; if empty, the candidates that would not be shown.
-        starts_B: with `ends_B` and `seen_H` items that a user had, ascending, which are not drawn from `pool_P`.
+        slots_S: int64 positions, ascending.
+        key: uint64, of the random stream.
+        users_B: uint64, identifies users.
+        pool_P: int32 items to draw from, ascending; if empty, the candidates that would otherwise not be shown.
+        starts_B: with `ends_B` and `seen_H`, the items each user interacted with, ascending; never drawn from `pool_P`.
         ends_B: see `starts_B`.
         seen_H: see `starts_B`.
-        places_BK: out, int32 positions among the candidates, -1 where the item is none of them. Where the pool is smaller
-            than its slots, places move up and the next candidates follow.
-        outside_BK: out, int32 items that are no candidates, else -1.
-        chances_BK: out, float64 probability of the item at its place: 1 over the size of what was drawn from, 1 where
+        places_BK: out, int32 positions among the candidates, -1 where the item is not one of them. If the pool is smaller
+            than the number of slots, items move up and the next candidates follow.
+        outside_BK: out, int32 items that are not candidates, else -1.
+        chances_BK: out, float64 propensity of the item at its position: 1 over the number of items drawn from, 1 where
             nothing was drawn.
         moved_BK: out, int16, 1 where an item was drawn, else 0.
     """
@@ -76,7 +76,7 @@ def explore(
     parts = min(PARTS, rows)
     for part in prange(parts):
         there_L = np.empty(size, np.int32)  # positions that hold a candidate
-        barred = np.empty(size + most_seen, np.int64)  # positions in the pool that are not drawn
+        barred = np.empty(size + most_seen, np.int64)  # positions in the pool that may not be drawn
         ranks_S = np.empty(num_slots, np.int64)
         for b in range(part, rows, parts):
             places_BK[b] = -1
@@ -136,9 +136,7 @@ def explore(
                     chances_BK[b, filled] = 1.0
                     best += 1
                     filled += 1
-            for n in range(
-                sure, num_there
-            ):  # a pool smaller than its slots was shown whole: the best of the others follow
+            for n in range(sure, num_there):  # the whole pool was shown: the best of the other candidates follow
                 if filled == num_places:
                     break
                 shown = False

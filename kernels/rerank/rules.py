@@ -1,7 +1,7 @@
-"""Lists under rules: who may not be shown, items pinned to places, at most so many of a group, at least so many of a kind.
+"""Lists under rules: denied items, items pinned to positions, at most n items of a group, at least n of a kind.
 
-B lists, L candidates, K places, I items, R rules, G groups, F rules of at most, M rules of at least, P pins, C candidates that no
-rule takes out, W windows, H items that users had. `rerank_search.py` fills one list; here are the batch and the reasons.
+B lists, L candidates, K positions, I items, R rules, G groups, F at-most rules, M at-least rules, P pins, C candidates that no
+rule removes, W windows, H items users interacted with. `search.py` fills one list; this module runs the batch and records reasons.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .search import INSIDE, PIN_CAPPED, PIN_RAISED, SEEN, SHORT, barred_by, begi
 
 
 class Seen(NamedTuple):
-    """What users had, ascending; rule is -1 where they may have it again."""
+    """Items users interacted with, ascending; rule is -1 if they may be shown again."""
 
     starts_B: np.ndarray  # int64
     ends_B: np.ndarray  # int64
@@ -38,7 +38,7 @@ def _has(items_H, start, end, item):
 
 @njit(**INSIDE)
 def _explain(state, caps, needs, least_M, pins, active_P, num_free, length, num_places, num_rules, moved_K):
-    """Fill the list once more and note what moved each item, and for which rule candidates were passed over."""
+    """Fill the list again and record what moved each item, and by which rule candidates were passed over."""
     chosen_K = state.chosen_K.copy()
     begin(state, caps, needs, least_M, pins, active_P, length)
     state.marks_C[:] = 0
@@ -53,7 +53,7 @@ def _explain(state, caps, needs, least_M, pins, active_P, num_free, length, num_
                 continue
             rule = barred_by(state, caps, state.items_C[c], place)
             if rule < 0 and place < length:
-                rule = num_rules  # the rules together
+                rule = num_rules  # the combination of rules
                 for m in range(len(needs.rule_M)):
                     bit = np.uint32(1) << np.uint32(m)
                     if (
@@ -75,7 +75,7 @@ def _explain(state, caps, needs, least_M, pins, active_P, num_free, length, num_
 
 @njit(**INSIDE)
 def _pins_of(items_K, pins, seen, start, end, active_P, problems_R3):
-    """Mark the pins that this list shows: not those below its end, nor what the user had where that is not shown again."""
+    """Mark the pins that this list shows: not those past its end, nor items the user already interacted with if those are denied."""
     for p in range(len(active_P)):
         active_P[p] = pins.places_P[p] < len(items_K)
         if active_P[p] and seen.rule >= 0 and _has(seen.items_H, start, end, pins.items_P[p]):
@@ -85,7 +85,7 @@ def _pins_of(items_K, pins, seen, start, end, active_P, problems_R3):
 
 @njit(**INSIDE)
 def _sift(state, items_L, denied_I, kinds_I, pins, seen, start, end, active_P, at_P, dropped_L):
-    """Gather the candidates that no rule takes out and no pin holds; return their number, and that of all there are."""
+    """Collect the candidates that no rule removes and no pin holds; return their number and the number of all candidates."""
     num_free, num_there = 0, 0
     at_P[:] = -1
     for l in range(len(items_L)):
@@ -142,7 +142,7 @@ def _rule_list(
         length = fill(state, caps, needs, least_M, pins, active_P, num_free, most, windows_W, problems_R3)
         if length >= 0:
             break
-        for m in range(len(least_M)):  # once more, without the last pin
+        for m in range(len(least_M)):  # again, without the last pin
             least_M[m] = needs.least_M[m]
             problems_R3[needs.rule_M[m], 0] = problems_R3[needs.rule_M[m], 1] = 0
         p = len(active_P) - 1
@@ -191,20 +191,20 @@ def ruled(
 
     Args:
         items_BL: candidates, best first.
-        denied_I: int16, 1 + the rule that takes an item out whoever asks, or 0.
-        kinds_I: int32, the same for items that every rule of at most and at least treats alike.
-        caps: rules of at most.
-        needs: rules of at least; windows no longer than K.
+        denied_I: int16, 1 + the rule that removes an item for every user, or 0.
+        kinds_I: int32, equal for items that all at-most and at-least rules treat alike.
+        caps: at-most rules.
+        needs: at-least rules; windows no longer than K.
         pins: pinned items.
-        seen: what users had.
+        seen: items users interacted with.
         windows_W: every window of a rule.
-        places_BK: out, int32 positions among the candidates, -1 where there is none.
-        outside_BK: out, int32 pinned items that were no candidates, else -1.
-        moved_BK: out, int16 zeros, becoming 1 + the rule that moved an item; R + 1 means the rules together.
-        dropped_BL: out, int16, 1 + the rule that took a candidate out, or 0.
-        problems_BR3: out, int32 zeros; for each rule, and last for the list itself: a cause, a number, another rule or -1.
-            FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP: so many items are missing; HAD, PIN_CAPPED: the pin is left out;
-            PIN_RAISED: the number of its place; SHORT: the number of places filled.
+        places_BK: out, int32 positions among the candidates, or -1.
+        outside_BK: out, int32 pinned items that were not candidates, else -1.
+        moved_BK: out, int16, zeros on entry; 1 + the rule that moved an item, R + 1 for the combination of rules.
+        dropped_BL: out, int16, 1 + the rule that removed a candidate, or 0.
+        problems_BR3: out, int32, zeros on entry; for each rule, and last for the list itself: a cause, a number, another rule or -1.
+            FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP: number of items missing; SEEN, PIN_CAPPED: the pin is left out;
+            PIN_RAISED: its new position; SHORT: number of positions filled.
     """
     for b in prange(len(items_BL)):
         _rule_list(

@@ -1,14 +1,14 @@
-"""One list under rules of at most and at least, with items pinned to places.
+"""One list under at-most and at-least rules, with items pinned to positions.
 
-C candidates that no rule takes out, K places, I items, R rules, G groups (one for each rule of at most, or for each value of
-its column), F rules of at most, M rules of at least, P pins, W windows.
+C candidates that no rule removes, K positions, I items, R rules, G groups (one for each at-most rule, or for each value of
+its column), F at-most rules, M at-least rules, P pins, W windows.
 
-Of all lists that keep the rules the answer is the longest, and of these the first in the order of the candidates, place by
-place. Almost always it is found by taking at each place the first candidate that no rule of at most bars. Where that leaves a
-place empty or a rule of at least unmet, a search with backtracking follows. It looks ahead by upper bounds on what the
-candidates left can still give, takes the places between two windows in the candidates' order (any other order of theirs is as
-good), and passes over candidates that every rule treats as one that failed. It is complete up to STEPS candidates tried for
-each length; whether a rule gave way because these were used up is told.
+Among all lists that satisfy the rules the result is the longest, and among these the first in lexicographic candidate order.
+Almost always it is found greedily: each position takes the first candidate that no at-most rule bars. If that leaves a
+position empty or an at-least rule unmet, a backtracking search follows. It prunes with upper bounds on what the
+remaining candidates can contribute, fills the positions between two windows in candidate order (their order does not affect
+the rules), and skips candidates equivalent to one that failed. It is exhaustive up to STEPS candidates tried for
+each length; a rule relaxed because the limit was reached is reported as such.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-INSIDE = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels alone
-STEPS = 1000  # candidates tried for a list of one length before a shorter one is tried, or a rule gives way
-MOST_GROUPS = 15  # of one rule that an item is counted in; more count as these
+INSIDE = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+STEPS = 1000  # candidates tried per list length before trying a shorter list or relaxing a rule
+MOST_GROUPS = 15  # groups of one rule that an item can be counted in; more are treated as this many
 
-# why a rule was not kept, or a list is short
+# why a rule was not satisfied, or a list is short
 KEPT, FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP, SEEN, PIN_CAPPED, PIN_RAISED, SHORT = range(10)
 
 
 class Caps(NamedTuple):
-    """Rules of at most: the groups of item i are groups_N[indptr[i]:indptr[i + 1]]."""
+    """At-most rules: the groups of item i are groups_N[indptr[i]:indptr[i + 1]]."""
 
     indptr: np.ndarray  # int64
     groups_N: np.ndarray  # int32
     most_G: np.ndarray  # int32
-    window_G: np.ndarray  # int32, of the first places it counts
+    window_G: np.ndarray  # int32, number of top positions it applies to
     family_G: np.ndarray  # int32 in [0, F)
     rule_F: np.ndarray  # int32 in [0, R)
 
 
 class Needs(NamedTuple):
-    """Rules of at least: bit m of serves_I[i] says whether item i counts for need m."""
+    """At-least rules: bit m of serves_I[i] says whether item i counts for need m."""
 
     serves_I: np.ndarray  # uint32
     least_M: np.ndarray  # int32
@@ -47,7 +47,7 @@ class Needs(NamedTuple):
 
 
 class Pins(NamedTuple):
-    """Items at places, by ascending place."""
+    """Items at positions, by ascending position."""
 
     items_P: np.ndarray  # int32
     places_P: np.ndarray  # int32
@@ -55,20 +55,20 @@ class Pins(NamedTuple):
 
 
 class State(NamedTuple):
-    """One list in the making."""
+    """State of one list under construction."""
 
     free_C: np.ndarray  # positions of candidates
     items_C: np.ndarray
-    kinds_C: np.ndarray  # the same for candidates that all rules treat alike
+    kinds_C: np.ndarray  # equal for candidates that all rules treat alike
     used_C: np.ndarray
-    marks_C: np.ndarray  # reason for which a candidate was passed over
-    count_G: np.ndarray  # of items placed or pinned within the group's window
+    marks_C: np.ndarray  # reason a candidate was passed over
+    count_G: np.ndarray  # items placed or pinned within the group's window
     tally_G: np.ndarray  # zeros between uses
-    free_F: np.ndarray  # places still free in groups
-    sizes_FN: np.ndarray  # candidates by the number of their groups
-    left_M: np.ndarray  # still needed
-    pinned_K: np.ndarray  # pin at each place, or -1
-    chosen_K: np.ndarray  # candidate at each place, or -1
+    free_F: np.ndarray  # free slots in groups
+    sizes_FN: np.ndarray  # candidates by number of groups
+    left_M: np.ndarray  # items still needed
+    pinned_K: np.ndarray  # pin at each position, or -1
+    chosen_K: np.ndarray  # candidate at each position, or -1
     start_K: np.ndarray
     failed_KC: np.ndarray
     steps_1: np.ndarray
@@ -98,7 +98,7 @@ def new_state(size, num_places, caps, needs):
 
 @njit(**INSIDE)
 def barred_by(state, caps, item, place):
-    """Return the rule of at most that bars an item from a place, or -1."""
+    """Return the at-most rule that bars an item from a position, or -1."""
     for n in range(caps.indptr[item], caps.indptr[item + 1]):
         group = caps.groups_N[n]
         if place < caps.window_G[group] and state.count_G[group] >= caps.most_G[group]:
@@ -108,7 +108,7 @@ def barred_by(state, caps, item, place):
 
 @njit(**INSIDE)
 def count(state, caps, needs, item, place, by):
-    """Count an item at a place for its groups and needs; `by` is 1, or -1 to take it back."""
+    """Count an item at a position toward its groups and needs; `by` is 1, or -1 to undo."""
     for n in range(caps.indptr[item], caps.indptr[item + 1]):
         group = caps.groups_N[n]
         if place < caps.window_G[group]:
@@ -121,13 +121,13 @@ def count(state, caps, needs, item, place, by):
 
 @njit(**INSIDE)
 def begin(state, caps, needs, least_M, pins, active_P, length):
-    """Empty the list, put the pins in; return whether they keep the rules of at most.
+    """Clear the list and place the pins; return whether they satisfy the at-most rules.
 
-    Pins below the end of the list stand at its end, in their order.
+    Pins past the end of the list are placed at its end, in order.
     """
     state.count_G[:] = 0
     state.used_C[:] = False
-    for m in range(len(least_M)):  # whole arrays bring code for errors that takes seconds to compile
+    for m in range(len(least_M)):  # whole-array assignment adds error paths that take seconds to compile
         state.left_M[m] = least_M[m]
     state.pinned_K[:] = -1
     state.chosen_K[:] = -1
@@ -148,10 +148,10 @@ def begin(state, caps, needs, least_M, pins, active_P, length):
 
 @njit(**INSIDE)
 def _available(state, caps, needs, num_free, m, window):
-    """Return an upper bound on how many unused candidates serving need m (-1: all) fit into the first places, and by which.
+    """Return an upper bound on how many unused candidates serving need m (-1: any) fit into the top positions, and what sets it.
 
-    The second number is the rule of at most that gives the bound, -1 where it is their mere number. Of a rule with groups a
-    candidate takes as many of their free places as it is in groups, so no more fit than those in the fewest groups do.
+    The second number is the at-most rule that sets the bound, or -1 if it is simply their count. Under an at-most rule a candidate
+    uses one slot in each group it belongs to, so the bound takes the candidates in the fewest groups first.
     """
     raw, barring = 0, -1
     state.free_F[:] = 0
@@ -172,7 +172,7 @@ def _available(state, caps, needs, num_free, m, window):
             raw -= 1
             continue
         at = begun
-        for family in range(len(caps.rule_F)):  # groups ascend, and with them families
+        for family in range(len(caps.rule_F)):  # groups are ascending, and so are families
             size = 0
             while at < end and caps.family_G[caps.groups_N[at]] == family:
                 group = caps.groups_N[at]
@@ -208,7 +208,7 @@ def _room(state, first, end):
 
 @njit(**INSIDE)
 def _can_finish(state, caps, needs, num_free, first, length):
-    """Return False where the places from `first` on can surely not be filled so that every need is met."""
+    """Return False if the positions from `first` on provably cannot be filled so that every need is met."""
     num_needs = len(state.left_M)
     served_by = np.zeros(num_needs + 1, np.int64)
     for at in range(num_needs):
@@ -220,7 +220,7 @@ def _can_finish(state, caps, needs, num_free, first, length):
                 wanted += state.left_M[m]
         if wanted == 0:
             continue
-        served_by[:] = 0  # candidates by how many of these needs they serve
+        served_by[:] = 0  # candidates by the number of these needs they serve
         for c in range(num_free):
             if not state.used_C[c]:
                 served, bits = 0, needs.serves_I[state.items_C[c]] & mask
@@ -253,7 +253,7 @@ def _met(state):
 
 @njit(**INSIDE)
 def _plain(state, caps, needs, num_free, length):
-    """Take at each place the first candidate that is not barred; return whether that keeps all rules."""
+    """Fill each position with the first candidate that is not barred; return whether that satisfies all rules."""
     for place in range(length):
         if state.pinned_K[place] >= 0:
             continue
@@ -272,7 +272,7 @@ def _plain(state, caps, needs, num_free, length):
 
 @njit(**INSIDE)
 def _unpinned(state, place, step, length):
-    """Return the next place without a pin from `place` on; `length` or -1 where there is none."""
+    """Return the next position without a pin from `place` on; `length` or -1 if there is none."""
     while 0 <= place < length and state.pinned_K[place] >= 0:
         place += step
     return place
@@ -280,7 +280,7 @@ def _unpinned(state, place, step, length):
 
 @njit(**INSIDE)
 def _fail(state, num_free, place, c):
-    """Pass over a candidate at a place from now on, and all that rules treat like it."""
+    """Skip a candidate at a position from now on, along with all equivalent ones."""
     for other in range(num_free):
         if state.kinds_C[other] == state.kinds_C[c]:
             state.failed_KC[place, other] = True
@@ -288,7 +288,7 @@ def _fail(state, num_free, place, c):
 
 @njit(**INSIDE)
 def _search(state, caps, needs, num_free, length, windows_W):
-    """Find the first list that keeps all rules; return whether there is one. Stops after STEPS."""
+    """Find the first list that satisfies all rules; return whether there is one. Stops after STEPS."""
     place = _unpinned(state, 0, 1, length)
     if place == length:
         return _met(state)
@@ -338,7 +338,7 @@ def _search(state, caps, needs, num_free, length, windows_W):
 
 @njit(**INSIDE)
 def _lower(state, caps, needs, least_M, pins, active_P, num_free, most, problems_R3):
-    """Lower the needs that these candidates cannot meet, each for itself, and say why; return whether there are any."""
+    """Lower each need that these candidates cannot meet on its own, and record why; return whether there are any."""
     begin(state, caps, needs, least_M, pins, active_P, most)
     lowered = False
     for m in range(len(least_M)):
@@ -361,13 +361,15 @@ def _lower(state, caps, needs, least_M, pins, active_P, num_free, most, problems
 
 @njit(**INSIDE)
 def fill(state, caps, needs, least_M, pins, active_P, num_free, most, windows_W, problems_R3):
-    """Fill the list; lower `least_M` where needs cannot be met. Return its length, or -1 where the pins break a rule."""
+    """Fill the list; lower `least_M` where needs cannot be met. Return its length, or -1 if the pins break a rule."""
     num_pins = 0
     for active in active_P:
         num_pins += active
     if begin(state, caps, needs, least_M, pins, active_P, most) and _plain(state, caps, needs, num_free, most):
         return most
-    asked_each = num_pins == 0  # in a shorter list pins rise, and may meet needs that they do not meet in the longest
+    asked_each = (
+        num_pins == 0
+    )  # in a shorter list pins move up, and may meet needs that they do not meet in the longest
     if asked_each:
         _lower(state, caps, needs, least_M, pins, active_P, num_free, most, problems_R3)
     while True:
