@@ -286,7 +286,7 @@ def test_times_in_another_unit_are_told_and_the_advice_works(factor, noun, unit,
     frame = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "time": times})
     frame.write_csv(tmp_path / "log.csv")
     for source in (frame, tmp_path / "log.csv"):
-        with pytest.raises(ValueError, match=f'got {times[0]}.*looks like {noun}. Say so: time_unit="{unit}"'):
+        with pytest.raises(ValueError, match=f'got {times[0]}.*looks like {noun}. Set time_unit="{unit}"'):
             read_log(source)
         assert read_log(source, time_unit=unit).interactions.times_N.tolist() == [1_700_000_000, 1_600_000_000]
         assert read_log(source, time_unit="s").interactions.times_N.tolist() == times

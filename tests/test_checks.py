@@ -61,9 +61,9 @@ def test_each_finding_by_hand():
     assert "1 of 4 train interactions repeat an earlier one (25.0%): user ann and item x" in text
     assert "1 of 4 test interactions are also in train (25.0%): user ann and item x" in text
     assert "user ben and item y at 1970-01-01 00:00:14, newest 1970-01-01 00:00:15" in text
-    assert "2 of 4 test interactions are older than the newest of train as a whole, 1970-01-01 00:00:20" in text
-    assert "1 of 3 test users are known to it alone (33.3%): user cat" in text
-    assert "1 of 3 test items are known to it alone (33.3%): item z" in text
+    assert "2 of 4 test interactions are older than the newest of all of train, 1970-01-01 00:00:20" in text
+    assert "1 of 3 test users occur only in this part (33.3%): user cat" in text
+    assert "1 of 3 test items occur only in this part (33.3%): item z" in text
 
 
 def test_validation_is_checked_against_train_and_test_against_both():

@@ -262,7 +262,7 @@ def test_wrong_rows(model, train):
         model.similar_items([41], k=1)
     with pytest.raises(ValueError, match="item row 41"):
         model.score([0], np.array([[41]]))
-    with pytest.raises(ValueError, match="item rows must lie in"):
+    with pytest.raises(ValueError, match="item rows must be in"):
         model.fold_in([[41]])
     with pytest.raises(ValueError, match="exclude must be over"):
         model.recommend([5], k=1, exclude=Interactions([0], [0], num_items=NUM_ITEMS))
@@ -271,12 +271,12 @@ def test_wrong_rows(model, train):
 def test_rows_that_mean_others(model, train):
     order = np.argsort([f"u{row}" for row in range(NUM_USERS)][::-1], kind="stable")
     other = Dataset(train.interactions, Vocabulary(train.users.ids[order.tolist()], noun="user"), train.items)
-    with pytest.raises(ValueError, match="numbers its users otherwise"):
+    with pytest.raises(ValueError, match="numbers its users differently"):
         model.recommend([0], k=1, exclude=other)
     other = Dataset(train.interactions, train.users, Vocabulary(train.items.ids.reverse(), noun="item"))
-    with pytest.raises(ValueError, match="numbers its items otherwise"):
+    with pytest.raises(ValueError, match="numbers its items differently"):
         model.fold_in(other)
-    with pytest.raises(ValueError, match="numbers its items otherwise"):
+    with pytest.raises(ValueError, match="numbers its items differently"):
         evaluate(model, other, other, k=1)
     with pytest.raises(ValueError, match=r"Interactions\.from_histories"):
         model.recommend([0, 1], k=1, exclude=[[3], [4]])

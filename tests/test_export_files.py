@@ -151,7 +151,7 @@ def test_what_is_refused(model, train, tmp_path, monkeypatch):
     refused(ValueError, "k must be a whole number of at least 1, got 0", k=0)
     refused(ValueError, r"exclude_seen=True, the default, .* seen=train .* or exclude_seen=False", seen=None)
     order = Vocabulary(train.items.ids.reverse(), noun="item")
-    refused(ValueError, "numbers its items otherwise", seen=Dataset(train.interactions, train.users, order))
+    refused(ValueError, "numbers its items differently", seen=Dataset(train.interactions, train.users, order))
     refused(ValueError, "at least one item id", allow=[])
     refused(ValueError, "item 'new' is not among the 41 known items", allow=["3", "new"])
     refused(ValueError, "seen must be over the model's 62 users and 41 items, got 1 and 3", seen=Interactions([0], [2]))

@@ -113,9 +113,9 @@ def test_select_and_concat():
         ({"group_ids": ["a", "b"]}, "group_ids must name each of 3 groups, got 2"),
         (
             {"group_ids": ["a", "b", "a"]},
-            "the documents of a group must stand together, but group 'a' comes again at here 4",
+            "the documents of a group must be contiguous, but group 'a' appears again at here 4",
         ),
-        ({"names": ["f", "f"]}, "names must be 2 different ones, got f, f"),
+        ({"names": ["f", "f"]}, "names must be 2 distinct names, got f, f"),
         ({"positions_N": [1, 1, 2, 1.5, 1, 2]}, "positions must be whole numbers, got 1.5 at here 3"),
         ({"positions_N": [1, 1, 2, -3, 1, 2]}, "positions must be finite and not negative, got -3 at here 3"),
         ({"weights_N": [1, 1, 1, 1, np.inf, 1]}, "weights must be finite and not negative, got inf at here 4"),
@@ -147,7 +147,7 @@ def test_candidates_without_any_and_parts_that_differ():
         Groups.concat([drawn([2]), drawn([2])])
     with pytest.raises(ValueError, match="either all parts must have weights or none"):
         Groups.concat([drawn([2]), Groups(np.zeros((1, 3)), [1], [1], group_ids=["x"])])
-    with pytest.raises(ValueError, match=r"groups must lie in \[0, 3\), got 3 to 3"):
+    with pytest.raises(ValueError, match=r"groups must be in \[0, 3\), got 3 to 3"):
         three().select([3])
     with pytest.raises(ValueError, match="comes again"):
         three().select([1, 1])

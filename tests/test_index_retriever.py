@@ -82,7 +82,7 @@ def test_a_dataset_numbered_otherwise_is_refused_as_by_the_model():
     assert retriever.recommend([3], 5, exclude=named(log())).items_BK.shape == (1, 5)
     for argument in ("exclude", "allow"):
         for one in (retriever, model):
-            with pytest.raises(ValueError, match="numbers its users otherwise"):
+            with pytest.raises(ValueError, match="numbers its users differently"):
                 one.recommend([3], 5, **{argument: named(log(), reverse=True)})
 
 

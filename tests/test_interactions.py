@@ -143,8 +143,8 @@ def test_wrong_weights(weights, message):
 @pytest.mark.parametrize(
     ("users", "sizes", "message"),
     [
-        ([0, -1], {}, r"user rows must lie in \[0, 2147483647\), got -1"),
-        ([0, 3], {"num_users": 3}, r"user rows must lie in \[0, 3\), got 3"),
+        ([0, -1], {}, r"user rows must be in \[0, 2147483647\), got -1"),
+        ([0, 3], {"num_users": 3}, r"user rows must be in \[0, 3\), got 3"),
         ([0, 2**40], {}, "got 1099511627776"),
         ([0, 1], {"num_users": -1}, "the number of users must lie in"),
         ([0.0, 1.0], {}, "one-dimensional array of integers, got float64"),
@@ -159,7 +159,7 @@ def test_wrong_rows(users, sizes, message):
 
 
 def test_of_users_refuses_a_user_that_is_not_there():
-    with pytest.raises(ValueError, match=r"user rows must lie in \[0, 5\), got 5"):
+    with pytest.raises(ValueError, match=r"user rows must be in \[0, 5\), got 5"):
         make([(0, 0, 1, 0)]).of_users([5])
 
 

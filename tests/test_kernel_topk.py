@@ -214,7 +214,7 @@ def test_arrays_on_the_device_are_used_in_place_and_answered_there(device):
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         top_k(np.zeros((1, 1), np.float32), 0)
-    with pytest.raises(ValueError, match="one embedding size, got 3 and 4"):
+    with pytest.raises(ValueError, match="the same embedding size, got 3 and 4"):
         top_k_dot(np.zeros((1, 3), np.float32), np.zeros((2, 4), np.float32), 1)
     with pytest.raises(ValueError, match=r"each of 2 items, got shape \(3,\)"):
         top_k_dot(np.zeros((1, 4), np.float32), np.zeros((2, 4), np.float32), 1, item_bias_I=np.zeros(3, np.float32))

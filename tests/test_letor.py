@@ -60,7 +60,7 @@ def test_letor_is_read_as_scikit_learn_reads_it(tmp_path):
         ("1 1:1", "line 6: a query such as qid:10 must follow the label, got 1:1"),
         ("1", "line 6: a query such as qid:10 must follow the label, got nothing"),
         ("1 qid: 1:1", "line 6: a query such as qid:10 must follow the label, got qid:"),
-        ("1 qid:10 1:1", "the documents of a group must stand together, but group '10' comes again at {file}, line 6"),
+        ("1 qid:10 1:1", "the documents of a group must be contiguous, but group '10' appears again at {file}, line 6"),
         ("1 qid:C 0:1", "line 6: feature indices begin at 1, got 0; if this file counts from 0, say zero_based=True"),
         ("1 qid:C -2:1", "line 6: feature indices begin at 1, got -2"),
         ("1 qid:C 2:1 2:3", "line 6: feature indices must ascend, each once, got 2 after 2"),
@@ -194,7 +194,7 @@ def test_missing_values_and_groups_that_come_again(tmp_path):
         with pytest.raises(ValueError, match=message):
             read_grouped(file, group="session", label="clicked")
     again = TABLE.with_columns(session=pl.Series(["s1", "s2", "s1"]))
-    with pytest.raises(ValueError, match="must stand together, but group 's1' comes again at the frame, row 2"):
+    with pytest.raises(ValueError, match="must be contiguous, but group 's1' appears again at the frame, row 2"):
         read_grouped(again, group="session", label="clicked")
 
 

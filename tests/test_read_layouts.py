@@ -59,7 +59,7 @@ def test_the_command_prints_the_line_and_leaves_it_in_the_log_of_the_run(tmp_pat
     def told(*words: str) -> str:
         return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stderr
 
-    line = "user = user, item = item, no weight: each row counts 1, time = ts (numbers from 0 to 27, taken as an order)"
+    line = "user = user, item = item, no weight: each row counts 1, time = ts (numbers from 0 to 27, used as an order)"
     assert line in told("train", "model=popularity", "data=log", "data.path=log.csv", "run=one")
     assert line in (tmp_path / "one/run.log").read_text()
     assert line in told("evaluate", "run=one")
@@ -447,7 +447,7 @@ def test_one_reading_of_times_holds_for_all_files(tmp_path):
     one = written(tmp_path / "1.csv", "user,item,date\n1,2,03/04/2020\n")
     two = written(tmp_path / "2.csv", "user,item,date\n1,2,03/14/2020\n")
     assert "month/day/year" in read_log([one, two]).report.columns
-    with pytest.raises(ValueError, match="no row tells which"):
+    with pytest.raises(ValueError, match="no row is unambiguous"):
         read_log([one, one])
 
 

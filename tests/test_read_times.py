@@ -32,7 +32,7 @@ def test_days_of_at_most_twelve_are_asked_for_and_the_advice_works(separator, cl
     times = [f"{day:02}{separator}0{month}{separator}2020{clock}" for month in (1, 2) for day in range(1, 13)]
     file = written(tmp_path / "log.csv", times)
     for source in (file, pl.read_csv(file, infer_schema=False)):
-        with pytest.raises(ValueError, match=r'2020-01-01|Say so: time_format="%d/%m/%Y" or time_format="%m/%d/%Y"'):
+        with pytest.raises(ValueError, match=r'2020-01-01|Set time_format="%d/%m/%Y" or time_format="%m/%d/%Y"'):
             read_log(source)
         with pytest.raises(ValueError, match=r"2020-01-02 \(day/month/year\) or 2020-02-01 \(month/day/year\)"):
             read_log(source, on_bad_rows="skip")
@@ -63,7 +63,7 @@ def test_rows_that_contradict_are_an_error_and_never_dropped(skip, places, tmp_p
     times = ["03/04/2020"] * 1000
     times[places[0]], times[places[1]] = "13/01/2020", "01/14/2020"
     file = written(tmp_path / "log.csv", times)
-    with pytest.raises(ValueError, match="no one format reads all times") as caught:
+    with pytest.raises(ValueError, match="no single format fits all times") as caught:
         read_log(file, on_bad_rows=skip)
     for place, value in zip(places, ("13/01/2020", "01/14/2020"), strict=True):
         assert f"'{value}' (line {place + 2})" in str(caught.value)
@@ -140,18 +140,18 @@ def test_year_and_month_are_asked_for(tmp_path):
 
 
 def test_small_numbers_are_stated_as_an_order(tmp_path):
-    assert "numbers from 3 to 9, taken as an order" in read_log(written(tmp_path / "l.csv", ["9", "3"])).report.columns
+    assert "numbers from 3 to 9, used as an order" in read_log(written(tmp_path / "l.csv", ["9", "3"])).report.columns
 
 
 @pytest.mark.parametrize("dtype", [pl.Duration, pl.Time, pl.Boolean])
 def test_columns_that_are_no_moments(dtype):
     frame = pl.DataFrame({"user": [1], "item": [2], "time": pl.Series([None], dtype=dtype)})
-    with pytest.raises(ValueError, match=r"times must be moments.*time=False"):
+    with pytest.raises(ValueError, match=r"times must be points in time.*time=False"):
         read_log(frame)
 
 
 def test_features_of_items_ask_too():
-    with pytest.raises(ValueError, match="no row tells which"):
+    with pytest.raises(ValueError, match="no row is unambiguous"):
         to_times(pl.Series(["01/02/2020", "03/04/2020"]), "s")
     assert to_times(pl.Series(["01/02/2020", "13/04/2020", None]), "s").to_list()[0] == seconds(2020, 2, 1)
 

@@ -28,10 +28,10 @@ def plays(times: int = 1) -> pl.DataFrame:
 
 def test_copies_are_one_event_and_no_test_pair_is_in_train(caplog):
     once, twice = read_log(plays()), read_log(plays(times=2))
-    assert "120 of 240 rows repeat the user, item, time and weight of a row before them" in caplog.text
+    assert "120 of 240 rows repeat the user, item, time and weight of an earlier row" in caplog.text
     assert len(twice) == 120
     assert twice.report.copies == 120
-    assert "120 are copies of others" in str(twice.report)
+    assert "120 are exact copies of other rows" in str(twice.report)
     assert twice.content_hash == once.content_hash
     train, validation, test = leave_last_out(twice)
     assert not leakage(train, test, validation=validation).count("seen")
@@ -160,7 +160,7 @@ def test_weights_of_zero_are_seen_but_not_learned_from(caplog):
         data = read_log(log)
     assert len(data) == 2
     assert data.seen_only.items_N.tolist() == [0]
-    assert "1 interactions of weight 0 are seen, but not learned from" in caplog.text
+    assert "1 interactions of weight 0 are kept as seen, but not used for training" in caplog.text
     assert len(read_log(log.rename({"plays": "rating"}))) == 3  # a scale that begins at 0
     thumbs = read_log(frame(user=["a", "a"], item=["x", "y"], rating=[0, 1]))
     assert (len(thumbs), len(thumbs.seen)) == (1, 2)

@@ -101,12 +101,12 @@ def test_similar_items(trained):
     [
         (
             {"user_ids": ["1000"]},
-            "user '1000' is not among the 60 known users, such as '100', '101', '102'; near it: '100'",
+            "user '1000' is not among the 60 known users, such as '100', '101', '102'; similar: '100'",
         ),
-        ({"user_ids": [" 0100"]}, "near it: '100'"),
-        ({"user_ids": ["zzz"]}, r"For someone new, give what they interacted with: recommend\(history="),
+        ({"user_ids": [" 0100"]}, "similar: '100'"),
+        ({"user_ids": ["zzz"]}, r"For a new user, pass their history: recommend\(history="),
         ({"user_ids": []}, "at least one user"),
-        ({"user_ids": "100"}, "must come as a list"),
+        ({"user_ids": "100"}, "must be a list"),
         ({"history": ["1", "nothing"]}, "item 'nothing' is not among the 30 known items"),
         ({"history": {}}, "at least one user"),
         ({}, "got neither"),

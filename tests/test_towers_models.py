@@ -173,7 +173,7 @@ def test_features_that_cannot_be_learned(data):
     ):
         TOWERS["two_tower"](epochs=0).fit(nan)
     same = with_item_features(data, kind=["x"] * NUM_ITEMS)
-    with pytest.raises(ValueError, match="item features need a column that tells rows apart"):
+    with pytest.raises(ValueError, match="item features need a column whose values differ between rows"):
         TOWERS["two_tower"](epochs=0).fit(same)
     assert TOWERS["two_tower"](epochs=0, features="none").fit(same).item_encoder is None
     kinds = TOWERS["two_tower"](epochs=0, item_kinds={"price": "ignore"})

@@ -148,10 +148,10 @@ def test_a_model_learns_from_shards_and_answers(tmp_path):
     [
         ({"user": [0], "thing": [1]}, "must have integer columns user and item"),
         ({"user": ["a"], "item": [1]}, "must have integer columns user and item"),
-        ({"user": [0, -1], "item": [1, 1]}, r"user rows must lie in \[0, 10\), got -1"),
-        ({"user": [0, 10], "item": [1, 1]}, r"user rows must lie in \[0, 10\), got 10"),
+        ({"user": [0, -1], "item": [1, 1]}, r"user rows must be in \[0, 10\), got -1"),
+        ({"user": [0, 10], "item": [1, 1]}, r"user rows must be in \[0, 10\), got 10"),
         ({"user": [0, 1], "item": [1, None]}, "item rows must all be known, got 1 that are missing"),
-        ({"user": [0], "item": [2**31]}, "item rows must lie in"),
+        ({"user": [0], "item": [2**31]}, "item rows must be in"),
     ],
 )
 def test_wrong_frames_leave_nothing(tmp_path, frame, words):

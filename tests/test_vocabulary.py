@@ -90,7 +90,7 @@ def test_other_kinds_of_ids():
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ("196", r"ids must come as a list, got the single value '196'; write \['196'\]"),
+        ("196", r"ids must be a list, got the single value '196'; write \['196'\]"),
         ([1.5], "must be whole, got 1.5"),
         (np.array([1.0, 2.5]), "must be whole, got 2.5"),
         (np.array([np.inf]), "must be whole, got inf"),
@@ -117,7 +117,7 @@ def test_ids_must_be_there_and_distinct():
 
 def test_an_unknown_id_is_named_with_what_to_do():
     vocabulary = Vocabulary(["a", "b"], noun="user")
-    with pytest.raises(ValueError, match=r"user 'x' is not among the 2 known users, such as .* \(2 unknown in all\)"):
+    with pytest.raises(ValueError, match=r"user 'x' is not among the 2 known users, such as .* \(2 unknown in total\)"):
         vocabulary.rows(["a", "x", "y"])
 
 

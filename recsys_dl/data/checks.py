@@ -1,4 +1,4 @@
-"""What a split gives away: the same interaction on both sides, the future in train, things only the test knows."""
+"""Leakage checks for a split: the same interaction in two parts, future data in train, users and items only in test."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 
-EXAMPLES = 3  # shown of each finding
+EXAMPLES = 3  # shown per finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that one part of a split has.
+    """One kind of leakage found in one part of a split.
 
     Attributes:
         kind: "seen", "before own past", "before train's end", "duplicates", "unknown users" or "unknown items".
         part: where it was found: train, validation or test.
         count: how many.
-        of: among how many.
-        text: a sentence that says what was counted.
-        examples: the first few, by id.
+        of: out of how many.
+        text: a sentence describing what was counted.
+        examples: the first few, as ids.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Leakage:
-    """What `leakage` found; false if nothing.
+    """The result of `leakage`; false if nothing was found.
 
     Attributes:
         findings: in the order of the parts.
@@ -66,30 +66,30 @@ class Leakage:
         return "\n".join([f"Leakage: {len(kinds)} findings among {sizes} interactions{untimed}.", *kinds])
 
     def count(self, kind: str, part: str = "test") -> int:
-        """Return how many of a kind were found in a part."""
+        """Return how many findings of a kind a part has."""
         return sum(finding.count for finding in self.findings if (finding.kind, finding.part) == (kind, part))
 
 
 def leakage(
     train: Dataset | Interactions, test: Dataset | Interactions, *, validation: Dataset | Interactions | None = None
 ) -> Leakage:
-    """Return what a split gives away, with counts and examples; print it to read it.
+    """Check a split for leakage; the result has counts and examples, and prints as a report.
 
-    For each held-out part, against train (and its own `histories`, which a model folds in as if it had been trained on
-    them), and for test against validation too:
+    Each held-out part is compared with train (and with its own `histories`, which a model folds in as if it had been trained
+    on them), and test with validation too:
 
-    - "seen": the same user and item on both sides. Lists that leave out what is known can never show it.
-    - "before own past": an interaction that is older than the newest that is known of its user.
-    - "before train's end": one that is older than the newest of train as a whole, so that train tells of its future. Of
-      splits by time within each user, such as leave_last_out, this is to be expected.
-    - "unknown users", "unknown items": of which train (and histories) has nothing. By purpose in splits for cold users or items.
+    - "seen": the same user and item on both sides. Lists that exclude known items can never recommend it.
+    - "before own past": an interaction older than the user's newest known one.
+    - "before train's end": one older than the newest in train overall, so that train contains its future.
+      This is expected of splits by time within each user, such as leave_last_out.
+    - "unknown users", "unknown items": without interactions in train (and histories). On purpose in cold-user and cold-item splits.
 
-    And in each part "duplicates": a user and an item that come more than once, each further one counted.
+    In each part, "duplicates" also counts repeated interactions of the same user and item, beyond the first.
 
     Args:
-        train: what is learned from.
-        test: what is asked for.
-        validation: what is chosen by.
+        train: training part.
+        test: test part.
+        validation: validation part, if any.
 
     Raises:
         ValueError: parts over different users or items.
@@ -99,26 +99,26 @@ def leakage(
     shapes = {(log.num_users, log.num_items) for log in logs.values()}
     if len(shapes) > 1:
         raise ValueError(f"the parts must be over the same users and items, got (users, items) of {sorted(shapes)}")
-    tell = _Teller(train)
+    names = _Names(train)
     findings: list[Finding | None] = []
     for name, log in logs.items():
-        findings.append(_duplicates(name, log, tell))
+        findings.append(_duplicates(name, log, names))
         if name == "train" or not len(log):
             continue
         part = parts[name]
         histories = part.histories if isinstance(part, Dataset) else None
         known = logs["train"] if histories is None else Interactions.concat([logs["train"], histories])
-        findings += _against("train" if histories is None else "train or histories", known, name, log, tell)
-        findings.append(_before_end(logs["train"], name, log, tell))
-        findings += _unknown(known, name, log, tell)
+        findings += _against("train" if histories is None else "train or histories", known, name, log, names)
+        findings.append(_before_end(logs["train"], name, log, names))
+        findings += _unknown(known, name, log, names)
         if name == "test" and "validation" in logs:
-            findings += _against("validation", logs["validation"], name, log, tell)
+            findings += _against("validation", logs["validation"], name, log, names)
     timed = all(log.times_N is not None for log in logs.values())
     return Leakage(tuple(filter(None, findings)), {name: len(log) for name, log in logs.items()}, timed)
 
 
-class _Teller:
-    """Names users, items and moments."""
+class _Names:
+    """Formats users, items and times for messages."""
 
     def __init__(self, data: Dataset | Interactions) -> None:
         self.data = data if isinstance(data, Dataset) else None
@@ -133,22 +133,22 @@ class _Teller:
         return f"{self.user(log.users_N[at])} and {self.item(log.items_N[at])}"
 
 
-def _duplicates(part: str, log: Interactions, tell: _Teller) -> Finding | None:
+def _duplicates(part: str, log: Interactions, names: _Names) -> Finding | None:
     again = np.empty(0, np.int64)
     if log.by_user.nnz < len(log):
         pairs_N = pairs_of(log)
         order_N = np.argsort(pairs_N, kind="stable")
         again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
     return _finding(
-        "duplicates", part, again, len(log), "interactions repeat an earlier one", lambda at: tell.pair(log, at)
+        "duplicates", part, again, len(log), "interactions repeat an earlier one", lambda at: names.pair(log, at)
     )
 
 
-def _against(known_name: str, known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
-    """Compare a held-out part with what is known by then: the same pairs, and a user's own future."""
+def _against(known_name: str, known: Interactions, part: str, log: Interactions, names: _Names) -> list[Finding | None]:
+    """Compare a held-out part with the known interactions: same pairs, and a user's own future."""
     seen = np.flatnonzero(known_pairs(log, known))
     findings = [
-        _finding("seen", part, seen, len(log), f"interactions are also in {known_name}", lambda at: tell.pair(log, at))
+        _finding("seen", part, seen, len(log), f"interactions are also in {known_name}", lambda at: names.pair(log, at))
     ]
     if log.times_N is not None and known.times_N is not None:
         times_N = log.times_N
@@ -164,35 +164,35 @@ def _against(known_name: str, known: Interactions, part: str, log: Interactions,
                 len(log),
                 text,
                 lambda at: (
-                    f"{tell.pair(log, at)} at {_moment(times_N[at])}, newest {_moment(newest_U[log.users_N[at]])}"
+                    f"{names.pair(log, at)} at {_moment(times_N[at])}, newest {_moment(newest_U[log.users_N[at]])}"
                 ),
             )
         )
     return findings
 
 
-def _before_end(train: Interactions, part: str, log: Interactions, tell: _Teller) -> Finding | None:
+def _before_end(train: Interactions, part: str, log: Interactions, names: _Names) -> Finding | None:
     if log.times_N is None or train.times_N is None or not len(train):
         return None
     times_N, end = log.times_N, train.times_N.max()
     early = np.flatnonzero(times_N < end)
-    text = f"interactions are older than the newest of train as a whole, {_moment(end)}"
+    text = f"interactions are older than the newest of all of train, {_moment(end)}"
     return _finding(
-        "before train's end", part, early, len(log), text, lambda at: f"{tell.pair(log, at)} at {_moment(times_N[at])}"
+        "before train's end", part, early, len(log), text, lambda at: f"{names.pair(log, at)} at {_moment(times_N[at])}"
     )
 
 
-def _unknown(known: Interactions, part: str, log: Interactions, tell: _Teller) -> list[Finding | None]:
+def _unknown(known: Interactions, part: str, log: Interactions, names: _Names) -> list[Finding | None]:
     findings = []
     for noun, mine_N, known_N, size, name in (
-        ("users", log.users_N, known.users_N, log.num_users, tell.user),
-        ("items", log.items_N, known.items_N, log.num_items, tell.item),
+        ("users", log.users_N, known.users_N, log.num_users, names.user),
+        ("items", log.items_N, known.items_N, log.num_items, names.item),
     ):
         is_known = np.zeros(size, bool)
         is_known[known_N] = True
         mine = np.unique(mine_N)
         strange = mine[~is_known[mine]]
-        findings.append(_finding(f"unknown {noun}", part, strange, len(mine), f"{noun} are known to it alone", name))
+        findings.append(_finding(f"unknown {noun}", part, strange, len(mine), f"{noun} occur only in this part", name))
     return findings
 
 
@@ -203,12 +203,12 @@ def _finding(kind: str, part: str, found: np.ndarray, of: int, text: str, show: 
 
 
 def pairs_of(log: Interactions) -> np.ndarray:
-    """Return one int64 for each user and item."""
+    """Return one int64 key for each user-item pair."""
     return log.users_N.astype(np.int64) * log.num_items + log.items_N
 
 
 def known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
-    """Return which interactions have a pair that is known: sought in the sorted pairs of `known`."""
+    """Return which interactions have a pair in `known`, by binary search in its sorted pairs."""
     matrix = known.by_user
     rows = np.repeat(np.arange(known.num_users, dtype=np.int64), np.diff(matrix.indptr))
     pairs_P = rows * known.num_items + matrix.indices

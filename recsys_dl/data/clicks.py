@@ -1,4 +1,4 @@
-"""Clicks drawn from known grades, so that what a correction of position bias should find is known.
+"""Clicks simulated from known grades, so that the true position bias to correct for is known.
 
 S sessions; the rest as in `groups`.
 """
@@ -20,27 +20,27 @@ def simulate_clicks(
     swap: bool = False,
     seed: int = 0,
 ) -> Groups:
-    """Return one group a session, its labels 1 where a document was clicked, with the ranks at which they were shown.
+    """Return one group per session, labels 1 where a document was clicked, with the ranks at which documents were shown.
 
     Position-based model: the document at rank k is examined with probability (1 / k)^severity; an examined one is clicked with
-    probability noise + (1 - noise) (2^g - 1) / (2^G - 1), g its grade, G the highest (as Ai et al. 2018, "Unbiased Learning
+    probability noise + (1 - noise) (2^g - 1) / (2^G - 1), with g its grade and G the highest grade (as Ai et al. 2018, "Unbiased Learning
     to Rank with Unbiased Propensity Estimation", section 5.1).
 
     Args:
         groups: with their true grades.
-        shown_by_N: score of each document by which its group is shown, best first.
-        num_sessions: of each group.
-        severity: of the position bias; 0 examines everything.
-        noise: clicks on what is not relevant, once examined.
-        swap: in each session the first document changes places with one at a random rank (Joachims et al. 2017, section 5.2),
-            so that propensities can be harvested.
-        seed: of clicks and swaps.
+        shown_by_N: logging scores: each group is shown in descending order of these.
+        num_sessions: sessions per group.
+        severity: exponent of the position bias; 0 means every document is examined.
+        noise: probability of a click on an irrelevant document, once examined.
+        swap: in each session the first document is swapped with one at a random rank (Joachims et al. 2017, section 5.2),
+            so that propensities can be estimated by intervention harvesting.
+        seed: for clicks and swaps.
 
     Returns:
         Groups named "query/session", the documents of each in the order of `groups`; `positions_N` from 1.
 
     Raises:
-        ValueError: shares outside [0, 1], or nothing that is relevant.
+        ValueError: shares outside [0, 1], or no relevant document.
     """
     highest = float(groups.labels_N.max(initial=0))
     if not 0 <= noise <= 1 or severity < 0 or num_sessions < 1 or not highest:

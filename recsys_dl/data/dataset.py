@@ -1,4 +1,4 @@
-"""A log with the names of things: interactions, vocabularies, side features, titles and texts."""
+"""A log with its metadata: interactions, vocabularies, side features, titles and texts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ WeightKind = Literal["ratings", "counts"]
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What a log was read as, what was left out, and which rows repeat others.
+    """How a log was read: columns, skipped rows, and repeated rows.
 
     Attributes:
-        rows: seen in all.
-        skipped: how many were dropped, by reason.
-        first: for each reason, where the first one stands and what was found.
-        copies: rows with the user, item, time and weight of another; each is one event.
-        repeated: further interactions that repeat a user and an item.
-        repeats: what became of these, see `recsys_dl.data.repeats.fold`; None where there are none.
-        columns: one line that says which column was read as what, and what was left out.
+        rows: total number read.
+        skipped: number of rows dropped, by reason.
+        first: for each reason, the location of the first one and what was found.
+        copies: rows with the same user, item, time and weight as another; these count as one event.
+        repeated: other interactions that repeat a user and an item.
+        repeats: how these were handled, see `recsys_dl.data.repeats.fold`; None if there are none.
+        columns: one line that reports which column was read as what, and which were ignored.
     """
 
     rows: int
@@ -43,10 +43,10 @@ class ReadReport:
         reasons = "; ".join(
             f"{count:,} {reason} (first at {self.first[reason]})" for reason, count in self.skipped.items()
         )
-        told = f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
+        summary = f"{sum(self.skipped.values()):,} of {self.rows:,} rows skipped{': ' if reasons else ''}{reasons}"
         if self.copies:
-            told += f"; {self.copies:,} are copies of others, and one event with them"
-        return told + (
+            summary += f"; {self.copies:,} are exact copies of other rows and count once"
+        return summary + (
             f"; {self.repeated:,} repeat a user and an item (repeats={self.repeats})" if self.repeated else ""
         )
 
@@ -56,24 +56,24 @@ class Dataset:
     """Everything known about one log.
 
     Attributes:
-        interactions: in rows.
+        interactions: as rows, not ids.
         users: id of each user row.
         items: id of each item row.
-        user_features: one row a user row, any columns; None where there are none.
-        item_features: one row an item row; likewise.
-        item_titles: what to show a person, one a row; null where unknown.
-        item_texts: free text about each item (plot, tags), one a row; null where unknown.
-        histories: only for test users that training left out (strong generalization): what is known of them when they
-            are asked for, over the same rows; `evaluate` folds it in.
-        seen_only: what users interacted with beside `interactions` and nothing is learned from: below a threshold, outside a
-            window, of weight 0. It is never recommended again; see `seen` and `learn_from`.
-        weight_kind: "ratings" (how much it was liked) or "counts" (how often it happened); None where weights are neither, or it is not
-            known.
-        name: where it came from, in a word.
-        report: which rows of a file were skipped; None if it was not read from one.
+        user_features: one row per user row, any columns; None if there are none.
+        item_features: one row per item row; likewise.
+        item_titles: display titles, one per row; null where unknown.
+        item_texts: free text about each item (plot, tags), one per row; null where unknown.
+        histories: only for test users excluded from training (strong generalization): their known interactions at
+            recommendation time, over the same rows; `evaluate` folds them in.
+        seen_only: interactions besides `interactions` that are not used for training: below a threshold, outside a
+            window, of weight 0. They are never recommended again; see `seen` and `learn_from`.
+        weight_kind: "ratings" (how much it was liked) or "counts" (how often it happened); None if weights are neither, or
+            if that is unknown.
+        name: short name of the source.
+        report: which rows of a file were skipped; None if not read from a file.
 
     Raises:
-        ValueError: a part has another number of rows than its vocabulary.
+        ValueError: the number of rows of a part differs from its vocabulary's.
     """
 
     interactions: Interactions
@@ -145,9 +145,9 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hexadecimal SHA-256 over the interactions in their order, the ids, and whatever rides along.
+        """Hexadecimal SHA-256 over the interactions in their order, the ids, and all other fields.
 
-        The same log gives the same hash whatever the format it was read from; in another order of rows, another.
+        The same log has the same hash regardless of file format; a different row order changes it.
         """
         digest = hashlib.sha256()
         for part in (self.interactions, self.users, self.items, self.histories):
@@ -165,17 +165,17 @@ class Dataset:
         return digest.hexdigest()
 
     def with_interactions(self, interactions: Interactions, *, histories: Interactions | None = None) -> Dataset:
-        """Return the same users, items and features with another part of the log."""
+        """Return the same users, items and features with different interactions."""
         return replace(self, interactions=interactions, histories=histories)
 
     def learn_from(self, chosen_N: np.ndarray) -> Dataset:
-        """Return the same log, of which models learn the chosen interactions alone; the others stay `seen`.
+        """Return the same log, restricted to the chosen interactions for training; the others stay `seen`.
 
         Args:
-            chosen_N: bool, one an interaction: those of a time window, ratings of 4 and more, everything but dislikes, ...
+            chosen_N: bool, one per interaction: those in a time window, ratings of 4 or more, everything but dislikes, ...
 
         Raises:
-            ValueError: not one bool an interaction, or none is chosen.
+            ValueError: not one bool per interaction, or none is chosen.
         """
         chosen_N = np.asarray(chosen_N)
         if chosen_N.dtype != bool or chosen_N.shape != (len(self),):
@@ -195,23 +195,23 @@ class Dataset:
 
 
 def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | None, items: Vocabulary | None) -> None:
-    """Check that a Dataset's rows mean the users and items that a model learned; None is not checked.
+    """Check that a Dataset's rows match the users and items a model was fitted on; None is not checked.
 
     Raises:
-        ValueError: it numbers its ids otherwise.
+        ValueError: it numbers its ids differently.
     """
     if not isinstance(data, Dataset):
         return
     for noun, mine, theirs in (("users", data.users, users), ("items", data.items, items)):
         if theirs is not None and not mine.begins(theirs):
             raise ValueError(
-                f"this Dataset numbers its {noun} otherwise than the data the model was fitted on, so its rows mean others. "
+                f"this Dataset numbers its {noun} differently from the data the model was fitted on, so rows would be mixed up. "
                 "Use parts of the same Dataset, or read the same file in the same order; partial_fit matches by id."
             )
 
 
 def seen_of(data: Dataset | Interactions) -> Interactions:
-    """Return everything that users interacted with: `Dataset.seen`, or the interactions themselves."""
+    """Return all known interactions: `Dataset.seen`, or the interactions themselves."""
     return data.seen if isinstance(data, Dataset) else as_interactions(data)
 
 

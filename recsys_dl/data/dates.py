@@ -1,6 +1,6 @@
-"""Texts of dates and clocks as seconds since 1970.
+"""Parsing text dates and times into seconds since 1970.
 
-A reading of a column is its whole seconds, null where a value cannot be read, and the nanoseconds beyond them or None.
+A reading of a column is its whole seconds, null where a value cannot be parsed, plus the remaining nanoseconds or None.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ZONE = r"(?:\s*(?P<z>z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?(?:\s*\((?:utc|gmt|[a-z 
 _TIME = r"(?P<H>\d{1,2}):(?P<M>\d{2})(?::(?P<S>\d{2})(?:[.,](?P<f>\d{1,9})\d*)?)?(?:\s*(?P<p>[ap])\.?m\.?)?"
 _CLOCK = rf"(?:(?:t|,?\s+|:){_TIME}{_ZONE})?"
 
-# Kinds of text in which the place of day, month and year is plain.
+# Formats in which day, month and year are unambiguous.
 FORMS = {
     "year first": rf"(?P<y>\d{{4}})[-/.](?P<m>\d{{1,2}})[-/.](?P<d>\d{{1,2}}){_CLOCK}",
     "digits of a date": r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})[t ](?P<H>\d{2}):?(?P<M>\d{2})(?::?(?P<S>\d{2})(?:\.(?P<f>\d{1,9}))?)?"
@@ -29,14 +29,14 @@ FORMS = {
     "month day, year": r"(?P<m>\d{1,2}) (?P<d>\d{1,2}), (?P<y>\d{4})",
     "weekday month day clock year": rf"{_WEEKDAY}{_MONTH}\s+(?P<d>\d{{1,2}})\s+{_TIME}{_ZONE}\s+(?P<y>\d{{4}})",
 }
-# Kinds in which it is not, as strptime's formats.
+# Ambiguous formats, as strptime formats.
 FIGURES = {"day/month/year": "%d/%m/%Y", "month/day/year": "%m/%d/%Y", "year/month/day": "%Y/%m/%d"}
 _FIGURES = {
     "day/month/year": rf"(?P<d>\d{{1,2}})[-/. ](?P<m>\d{{1,2}})[-/. ](?P<y>\d{{4}}|\d{{2}}){_CLOCK}",
     "month/day/year": rf"(?P<m>\d{{1,2}})[-/. ](?P<d>\d{{1,2}})[-/. ](?P<y>\d{{4}}|\d{{2}}){_CLOCK}",
     "year/month/day": rf"(?P<y>\d{{4}}|\d{{2}})[-/.](?P<m>\d{{1,2}})[-/.](?P<d>\d{{1,2}}){_CLOCK}",
 }
-_COMPACT = {  # digits -> what each place counts
+_COMPACT = {  # digits -> the field of each position
     4: ("y",),
     6: ("y", "m"),
     8: ("y", "m", "d"),
@@ -47,7 +47,7 @@ _COMPACT = {  # digits -> what each place counts
 
 
 def native(column: pl.Series) -> Reading | None:
-    """Return dates that begin with the year as Polars reads them, which is fast; None if it does not read all."""
+    """Parse year-first dates with Polars, which is fast; None if it cannot parse all of them."""
     known = column.drop_nulls()
     if not len(known) or not re.match(r"\d{4}[-/]\d\d?[-/]\d\d?", known[0]):
         return None
@@ -63,19 +63,19 @@ def native(column: pl.Series) -> Reading | None:
 
 
 def moments(column: pl.Series, form: str) -> Reading:
-    """Return the readings of texts in one of FORMS."""
+    """Parse texts in one of FORMS."""
     return _extracted(column, FORMS[form])
 
 
 def figures_of(column: pl.Series, names: list[str]) -> dict[str, Reading]:
-    """Return the readings of texts by each of some of FIGURES."""
+    """Parse texts by each of the named FIGURES."""
     return {name: _extracted(column, _FIGURES[name]) for name in names}
 
 
 def compact(numbers: pl.Series, figures: int) -> tuple[int, Reading] | None:
-    """Return how many digits whole numbers have, and the dates that they spell; None unless all spell one.
+    """Return the number of digits of integers and the dates they encode; None unless all encode a date.
 
-    `figures` is what the batches before had, 0 at first. Years are from 1900 to 2100.
+    `figures` is the number of digits in earlier batches, 0 at first. Years are from 1900 to 2100.
     """
     known = numbers.drop_nulls()
     if numbers.dtype.is_float() or not len(known):
@@ -132,7 +132,7 @@ def _extracted(column: pl.Series, pattern: str) -> Reading:
 
 
 def _composed(fields: pl.DataFrame) -> Reading:
-    """Return the moments of whole numbers y, m, d, H, M, S, nanoseconds f, p for am or pm, and z minutes east of UTC."""
+    """Return the times given by integers y, m, d, H, M, S, nanoseconds f, p for am or pm, and z minutes east of UTC."""
     names = fields.columns
 
     def part(name: str, default: int) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Ids of a log, batch by batch, as rows in the order in which they first appear."""
+"""Encoding a log's ids, batch by batch, as rows in order of first appearance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .vocabulary import Vocabulary
 
 
 class Encoder:
-    """Gives ids rows in the order in which they first appear."""
+    """Assigns rows to ids in order of first appearance."""
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
@@ -23,7 +23,7 @@ class Encoder:
         ids = ids.alias("id")
         if not len(self.known):
             self.known = ids.clear()
-        if ids.dtype != self.known.dtype:  # files of several types read as one log
+        if ids.dtype != self.known.dtype:  # files with different types read as one log
             self.known, ids = (_as_text(self.known), _as_text(ids))
         rows = _rows_of(ids, self.known, 0)
         missing = rows.is_null()
@@ -35,9 +35,9 @@ class Encoder:
         return rows.to_numpy()
 
     def finish(self, rows_N: np.ndarray) -> tuple[Vocabulary, np.ndarray, str]:
-        """Return all ids met, the rows by them, and what to say of ids such as 12.0, "" where there are none.
+        """Return the vocabulary, the rows in it, and a note on ids such as 12.0 ("" if there are none).
 
-        Where every id is a number, 12.0 is what pandas writes for 12 in a column with gaps: both are read as 12.
+        If every id is a number, 12.0 is how pandas writes 12 in a column with missing values: both are read as 12.
         """
         if self.known.dtype != pl.String:
             return Vocabulary(self.known, noun=self.noun), rows_N, ""
@@ -61,6 +61,6 @@ def _as_text(ids: pl.Series) -> pl.Series:
 
 
 def _rows_of(ids: pl.Series, known: pl.Series, first: int) -> pl.Series:
-    """Return the row of each id, where `known` have the rows from `first` on; null for others."""
+    """Return the row of each id, where `known` start at row `first`; null for unknown ids."""
     table = pl.DataFrame({"id": known, "row": np.arange(first, first + len(known), dtype=np.int32)})
     return ids.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]

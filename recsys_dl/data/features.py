@@ -1,6 +1,6 @@
-"""What is known of users or items, as numbers that a network takes.
+"""User or item features encoded as numbers for a network.
 
-R rows, M values of a row, F dense numbers, V rows of a table of values.
+R rows, M values per row, F dense features, V rows of the value embedding table.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["category", "bag", "number", "log_number", "text", "ignore"]
 KINDS = ("category", "bag", "number", "log_number", "text", "ignore")
-TEXTS = "texts"  # the column that free texts become
-MOST_CATEGORIES = 50  # distinct whole numbers that are taken as categories
-FARTHEST = 5.0  # standard deviations from the mean; numbers beyond are drawn in
+TEXTS = "texts"  # the column name of free texts
+MOST_CATEGORIES = 50  # distinct integers still treated as categories
+FARTHEST = 5.0  # standard deviations from the mean; numbers are clipped to this
 
 
 @dataclass(frozen=True)
 class Features:
     """Rows of features, encoded.
 
-    A row's categories and words of lists are rows of one table of values, whose vectors a network sums with weights; everything
+    A row's categories and list values index one embedding table, whose vectors a network sums with weights; everything
     else is dense.
 
     Attributes:
         codes_RM: int32 in [0, V); 0 is padding.
-        weights_RM: float32: 1 for a category, 1 / n for each of n values of a list, 0 at padding.
+        weights_RM: float32: 1 for a category, 1 / n for each of a list's n values, 0 at padding.
         dense_RF: float32.
-        known_R: bool, whether any column that was learned has a value here.
+        known_R: bool, whether any encoded column has a value in this row.
     """
 
     codes_RM: np.ndarray
@@ -51,13 +51,13 @@ class Features:
 
 @dataclass(frozen=True)
 class _Column:
-    """How one column is encoded: what `fit` learned of it, but for the vectors of texts."""
+    """How one column is encoded, as learned by `fit`, except for text vectors."""
 
     name: str
     kind: Kind
     family: str
     values: list[str] | None = (
-        None  # of a category or bag; value j has the code first + 1 + j, none of them the code first
+        None  # of a category or bag; value j has the code first + 1 + j; unknown ones have the code first
     )
     first: int = 0
     mean: float = 0.0
@@ -65,28 +65,28 @@ class _Column:
 
 
 class FeatureEncoder:
-    """Learns a table's columns from one frame, encodes that and later ones.
+    """Learns the encoding of a table's columns from one frame; encodes that frame and later ones.
 
-    Kinds of columns, by type unless `kinds` says otherwise:
+    Kinds of columns, inferred from the type unless given in `kinds`:
 
-    - category (text, booleans, whole numbers of at most 50 different values): a code. Values met less than `min_count` times,
-      unknown values and missing ones share a code.
-    - bag (lists of text or of whole numbers): a code for each different value, weighed 1 / n; unknown values are left out, and
-      a list without a known one has a code of its own.
-    - number (other numbers, dates): less its mean, over its standard deviation, at most 5 from 0; and 1 where it is missing, which
-      counts as the mean. log_number, for heavy tails: ln(1 + x) first; never taken by itself.
-    - text (`texts`; columns of text if `kinds` says so): `TextVectors` of `text_size`; and 1 where it is missing.
-    - ignore: columns that `kinds` names, or that say nothing: without values, with a single one, with none met often enough.
+    - category (text, booleans, integers with at most 50 distinct values): a code. Values with fewer than `min_count`
+      occurrences, unknown values and missing ones share a code.
+    - bag (lists of text or integers): a code for each distinct value, weighted 1 / n; unknown values are dropped, and
+      a list without a known value has its own code.
+    - number (other numbers, dates): standardized and clipped to [-5, 5], plus an indicator that is 1 where it is missing (which
+      counts as the mean). log_number, for heavy tails: ln(1 + x) first; never inferred.
+    - text (`texts`; text columns if `kinds` says so): `TextVectors` of `text_size`, plus a missing indicator.
+    - ignore: columns named in `kinds`, or uninformative ones: no values, a single value, or none frequent enough.
 
     Args:
-        kinds: column -> kind, where the type does not tell.
-        min_count: rows that a value must be met in.
-        text_size: numbers that each text becomes.
-        seed: of the text vectors.
+        kinds: column -> kind, where inference from the type is not enough.
+        min_count: rows a value must occur in.
+        text_size: dimensions of a text vector.
+        seed: for the text vectors.
         noun: "user" or "item", for messages.
 
     Attributes:
-        num_values: V, padding among them.
+        num_values: V, including padding.
         num_dense: F.
         ignored: column -> why it is not encoded.
     """
@@ -118,20 +118,20 @@ class FeatureEncoder:
         self._texts: dict[str, TextVectors] = {}
 
     def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Self:
-        """Learn how to encode; `transform` does it.
+        """Learn the encoding that `transform` applies.
 
         Args:
-            frame: one row each.
-            texts: one each, null where there is none.
+            frame: one row per user or item.
+            texts: one per user or item, null where missing.
 
         Raises:
-            ValueError: no column that says anything, one whose type has no kind, NaN or infinite numbers, `kinds` of a column
-                that is not there.
+            ValueError: no informative column, a column type without a kind, NaN or infinite numbers, or `kinds` for a
+                missing column.
         """
         table = self._table(frame, texts)
         if missing := [name for name in self.kinds if name not in table.columns]:
             raise ValueError(
-                f"kinds names {missing[0]!r}, which is no column of the {self.noun} features; they are {_list(table.columns)}"
+                f"kinds names {missing[0]!r}, which is not a column of the {self.noun} features; they are {_list(table.columns)}"
             )
         self._columns, self._texts, self.ignored = [], {}, {}
         self.num_values, self.num_dense = 1, 0
@@ -143,20 +143,20 @@ class FeatureEncoder:
                 self._columns.append(learned)
                 self._count(learned)
         if self.ignored:
-            told = "; ".join(f"{name} ({why})" for name, why in self.ignored.items())
-            log.info("%s features not encoded: %s", self.noun, told)
+            reasons = "; ".join(f"{name} ({why})" for name, why in self.ignored.items())
+            log.info("%s features not encoded: %s", self.noun, reasons)
         if not self._columns:
             raise ValueError(
-                f"{self.noun} features need a column that tells rows apart, got {_list(table.columns) or 'none'}"
+                f"{self.noun} features need a column whose values differ between rows, got {_list(table.columns) or 'none'}"
                 f"{'; ' if self.ignored else ''}{'; '.join(f'{name}: {why}' for name, why in self.ignored.items())}"
             )
         return self
 
     def transform(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Features:
-        """Return encoded rows of the columns that were learned, in any order; others are not looked at.
+        """Return encoded rows from the columns seen in `fit`, in any order; other columns are ignored.
 
         Raises:
-            ValueError: a column that was learned is missing or has another type, or numbers are NaN or infinite; says which.
+            ValueError: a column seen in `fit` is missing or has a different type, or numbers are NaN or infinite; says which.
         """
         table = self._table(frame, texts)
         coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -194,7 +194,7 @@ class FeatureEncoder:
         return Features(codes_RM, weights_RM, dense_RF, known_R)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what was learned as arrays of numbers; no name has a dot."""
+        """Return the learned encoding as numeric arrays; no name contains a dot."""
         learned = {"columns": [vars(column) for column in self._columns], "ignored": self.ignored, "noun": self.noun}
         arrays = {"schema": np.frombuffer(json.dumps(learned).encode(), np.uint8)}
         for at, column in enumerate(self._columns):
@@ -204,7 +204,7 @@ class FeatureEncoder:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return what `arrays` gave, able to `transform`."""
+        """Restore an encoder from `arrays`."""
         learned = json.loads(arrays["schema"].tobytes().decode())
         encoder = cls(noun=learned["noun"])
         encoder._columns = [_Column(**column) for column in learned["columns"]]
@@ -229,7 +229,7 @@ class FeatureEncoder:
         return texts.to_frame() if frame is None else frame.with_columns(texts)
 
     def _count(self, column: _Column) -> None:
-        """Add a learned column to the sizes."""
+        """Add a learned column to the total sizes."""
         if column.kind in ("category", "bag"):
             self.num_values += 1 + len(column.values or ())
         else:
@@ -237,7 +237,7 @@ class FeatureEncoder:
             self.num_dense += size + 1
 
     def _learn(self, column: pl.Series) -> _Column | str:
-        """Return how to encode a column, or why it cannot say anything."""
+        """Return how to encode a column, or why it is uninformative."""
         kind = self.kinds.get(column.name)
         if kind == "ignore":
             return "as kinds says"
@@ -247,7 +247,7 @@ class FeatureEncoder:
         fitting = _kinds_of(family)
         if not fitting:
             raise ValueError(
-                f"{_called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; bring text, "
+                f"{_called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
                 f"numbers, dates or lists of text, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
             )
         if kind is not None and kind not in fitting:
@@ -283,7 +283,7 @@ class FeatureEncoder:
         return _Column(column.name, kind, family, values=counts["value"].to_list(), first=self.num_values)
 
     def _numbers(self, column: pl.Series, kind: Kind) -> np.ndarray:
-        """Return float64 numbers, NaN where one is missing."""
+        """Return float64 numbers, NaN where missing."""
         if column.dtype.is_temporal():
             column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
         numbers = column.cast(pl.Float64)
@@ -302,7 +302,7 @@ class FeatureEncoder:
 
 
 def _family(dtype: pl.DataType) -> str:
-    """Return what a column holds in words that survive a change of width; "" where it cannot be encoded."""
+    """Describe a column's type independent of bit width; "" if it cannot be encoded."""
     if dtype == pl.Null:
         return "nothing"
     if dtype == pl.Boolean:
@@ -324,7 +324,7 @@ def _family(dtype: pl.DataType) -> str:
 
 
 def _kinds_of(family: str) -> tuple[Kind, ...]:
-    """Return the kinds that a column may be, the one it is by itself first."""
+    """Return the kinds a column may have, the inferred one first."""
     if family.startswith("lists"):
         return ("bag",)
     return {
@@ -337,7 +337,7 @@ def _kinds_of(family: str) -> tuple[Kind, ...]:
 
 
 def _values(column: pl.Series) -> pl.DataFrame:
-    """Return rows and their values as text, those of a list one by one; nothing where one is missing."""
+    """Return rows and their values as text, lists exploded; missing values are dropped."""
     frame = column.alias("value").to_frame().with_row_index("row")
     if isinstance(column.dtype, pl.List | pl.Array):
         frame = frame.with_columns(pl.col("value").cast(pl.List(pl.String))).explode("value")
@@ -354,7 +354,7 @@ def _codes(column: pl.Series, learned: _Column) -> pl.DataFrame:
 
 
 def _category_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, codes and weights, one each a row."""
+    """Return rows, codes and weights, exactly one per row."""
     codes_R = np.full(len(column), learned.first, np.int32)
     found = _codes(column, learned)
     codes_R[found["row"].to_numpy()] = found["code"].to_numpy()
@@ -362,7 +362,7 @@ def _category_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np
 
 
 def _bag_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, codes and weights, at least one a row."""
+    """Return rows, codes and weights, at least one per row."""
     found = _codes(column, learned)
     rows = found["row"].to_numpy()
     counts_R = np.bincount(rows, minlength=len(column))
@@ -373,7 +373,7 @@ def _bag_codes(column: pl.Series, learned: _Column) -> tuple[np.ndarray, np.ndar
 
 
 def _padded(coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes and weights as matrices [R, M], the columns' in their order, padded."""
+    """Return codes and weights as padded matrices [R, M], columns in order."""
     if not coded:
         return np.zeros((size, 0), np.int32), np.zeros((size, 0), np.float32)
     rows, codes, weights = (np.concatenate(parts) for parts in zip(*coded, strict=True))

@@ -1,4 +1,4 @@
-"""Logs without the users and items of whom too little is known."""
+"""Filtering out users and items with too few interactions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Side = TypeVar("Side", pl.DataFrame | None, pl.Series | None)
 def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
     """Return the largest part of the log in which every user has `users` items and every item has `items` users.
 
-    Distinct ones count. Dropping an item may leave a user with too few, and so on: it goes on until nothing changes. Users
-    and items that are left keep their order and get new rows; features, titles, texts and what was only seen follow them. It
-    belongs before the split: the core of the whole log is chosen with a look into the future, so say so beside the figures.
+    Distinct users and items are counted. Dropping an item may leave a user with too few, so filtering repeats until nothing changes.
+    The remaining users and items keep their order and get new rows; features, titles, texts and `seen_only` follow them. Apply it
+    before the split; since it filters the whole log, it uses future data, which should be reported along with results.
 
     Args:
         data: the log.
-        users: least number of distinct items of a user.
-        items: least number of distinct users of an item.
+        users: minimum number of distinct items per user.
+        items: minimum number of distinct users per item.
 
     Raises:
         ValueError: numbers below 1, or nothing is left.
@@ -64,7 +64,7 @@ def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
 
 
 def _among(log: Interactions, stays_U: np.ndarray, stays_I: np.ndarray) -> Interactions:
-    """Return the interactions between users and items that stay, renumbered."""
+    """Return the interactions between the remaining users and items, renumbered."""
     part = log.select(stays_U[log.users_N] & stays_I[log.items_N])
     return Interactions(
         (np.cumsum(stays_U) - 1)[part.users_N],

@@ -1,18 +1,18 @@
-"""A generated log with planted tastes, seasons, texts and cold items, whose truth is known.
+"""A synthetic log with planted tastes, seasons, texts and cold items, whose ground truth is known.
 
-How it comes about (U users, I items, C tastes, P periods):
+The generating process (U users, I items, C tastes, P periods):
 
 - Every item has one taste, the same number of items each; a user's tastes are theta_u ~ Dirichlet(taste_concentration).
-- An item's popularity is (1 + r)^-popularity_exponent, r a random rank. A share of the items is seasonal: in the season they
-  belong to, their popularity is `season_lift` times as large. Cold items come into being when nine tenths of the time are
-  over and cannot be chosen before. So popularity w depends on the period: season, and before or after that moment.
-- An interaction's item is drawn thus: a taste c ~ theta_u; then with probability `taste_purity` an item of that taste, else
-  any item, either way in proportion to w. An item that the user had before is drawn again.
-- A user's number of interactions is 3 and more, log-normal, at most a fifth of the items. Times are uniform over `days`,
-  and which user acts when is random. The log is in the order of time.
+- An item's popularity is (1 + r)^-popularity_exponent, with r a random rank. A share of the items is seasonal: in their own season
+  their popularity is multiplied by `season_lift`. Cold items are released after nine tenths of the time
+  and cannot be chosen before. So popularity w depends on the period: the season, and before or after the release.
+- An interaction's item is drawn as follows: a taste c ~ theta_u; then with probability `taste_purity` an item of that taste, else
+  any item, in both cases in proportion to w. If the user already interacted with the item, the draw is repeated.
+- A user's number of interactions is log-normal, at least 3 and at most a fifth of the items. Times are uniform over `days`,
+  assigned to users at random. The log is sorted by time.
 
-Hence P(next item = i | user u, time t, items H had before) = p_uti / (1 - sum_{h in H} p_uth) for i not in H, where
-p_uti = sum_c theta_uc phi_tci. `Planted.probabilities` gives p; no recommender can beat the ranking by it
+Hence P(next item = i | user u, time t, previous items H) = p_uti / (1 - sum_{h in H} p_uth) for i not in H, where
+p_uti = sum_c theta_uc phi_tci. `Planted.probabilities` gives p; no recommender can beat ranking by p
 (`recsys_dl.evaluation.oracle`).
 """
 
@@ -31,40 +31,40 @@ from .vocabulary import Vocabulary
 
 START = 1_577_836_800  # 2020-01-01, UTC
 DAY = 86_400  # seconds
-LEAST = 3  # interactions of a user
+LEAST = 3  # interactions per user
 COLD_FROM = 0.9  # of the time
 MOST_TASTES = 1_000
-BLOCK = 1 << 20  # draws at once
+BLOCK = 1 << 20  # draws at a time
 SEASONS = ("winter", "spring", "summer", "autumn")
 SEASON_DAYS = 365 / len(SEASONS)
 SYLLABLES = [consonant + vowel for consonant in "bdklmnrst" for vowel in "aeiou"]
 
 
 def generated(**arguments: Any) -> Dataset:
-    """Return the log of `Planted(**arguments)`; see there for the arguments, and above for what is drawn."""
+    """Return the log of `Planted(**arguments)`; see there for the arguments, and the module docstring for the process."""
     return Planted(**arguments).dataset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """What is true of a generated log; the same arguments give the same truth and the same log.
+    """The ground truth of a synthetic log; the same arguments give the same truth and the same log.
 
     Attributes:
         num_users: U.
         num_items: I.
-        num_interactions: N; at least 3 a user, at most a tenth of all pairs.
+        num_interactions: N; at least 3 per user, at most a tenth of all pairs.
         num_tastes: C.
-        taste_concentration: of a user's tastes; near 0 each user has one, above 1 nearly all.
-        taste_purity: probability that an item is chosen for its taste.
-        popularity_exponent: of Zipf's law; 0 makes all items alike.
+        taste_concentration: Dirichlet parameter of users' tastes; near 0 each user has one taste, above 1 nearly all.
+        taste_purity: probability that an item is chosen by taste.
+        popularity_exponent: exponent of Zipf's law; 0 makes all items equally popular.
         seasonal_items: share of the items that belong to a season.
-        season_lift: how many times as popular they are in it.
-        cold_items: share of the items that only the last tenth of the time knows.
+        season_lift: factor on their popularity in season.
+        cold_items: share of the items released in the last tenth of the time.
         days: from the first to the last interaction.
-        seed: of everything.
+        seed: for everything.
 
     Raises:
-        ValueError: numbers that cannot be met.
+        ValueError: numbers out of range or impossible together.
     """
 
     num_users: int = 2_000
@@ -92,7 +92,7 @@ class Planted:
                 f"{self.cold_items} and {self.seasonal_items}"
             )
         for name, low, high in (
-            ("taste_purity", 0, 0.99),  # of 1, users with one taste could run out of items
+            ("taste_purity", 0, 0.99),  # at 1, users with one taste could run out of items
             ("popularity_exponent", 0, 2),
             ("taste_concentration", 0.01, 1_000),
             ("season_lift", 0.01, 1_000),
@@ -104,15 +104,15 @@ class Planted:
         least, most = LEAST * self.num_users, self.num_users * self.num_items // 10
         if not 1 <= least <= self.num_interactions <= most:
             raise ValueError(
-                f"num_interactions must be between {least:,} ({LEAST} a user) and {most:,} (a tenth of all pairs) for "
+                f"num_interactions must be between {least:,} ({LEAST} per user) and {most:,} (a tenth of all pairs) for "
                 f"{self.num_users:,} users and {self.num_items:,} items, got {self.num_interactions:,}"
             )
 
     def dataset(self) -> Dataset:
         """Return the log with features, titles and texts; weights are 1.
 
-        Users' feature `segment` is their main taste, for one in five a random one. Items have `category` (their taste; for
-        one in ten a random one), `season` (null for most) and `released` (seconds since 1970). Three fifths of the words
+        The user feature `segment` is the main taste, random for one in five. Items have `category` (their taste; random for
+        one in ten), `season` (null for most) and `released` (seconds since 1970). Three fifths of the words
         of a text belong to the item's taste, the others to all.
         """
         words, common = self._words()
@@ -142,11 +142,11 @@ class Planted:
         )
 
     def probabilities(self, users_B: np.ndarray, times_B: np.ndarray | None = None) -> np.ndarray:
-        """Return float64 [B, I]: how likely each item is the next of user b at a time, had they had nothing yet.
+        """Return float64 [B, I]: the probability of each item as user b's next at a time, ignoring previous items.
 
         Args:
             users_B: user rows.
-            times_B: seconds since 1970, one a user; None takes the mean over all the time.
+            times_B: seconds since 1970, one per user; None averages over the whole period.
         """
         tastes_BC = self.tastes_UC[users_B]
         if times_B is None:
@@ -163,7 +163,7 @@ class Planted:
 
     @cached_property
     def tastes_UC(self) -> np.ndarray:
-        """float64 [U, C]: theta, each user's probabilities of tastes."""
+        """float64 [U, C]: theta, each user's taste distribution."""
         return self._rng(0).dirichlet(np.full(self.num_tastes, self.taste_concentration), self.num_users)
 
     @cached_property
@@ -179,7 +179,7 @@ class Planted:
 
     @cached_property
     def cold_I(self) -> np.ndarray:
-        """bool [I]: whether an item only comes into being in the last tenth of the time. Each taste has one that does not."""
+        """bool [I]: whether an item is only released in the last tenth of the time. Each taste has at least one that is not."""
         cold_I = np.zeros(self.num_items, bool)
         cold_I[self._shuffled_I[self.num_tastes :][: round(self.cold_items * self.num_items)]] = True
         return cold_I
@@ -194,7 +194,7 @@ class Planted:
 
     @cached_property
     def items_PCI(self) -> np.ndarray:
-        """float64 [P, C, I]: phi, the probability of each item for a taste in a period: 4 seasons before and 4 after cold items."""
+        """float64 [P, C, I]: phi, the probability of each item for a taste in a period: 4 seasons before and 4 after the release of cold items."""
         rank_I = self._rng(4).permutation(self.num_items)
         popularity_I = (1.0 + rank_I) ** -self.popularity_exponent
         own_CI = self.taste_I == np.arange(self.num_tastes)[:, None]
@@ -231,7 +231,7 @@ class Planted:
         return season + len(SEASONS) * (times >= self._cold_from)
 
     def _words(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return 40 words for each taste [C, 40], and 100 that belong to none."""
+        """Return 40 words for each taste [C, 40], and 100 neutral ones."""
         num_words = 40 * self.num_tastes + 100
         base = len(SYLLABLES)
         numbers = self._rng(6).choice(base**3, num_words, replace=False)
@@ -247,7 +247,7 @@ class Planted:
         return Interactions(users_N, items_N, None, times_N, num_users=self.num_users, num_items=self.num_items)
 
     def _counts(self, rng: np.random.Generator) -> np.ndarray:
-        """Return how many interactions each user has."""
+        """Return the number of interactions per user."""
         most = max(LEAST, self.num_items // 5)
         activity_U = rng.lognormal(size=self.num_users)
         counts_U = np.full(self.num_users, LEAST)
@@ -257,10 +257,10 @@ class Planted:
         return counts_U
 
     def _items(self, users_N: np.ndarray, periods_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return an item for each interaction, none twice for a user: the later of two is drawn again, until none is left.
+        """Return an item for each interaction, none twice for a user: later duplicates are redrawn until there are none.
 
-        So each is distributed as if drawn in turn, again and again until it is new: what an interaction turns down remains
-        taken by an earlier one to the end.
+        So each item is distributed as if drawn in sequence, repeatedly until new, since a rejected item always stays
+        with an earlier interaction.
         """
         items_N = self._draw(users_N, periods_N, rng)
         active = np.arange(len(users_N))  # positions of users who may have a repeat
@@ -280,7 +280,7 @@ class Planted:
             active = active[changed_U[users_N[active]]]
 
     def _draw(self, users_N: np.ndarray, periods_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return an item for each user and period, whatever the user had before."""
+        """Return an item for each user and period, ignoring the user's previous items."""
         items_N = np.empty(len(users_N), np.int32)
         for start in range(0, len(users_N), BLOCK):
             block = slice(start, start + BLOCK)
@@ -300,11 +300,11 @@ def _ids(noun: str, size: int) -> Vocabulary:
 
 
 def _blurred(values: np.ndarray, share: float, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return values of which a share is replaced by any of `size`."""
+    """Return values with a share replaced at random by one of `size`."""
     return np.where(rng.random(len(values)) < share, rng.integers(0, size, len(values)), values)
 
 
 def _cumulated(probabilities: np.ndarray) -> np.ndarray:
-    """Return running sums along the last axis that end at 1."""
+    """Return cumulative sums along the last axis, ending at 1."""
     upto = np.cumsum(probabilities, axis=-1)
     return upto / upto[..., -1:]

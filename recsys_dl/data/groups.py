@@ -1,7 +1,7 @@
-"""Documents grouped by query: what a ranker learns from and is judged on.
+"""Documents grouped by query: a ranker's training and evaluation data.
 
-A group is a query with its documents, or a user with candidates. Q groups, N documents of all groups together, F features;
-padded: B groups, L documents of the longest of them.
+A group is a query with its documents, or a user with candidates. Q groups, N documents over all groups, F features;
+padded: B groups, L documents in the longest of them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-BLOCK_BYTES = 64 << 20  # of padded features held at once
+BLOCK_BYTES = 64 << 20  # padded features held at a time
 
 
 @dataclass(frozen=True)
 class Padded:
-    """Some groups side by side, each filled up to the longest.
+    """A batch of groups, padded to the longest.
 
     Attributes:
-        groups_B: int64, which groups they are.
+        groups_B: int64 group numbers.
         features_BLF: float32, 0 at padding.
         labels_BL: float32, 0 at padding.
         valid_BL: bool, False at padding.
-        rows_BL: int64, the document at each place; 0 at padding.
-        weights_BL: float32, 0 at padding; None where the groups have none.
+        rows_BL: int64, the document at each position; 0 at padding.
+        weights_BL: float32, 0 at padding; None if the groups have none.
     """
 
     groups_B: np.ndarray
@@ -39,30 +39,30 @@ class Padded:
 
 
 class Groups:
-    """Documents in rows, those of one group one after another. Its arrays cannot be written to.
+    """Documents as rows, grouped contiguously. Its arrays are read-only.
 
     Args:
-        features_NF: finite numbers; float32 and C-contiguous is not copied.
+        features_NF: finite numbers; float32 C-contiguous arrays are not copied.
         labels_N: grades, or clicks; finite and not negative.
-        sizes_Q: documents of each group, at least one; their sum is N.
-        group_ids: what the queries are called, one a group, each once; None numbers them.
-        names: of the features; None where they have none.
-        positions_N: rank at which each document was shown when the labels were logged, from 1; 0 where it was not shown.
-            None where nothing was logged.
-        weights_N: how much each document counts, finite and not negative; None counts all alike.
-        where: tells a person where document n stands, such as "S1.txt, line 17", for messages.
+        sizes_Q: documents per group, at least one; they sum to N.
+        group_ids: distinct query names, one per group; None numbers them.
+        names: feature names; None if they have none.
+        positions_N: rank at which each document was shown when the labels were logged, from 1; 0 if it was not shown.
+            None if nothing was logged.
+        weights_N: document weights, finite and not negative; None weights all equally.
+        where: describes the location of document n, such as "S1.txt, line 17", for messages.
 
     Attributes:
         features_NF: float32.
         labels_N: float32.
-        starts_Q: int64 [Q + 1]: the documents of group q are `starts_Q[q]:starts_Q[q + 1]`.
-        group_ids: tuple of text.
-        names: tuple of text, or None.
+        starts_Q: int64 [Q + 1]; the documents of group q are `starts_Q[q]:starts_Q[q + 1]`.
+        group_ids: tuple of strings.
+        names: tuple of strings, or None.
         positions_N: int32, or None.
         weights_N: float32, or None.
 
     Raises:
-        ValueError: what is said above does not hold.
+        ValueError: an argument violates the above.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class Groups:
             first: dict[str, int] = {}
             at, twice = next((q, name) for q, name in enumerate(self.group_ids) if first.setdefault(name, q) != q)
             raise ValueError(
-                f"the documents of a group must stand together, but group {twice!r} comes again at "
+                f"the documents of a group must be contiguous, but group {twice!r} appears again at "
                 f"{where(int(self.starts_Q[at]))}; sort by group first"
             )
         self.names = None if names is None else tuple(names)
         if self.names is not None and (len(self.names) != self.num_features or len(set(self.names)) < len(self.names)):
-            raise ValueError(f"names must be {self.num_features} different ones, got {', '.join(self.names)}")
+            raise ValueError(f"names must be {self.num_features} distinct names, got {', '.join(self.names)}")
         self.positions_N: np.ndarray | None = None
         if positions_N is not None:
             positions = _column(positions_N, "positions", count, where)
@@ -136,10 +136,10 @@ class Groups:
         names: Sequence[str] | None = None,
         weights_BL: np.ndarray | None = None,
     ) -> Groups:
-        """Take candidates, as retrievers give them: one list a user, filled up to the longest.
+        """Build groups from candidates as retrievers return them: one list per user, padded to the longest.
 
         Raises:
-            ValueError: shapes that differ, or a list without a valid candidate (an empty group).
+            ValueError: shapes differ, or a list has no valid candidate (an empty group).
         """
         features, labels = np.asarray(features_BLF), np.asarray(labels_BL)
         valid = np.ones(labels.shape, bool) if valid_BL is None else np.asarray(valid_BL).astype(bool)
@@ -170,8 +170,8 @@ class Groups:
         """Return the groups of all parts, in order.
 
         Raises:
-            ValueError: no part, other features or names in one of them, logged positions or weights in some only, or a
-                group that is in two of them.
+            ValueError: no parts, different features or names, logged positions or weights in only some of them, or a
+                group in more than one.
         """
         if not parts:
             raise ValueError("concat needs at least one part, got none")
@@ -215,7 +215,7 @@ class Groups:
 
     @cached_property
     def sizes_Q(self) -> np.ndarray:
-        """int64 [Q]: documents of each group."""
+        """int64 [Q]: documents per group."""
         return np.diff(self.starts_Q)
 
     @cached_property
@@ -225,7 +225,7 @@ class Groups:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hexadecimal SHA-256 over all that is held, in its order."""
+        """Hexadecimal SHA-256 over all contents, in order."""
         digest = hashlib.sha256(repr((self.features_NF.shape, self.group_ids, self.names)).encode())
         for column in (self.features_NF, self.labels_N, self.starts_Q, self.positions_N, self.weights_N):
             digest.update(b"-" if column is None else column.data)
@@ -235,12 +235,12 @@ class Groups:
         """Return some groups, by number or mask, in the order given.
 
         Raises:
-            ValueError: a group twice, or one there is not.
+            ValueError: a repeated or nonexistent group.
         """
         chosen = np.asarray(groups_B)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self):
-            raise ValueError(f"groups must lie in [0, {len(self)}), got {chosen.min()} to {chosen.max()}")
+            raise ValueError(f"groups must be in [0, {len(self)}), got {chosen.min()} to {chosen.max()}")
         rows_BL, valid_BL = self.places(chosen)
         rows = rows_BL[valid_BL]
         return Groups(
@@ -254,14 +254,14 @@ class Groups:
         )
 
     def places(self, groups_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows_BL (int64, 0 at padding) and valid_BL of some groups: which document stands at each place."""
+        """Return rows_BL (int64, 0 at padding) and valid_BL of some groups: the document at each position."""
         sizes_B = self.sizes_Q[groups_B]
         steps_L = np.arange(sizes_B.max(initial=0))
         valid_BL = steps_L < sizes_B[:, None]
         return np.where(valid_BL, self.starts_Q[groups_B][:, None] + steps_L, 0), valid_BL
 
     def padded(self, groups_B: np.ndarray | None = None) -> Padded:
-        """Return some groups, or all of them, side by side."""
+        """Return some groups, or all, as one padded batch."""
         groups_B = np.arange(len(self)) if groups_B is None else np.asarray(groups_B, np.int64)
         rows_BL, valid_BL = self.places(groups_B)
         features_BLF = self.features_NF[rows_BL]
@@ -271,9 +271,9 @@ class Groups:
         return Padded(groups_B, features_BLF, labels_BL, valid_BL, rows_BL, weights_BL)
 
     def batches(self, *, memory: int = BLOCK_BYTES) -> Iterator[Padded]:
-        """Yield all groups, from the shortest to the longest, `memory` bytes of padded features at most at once.
+        """Yield all groups, shortest first, in batches of at most `memory` bytes of padded features.
 
-        A single group that needs more comes alone.
+        A single group that needs more is its own batch.
         """
         order = np.argsort(self.sizes_Q, kind="stable")
         start = 0

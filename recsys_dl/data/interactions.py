@@ -1,4 +1,4 @@
-"""What users did with items: columns of rows, and the same as CSR both ways.
+"""User-item interactions: as columns, and as CSR by user and by item.
 
 N interactions, U users, I items.
 """
@@ -16,20 +16,20 @@ import scipy.sparse as sp
 class Interactions:
     """An immutable log of (user, item, weight, time), in rows, not ids.
 
-    Its columns cannot be written to. An array that has the right type already is not copied: whoever hands one in and
-    changes it afterwards changes the log.
+    Its columns are read-only. An array that already has the right type is not copied, so changing it afterwards
+    changes the log.
 
     Attributes:
         users_N: int32 user rows, each in [0, num_users).
         items_N: int32 item rows, each in [0, num_items).
-        weights_N: float32, finite and >= 0; ones where none were given.
+        weights_N: float32, finite and >= 0; ones if not given.
         times_N: int64 seconds since 1970, or None; given as integers, floats (rounded down) or NumPy's datetime64.
-        num_users: U; may exceed the largest row, so that a split keeps the shape of the whole.
+        num_users: U; may exceed the largest row, so that the parts of a split keep the full shape.
         num_items: I; likewise.
 
     Raises:
         ValueError: columns of unequal length, rows out of range, weights that are NaN, infinite or negative, times that
-            are no numbers.
+            are not numbers.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Interactions:
         self.num_users, self.num_items = num_users, num_items
 
     def _part(self, chosen: np.ndarray | slice) -> Interactions:
-        """Return some interactions without checking again what was checked already."""
+        """Return some interactions without validating them again."""
         part = Interactions.__new__(Interactions)
         times = None if self.times_N is None else self.times_N[chosen]
         columns = (self.users_N[chosen], self.items_N[chosen], self.weights_N[chosen])
@@ -83,18 +83,16 @@ class Interactions:
 
     @classmethod
     def from_csr(cls, matrix: sp.spmatrix | sp.sparray) -> Interactions:
-        """Take every stored entry of a SciPy sparse matrix, users x items, with its value as weight."""
+        """Build from every stored entry of a SciPy sparse matrix, users x items, with its value as weight."""
         coo = sp.coo_matrix(matrix)
         return cls(coo.row, coo.col, coo.data, num_users=coo.shape[0], num_items=coo.shape[1])
 
     @classmethod
     def from_histories(cls, histories: Iterable[Sequence[int]], *, num_items: int) -> Interactions:
-        """Take one list of item rows for each user; user b is row b of the result."""
+        """Build from one list of item rows per user; user b is row b of the result."""
         lists = [np.asarray(items) for items in histories]
         if any(items.ndim != 1 for items in lists):
-            raise ValueError(
-                "histories must be one list of item rows for each user; for a single user write [[3, 5, 8]]"
-            )
+            raise ValueError("histories must be one list of item rows per user; for a single user write [[3, 5, 8]]")
         lists = [items if items.size else items.astype(np.int64) for items in lists]
         users = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
         items = np.concatenate(lists) if lists else np.empty(0, np.int64)
@@ -117,17 +115,17 @@ class Interactions:
 
     @cached_property
     def user_counts_U(self) -> np.ndarray:
-        """int64 [U]: distinct items of each user."""
+        """int64 [U]: distinct items per user."""
         return np.diff(self.by_user.indptr).astype(np.int64)
 
     @cached_property
     def item_counts_I(self) -> np.ndarray:
-        """int64 [I]: distinct users of each item."""
+        """int64 [I]: distinct users per item."""
         return np.bincount(self.by_user.indices, minlength=self.num_items)
 
     @cached_property
     def content_hash(self) -> str:
-        """Hexadecimal SHA-256 over the shape and all columns, in their order."""
+        """Hexadecimal SHA-256 over the shape and all columns, in order."""
         digest = hashlib.sha256(f"{self.num_users},{self.num_items},{self.times_N is not None}".encode())
         for column in (self.users_N, self.items_N, self.weights_N, self.times_N):
             if column is not None:
@@ -135,7 +133,7 @@ class Interactions:
         return digest.hexdigest()
 
     def select(self, chosen: np.ndarray | Sequence[int]) -> Interactions:
-        """Return the interactions at a boolean mask or an array of positions, over the same users and items."""
+        """Return the interactions selected by a boolean mask or positions, over the same users and items."""
         at = np.asarray(chosen)
         return self._part(at if at.size else at.astype(bool if at.dtype == bool else np.int64))
 
@@ -156,7 +154,7 @@ class Interactions:
 
     @cached_property
     def positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions sorted by user, their order within a user kept, and where each user's begin: by one counting sort."""
+        """Positions sorted stably by user, and where each user's start: one counting sort."""
         n = len(self)
         ones, bounds = np.ones(n, np.int8), np.arange(n + 1)
         sorted_ = sp.csr_matrix((ones, self.users_N, bounds), shape=(n, self.num_users)).tocsc()
@@ -164,9 +162,9 @@ class Interactions:
 
     @cached_property
     def sequences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions sorted by user and, within each, oldest first, and where each user's begin.
+        """Positions sorted by user and then oldest first, and where each user's start.
 
-        The order is that of times, and of the log without times and among equal ones.
+        Sorted by time; without times, and among equal times, by log order.
         """
         if self.times_N is None:
             return self.positions_by_user
@@ -207,7 +205,7 @@ class Interactions:
 
 
 def _rows(values: np.ndarray | Sequence[int], size: int | None, noun: str) -> tuple[np.ndarray, int]:
-    """Return rows as int32, and how many there are in all."""
+    """Return rows as int32, and the total number of rows."""
     rows = np.asarray(values)
     if rows.ndim != 1 or not (np.issubdtype(rows.dtype, np.integer) or rows.size == 0):
         raise ValueError(
@@ -217,9 +215,9 @@ def _rows(values: np.ndarray | Sequence[int], size: int | None, noun: str) -> tu
     low, high = int(rows.min(initial=0)), int(rows.max(initial=-1))
     limit = np.iinfo(np.int32).max if size is None else int(size)
     if not 0 <= limit <= np.iinfo(np.int32).max:
-        raise ValueError(f"the number of {noun}s must lie in [0, {np.iinfo(np.int32).max}], got {limit}")
+        raise ValueError(f"the number of {noun}s must be in [0, {np.iinfo(np.int32).max}], got {limit}")
     if low < 0 or high >= limit:
-        raise ValueError(f"{noun} rows must lie in [0, {limit}), got {low if low < 0 else high}")
+        raise ValueError(f"{noun} rows must be in [0, {limit}), got {low if low < 0 else high}")
     return np.ascontiguousarray(rows, np.int32), high + 1 if size is None else limit
 
 
@@ -255,17 +253,17 @@ def _times(values: np.ndarray | Sequence[int]) -> np.ndarray:
         at = int(np.argmax(missing))
         raise ValueError(f"every time must be known, got {np.ravel(values)[at]} at position {at}")
     if given.dtype.kind in "Mf" and times.ndim == 1 and (given != times).any():
-        whole = np.lexsort((given, times))  # by the seconds, then within them
+        whole = np.lexsort((given, times))  # by seconds, then by the fraction
         if (whole != np.argsort(times, kind="stable")).any():
             raise ValueError(
-                "times are kept in whole seconds, and these rows are not in the order within a second that their fractions "
-                "say; sort the rows by time first"
+                "times are stored in whole seconds, and the order of these rows within a second contradicts their "
+                "fractions; sort the rows by time first"
             )
     return np.ascontiguousarray(times, np.int64)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return a view that cannot be written to; the array itself, which may be the caller's, stays as it was."""
+    """Return a read-only view; the array itself, which may be the caller's, stays writable."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,18 +1,18 @@
-"""What messages about data share: quotations that fit, and the words that files write for a missing value."""
+"""Helpers for messages about data: shortened quotations, and common spellings of missing values."""
 
 from __future__ import annotations
 
-# As pandas, R, SQL and Python write a missing value. "none" and "nan" in small letters are people's names too.
+# Missing values as written by pandas, R, SQL and Python. Lowercase "none" and "nan" are excluded: they are also people's names.
 MISSING = ("", "NULL", "null", "nan", "NaN", "None", "NA", "N/A", "<NA>", "\\N", "NaT")
 
 
 def shorten(text: str, length: int = 80) -> str:
-    """Return text that fits into a message."""
+    """Return text short enough for a message."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
 
 
 def is_number(text: str) -> bool:
-    """Return whether Python reads a text as a number."""
+    """Return whether Python parses a text as a number."""
     try:
         float(text)
     except ValueError:

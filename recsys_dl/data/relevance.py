@@ -1,4 +1,4 @@
-"""Which held-out interactions a recommender should have found.
+"""Which held-out interactions count as relevant.
 
 U users, I items.
 """
@@ -12,25 +12,25 @@ from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 from .repeats import average_ratings
 
-LIKED = 2 / 3  # of the way up a scale of ratings: 4 of 1 to 5, 3.5 of 0.5 to 5, 7 of 0 to 10
+LIKED = 2 / 3  # fraction of the rating scale: 4 of 1 to 5, 3.5 of 0.5 to 5, 7 of 0 to 10
 
 
 def relevant_items(
     held_out: Dataset | Interactions, train: Interactions, least: float | None = None, *, part: str = "test"
 ) -> tuple[sp.csr_matrix, str]:
-    """Return the grades of the relevant items of each user, CSR [U, I], and what makes an item relevant, in words.
+    """Return the grades of each user's relevant items, CSR [U, I], and the relevance rule in words.
 
-    Ratings of an item that a user rated repeatedly are averaged, counts summed. An entry of 0 is known and not relevant.
+    Repeated ratings of an item by a user are averaged, counts summed. An entry of 0 is known and not relevant.
 
     Args:
         held_out: the test or validation part.
-        train: over the same rows; with it the scale of ratings is seen.
-        least: the least weight of a relevant item; 0 takes every interaction of a weight above 0. None takes of ratings (a Dataset's
-            `weight_kind`) those in the upper third of their scale, such as 4 and 5 of 1 to 5, and of other logs every interaction.
-        part: what `held_out` is, for messages.
+        train: over the same rows; used to determine the rating scale.
+        least: minimum weight of a relevant item; 0 takes every interaction with positive weight. None takes, for ratings (a Dataset's
+            `weight_kind`), those in the upper third of the scale, such as 4 and 5 of 1 to 5, and for other logs every interaction.
+        part: name of `held_out`, for messages.
 
     Raises:
-        ValueError: `least` is negative or no number, or nothing is relevant.
+        ValueError: `least` is negative or not a number, or nothing is relevant.
     """
     if least is not None and (
         isinstance(least, bool) or not isinstance(least, int | float | np.number) or not 0 <= least < np.inf
@@ -53,7 +53,7 @@ def relevant_items(
     if not (relevant.data > 0).any():
         got = f"the largest weight is {asked.weights_N.max():g}" if asked.weights_N.any() else "all weights are 0"
         raise ValueError(
-            f"{part} must hold a relevant item: {rule} (relevant_from), of a weight above 0; "
+            f"{part} must hold a relevant item: {rule} (relevant_from), with a weight above 0; "
             + (got if len(asked) else "it is empty; check how the log was split")
         )
     return relevant, rule

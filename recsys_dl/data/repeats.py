@@ -1,4 +1,4 @@
-"""Rows that repeat a user and an item: copies of one event, a rating given again, counts that add up."""
+"""Handling repeated user-item rows: copies of one event, updated ratings, counts that add up."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ COUNTS |= {
     "seconds",
     "minutes",
 }
-LARGEST_RATING, MOST_RATINGS = 10.0, 21  # weights of a column whose name says nothing: 0 to 10 in halves
+LARGEST_RATING, MOST_RATINGS = 10.0, 21  # weights in a column with an uninformative name: 0 to 10 in halves
 
 
 def kind_of(name: str | None, weights_N: np.ndarray) -> WeightKind | None:
-    """Return whether weights are ratings or counts, from the name of their column, else from their values.
+    """Return whether weights are ratings or counts, judging by the name of their column, else by their values.
 
-    A name that says nothing stands for ratings if there are several values, at most 21, and none above 10; else for
-    counts. Weights that are all alike, or 0 and 1 only, are neither: they say that something happened, or that it did not.
+    With an uninformative name, weights are ratings if there are at most 21 distinct values, more than one, and none above 10; else
+    counts. Weights that are all equal, or only 0 and 1, are neither: they record that something happened or did not.
 
     Args:
-        name: of the column; None where it has none.
+        name: of the column; None if it has none.
         weights_N: its values.
     """
     values = np.unique(weights_N)
@@ -67,18 +67,18 @@ def kind_of(name: str | None, weights_N: np.ndarray) -> WeightKind | None:
 
 
 def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
-    """Return a log as it was read with its repetitions settled; what was done is logged, and counted in its report.
+    """Return a log with its repeated rows resolved; what was done is logged, and counted in its report.
 
-    Rows with the same user, item, time and weight are one event. Of other rows that repeat a user and an item, `fold` says
-    what becomes. Weights of 0 are seen, not learned from, unless they are ratings.
+    Rows with the same user, item, time and weight are one event. Other rows that repeat a user and an item are handled
+    by `fold`. Weights of 0 become `seen_only`, unless they are ratings.
 
     Args:
         data: with its `weight_kind`.
-        repeats: see `fold`; None takes "last" of ratings with times, since a rating given again replaces the one before, and
-            "keep" of everything else, since it happened again.
+        repeats: see `fold`; None means "last" for ratings with times, since a new rating replaces the previous one, and
+            "keep" for everything else, since each repetition is an event.
 
     Raises:
-        ValueError: no such choice.
+        ValueError: an unknown choice.
     """
     if repeats is not None and repeats not in get_args(Repeats):
         raise ValueError(f"repeats must be null or one of {', '.join(get_args(Repeats))}, got {repeats!r}")
@@ -91,7 +91,7 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
     again -= copies
     if copies:
         log.warning(
-            "%s: %s of %s rows repeat the user, item, time and weight of a row before them; each is taken as one event",
+            "%s: %s of %s rows repeat the user, item, time and weight of an earlier row; copies count once",
             *(data.name, f"{copies:,}", f"{read:,}"),
         )
     timed = interactions.times_N is not None
@@ -111,22 +111,26 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
         return data
     if not interactions.weights_N.any():
         log.warning(
-            "%s: all weights are 0, so that there is nothing to learn. Leave the column out if each row is an interaction: "
+            "%s: all weights are 0, so there is nothing to learn. Leave the column out if each row is an interaction: "
             "weight=False (data.weight=false).",
             data.name,
         )
         return data
     data = data.learn_from(interactions.weights_N > 0)
     assert data.seen_only is not None
-    log.info("%s: %s interactions of weight 0 are seen, but not learned from", data.name, f"{len(data.seen_only):,}")
+    log.info(
+        "%s: %s interactions of weight 0 are kept as seen, but not used for training",
+        data.name,
+        f"{len(data.seen_only):,}",
+    )
     return data
 
 
 def fold(interactions: Interactions, repeats: Repeats) -> Interactions:
-    """Return a log in which each user and item come once, in the place and at the time of one of their rows.
+    """Return a log in which each user-item pair occurs once, at the position and time of one of its rows.
 
     Args:
-        interactions: any; the order of rows with the same time, or without times, is that of the log.
+        interactions: any; rows with the same time, or without times, are in log order.
         repeats: "keep" changes nothing; "first" and "last" take one row, by time; "mean" and "sum" take the last one with
             the average or the sum of all their weights.
     """
@@ -145,7 +149,7 @@ def fold(interactions: Interactions, repeats: Repeats) -> Interactions:
 
 
 def average_ratings(interactions: Interactions) -> sp.csr_matrix:
-    """Return CSR [U, I] of float32 ratings; repeated ones are averaged."""
+    """Return float32 ratings, CSR [U, I]; repeated ones are averaged."""
     ratings = interactions.by_user
     if ratings.nnz == len(interactions):
         return ratings
@@ -154,12 +158,12 @@ def average_ratings(interactions: Interactions) -> sp.csr_matrix:
 
 
 def times_each(interactions: Interactions) -> sp.csr_matrix:
-    """Return CSR [U, I], with the entries of `by_user`: how often each user and item come together."""
+    """Return CSR [U, I], with the entries of `by_user`: how often each pair occurs."""
     return interactions.with_weights(np.ones(len(interactions), np.float32)).by_user
 
 
 def _num_repeated(interactions: Interactions) -> int:
-    """Return how many interactions repeat a user and an item: by one sort of numbers, cheap where there are none."""
+    """Return how many interactions repeat a user and an item: one integer sort, cheap if there are none."""
     sorted_N = np.sort(pairs_of(interactions))
     return int((sorted_N[1:] == sorted_N[:-1]).sum())
 
@@ -173,7 +177,7 @@ def _by_pair(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _copies(interactions: Interactions, times_N: np.ndarray) -> np.ndarray:
-    """Return bool [N]: which rows have user, item, time and weight of one before."""
+    """Return bool [N]: rows with the user, item, time and weight of an earlier one."""
     columns = (interactions.users_N, interactions.items_N, times_N, interactions.weights_N)
     order_N = np.lexsort(columns)
     same_N = np.ones(max(len(order_N) - 1, 0), bool)

@@ -1,4 +1,4 @@
-"""Lists of items that a request names: what to leave out, or what alone to let in."""
+"""Validating what a request names: users, items, k, and lists of items to exclude or allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def user_rows(users: np.ndarray | Sequence[int], num_users: int) -> np.ndarray:
     """Return user rows as int64 [B].
 
     Raises:
-        ValueError: they are no integers in one dimension, or one is outside [0, num_users).
+        ValueError: they are not integers in one dimension, or one is outside [0, num_users).
     """
     rows = np.atleast_1d(np.asarray(users))
     if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
@@ -33,10 +33,10 @@ def user_rows(users: np.ndarray | Sequence[int], num_users: int) -> np.ndarray:
 
 
 def list_length(k: int, num_items: int, noun: str = "known items") -> int:
-    """Return the length of a list.
+    """Return a validated list length.
 
     Raises:
-        ValueError: it is no integer in [1, num_items].
+        ValueError: it is not an integer in [1, num_items].
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise ValueError(f"k must be a whole number, such as 10, got {k!r}")
@@ -46,10 +46,10 @@ def list_length(k: int, num_items: int, noun: str = "known items") -> int:
 
 
 def item_table(items: np.ndarray | Sequence[Sequence[int]], num_users: int) -> np.ndarray:
-    """Return item rows [B, L], one row of items for each user.
+    """Return item rows [B, L], one row of items per user.
 
     Raises:
-        ValueError: they have another shape.
+        ValueError: they have a different shape.
     """
     items_BL = np.asarray(items)
     if items_BL.ndim != 2 or len(items_BL) != num_users:
@@ -79,9 +79,9 @@ def item_lists(
     """Return a list of items for each of B rows, in the form of `kernels.item_lists.ItemLists`.
 
     Args:
-        given: interactions, of which row b gets what user `rows_B[b]` has seen; or item rows, for all alike.
+        given: interactions, of which row b gets those of user `rows_B[b]`; or item rows, the same for all users.
         rows_B: user rows.
-        num_items: I; items must lie below.
+        num_items: I; items must be below it.
         name: of the argument, for messages.
 
     Returns:
@@ -94,7 +94,7 @@ def item_lists(
         part = seen_of(given)
         if part.num_items > num_items or rows_B.max(initial=-1) >= part.num_users:
             raise ValueError(
-                f"{name} must be over the users asked for (rows up to {rows_B.max(initial=-1)}) and at most "
+                f"{name} must cover the requested users (rows up to {rows_B.max(initial=-1)}) and at most "
                 f"{num_items} items, got {part.num_users} users and {part.num_items} items"
             )
         matrix = part.by_user
@@ -102,14 +102,14 @@ def item_lists(
     items = np.asarray(given)
     if items.ndim != 1:
         raise ValueError(
-            f"{name} as a list must be item rows for all users alike, in one dimension; for lists of each user's own "
-            f"give Interactions.from_histories(lists, num_items={num_items})"
+            f"{name} as a list must be one-dimensional item rows, the same for all users; for one list per user "
+            f"pass Interactions.from_histories(lists, num_items={num_items})"
         )
     if not np.issubdtype(items.dtype, np.integer) and items.size:
         raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
     items = np.unique(items)
     if items.size and not 0 <= items[0] <= items[-1] < num_items:
         bad = items[0] if items[0] < 0 else items[-1]
-        raise ValueError(f"{name} must hold rows of the {num_items} items known, got item row {bad}")
+        raise ValueError(f"{name} must hold rows of the {num_items} known items, got item row {bad}")
     size = len(rows_B)
     return np.zeros(size, np.int64), np.full(size, len(items), np.int64), items.astype(np.int32)

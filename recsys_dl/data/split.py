@@ -1,9 +1,9 @@
-"""Splits: a Dataset into train, validation and test over the same rows.
+"""Splitting a Dataset into train, validation and test over the same rows.
 
-Every part keeps the order of the log, all users and all items, with their ids and features; what differs is which
-interactions it holds. What is only seen (`Dataset.seen_only`) stays with train, where the split goes by time with the part of its
-time; a pair that validation or test asks for is dropped from it. The same data and seed give the same split. Interactions at the same time follow each other as in
-the log. What a split may leave behind (a pair in two parts, time travel) `recsys_dl.data.checks.leakage` finds.
+Every part keeps the log order and all users and items with their ids and features; only the interactions
+differ. `Dataset.seen_only` stays with train, or, in a split by time, with the part of its time; pairs held out in validation or test
+are dropped from it. The same data and seed give the same split. Interactions at the same time stay in log order.
+`recsys_dl.data.checks.leakage` finds remaining problems (a pair in two parts, time travel).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .interactions import Interactions
 logger = logging.getLogger(__name__)
 
 Order = Literal["time", "log"]
-Until = Literal["own", "all"] | None  # whose first held-out interaction ends what train has seen
+Until = Literal["own", "all"] | None  # whose first held-out interaction ends `seen_only` in train
 
 
 class Split(NamedTuple):
     """Three parts of one log.
 
     Attributes:
-        train: to learn from.
-        validation: to choose by; empty where none was asked for.
-        test: to report on, once.
+        train: for fitting.
+        validation: for model selection; empty if not requested.
+        test: for the final report, used once.
     """
 
     train: Dataset
@@ -41,14 +41,14 @@ class Split(NamedTuple):
 
 
 def no_split(data: Dataset) -> Split:
-    """Return everything as train, and nothing as validation and test: for a model that goes into service."""
+    """Return everything as train, and nothing as validation and test: for a production model."""
     return _parts(data, np.zeros(len(_log(data)), np.int8))
 
 
 def seen_besides_test(split: tuple[Dataset, Dataset, Dataset]) -> Interactions:
-    """Return everything that users of a split are known to have interacted with, but for what test asks for.
+    """Return all known interactions of a split's users, except those held out in test.
 
-    With `histories` of validation and test, and what was seen only (weight 0), also after the test began.
+    Includes the `histories` of validation and test, and `seen_only` interactions, even those after the test period began.
     """
     train, validation, test = split
     nothing = test.interactions.select(np.zeros(len(test), bool))
@@ -58,16 +58,16 @@ def seen_besides_test(split: tuple[Dataset, Dataset, Dataset]) -> Interactions:
 
 @checked
 def random_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
-    """Return a split of the interactions at random, each with the same chance.
+    """Split the interactions uniformly at random.
 
-    It looks into the future (a user's test may lie before their train): for rating prediction and for comparing with
-    papers that did so. Repeated pairs may fall into different parts.
+    Uses future data (a user's test may precede their train): meant for rating prediction and for comparison with
+    papers that split this way. Repeated pairs may fall into different parts.
 
     Args:
         data: what to split.
         validation: share of the interactions, 0 for none.
         test: share of the interactions.
-        seed: of the choice.
+        seed: for the draw.
 
     Raises:
         ValueError: shares out of range, or too few interactions for them.
@@ -90,17 +90,17 @@ def leave_last_out(
     min_interactions: Count | None = None,
     order: Order = "time",
 ) -> Split:
-    """Return each user's last interactions as test, those before them as validation, the rest as train.
+    """Hold out each user's last interactions as test, those before them as validation; the rest is train.
 
-    It asks what a user did next. The parts of different users overlap in time: another user's train may lie after the
-    test (`time_split` does not allow that).
+    This measures next-item prediction. The parts of different users overlap in time: another user's train may be later than the
+    test (`time_split` prevents that).
 
     Args:
         data: what to split.
-        num_validation: interactions of each user, 0 for none.
-        num_test: interactions of each user.
-        min_interactions: users with fewer stay wholly in train; None takes one more than is held out.
-        order: "time", or "log" where the rows of a log without times follow each other in time.
+        num_validation: interactions per user, 0 for none.
+        num_test: interactions per user.
+        min_interactions: users with fewer stay entirely in train; None means one more than is held out.
+        order: "time", or "log" if the rows of a log without times are in time order.
 
     Raises:
         ValueError: no times, or no user with enough interactions.
@@ -110,14 +110,14 @@ def leave_last_out(
     needed = least if min_interactions is None else min_interactions
     if needed < least:
         raise ValueError(
-            f"min_interactions must be at least {least}, so that one remains in train beside {num_validation} for "
+            f"min_interactions must be at least {least}, so that one remains in train besides {num_validation} for "
             f"validation and {num_test} for test; got {needed}"
         )
     from_end_N, count_N = _places(log, order)
     held_N = count_N >= needed
     if not held_N.any():
         raise ValueError(
-            f"no user has the {needed} interactions that are needed to hold out {num_test} for test and "
+            f"no user has the {needed} interactions needed to hold out {num_test} for test and "
             f"{num_validation} for validation; the most active has {count_N.max(initial=0)}. Hold out fewer, or use "
             "random_split or time_split."
         )
@@ -129,9 +129,9 @@ def leave_last_out(
 
 @checked
 def time_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1) -> Split:
-    """Return the newest interactions of all as test, those before them as validation, the older ones as train.
+    """Hold out the newest interactions overall as test, those before them as validation; the rest is train.
 
-    Nothing in train is newer than anything in test. Users and items that first appear after train are asked for as well.
+    Nothing in train is newer than anything in test. Users and items that first appear after train are held out as well.
 
     Args:
         data: what to split; it must have times.
@@ -162,19 +162,19 @@ def user_split(
     order: Literal["time", "log", "random"] = "time",
     seed: Seed,
 ) -> Split:
-    """Return a split of the users: train knows nothing of those in validation and test (strong generalization).
+    """Split the users: train has no interactions of those in validation and test (strong generalization).
 
     A part of each held-out user's log becomes the `histories` of the validation or test Dataset, from which a model
-    folds the user in; the rest is what is asked for. Users with one interaction stay in train.
+    folds the user in; the rest is held out. Users with one interaction stay in train.
 
     Args:
         data: what to split.
         validation: share of the users, 0 for none.
         test: share of the users.
-        asked: share of each held-out user's log that is asked for, rounded, at least one interaction and never all.
-        order: the part asked for is the newest by "time" or by the "log"'s order, or drawn at "random" (as Liang et
+        asked: share of each held-out user's log that is held out, rounded, at least one interaction and never all.
+        order: the held-out part is the newest by "time" or by "log" order, or drawn at "random" (as Liang et
             al. 2018, "Variational Autoencoders for Collaborative Filtering", section 4.2).
-        seed: of the choice of users, and of the random order.
+        seed: for the choice of users and the random order.
 
     Raises:
         ValueError: no times, shares out of range, or too few users for them.
@@ -196,15 +196,15 @@ def user_split(
 
 @checked
 def cold_items(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
-    """Return a split of the items: train knows no interaction with those in validation and test.
+    """Split the items: train has no interactions with those in validation and test.
 
-    Only what is known of an item beside the log (features, text) can recommend it.
+    Such items can only be recommended by their side information (features, text).
 
     Args:
         data: what to split.
         validation: share of the items that have an interaction, 0 for none.
         test: likewise.
-        seed: of the choice of items.
+        seed: for the choice of items.
 
     Raises:
         ValueError: shares out of range, or too few items for them.
@@ -217,15 +217,15 @@ def cold_items(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShar
 
 @checked
 def cold_users(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShare = 0.1, seed: Seed) -> Split:
-    """Return a split of the users: train knows nothing of those in validation and test, and their `histories` are empty.
+    """Split the users: train has no interactions of those in validation and test, and their `histories` are empty.
 
-    Only what is known of a user beside the log (features), or an answer for everyone alike, can serve them.
+    They can only be served by side information (features) or non-personalized recommendations.
 
     Args:
         data: what to split.
         validation: share of the users who have an interaction, 0 for none.
         test: likewise.
-        seed: of the choice of users.
+        seed: for the choice of users.
 
     Raises:
         ValueError: shares out of range, or too few users for them.
@@ -248,21 +248,21 @@ def _log(data: Dataset) -> Interactions:
 
 def _times(log: Interactions, what: str, instead: str) -> np.ndarray:
     if log.times_N is None:
-        raise ValueError(f"{what} needs interactions with times, got none. Read a time column. {instead}")
+        raise ValueError(f"{what} needs interactions with times, got none. Include a time column. {instead}")
     return log.times_N
 
 
 def _parts(data: Dataset, part_N: np.ndarray, *, seen_until: Until = None) -> Split:
-    """Return the interactions marked 0, 1 and 2.
+    """Return train, validation and test: the interactions marked 0, 1 and 2.
 
-    What is only seen is train's if it is not later than the first interaction of validation and test, of its user or of
-    all; without times, or where the split does not go by them, train has it all.
+    `seen_only` stays in train if it is not later than the first interaction in validation or test, of its user or
+    overall; without times, or if the split is not by time, train keeps all of it.
     """
     logs = [data.interactions.select(part_N == part) for part in (0, 1, 2)]
     if repeated := int(known_pairs(logs[2], logs[0]).sum()):
         logger.warning(
-            "%s of %s test interactions repeat a user and an item of train: what train shows is left out of lists, so they "
-            "count as missed. If the same event or rating comes twice, read the log with repeats=last (data.repeats=last).",
+            "%s of %s test interactions repeat a user and an item of train: items in train are excluded from lists, so they "
+            "count as misses. If the same event or rating comes twice, read the log with repeats=last (data.repeats=last).",
             *(f"{repeated:,}", f"{len(logs[2]):,}"),
         )
     parts = [data.with_interactions(log) for log in logs]
@@ -278,7 +278,7 @@ def _parts(data: Dataset, part_N: np.ndarray, *, seen_until: Until = None) -> Sp
 
 
 def _first_times(log: Interactions, *, each: bool) -> np.ndarray:
-    """Return int64 [U]: when the log begins, for each user alone or for all alike; the end of time where it is empty."""
+    """Return int64 [U]: the earliest time, per user or overall; the maximum int64 where the log is empty."""
     first_U = np.full(log.num_users, np.iinfo(np.int64).max)
     if log.times_N is not None and len(log):
         if each:
@@ -309,12 +309,12 @@ def _counts(n: int, validation: float, test: float, noun: str) -> tuple[int, int
     if not (0 <= validation < 1 and 0 < test < 1 and validation + test < 1):
         raise ValueError(
             f"validation and test must be shares of the {noun}: validation at least 0, test above 0, and below 1 "
-            f"together, so that some are left for train; got validation={validation}, test={test}"
+            f"together, so that some remain for train; got validation={validation}, test={test}"
         )
     counts = {"validation": round(validation * n), "test": round(test * n)}
     for part, share in (("validation", validation), ("test", test)):
         if share and not counts[part]:
-            raise ValueError(f"{part}={share} of {n:,} {noun} leaves {part} empty; raise it, or bring more data")
+            raise ValueError(f"{part}={share} of {n:,} {noun} leaves {part} empty; raise it, or use more data")
     if sum(counts.values()) >= n:
         raise ValueError(f"validation={validation} and test={test} of {n:,} {noun} leave none for train; lower them")
     return counts["validation"], counts["test"]
@@ -323,13 +323,13 @@ def _counts(n: int, validation: float, test: float, noun: str) -> tuple[int, int
 def _places(
     log: Interactions, order: Literal["time", "log", "random"], rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each interaction, how many of its user's come after it, and how many its user has in all."""
+    """Return, for each interaction, how many of its user's come after it, and the user's total."""
     key_N: np.ndarray | None = None
     if order == "time":
         key_N = _times(
             log,
             "order='time'",
-            "If the log's rows follow each other in time, say order='log'; else split at random: split=random, in Python recsys_dl.data.split.random_split(data, seed=7).",
+            "If the log's rows are in time order, set order='log'; else split at random: split=random, in Python recsys_dl.data.split.random_split(data, seed=7).",
         )
     elif order == "random" and rng is not None:
         key_N = rng.permutation(len(log))

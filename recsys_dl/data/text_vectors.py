@@ -12,31 +12,31 @@ import polars as pl
 import scipy.sparse as sp
 from typing_extensions import Self
 
-WORD = r"\b\w\w+\b"  # two letters or digits and more
-LEAST_TEXTS, LARGEST_SHARE = 2, 0.5  # texts that a word must be in; of all texts
-MOST_WORDS = 20_000  # the most frequent that are left
-OVERSAMPLING, PASSES = 10, 5  # of the randomized singular vectors
+WORD = r"\b\w\w+\b"  # at least two word characters
+LEAST_TEXTS, LARGEST_SHARE = 2, 0.5  # bounds on a word's document frequency: minimum count, maximum share
+MOST_WORDS = 20_000  # the most frequent of the rest
+OVERSAMPLING, PASSES = 10, 5  # of the randomized SVD
 NUM_ARRAYS = 4
 
 
 class TextVectors:
-    """Vectors of words that texts share; `fit` learns them, `transform` gives them to texts of any time.
+    """TF-IDF + truncated SVD (LSA) text vectors; `fit` learns them, `transform` applies them to any texts.
 
-    A word of a text weighs (1 + ln count) * (ln((1 + R) / (1 + texts with it)) + 1), a text's weights have length 1 (Salton
-    and Buckley 1988). Words in a single text, in more than half of them, or beyond the 20,000 most frequent are left out. Of this
-    matrix the first T right singular vectors are taken (randomized: Halko et al. 2011, algorithm 4.4), projections are
-    centered, and one number scales them so that the mean square of an entry is 1. A missing text, and one without a known
-    word, is a vector of zeros.
+    A word's weight is (1 + ln count) * (ln((1 + R) / (1 + texts with it)) + 1), normalized to unit length per text (Salton
+    and Buckley 1988). Words in only one text, in more than half of them, or beyond the 20,000 most frequent are dropped. The first T right
+    singular vectors of this matrix are computed (randomized SVD: Halko et al. 2011, algorithm 4.4), projections are
+    centered, and one number scales them so that the mean square of an entry is 1. A missing text, or one without a known
+    word, is a zero vector.
 
     Args:
-        size: T; fewer where the texts have a lower rank.
-        seed: of the singular vectors' start.
+        size: T; fewer if the matrix has a lower rank.
+        seed: for the randomized SVD.
 
     Attributes:
         words: the W words, sorted.
         idf_W: float32.
         components_WT: float32, orthonormal columns, scaled.
-        mean_T: float32, what is taken off the scaled projection.
+        mean_T: float32, subtracted from the scaled projection.
     """
 
     words: pl.Series
@@ -49,10 +49,10 @@ class TextVectors:
         self.seed = seed
 
     def fit(self, texts: pl.Series) -> Self:
-        """Learn words and components. Where no word is left, vectors have no entries.
+        """Learn words and components. If no word remains, vectors have size 0.
 
         Args:
-            texts: one each; null where there is none.
+            texts: one per row; null where missing.
         """
         counts = _counted(texts).group_by("word").len("texts")
         num_texts = len(texts) - texts.null_count()
@@ -65,7 +65,7 @@ class TextVectors:
         projected_RT = matrix @ components_WT
         mean_T = projected_RT.mean(axis=0, where=_filled(matrix)[:, None]) if matrix.nnz else np.zeros(0)
         scale = np.sqrt(np.mean((projected_RT[_filled(matrix)] - mean_T) ** 2)) if matrix.nnz else 0.0
-        scale = max(float(scale), 1e-6)  # texts all alike
+        scale = max(float(scale), 1e-6)  # all texts identical
         self.components_WT = (components_WT / scale).astype(np.float32)
         self.mean_T = (mean_T / scale).astype(np.float32)
         return self
@@ -78,13 +78,13 @@ class TextVectors:
         return vectors_RT
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what was learned; words as UTF-8 text with one a line."""
+        """Return the learned arrays; words as UTF-8 text, one per line."""
         words = np.frombuffer("\n".join(self.words).encode(), np.uint8)
         return {"words": words, "idf_W": self.idf_W, "components_WT": self.components_WT, "mean_T": self.mean_T}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return what `arrays` gave, able to `transform`."""
+        """Restore from `arrays`."""
         vectors = cls(size=arrays["components_WT"].shape[1])
         words = arrays["words"].tobytes().decode()
         vectors.words = pl.Series("word", words.split("\n") if words else [], dtype=pl.String)
@@ -93,7 +93,7 @@ class TextVectors:
         return vectors
 
     def _matrix(self, texts: pl.Series) -> sp.csr_matrix:
-        """Return float64 CSR [R, W] of rows that have length 1, or 0 where no word is known."""
+        """Return float64 CSR [R, W] with rows of length 1, or 0 if no word is known."""
         known = pl.DataFrame({"word": self.words, "at": np.arange(len(self.words))})
         pairs = _counted(texts).join(known, on="word", how="inner", maintain_order="left")
         at, rows = pairs["at"].to_numpy(), pairs["row"].to_numpy()
@@ -104,7 +104,7 @@ class TextVectors:
 
 
 def _counted(texts: pl.Series) -> pl.DataFrame:
-    """Return each text's words and how often they stand in it, sorted."""
+    """Return each text's words and their counts, sorted."""
     words = pl.col("text").str.to_lowercase().str.extract_all(WORD).alias("word")
     frame = texts.cast(pl.String).alias("text").to_frame().with_row_index("row").select("row", words)
     return frame.explode("word").drop_nulls().group_by("row", "word").len("count").sort("row", "word")

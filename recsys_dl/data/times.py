@@ -1,8 +1,8 @@
-"""What a column of times means: one reading that holds for the whole log, or an error that asks for it.
+"""Interpreting a time column: one reading that fits the whole log, or an error that asks for the format.
 
-A log comes in batches, and no row alone tells 03/04 of April from 03/04 of March. So all readings that fit so far are kept
-side by side: a row that one of them cannot read rules it out, and if several are left at the end that differ, nothing is
-guessed. Times become whole seconds since 1970 and the nanoseconds beyond them.
+A log comes in batches, and no single row distinguishes March 4 from April 3 in 03/04. So all readings that fit so far are kept
+in parallel: a row that one of them cannot parse rules it out, and if several different ones remain at the end, it is an error, not a
+guess. Times become whole seconds since 1970 plus nanoseconds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .messages import MISSING, shorten
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 NOUNS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-LATEST = 100_000_000_000  # seconds: the year 5138; a larger time was meant in another unit
-EARLIEST = 100_000_000  # seconds: the year 1973; logs whose times are all smaller count steps, not seconds
-LOOKED_AT = 1000  # values from which the kind of a text is told
+LATEST = 100_000_000_000  # seconds: the year 5138; a larger time must be in another unit
+EARLIEST = 100_000_000  # seconds: the year 1973; if all times are smaller, they are sequence numbers, not seconds
+LOOKED_AT = 1000  # values used to detect the text format
 NANOS = 1_000_000_000
 
 
@@ -30,9 +30,9 @@ class Times:
 
     Args:
         where: the source, for messages.
-        unit: of numbers; None takes seconds, and numbers such as 20240131 as dates.
-        form: strptime's format of texts; None finds it out.
-        decimal: the mark before the decimals of numbers in text.
+        unit: of numbers; None means seconds, and numbers such as 20240131 are dates.
+        form: strptime format of texts; None detects it.
+        decimal: decimal separator of numbers in text.
     """
 
     def __init__(self, where: str, unit: str | None = None, form: str | None = None, decimal: str = ".") -> None:
@@ -43,15 +43,20 @@ class Times:
         self.alive: list[str] = []
         self.parts: dict[str, list[Reading]] = {}
         self.pending: dict[str, Reading] = {}
-        self.against: dict[str, str] = {}  # reading -> the first value that it cannot read
+        self.against: dict[str, str] = {}  # reading -> the first value it cannot parse
         self.differ: dict[
             tuple[str, str], tuple[str, list[str]]
-        ] = {}  # two -> the first value read differently, both days
-        self.large: list[Any] = [0, 0, 0, 0]  # numbers, those too large for seconds, the first and the largest of them
-        self.figures = 0  # of each number, where all may be dates such as 20240131
+        ] = {}  # pair of readings -> the first value they parse differently, both days
+        self.large: list[Any] = [
+            0,
+            0,
+            0,
+            0,
+        ]  # count of numbers, of those too large for seconds, and the first and largest of these
+        self.figures = 0  # digits of each number, if all may be dates such as 20240131
 
     def read(self, column: pl.Series, at: Callable[[int], str] = str) -> pl.Series:
-        """Take a batch; return the mask of rows that hold no time. `at` tells a person where a row stands."""
+        """Read a batch; return the mask of rows without a valid time. `at` describes a row's location."""
         if column.dtype == pl.Object:
             column = printed(column)
         text = column.str.strip_chars() if column.dtype == pl.String else column
@@ -61,7 +66,9 @@ class Times:
         if not found:
             self.pending = {}
             return pl.repeat(True, len(text), dtype=pl.Boolean, eager=True)
-        if self.alive and set(found) != set(self.alive):  # typed moments among texts of files read as one log
+        if self.alive and set(found) != set(
+            self.alive
+        ):  # datetime columns mixed with text across files read as one log
             found = {name: next(iter(found.values())) for name in self.alive}
         self.alive = self.alive or list(found)
         good = pl.DataFrame([seconds.is_not_null().alias(name) for name, (seconds, _) in found.items()])
@@ -79,7 +86,7 @@ class Times:
         return ~any_good
 
     def keep(self, good: pl.Series | None) -> None:
-        """Keep the rows of the batch just read that are marked, None for all."""
+        """Keep the marked rows of the last batch; None keeps all."""
         if not self.pending:
             return
         for name, (seconds, nanos) in self.pending.items():
@@ -89,10 +96,10 @@ class Times:
         self.parts = {name: self.parts[name] for name in self.alive if name in self.parts}
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """Return int64 seconds, int32 nanoseconds beyond them (None if all are 0), and how the times were read.
+        """Return int64 seconds, int32 nanoseconds (None if all are 0), and a description of the format.
 
         Raises:
-            ValueError: several readings fit, and differ.
+            ValueError: several different readings fit.
         """
         if self.kind == "number":
             self._choose_number()
@@ -100,7 +107,7 @@ class Times:
             if one in self.alive and other in self.alive:
                 formats = [FIGURES[name] for name in (one, other)]
                 raise ValueError(
-                    f"{self.where}: a time such as {shown} can be {days[0]} or {days[1]}, and no row tells which. Say so: "
+                    f"{self.where}: a time such as {shown} can be {days[0]} or {days[1]}, and no row is unambiguous. Set "
                     f'time_format="{formats[0]}" or time_format="{formats[1]}" (on the command line '
                     f"data.time_format={formats[0]} or data.time_format={formats[1]})."
                 )
@@ -111,10 +118,10 @@ class Times:
             columns = [np.zeros(len(part), np.int32) if fine is None else fine.to_numpy() for part, fine in parts]
             nanos = np.concatenate(columns).astype(np.int32)
             nanos = nanos if nanos.any() else None
-        return seconds, nanos, self._told(seconds)
+        return seconds, nanos, self._summary(seconds)
 
     def _readings(self, text: pl.Series) -> dict[str, Reading]:
-        """Return all that a batch can mean; nothing where no value can be read and no kind is known."""
+        """Return all possible readings of a batch; empty if no value can be parsed and no format is known."""
         if self.kind == "format" and not text.dtype.is_temporal():
             return {"format": self._by_format(text)}
         if not (text.dtype.is_numeric() or text.dtype == pl.String):
@@ -150,7 +157,7 @@ class Times:
         assert self.form is not None
         texts = text.cast(pl.Int64, strict=False).cast(pl.String) if text.dtype.is_numeric() else text
         order = {form: name for name, form in FIGURES.items()}.get(_plain(self.form))
-        if order is not None:  # reads a clock behind the date as well
+        if order is not None:  # also parses a time of day after the date
             return figures_of(texts, [order])[order]
         form = self.form
         if not any(part in form for part in ("%d", "%e", "%D", "%F", "%j", "%c", "%s", "%x")):
@@ -161,7 +168,7 @@ class Times:
             found = texts.str.to_datetime(form, time_unit="ns", time_zone="UTC", strict=False)
         except pl.exceptions.PolarsError as error:
             raise ValueError(
-                f"time_format must be a format of strptime, got {shorten(self.form)!r} ({shorten(str(error), 200)})"
+                f"time_format must be a strptime format, got {shorten(self.form)!r} ({shorten(str(error), 200)})"
             ) from error
         return _split(found.dt.epoch("ns"), NANOS)
 
@@ -204,7 +211,7 @@ class Times:
             unit = next((name for name in ("ms", "us") if largest < LATEST * UNITS[name]), "ns")
             raise ValueError(
                 f"times must be seconds since 1970, got {first} in {self.where}, which looks like {NOUNS[unit]}. "
-                f'Say so: time_unit="{unit}" (or time_unit="s" if they are seconds indeed).'
+                f'Set time_unit="{unit}" (or time_unit="s" if they really are seconds).'
             )
 
     def _choose_number(self) -> None:
@@ -212,14 +219,14 @@ class Times:
             return
         if self.figures == 6:
             raise ValueError(
-                f"{self.where}: all times have six digits and could be year and month, such as 202401, or numbers. Say so: "
+                f"{self.where}: all times have six digits and could be year and month, such as 202401, or numbers. Set "
                 'time_format="%Y%m" (on the command line data.time_format=%Y%m), or time_unit="s" for numbers that only '
                 "order the rows."
             )
         self.alive, self.differ = ["compact"], {}
 
     def _rule_out(self, text: pl.Series, at: Callable[[int], str], good: pl.DataFrame, any_good: pl.Series) -> None:
-        """Drop readings that cannot read what another one reads; raise ValueError if none is left."""
+        """Drop readings that cannot parse a value another one can; raise ValueError if none remains."""
         if self.kind != "figures":
             return
         unread = text.filter(~any_good)
@@ -243,16 +250,16 @@ class Times:
     def _contradict(self, last: str) -> None:
         value, names = next((value, name) for name, value in self.against.items() if not last.startswith(value))
         raise ValueError(
-            f"{self.where}: no one format reads all times: {value} cannot be {names}, {last}. Name the format of the "
-            f'log, such as time_format="{FIGURES[names]}"; rows of another one are bad rows then.'
+            f"{self.where}: no single format fits all times: {value} cannot be {names}, {last}. Set the format of the "
+            f'log, such as time_format="{FIGURES[names]}"; rows in another format are then bad rows.'
         )
 
-    def _told(self, seconds: np.ndarray) -> str:
+    def _summary(self, seconds: np.ndarray) -> str:
         name = self.alive[0] if self.alive else "nothing"
         if name == "epoch":
             name = f"{NOUNS[self.unit or 's']} since 1970"
             if self.unit is None and len(seconds) and np.abs(seconds).max() < EARLIEST:
-                return f"numbers from {seconds.min()} to {seconds.max()}, taken as an order"
+                return f"numbers from {seconds.min()} to {seconds.max()}, used as an order"
         name = {"compact": "digits of a date", "format": f"{self.form}", "typed": "dates"}.get(name, name)
         if not len(seconds):
             return name
@@ -260,12 +267,12 @@ class Times:
 
 
 def to_times(column: pl.Series, unit: str, where: str = "the column of times") -> pl.Series:
-    """Return Int64 seconds since 1970, rounded down; null where a value is no time.
+    """Return Int64 seconds since 1970, rounded down; null where a value is not a time.
 
-    Numbers are in `unit`; dates and times (columns of them, or text) are UTC unless they say otherwise.
+    Numbers are in `unit`; dates and times (columns of them, or text) are UTC unless they include a time zone.
 
     Raises:
-        ValueError: dates can be read in several ways.
+        ValueError: dates are ambiguous.
     """
     times = Times(where, unit)
     bad = times.read(column)
@@ -281,7 +288,7 @@ def to_times(column: pl.Series, unit: str, where: str = "the column of times") -
 
 
 def order_within_seconds(seconds_N: np.ndarray, nanos_N: np.ndarray | None) -> np.ndarray | None:
-    """Return positions that sort rows of equal seconds by their nanoseconds and move no others; None if all are in order."""
+    """Return positions that sort rows within the same second by nanoseconds, moving no others; None if all are in order."""
     if nanos_N is None:
         return None
     coarse, fine = np.argsort(seconds_N, kind="stable"), np.lexsort((nanos_N, seconds_N))
@@ -293,7 +300,7 @@ def order_within_seconds(seconds_N: np.ndarray, nanos_N: np.ndarray | None) -> n
 
 
 def day(seconds: Any) -> str:
-    """Return the day of a time, as far as the calendar reaches."""
+    """Return the day of a time, if the calendar can represent it."""
     try:
         return (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(seconds))).date().isoformat()
     except OverflowError:
@@ -301,12 +308,12 @@ def day(seconds: Any) -> str:
 
 
 def _plain(form: str) -> str:
-    """Return a format of day, month and year with slashes."""
+    """Return a day, month and year format with slashes."""
     return form.replace("-", "/").replace(".", "/").replace("%e", "%d").replace("%y", "%Y").strip()
 
 
 def _split(ticks: pl.Series, per_second: int) -> Reading:
-    """Return whole seconds and the nanoseconds beyond them."""
+    """Return whole seconds and remaining nanoseconds."""
     if per_second == 1:
         return ticks, None
     fine = ((ticks % per_second) * (NANOS // per_second)).cast(pl.Int32)
@@ -324,13 +331,13 @@ def _typed(column: pl.Series, where: str) -> Reading:
     if column.dtype in (pl.Categorical, pl.Enum):
         return _typed(column.cast(pl.String).str.to_datetime(strict=False), where)
     raise ValueError(
-        f"{where}: times must be moments (dates, numbers of seconds, texts such as 2024-05-31T12:00:00Z), got a column of "
-        f"{column.dtype}. Turn it into datetimes, or leave it out: time=False."
+        f"{where}: times must be points in time (dates, numbers of seconds, texts such as 2024-05-31T12:00:00Z), got a column of "
+        f"{column.dtype}. Convert it to datetimes, or ignore it: time=False."
     )
 
 
 def _numbers(column: pl.Series, decimal: str) -> pl.Series:
-    """Return whole numbers where all are, else floats; null for what is none."""
+    """Return integers if all values are, else floats; null for non-numbers."""
     if column.dtype == pl.String:
         texts = column if decimal == "." else column.str.replace(decimal, ".", literal=True)
         whole = texts.cast(pl.Int64, strict=False)

@@ -1,4 +1,4 @@
-"""External ids <-> rows."""
+"""Mapping between external ids and rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from .messages import shorten
 
-NEAR_AMONG = 20_000  # ids that are compared with an unknown one
+NEAR_AMONG = 20_000  # ids compared with an unknown one to find similar ones
 
 
 class Vocabulary:
@@ -23,11 +23,11 @@ class Vocabulary:
     Ids are kept as text: 196, "196" and 196.0 name the same user, "0196" another one.
 
     Args:
-        ids: distinct ids, in the order of their rows.
+        ids: distinct ids, in row order.
         noun: "user" or "item", for messages.
 
     Raises:
-        ValueError: an id is missing or comes twice.
+        ValueError: an id is missing or repeated.
     """
 
     def __init__(self, ids: Iterable[Any] | pl.Series, *, noun: str = "id") -> None:
@@ -52,12 +52,12 @@ class Vocabulary:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, pl.Series]:
-        """Rows in the order of their ids, and the ids in that order: 20 bytes an id, where a dict takes ten times that."""
+        """Rows in the order of their ids, and the ids in that order: 20 bytes per id, a tenth of a dict."""
         order = self.ids.arg_sort()
         return order.to_numpy().astype(np.int32), self.ids.gather(order)
 
     def find(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
-        """Return int32 rows, -1 for an id that is not known."""
+        """Return int32 rows, -1 for unknown ids."""
         wanted = as_text(ids)
         if 100 * len(wanted) < len(self) or len(wanted) < 1000:
             return self._search(wanted)
@@ -77,27 +77,27 @@ class Vocabulary:
         """Return int32 rows.
 
         Raises:
-            ValueError: an id is not known; the message names the first, ids near it, and some that are known.
+            ValueError: an id is unknown; the message names the first, similar ids, and some known ones.
         """
         wanted = as_text(ids)
         rows = self.find(wanted)
         if (rows < 0).any():
             missing = wanted.filter(pl.Series(rows < 0))
             known = ", ".join(map(repr, self.ids.head(3)))
-            near = f"; near it: {', '.join(map(repr, close))}" if (close := self._near(missing[0])) else ""
+            near = f"; similar: {', '.join(map(repr, close))}" if (close := self._near(missing[0])) else ""
             advice = (
-                "For someone new, give what they interacted with: recommend(history=[...]), or fold_in() of a model"
+                "For a new user, pass their history: recommend(history=[...]), or a model's fold_in()"
                 if self.noun == "user"
-                else "Items that came after training are not known to it"
+                else "Items added after training are unknown to the model"
             )
             raise ValueError(
                 f"{self.noun} {shorten(str(missing[0]))!r} is not among the {len(self):,} known {self.noun}s, such as {known}"
-                f"{near} ({len(missing):,} unknown in all). {advice}."
+                f"{near} ({len(missing):,} unknown in total). {advice}."
             )
         return rows
 
     def _near(self, wanted: str | None) -> list[str]:
-        """Return up to three ids that look like one: written otherwise, or misspelled."""
+        """Return up to three ids similar to one: written differently, or misspelled."""
         if wanted is None:
             return []
         plain = wanted.strip().lower().removesuffix(".0").lstrip("0")
@@ -111,7 +111,7 @@ class Vocabulary:
         return self.ids.gather(pl.Series(flat).cast(pl.Int64).replace(-1, None))
 
     def grow(self, ids: Iterable[Any] | pl.Series) -> Vocabulary:
-        """Return a vocabulary with the unknown ids appended in their order; known ids keep their rows."""
+        """Return a vocabulary with unknown ids appended in order; known ids keep their rows."""
         fresh = as_text(ids).unique(maintain_order=True)
         fresh = fresh.filter(pl.Series(self.find(fresh) < 0, dtype=pl.Boolean))
         return Vocabulary(pl.concat([self.ids, fresh]), noun=self.noun)
@@ -141,7 +141,7 @@ class Vocabulary:
 
 
 def save_vocabularies(folder: Path, users: Vocabulary | None, items: Vocabulary | None) -> None:
-    """Write `users.parquet` and `items.parquet`, those that there are."""
+    """Write `users.parquet` and `items.parquet`, whichever are given."""
     for name, vocabulary in (("users", users), ("items", items)):
         if vocabulary is not None:
             vocabulary.save(folder / f"{name}.parquet")
@@ -159,11 +159,11 @@ def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:
     """Return ids as text: integers in decimal, whole floats as integers, text unchanged; null where one is missing.
 
     Raises:
-        ValueError: one value in place of many, a number that is not whole, bytes that are not UTF-8, or nested values.
+        ValueError: a single value instead of a list, a fractional number, bytes that are not UTF-8, or nested values.
     """
     if isinstance(ids, str | bytes | int | float):
         shown = shorten(repr(ids))
-        raise ValueError(f"ids must come as a list, got the single value {shown}; write [{shown}]")
+        raise ValueError(f"ids must be a list, got the single value {shown}; write [{shown}]")
     if hasattr(ids, "detach"):  # a tensor, whose elements would print as tensor(5)
         ids = array_of(ids)
     if isinstance(ids, pl.Series) and ids.dtype != pl.Object:
@@ -187,7 +187,7 @@ def as_text(ids: Iterable[Any] | pl.Series) -> pl.Series:
 
 
 def array_of(tensor: Any) -> np.ndarray:
-    """Return a tensor of PyTorch as an array, whatever its device; bfloat16, which NumPy lacks, as float64."""
+    """Return a PyTorch tensor on any device as an array; bfloat16, which NumPy lacks, as float64."""
     tensor = tensor.detach().cpu()
     return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
 

@@ -1,7 +1,7 @@
-"""Weights from what was observed: ratings, counts, age.
+"""Interaction weights from ratings, counts and age.
 
-Each function takes the whole log, before it is split, and returns it with other weights, so that all parts are weighted
-alike. `Interactions` are taken as well as a `Dataset`.
+Each function takes the whole log, before the split, and returns it with new weights, so that all parts are weighted
+consistently. Both `Dataset` and `Interactions` are accepted.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ DAY = 86_400  # seconds
 
 
 def keep(data: Log) -> Log:
-    """Return the log as it is: the weights are what was read."""
+    """Return the log unchanged: keep the weights as read."""
     return data
 
 
 @checked
 def binary(data: Log, *, threshold: float | None = None) -> Log:
-    """Return the log with all weights 1; what weighs less than `threshold` is not learned from.
+    """Return the log with all weights 1; interactions below `threshold` are not used for training.
 
-    A Dataset keeps it as `seen_only`, so that it is not recommended again; bare Interactions have no place for it.
+    A Dataset keeps them as `seen_only`, so that they are not recommended again; plain Interactions drop them.
 
     Args:
-        data: the log. Users and items left with no interaction keep their rows.
-        threshold: the least weight that is learned from, such as 4 of 5 stars; None takes every interaction.
+        data: the log. Users and items left without interactions keep their rows.
+        threshold: minimum weight used for training, such as 4 of 5 stars; None takes every interaction.
 
     Raises:
         ValueError: no interaction reaches the threshold.
@@ -55,9 +55,9 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
 
 @checked
 def scaled(data: Log, *, lowest: NotNegative = 0.2, highest: NotNegative = 1.0) -> Log:
-    """Return the log with weights mapped by a straight line: the smallest becomes `lowest`, the largest `highest`.
+    """Return the log with weights rescaled linearly: the smallest becomes `lowest`, the largest `highest`.
 
-    Where all weights are equal they become `highest`. The default divides ratings from 1 to 5 by 5.
+    If all weights are equal they become `highest`. The default divides ratings from 1 to 5 by 5.
 
     Raises:
         ValueError: not 0 <= lowest <= highest.
@@ -82,7 +82,7 @@ def log_scaled(data: Log, *, unit: Positive = 1.0) -> Log:
 
     Args:
         data: the log.
-        unit: in the unit of the weights; smaller bends more.
+        unit: in the unit of the weights; smaller values compress more.
 
     Raises:
         ValueError: a unit that is not positive.
@@ -106,7 +106,9 @@ def time_decay(data: Log, *, half_life_days: Positive) -> Log:
     """
     log = as_interactions(data)
     if log.times_N is None:
-        raise ValueError("time_decay needs interactions with times, got none; read a time column, or use other weights")
+        raise ValueError(
+            "time_decay needs interactions with times, got none; include a time column, or use other weights"
+        )
     if not len(log):
         return data
     age_N = (log.times_N.max() - log.times_N) / DAY
