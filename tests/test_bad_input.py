@@ -45,11 +45,11 @@ def error_of(file: Path, content: str | bytes, kind: type[Exception] = ValueErro
         ("log.csv", bytes(range(1, 255)) + b"\0\0", ["it is binary", "zero byte at position 255"]),
         ("log.csv", b"PK\x03\x04rest", ["is a zip archive; unpack it first"]),
         ("log.csv", b"BZh9rest", ["is bzip2-compressed; unpack it first"]),
-        ("log.csv.gz", gzip.compress(os.urandom(999))[:500], ["damaged or cut short"]),
-        ("log.csv.zst", pa.compress(HEAD.encode() * 999, "zstd", asbytes=True)[:-9], ["damaged or cut short"]),
-        ("log.parquet", b"PAR1 and then nothing", ["damaged or cut short", "fetch or write it again"]),
-        ("log.parquet", b"a,b\n1,2\n", ["does not hold parquet data", "begins with b'a,b"]),
-        ("log.arrow", b"ARROW1\0\0 and then nothing", ["damaged or cut short"]),
+        ("log.csv.gz", gzip.compress(os.urandom(999))[:500], ["damaged or truncated"]),
+        ("log.csv.zst", pa.compress(HEAD.encode() * 999, "zstd", asbytes=True)[:-9], ["damaged or truncated"]),
+        ("log.parquet", b"PAR1 and then nothing", ["damaged or truncated", "download or write it again"]),
+        ("log.parquet", b"a,b\n1,2\n", ["does not hold parquet data", "starts with b'a,b"]),
+        ("log.arrow", b"ARROW1\0\0 and then nothing", ["damaged or truncated"]),
         ("log.feather", b"FEA1", ["does not hold feather data"]),
         ("log.csv", "user,item\nü,x\n".encode("utf-16-le"), ["it is binary", 'encoding="utf-16-le"']),
     ],
@@ -62,9 +62,9 @@ def test_files_that_hold_no_log(name, content, parts, tmp_path):
 
 def test_a_file_that_is_not_there_or_is_a_folder(tmp_path):
     (tmp_path / "rating.csv").write_text(HEAD + GOOD)
-    with pytest.raises(FileNotFoundError, match=r"ratings.csv must be a log.*no such file.* holds rating.csv"):
+    with pytest.raises(FileNotFoundError, match=r"ratings.csv must be a log.*does not exist.* holds rating.csv"):
         read_log(tmp_path / "ratings.csv")
-    with pytest.raises(FileNotFoundError, match="no such file"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_log(str(tmp_path / "nowhere" / "ratings.csv"))
     with pytest.raises(ValueError, match=r"it is a folder; name the file.* holds rating.csv"):
         read_log(tmp_path)
@@ -92,7 +92,7 @@ def test_a_parquet_file_cut_short_anywhere(lost, tmp_path):
     file = tmp_path / "log.parquet"
     pl.DataFrame({"user": np.arange(5_000), "item": np.arange(5_000)}).write_parquet(file)
     message = error_of(file, file.read_bytes()[:-lost])
-    assert "damaged or cut short" in message
+    assert "damaged or truncated" in message
 
 
 def test_a_parquet_file_with_a_damaged_page(tmp_path):
@@ -100,7 +100,7 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path):
     pl.DataFrame({"user": np.arange(50_000), "item": np.arange(50_000)}).write_parquet(file, compression="zstd")
     content = bytearray(file.read_bytes())
     content[40:4_000] = bytes(3_960)
-    assert "damaged or cut short" in error_of(file, bytes(content))
+    assert "damaged or truncated" in error_of(file, bytes(content))
 
 
 @pytest.mark.parametrize("source", [None, 5, {}, [], [["a", "x"]], np.zeros((2, 2))])
@@ -124,19 +124,19 @@ def test_empty_frames_and_matrices():
 @pytest.mark.parametrize(
     ("header", "options", "parts"),
     [
-        ("who,what,rating", {}, ["'who', 'what', 'rating'", "none is known as the user", "user='who'"]),
+        ("who,what,rating", {}, ["'who', 'what', 'rating'", "none is recognized as the user", "user='who'"]),
         ("user,movie,book", {}, ["'movie', 'book' could all be the item", "item='movie'"]),
         ("user,item,rating,score", {}, ["could all be the weight", "weight='rating'", "weight=False"]),
         ("user,item,time,date", {}, ["could all be the time", "time=False"]),
-        ("who,item", {"user": "whom"}, ["user='whom' is not there", "'who', 'item'"]),
+        ("who,item", {"user": "whom"}, ["user='whom' does not exist", "'who', 'item'"]),
         ("user,item", {"user": 2}, ["user=2 must be a position among the 2 columns"]),
         (
             "user,item",
             {"user": "item", "item": "item"},
-            ["each role needs a column of its own", "user='item', item='item'"],
+            ["each role needs its own column", "user='item', item='item'"],
         ),
-        ("user,item,item", {"item": "item"}, ["item='item' comes more than once"]),
-        ("user,item", {"weight": True}, ["none is known as the weight"]),
+        ("user,item,item", {"item": "item"}, ["item='item' occurs more than once"]),
+        ("user,item", {"weight": True}, ["none is recognized as the weight"]),
     ],
 )
 def test_columns_missing_or_ambiguous(header, options, parts, tmp_path):
@@ -160,7 +160,7 @@ def test_too_many_columns_without_names(tmp_path):
         ("user\titem\n1\t2\n", ";", r"separator='\t'"),
         ("user,item\n1,2\n", "\\t", "separator=','"),
         ("user\n1\n", ",", "check the file and the separator"),
-        ("user\n1\n", None, "seems to have one column only, its first line is 'user'"),
+        ("user\n1\n", None, "seems to have only one column, its first line is 'user'"),
     ],
 )
 def test_a_wrong_separator_names_the_one_that_would_split(content, separator, advice, tmp_path):
@@ -182,7 +182,7 @@ BAD_ROWS = {
     "c,z,3,nan": "time must be seconds since 1970",
     ",z,3,30": "user id must be text or a whole number, got nothing",
     'c,"",3,30': "item id must be text or a whole number, got ''",
-    "c,z\xff,3,30": "is not UTF-8 (byte 0xff at position 4); if it is of another encoding, name it",
+    "c,z\xff,3,30": "is not UTF-8 (byte 0xff at position 4); for another encoding set",
     'c,"z,3,30': "opens a quote that is not closed: 'c,\"z,3,30'",
 }
 
@@ -300,8 +300,8 @@ def test_times_in_another_unit_are_told_and_the_advice_works(factor, noun, unit,
     [
         ({"on_bad_rows": "drop"}, 'on_bad_rows must be "error" or "skip", got \'drop\''),
         ({"time_unit": "min"}, "time_unit must be one of s, ms, us, ns, got 'min'"),
-        ({"title": "name"}, "title='name' is not there"),
-        ({"text": "plot"}, "text is about columns of item_features: give those too"),
+        ({"title": "name"}, "title='name' does not exist"),
+        ({"text": "plot"}, "text applies to item_features, which is not given: set it too"),
         ({"decimal": ";"}, 'decimal must be "." or ","'),
         ({"quote": "''"}, "quote must be one character"),
         ({"time_format": "day first"}, 'time_format must be a format such as "%d/%m/%Y %H:%M"'),
@@ -317,7 +317,7 @@ def test_encodings(tmp_path):
     file = tmp_path / "log.csv"
     assert 'encoding="latin-1"' in error_of(file, "user,item\nJosé,x\n".encode("latin-1"))
     assert read_log(file, encoding="latin-1").users.ids.to_list() == ["José"]
-    with pytest.raises(ValueError, match="encoding must be one that Python knows.*got 'latin-99'"):
+    with pytest.raises(ValueError, match="encoding must be one known to Python.*got 'latin-99'"):
         read_log(file, encoding="latin-99")
     assert "is not ascii throughout" in error_of(file, "user,item\nJosé,x\n", encoding="ascii")
 
@@ -328,14 +328,14 @@ def test_encodings(tmp_path):
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        ({"item": ["x", "x"]}, {}, r"row 1 \(from 0, without header\): has the item id 'x', which came before"),
+        ({"item": ["x", "x"]}, {}, r"row 1 \(from 0, without header\): has the item id 'x', which occurred before"),
         ({"item": ["x", None]}, {}, r"row 1 .*: has no item id"),
         (
             {"nr": ["x"], "title": ["X"]},
             {},
             r"must have a column of item ids, named as in the log \('item'\).* nr, title",
         ),
-        ({"item": ["x"]}, {"title": "name"}, "title='name' is not there"),
+        ({"item": ["x"]}, {"title": "name"}, "title='name' does not exist"),
         ({"item": ["x"], "title": ["X"], "name": ["X"]}, {}, "could all be the title"),
     ],
 )
@@ -353,7 +353,7 @@ def test_bad_rows_of_side_tables_can_be_skipped(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "recsys_dl.data"):
         data = read_log(log, item_features=file, on_bad_rows="skip")
     assert data.item_features.to_dict(as_series=False) == {"year": [1990, None]}
-    assert "1 unreadable rows left out, such as line 5" in caplog.text
+    assert "1 unreadable rows skipped, such as line 5" in caplog.text
     assert "2 bad rows" in caplog.text
 
 

@@ -102,7 +102,7 @@ def test_it_goes_on_after_cuts(server):
 
 def test_the_next_call_goes_on_where_the_last_gave_up(server):
     server.cuts = [1000] + [0] * download.TRIES
-    with pytest.raises(ConnectionError, match="broke off 5 times in a row .*1,000 bytes are kept, run again"):
+    with pytest.raises(ConnectionError, match="failed 5 times in a row .*1,000 bytes are kept, run again"):
         fetch(server.url, md5=MD5)
     assert left() == ["data.zip.partial"]
     server.asked.clear()
@@ -141,7 +141,7 @@ def test_a_checksum_file_without_a_checksum(server):
 
 
 def test_not_found(server):
-    with pytest.raises(ConnectionError, match=r"other.zip: the server answers 404 .* give its place: path="):
+    with pytest.raises(ConnectionError, match=r"other.zip: the server responded 404 .* set path="):
         fetch(server.url.replace("data", "other"), md5=MD5)
     assert left() == []
 
@@ -150,7 +150,7 @@ def test_no_network(server):
     server.shutdown()
     server.server_close()
     with pytest.raises(
-        ConnectionError, match=r"cannot be reached \(.*refused\). Check the network, or fetch the file by"
+        ConnectionError, match=r"cannot be reached \(.*refused\). Check the network, or download the file"
     ):
         fetch(server.url, md5=MD5)
 
@@ -158,7 +158,7 @@ def test_no_network(server):
 def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(OSError, match=r"cannot be written \(Not a directory\). Set RECSYS_CACHE to a folder that can"):
+    with pytest.raises(OSError, match=r"cannot be written \(Not a directory\). Set RECSYS_CACHE to a writable folder"):
         fetch(server.url, md5=MD5)
 
 
@@ -167,7 +167,7 @@ def test_a_full_disk(server, monkeypatch):
         pytest.skip("needs /dev/full, which is always full")
     cache_folder().mkdir()
     (cache_folder() / "data.zip.partial").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="is full; free some space and run again to go on"):
+    with pytest.raises(OSError, match="is full; free some space and run again to resume"):
         fetch(server.url, md5=MD5)
 
 
@@ -215,7 +215,7 @@ def test_not_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must hold u.data or v.data, got other.zip"):
         with opened(tmp_path, ["u.data", "v.data"]):
             pass
-    with pytest.raises(FileNotFoundError, match="a folder or a zip archive that holds u.data, but there is nothing"):
+    with pytest.raises(FileNotFoundError, match="a folder or a zip archive that holds u.data, but it does not exist"):
         with opened(tmp_path / "nowhere", ["u.data"]):
             pass
 
@@ -226,6 +226,6 @@ def test_a_damaged_archive(tmp_path):
     spoilt = whole.replace(b"this is u.data", b"this is x.data")
     (tmp_path / "spoilt.zip").write_bytes(spoilt)
     for name in ("cut.zip", "spoilt.zip"):
-        with pytest.raises(ValueError, match=r"is no whole zip archive \(.*\); fetch it again"):
+        with pytest.raises(ValueError, match=r"is not a complete zip archive \(.*\); download it again"):
             with opened(tmp_path / name, ["u.data"]):
                 pass

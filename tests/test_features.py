@@ -229,7 +229,7 @@ def test_tables_that_cannot_be_encoded():
         FeatureEncoder().fit(pl.DataFrame({"x": [{"a": 1}, {"a": 2}]}))
     with pytest.raises(ValueError, match="holds text, which can be category or text, not number"):
         FeatureEncoder(kinds={"x": "number"}).fit(pl.DataFrame({"x": ["a", "b"]}))
-    with pytest.raises(ValueError, match="kinds names 'y', which is no column of the item features; they are 'x'"):
+    with pytest.raises(ValueError, match="kinds names 'y', which is not a column of the item features; they are 'x'"):
         FeatureEncoder(kinds={"y": "number"}).fit(pl.DataFrame({"x": [1, 2]}))
     with pytest.raises(ValueError, match="must be one of category, bag, .*, got x='colour'"):
         FeatureEncoder(kinds={"x": "colour"})

@@ -61,10 +61,10 @@ def test_letor_is_read_as_scikit_learn_reads_it(tmp_path):
         ("1", "line 6: a query such as qid:10 must follow the label, got nothing"),
         ("1 qid: 1:1", "line 6: a query such as qid:10 must follow the label, got qid:"),
         ("1 qid:10 1:1", "the documents of a group must be contiguous, but group '10' appears again at {file}, line 6"),
-        ("1 qid:C 0:1", "line 6: feature indices begin at 1, got 0; if this file counts from 0, say zero_based=True"),
-        ("1 qid:C -2:1", "line 6: feature indices begin at 1, got -2"),
-        ("1 qid:C 2:1 2:3", "line 6: feature indices must ascend, each once, got 2 after 2"),
-        ("1 qid:C 3:1 2:3", "line 6: feature indices must ascend, each once, got 2 after 3"),
+        ("1 qid:C 0:1", "line 6: feature indices start at 1, got 0; if this file counts from 0, set zero_based=True"),
+        ("1 qid:C -2:1", "line 6: feature indices start at 1, got -2"),
+        ("1 qid:C 2:1 2:3", "line 6: feature indices must be strictly ascending, got 2 after 2"),
+        ("1 qid:C 3:1 2:3", "line 6: feature indices must be strictly ascending, got 2 after 3"),
         ("1 qid:C 1:nan", "features must be finite, got nan for feature number 1 at {file}, line 6"),
         ("1 qid:C 1", "line 6: a feature must be written index:number, got '1'"),
         ("1 qid:C 1:a", "line 6: a feature must be written index:number, got '1:a'"),
@@ -81,7 +81,7 @@ def test_a_broken_line_is_named(tmp_path, line, message):
 
 def test_no_file_and_an_empty_one(tmp_path):
     written(tmp_path, "1", "here.txt")
-    with pytest.raises(FileNotFoundError, match=r"no such file; .* holds here\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"does not exist; .* holds here\.txt"):
         read_letor(tmp_path / "there.txt")
     for read in (read_letor, read_lightgbm):
         file = written(tmp_path, "# nothing\n", "empty.txt")
@@ -116,7 +116,7 @@ def test_lightgbm_by_hand(tmp_path, text):
         (
             "1 1:1\n0 1:2\n",
             "1.5\n",
-            "line 1: a group must hold at least one document and a whole number of them, got 1.5",
+            "line 1: a group size must be a whole number of at least 1, got 1.5",
         ),
         ("1 1:1\n0 1:2\n", "two\n", "docs.txt.query, line 1: a group size must be a number, got 'two'"),
         ("1,2,3\n0,1\n", "2\n", "docs.txt, line 2: a row must have a label and 2 features, got 2 numbers"),

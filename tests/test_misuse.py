@@ -39,7 +39,7 @@ QUICK = {"epochs": 0, "embedding_size": 4}
         ({"min_count": 2}, {}, "min_count=2 would have no effect: it is about features, and the data has none"),
         ({"features": "none", "feature_sizes": [4]}, {"item_features": GENRES}, "leaves them out"),
         ({"features": "none", "item_kinds": {"year": "category"}}, {"item_features": GENRES}, "would have no effect"),
-        ({"item_kinds": {"genre": "bag"}}, {"item_features": GENRES}, "item_kinds names 'genre', which is no column of the "
+        ({"item_kinds": {"genre": "bag"}}, {"item_features": GENRES}, "item_kinds names 'genre', which is not a column of the "
          "item features (did you mean 'genres'?); they are genres, year"),
     ],
 )  # fmt: skip

@@ -81,7 +81,7 @@ def test_a_rating_comes_before_a_count_and_two_counts_are_asked_for():
     frame = pl.DataFrame({"user": [1], "item": [1], "count": [7], "rating": [3], "value": [9]})
     data = read_log(frame)
     assert data.interactions.weights_N.tolist() == [3]
-    assert "left out: count" in data.report.columns
+    assert "ignored: count" in data.report.columns
     with pytest.raises(ValueError, match="'count', 'value' could all be the weight"):
         read_log(frame.drop("rating"))
 
@@ -100,7 +100,7 @@ def test_what_looks_like_a_weight_or_time_and_is_not_used_is_said():
     frame = pl.DataFrame({"user": [1], "item": [1], "x": [1], "label": [0], "raitng": [2], "year": [3]})
     line = read_log(frame).report.columns
     for part in ("weight=label", "weight=raitng", "time=year", "x"):
-        assert part in line.partition("left out: ")[2]
+        assert part in line.partition("ignored: ")[2]
 
 
 # Separators and quotes
@@ -145,7 +145,7 @@ def test_stray_quotes_between_tabs_swallow_nothing(tmp_path):
     file = written(tmp_path / "log.tsv", content)
     data = read_log(file)
     assert data.items.ids.to_list() == ['"abc', "b", 'c"', "d"]
-    assert "quotes are read as they stand" in data.report.columns
+    assert "quotes are read literally" in data.report.columns
     wrapped = written(tmp_path / "q.tsv", '"user"\t"item"\n"1"\t"a b"\n')
     assert rows_of(read_log(wrapped)) == [("1", "a b", 1)]
     some = written(tmp_path / "some.tsv", 'user\titem\n1\t"a b"\n')
@@ -219,7 +219,7 @@ def test_lists_of_items(block, tmp_path, monkeypatch):
         for skip in ("error", "skip"):
             data = read_log(file, on_bad_rows=skip)
             assert [row[:2] for row in rows_of(data)] == wanted
-            assert "a list a line" in data.report.columns
+            assert "one list per line" in data.report.columns
     counted = written(tmp_path / "users.dat", "3 1 2 3\n1 4\n0\n2 1 2\n")
     assert [row[:2] for row in rows_of(read_log(counted))] == [*wanted[:4], ("3", "1"), ("3", "2")]
 
@@ -230,7 +230,7 @@ def test_a_count_that_is_wrong_is_a_bad_row_and_empty_lines_shift_nobody(block, 
         monkeypatch.setattr(text_files, "CHUNK_BYTES", block)
     file = written(tmp_path / "users.dat", "4 1 2 3 6\n1 4\n\n2 1 2\n2 8\n1 9\n")
     with pytest.raises(
-        ValueError, match="line 5: the first number of a line must say how many items follow, got '2 8'"
+        ValueError, match="line 5: the first number of a line must be the number of items that follow, got '2 8'"
     ):
         read_log(file)
     data = read_log(file, on_bad_rows="skip")
@@ -267,7 +267,7 @@ def test_items_that_are_lists_are_refused(tmp_path):
 def test_what_stands_behind_another_mark_may_be_no_items(tmp_path):
     for text, message in (
         ("item;users\n1;2,3,4\n2;5,6\n", "'users' holds lists of numbers such as '2,3,4'"),
-        ("user;rating\n1;3,5\n2;4,5\n", "none is known as the item"),
+        ("user;rating\n1;3,5\n2;4,5\n", "none is recognized as the item"),
     ):
         with pytest.raises(ValueError, match=message):
             read_log(written(tmp_path / "log.csv", text))
@@ -275,7 +275,7 @@ def test_what_stands_behind_another_mark_may_be_no_items(tmp_path):
 
 def test_a_log_of_one_user_or_item_is_questioned(caplog):
     read_log(pl.DataFrame({"user": [3] * 30, "item": range(30)}))
-    assert "all 30 rows are of one user, '3': is column 'user' the right one? If not: user=…" in caplog.text
+    assert "all 30 rows have the same user, '3': is column 'user' the right one? If not, set user=…" in caplog.text
     caplog.clear()
     read_log(pl.DataFrame({"user": range(30), "item": ["a"] * 30}))
     assert "all 30 rows are of one item, 'a'" in caplog.text
@@ -380,7 +380,7 @@ def test_a_bad_line_of_json_is_named_or_skipped(tmp_path):
 LONG = json.dumps({"user": list(range(200_000))})
 REFUSED = {
     "pretty.json": (json.dumps({"user": [1], "item": [2]}, indent=1), "one object over several lines"),
-    "long.json": (LONG, "none is known as the item"),
+    "long.json": (LONG, "none is recognized as the item"),
     "columns.json": (LONG[:-1] + ', "item": [1]}', "but holds objects or lists. Unfold it first"),
     "lists.json": (json.dumps([[1, 2]] * 100_000), "must hold an array of JSON objects"),
     "cut.json": (json.dumps([{"user": 1, "item": 2}] * 100_000)[:-9], "cut short or damaged"),
@@ -392,7 +392,7 @@ REFUSED = {
     "log.pkl": (b"\x80\x04\x95" + bytes(90), "a pickle, which runs code"),
     "jester.csv": ((",".join(["7", "1.5", "-3", "99"] * 6) + "\n") * 5, "frame.mask(frame == 99).stack()"),
     "wide.csv": ("user," + ",".join(f"m{i}" for i in range(5000)) + "\n" + "1," * 5000 + "1\n", "frame.melt('user'"),
-    "one.csv": ("x" * 2_000_000 + "\n", "seems to have one column only"),
+    "one.csv": ("x" * 2_000_000 + "\n", "seems to have only one column"),
     "five.csv": ((",".join(["w" * 500_000] * 5) + "\n") * 2, "has no header and 5 columns"),
 }
 
@@ -414,7 +414,7 @@ def test_the_advice_for_a_wide_matrix_works(tmp_path):
 
 def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"is a pipe or device.*Write it into a file first"):
+    with pytest.raises(ValueError, match=r"is a pipe or device.*Write it to a file first"):
         read_log(tmp_path / "pipe")
 
 
@@ -437,7 +437,7 @@ def test_several_files_are_one_log(tmp_path):
         ValueError, match=r"must have the same columns: .*a 1.csv has user, item, rating, .* has user, item"
     ):
         read_log([one, written(tmp_path / "d.csv", "user,item\n1,2\n")])
-    with pytest.raises(FileNotFoundError, match="must match a file"):
+    with pytest.raises(FileNotFoundError, match="must match at least one file"):
         read_log(str(tmp_path / "*.tsv"))
     literal = written(tmp_path / "log[1].csv", "user,item\n8,9\n")
     assert rows_of(read_log(literal)) == [("8", "9", 1)]
@@ -510,9 +510,9 @@ def test_objects_that_are_no_log():
     columns = pd.MultiIndex.from_tuples([("a", "user"), ("a", "item")])
     with pytest.raises(ValueError, match=r"got 2 levels \(a MultiIndex\). Join them first"):
         read_log(pd.DataFrame([[1, 2]], columns=columns))
-    with pytest.raises(ValueError, match="must be of one length, got user: 1, item: 2"):
+    with pytest.raises(ValueError, match="must have the same length, got user: 1, item: 2"):
         read_log({"user": [1], "item": [1, 2]})
-    with pytest.raises(ValueError, match="as many values in each"):
+    with pytest.raises(ValueError, match="the same number of values in each"):
         read_log([(1, 2), (1, 2, 3)])
     with pytest.raises(TypeError, match="csr_matrix"):
         read_log(np.zeros((2, 2)))
@@ -546,7 +546,7 @@ def test_blanks_around_ids_are_left_out_and_it_is_said(tmp_path):
     items = written(tmp_path / "items.csv", "item, genre, year\nHalo , Game , 2001\n 6393,, \n")
     data = read_log(file, item_features=items)
     assert rows_of(data) == [("Jane", "Halo", 1), ("Jane", "6393", 2)]
-    assert "blanks around user ids are left out; blanks around item ids are left out" in data.report.columns
+    assert "whitespace around user ids is stripped; whitespace around item ids is stripped" in data.report.columns
     assert data.item_features.to_dict(as_series=False) == {"genre": ["Game", None], "year": [2001, None]}
     assert "blanks around" not in read_log(written(file, "user,item\na b,c\n")).report.columns
     assert read_log(pl.DataFrame({"user": [" a"], "item": ["b "]})).users.ids.to_list() == [" a"]
@@ -558,20 +558,20 @@ def test_blanks_around_ids_are_left_out_and_it_is_said(tmp_path):
 
 def test_a_header_told_wrongly_is_questioned(tmp_path, caplog):
     assert len(read_log(written(tmp_path / "log.csv", "user,item\na,x\n"), header=False)) == 2
-    assert "header=False takes the first row for data, but 'user' looks like the name of a column" in caplog.text
+    assert "header=False reads the first row as data, but 'user' looks like a column name" in caplog.text
     file = written(tmp_path / "log.csv", "1,10,5\n2,20,4\n")
     with pytest.raises(
-        ValueError, match=r"first row for names, but it looks like data: 1, 10, 5. If it is.*header=False"
+        ValueError, match=r"first row as names, but it looks like data: 1, 10, 5. If it is.*header=False"
     ):
         read_log(file, header=True)
     assert len(read_log(file, header=True, user=0, item=1)) == 1
-    assert "it looks like data: 1, 10, 5; if it is, say header=False" in caplog.text
+    assert "it looks like data: 1, 10, 5; if it is, set header=False" in caplog.text
 
 
 @pytest.mark.parametrize("source", ["https://x.org/a.csv?b=1", "s3://bucket/a.csv", Path("https://x.org/a.csv")])
 def test_a_url_is_to_be_downloaded_first(source):
     for given in (source, [source]):
-        with pytest.raises(ValueError, match="URLs are not read. Download it first"):
+        with pytest.raises(ValueError, match="URLs are not supported. Download it first"):
             read_log(given)
 
 
@@ -593,6 +593,6 @@ def test_only_what_looks_like_utf_16_is_said_to_be(encoding, tmp_path):
 
 def test_a_table_of_items_is_no_log():
     books = pl.DataFrame({"book_id": [1], "work_id": [7], "authors": ["A"], "title": ["B"]})
-    with pytest.raises(ValueError, match="none is known as the user, so it looks like a table of items") as error:
+    with pytest.raises(ValueError, match="none is recognized as the user, so it looks like a table of items") as error:
         read_log(books)
     assert "user='COLUMN'" in str(error.value)

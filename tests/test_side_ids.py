@@ -45,7 +45,7 @@ def test_users_are_held_to_the_same():
 
 def test_some_ids_that_would_match_otherwise_are_a_warning(caplog):
     read_log(LOG, item_features=movies(["1", "2", "03"]))
-    assert "2 of the log's 4 items have no row there" in caplog.text
+    assert "2 of the log's 4 items have no row in it" in caplog.text
     assert "without leading zeros, 1 of them match" in caplog.text
     caplog.clear()
     read_log(LOG, item_features=movies(["1", "2", "3"]))
@@ -53,19 +53,19 @@ def test_some_ids_that_would_match_otherwise_are_a_warning(caplog):
         record for record in caplog.records if record.levelno >= logging.WARNING
     ]  # one without features is no news
     read_log(LOG, item_features=movies(["1"]))
-    assert "3 of the log's 4 items have no row there" in caplog.text
+    assert "3 of the log's 4 items have no row in it" in caplog.text
 
 
 def test_an_id_column_of_its_own():
     table = pl.DataFrame({"sku_no": ["1", "2"], "year": [1990, 1991]})
-    with pytest.raises(ValueError, match="Name the one that holds them: item_id_column="):
+    with pytest.raises(ValueError, match="Set the right one: item_id_column="):
         read_log(LOG, item_features=table)
     data = read_log(LOG, item_features=table, item_id_column="sku_no")
     assert data.item_features.columns == ["year"]
     assert data.item_features["year"].to_list() == [1990, 1991, None, None]
-    with pytest.raises(ValueError, match="item_id_column='sku' is not there"):
+    with pytest.raises(ValueError, match="item_id_column='sku' does not exist"):
         read_log(LOG, item_features=table, item_id_column="sku")
-    with pytest.raises(ValueError, match="item_id_column is about columns of item_features: give those too"):
+    with pytest.raises(ValueError, match="item_id_column applies to item_features, which is not given: set it too"):
         read_log(LOG, item_id_column="sku")
 
 
@@ -73,7 +73,7 @@ def test_items_that_nobody_interacted_with_stay_after_the_others(caplog):
     table = movies(["9", "1", "2", "8"], title=["Nine", "One", "Two", "Eight"])
     with caplog.at_level(logging.INFO):
         data = read_log(LOG, item_features=table, user_features=pl.DataFrame({"user": ["z", "b"], "age": [3, 4]}))
-    assert "features of 2 of 4 items; 2 further items without an interaction are kept as cold ones" in caplog.text
+    assert "features of 2 of 4 items; 2 further items without an interaction are kept as cold" in caplog.text
     assert data.items.ids.to_list() == ["1", "2", "3", "4", "9", "8"]
     assert data.users.ids.to_list() == ["a", "b", "z"]
     assert data.item_titles.to_list() == ["One", "Two", None, None, "Nine", "Eight"]
@@ -96,7 +96,7 @@ def test_several_values_in_a_text_are_recognized(caplog):
         data = read_log(LOG, item_features=items_with(GENRES))
     assert data.item_features["genres"].to_list() == [None if text is None else text.split("|") for text in GENRES]
     assert (
-        "genres is read as lists, split at '|' into 3 values; leave it as it is by item_lists={genres: null}"
+        "genres is read as lists, split at '|' into 3 values; keep it as text with item_lists={genres: null}"
         in caplog.text
     )
     commas = [None if text is None else text.replace("|", ", ") for text in GENRES]
@@ -108,9 +108,9 @@ def test_several_values_in_a_text_are_recognized(caplog):
 def test_declared_columns_are_split_as_told():
     told = read_log(LOG, item_features=items_with(["x/y", "x / z ", "", None]), item_lists={"genres": "/"})
     assert told.item_features["genres"].to_list() == [["x", "y"], ["x", "z"], [], None]
-    with pytest.raises(ValueError, match="item_lists names 'genre', which is no column of"):
+    with pytest.raises(ValueError, match="item_lists names 'genre', which is not a column of"):
         read_log(LOG, item_features=items_with(GENRES), item_lists={"genre": "|"})
-    with pytest.raises(ValueError, match="item_lists splits columns of text, but 'year' of .* holds Int64"):
+    with pytest.raises(ValueError, match="item_lists splits text columns, but 'year' of .* holds Int64"):
         read_log(LOG, item_features=movies(["1"]), item_lists={"year": "|"})
 
 
@@ -154,12 +154,12 @@ def test_lists_as_python_or_json_write_them(texts, lists, declared, caplog):
     with caplog.at_level(logging.INFO):
         data = read_log(LOG, item_features=items_with(texts), item_lists=declared)
     assert data.item_features["genres"].to_list()[: len(lists)] == lists
-    assert declared or "read as lists, as Python or JSON write them, into" in caplog.text
+    assert declared or "read as lists, in Python or JSON notation, into" in caplog.text
 
 
 def test_lists_in_brackets_that_cannot_be_read_are_said(caplog):
     read_log(LOG, item_features=items_with(["[{'id': 1}]", "[{'id': 2}]"]))
-    assert "genres holds texts in brackets that are no lists of texts or numbers" in caplog.text
+    assert "genres holds bracketed texts that are not lists of texts or numbers" in caplog.text
 
 
 def test_lists_are_recognized_from_few_rows_and_whichever_rows_stay(shared_data):
@@ -177,7 +177,7 @@ def test_lists_declared_amiss_are_answered(caplog):
         with pytest.raises(ValueError, match='item_lists must map columns of item_features .* such as {"genres": "|"}'):
             read_log(LOG, item_features=items_with(GENRES), item_lists=wrong)
     read_log(LOG, item_features=items_with(GENRES), item_lists={"genres": ";"})
-    assert "';' splits no value of genres, such as 'Comedy|Drama', so each is a list of one" in caplog.text
+    assert "';' splits no value of genres, such as 'Comedy|Drama', so each becomes a list of one" in caplog.text
     assert "'|' would split it: item_lists={genres: '|'}" in caplog.text
 
 
@@ -220,11 +220,11 @@ def test_a_table_of_a_header_alone_says_so(tmp_path):
 
 def test_a_long_table_is_to_be_grouped(caplog):
     long = pl.DataFrame({"item": list("11223"), "genre": list("abacb")})
-    with pytest.raises(ValueError, match=r"make lists of them: frame.group_by\('item', maintain_order=True\)") as error:
+    with pytest.raises(ValueError, match=r"aggregate them into lists: frame.group_by\('item', maintain_order=True\)") as error:
         read_log(LOG, item_features=long)
     assert "on_bad_rows" not in str(error.value)
     read_log(LOG, item_features=long, on_bad_rows="skip")
-    assert "only the first row of each item is kept, others are lost" in caplog.text
+    assert "only the first row of each item is kept, the others are dropped" in caplog.text
     grouped = long.group_by("item", maintain_order=True).agg(pl.all())
     assert read_log(LOG, item_features=grouped).item_features["genre"].to_list()[0] == ["a", "b"]
 

@@ -214,9 +214,9 @@ def test_amazon_layouts(tmp_path):
     assert pairs.items.ids.to_list() == ["10", "11"]
     assert pairs.interactions.times_N is None
     (tmp_path / "cut.jsonl").write_text(lines[:-20])
-    with pytest.raises(ValueError, match="must hold one JSON object a line"):
+    with pytest.raises(ValueError, match="must hold one JSON object per line"):
         amazon_reviews(tmp_path / "cut.jsonl")
-    with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl must be a file of JSON lines"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl must be a JSON lines file"):
         amazon_reviews(tmp_path / "nowhere.jsonl")
 
 

@@ -177,7 +177,7 @@ def test_features_that_cannot_be_learned(data):
         TOWERS["two_tower"](epochs=0).fit(same)
     assert TOWERS["two_tower"](epochs=0, features="none").fit(same).item_encoder is None
     kinds = TOWERS["two_tower"](epochs=0, item_kinds={"price": "ignore"})
-    with pytest.raises(ValueError, match="kinds names 'price', which is no column of the item features"):
+    with pytest.raises(ValueError, match="kinds names 'price', which is not a column of the item features"):
         kinds.fit(same)
 
 

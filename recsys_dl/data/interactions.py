@@ -256,7 +256,7 @@ def _times(values: np.ndarray | Sequence[int]) -> np.ndarray:
         whole = np.lexsort((given, times))  # by seconds, then by the fraction
         if (whole != np.argsort(times, kind="stable")).any():
             raise ValueError(
-                "times are stored in whole seconds, and the order of these rows within a second contradicts their "
+                "times are stored in whole seconds, and the rows' order within a second contradicts their "
                 "fractions; sort the rows by time first"
             )
     return np.ascontiguousarray(times, np.int64)

@@ -1,1 +1,1 @@
-"""Files and sources -> `data`: text files, tables, columns, side tables, downloads, LETOR."""
+"""Reading files and public data sets into `data`: text files, tables, columns, side tables, downloads, LETOR."""

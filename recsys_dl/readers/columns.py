@@ -1,6 +1,6 @@
-"""Which column is what, and what its values become: weights, times.
+"""Recognizing column roles, and parsing weights.
 
-A column is known by its name, letter case and punctuation aside, or named by the caller.
+A column is recognized by its name, ignoring case and punctuation, or named by the caller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from recsys_dl.data.dates import printed
 from recsys_dl.data.messages import is_number, shorten
 
-# Names of columns by role, letter case and punctuation aside; the first line that a log has a name of decides.
+# Column names by role, ignoring case and punctuation; the first line with a name in the log wins.
 NAMES = {
     "user": (
         "user userid useridx uid uids users usr usrid userno usernr userkey username customer customerid custid cust reviewerid "
@@ -50,7 +50,7 @@ NAMES = {
     "title": ("title name movietitle booktitle productname itemname itemtitle",),
     "text": ("text description plot overview synopsis summary",),
 }
-# Names of columns that may be meant and are never taken unasked: 0 in them often means "shown, not wanted".
+# Plausible names that are never used without being named by the caller: 0 in them often means "shown, not wanted".
 HINTS = {
     "weight": "label click clicked liked like target feedback event eventtype action purchase price amount dwell watchtime",
     "time": "year hour minute order position rank step seq sequence index updatedat",
@@ -58,7 +58,7 @@ HINTS = {
 ROLES = {
     role: {name: tier for tier, names in enumerate(tiers) for name in names.split()} for role, tiers in NAMES.items()
 }
-TITLES = ("title", "movietitle", "booktitle", "itemtitle")  # name items where nothing else does
+TITLES = ("title", "movietitle", "booktitle", "itemtitle")  # identify items if nothing else does
 OF_A_LOG = ("user", "item", "weight", "time")
 HINTED = {name: role for role, names in HINTS.items() for name in names.split()}
 
@@ -67,7 +67,7 @@ Column = str | int
 
 @dataclass(frozen=True)
 class Columns:
-    """Positions of the columns of a log; None where there is none."""
+    """Positions of a log's columns; None where there is none."""
 
     user: int
     item: int
@@ -76,17 +76,17 @@ class Columns:
 
 
 def is_known(name: str) -> bool:
-    """Whether a name is surely that of a column of a log."""
+    """Whether a name is certainly a log column's."""
     return any(_plain(name) in ROLES[role] for role in OF_A_LOG)
 
 
 def is_role(name: str, role: str) -> bool:
-    """Whether a name is surely that of a column of this role."""
+    """Whether a name is certainly that of a column with this role."""
     return _plain(name) in ROLES[role]
 
 
 def hint(name: str) -> str | None:
-    """Return the role, weight or time, that a column may be meant for by its name, None for others."""
+    """Return the role, weight or time, that a column's name suggests, else None."""
     plain = _plain(name)
     known = [role for role in NAMES if plain in ROLES[role]]
     if plain in HINTED or known:
@@ -111,13 +111,13 @@ def choose(
     Args:
         names: of all columns.
         where: the source, for messages.
-        user: name or position as given by the caller, None to recognize it; likewise `item`.
-        weight: likewise; None also where there is none, False to leave it out; likewise `time`.
-        header: false where the file names no columns: then the order is user, item, weight, time.
-        sample: first rows, to tell a third column of times from one of weights.
+        user: name or position given by the caller, None to recognize it; likewise `item`.
+        weight: likewise; None also if there is none, False to ignore it; likewise `time`.
+        header: false if the file has no header: then the order is user, item, weight, time.
+        sample: first rows, to tell whether a third column holds times or weights.
 
     Raises:
-        ValueError: a column is missing, or several could be meant.
+        ValueError: a column is missing, or several match.
     """
     given = {"user": user, "item": item, "weight": weight, "time": time}
     if not header and all(value is None for value in given.values()):
@@ -135,13 +135,13 @@ def choose(
             needed = role in ("user", "item") or value is True
             if role == "item" and not any(_plain(name) in ROLES["item"] for name in names):
                 titles = [i for i, name in enumerate(names) if _plain(name) in TITLES and i not in taken]
-                if len(titles) == 1:  # a log that names its items by their titles
+                if len(titles) == 1:  # a log that identifies items by title
                     found[role] = titles[0]
                     continue
             found[role] = recognize(names, role, where, needed=needed, taken=taken)
     chosen = [at for at in found.values() if at is not None]
     if len(set(chosen)) < len(chosen):
-        raise ValueError(f"each role needs a column of its own, got {_spell(found, names)} in {where}")
+        raise ValueError(f"each role needs its own column, got {_spell(found, names)} in {where}")
     return Columns(found["user"], found["item"], found["weight"], found["time"])  # type: ignore[arg-type]
 
 
@@ -154,22 +154,22 @@ def position(names: Sequence[str], column: Column, role: str, where: str) -> int
     hits = [i for i, name in enumerate(names) if name == column]
     if len(hits) == 1:
         return hits[0]
-    problem = "comes more than once" if hits else "is not there"
+    problem = "occurs more than once" if hits else "does not exist"
     close = [] if hits else difflib.get_close_matches(column, names, 1, 0.7)
-    meant = f"; if you mean {close[0]!r}: {role}={close[0]!r}" if close else ""
+    meant = f"; did you mean {role}={close[0]!r}?" if close else ""
     raise ValueError(f"{role}={shorten(column)!r} {problem}: the columns of {where} are {_list(names)}{meant}")
 
 
 def recognize(names: Sequence[str], role: str, where: str, *, needed: bool, taken: Sequence[int] = ()) -> int | None:
-    """Return the position of the one column that is known by its name to play a role; None if there is none.
+    """Return the position of the one column recognized by name for a role; None if there is none.
 
-    `taken` are positions that play another role.
+    `taken` are positions that already have another role.
     """
     tiers = {
         i: ROLES[role][_plain(name)] for i, name in enumerate(names) if _plain(name) in ROLES[role] and i not in taken
     }
     hits = [i for i, tier in tiers.items() if tier == min(tiers.values())]
-    if len(hits) > 1:  # product and product_id: the id it is
+    if len(hits) > 1:  # product and product_id: prefer the id
         with_id = [i for i in hits if _plain(names[i]).endswith("id")]
         stem = _plain(names[with_id[0]])[:-2] if len(with_id) == 1 else None
         if stem and all(_plain(names[i]).removesuffix("name") == stem for i in hits if i != with_id[0]):
@@ -181,13 +181,17 @@ def recognize(names: Sequence[str], role: str, where: str, *, needed: bool, take
     of_items = role == "user" and not near and "item" in known and ("title" in known or not known & {"weight", "time"})
     free = [name for i, name in enumerate(names) if i not in taken and not is_known(name) and not of_items]
     example = names[hits[0]] if hits else next(iter([*near, *free]), "COLUMN")
-    problem = f"{_list([names[i] for i in hits])} could all be the {role}" if hits else f"none is known as the {role}"
+    problem = (
+        f"{_list([names[i] for i in hits])} could all be the {role}" if hits else f"none is recognized as the {role}"
+    )
     if not hits and of_items:
-        problem += ", so it looks like a table of items (item_features=…), not a log of who used which. If a column holds users"
+        problem += (
+            ", so it looks like a table of items (item_features=…), not a log of interactions. If a column holds users"
+        )
         raise ValueError(f"the columns of {where} are {_list(names)}; {problem}, name it: user={example!r}.")
     if near:
         problem += f"; {_list(near[:3])} looks like one"
-    leave = f", or leave it out: {role}=False" if role in ("weight", "time") else ""
+    leave = f", or ignore it: {role}=False" if role in ("weight", "time") else ""
     wide = (
         f' If each column is one item, melt it first: frame.melt({names[0]!r}, var_name="item", value_name="rating").dropna().'
         if role == "item" and not near and len(names) > 8
@@ -197,13 +201,13 @@ def recognize(names: Sequence[str], role: str, where: str, *, needed: bool, take
 
 
 def _near(names: Sequence[str], role: str) -> list[str]:
-    """Return the names that are spelled nearly as one of a role."""
+    """Return the names spelled similarly to one of a role."""
     known = [name for tier in NAMES[role] for name in tier.split() if len(name) > 2 and not name.startswith("author")]
     return [name for name in names if len(_plain(name)) > 2 and difflib.get_close_matches(_plain(name), known, 1, 0.75)]
 
 
 def to_weights(column: pl.Series, where: str, decimal: str = ".") -> pl.Series:
-    """Return Float64 weights; null where a value is no number.
+    """Return Float64 weights; null where a value is not a number.
 
     Raises:
         ValueError: a column of another type, such as dates.
@@ -216,9 +220,7 @@ def to_weights(column: pl.Series, where: str, decimal: str = ".") -> pl.Series:
             column = column.str.replace(decimal, ".", literal=True)
         return column.cast(pl.Float64, strict=False)
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
-        raise ValueError(
-            f"{where}: weights must be numbers, got a column of {column.dtype}. Leave it out: weight=False."
-        )
+        raise ValueError(f"{where}: weights must be numbers, got a column of {column.dtype}. Ignore it: weight=False.")
     return column.cast(pl.Float64, strict=False)
 
 
@@ -228,7 +230,7 @@ def bad_weights(weights: pl.Series) -> pl.Series:
 
 
 def text_type(sample: Sequence[Sequence[str]], at: int, role: str, decimal: str = ".") -> Any:
-    """Return the Polars type in which a column of text can be parsed at once, as far as the first rows tell."""
+    """Return the Polars type that a text column can be parsed as directly, judging by the first rows."""
     if role == "weight":
         return pl.Float64 if decimal == "." else pl.String
     whole = all(re.fullmatch(r"-?\d+", row[at]) for row in sample if len(row) > at)
@@ -240,15 +242,15 @@ def _by_order(names: Sequence[str], where: str, sample: Sequence[Sequence[str]])
         row = ", ".join(sample[0]) if sample else ""
         cells = [cell for line in sample for cell in line]
         matrix = (
-            " If it is a matrix of users x items, such as Jester's with 99 for nothing, make rows of it: frame = "
+            " If it is a matrix of users x items, such as Jester's with 99 for missing, convert it to rows: frame = "
             'pandas.read_csv(path, header=None); frame = frame.mask(frame == 99).stack().dropna().rename_axis(["user", "item"]); '
-            "read_log(frame + 10), since weights are not negative."
+            "read_log(frame + 10), since weights must not be negative."
             if len(names) > 8 and cells and all(map(is_number, cells))
             else ""
         )
         raise ValueError(
             f"{where} has no header and {len(names)} columns, its first row is: {shorten(row, 200)}. "
-            "Without names they must be user, item and perhaps weight and time; else give positions, "
+            "Without names they must be user, item and optionally weight and time; otherwise give positions, "
             f"such as user=0, item=1, weight=3.{matrix}"
         )
     if len(names) == 3 and sample and all(_is_large(row[2]) for row in sample if len(row) > 2):
@@ -257,7 +259,7 @@ def _by_order(names: Sequence[str], where: str, sample: Sequence[Sequence[str]])
 
 
 def _is_large(text: str) -> bool:
-    """Whether a value is a moment rather than a weight: a date, or seconds after 1973."""
+    """Whether a value is a time rather than a weight: a date, or seconds after 1973."""
     try:
         return float(text) >= 1e8
     except ValueError:

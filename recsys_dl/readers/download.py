@@ -1,4 +1,4 @@
-"""Archives: fetched once with progress, checksum and resume; opened from wherever they are."""
+"""Downloading archives once, with progress, checksum and resume; opening archives and folders."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from recsys_dl.progress import track
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20  # bytes read at once, and a step of the progress bar
+CHUNK = 1 << 20  # bytes per read, and per step of the progress bar
 TIMEOUT = 30  # seconds without a byte
-TRIES = 5  # connections in a row that bring nothing
+TRIES = 5  # consecutive connections without any data
 
 
 def cache_folder() -> Path:
@@ -35,18 +35,18 @@ def cache_folder() -> Path:
 
 
 def fetch(url: str, *, md5: str | None = None) -> Path:
-    """Return a file of the cache, downloaded if it is not there yet.
+    """Return a file from the cache, downloading it first if needed.
 
-    It is written aside and moved in when its checksum is right, so a file in the cache is whole. What a cut connection
-    leaves is kept, and the next call goes on from there.
+    It is written to a temporary file and moved once its checksum matches, so cached files are complete. A partial
+    download is kept, and the next call resumes it.
 
     Args:
         url: of the file; its last part names it in the cache.
-        md5: hexadecimal; None compares with the file `<url>.md5` that stands beside it.
+        md5: hexadecimal; None compares with the file at `<url>.md5`.
 
     Raises:
-        ConnectionError: the server cannot be reached, answers with an error, or cuts the connection again and again.
-        ValueError: the checksum is wrong; what came is removed.
+        ConnectionError: the server cannot be reached, answers with an error, or repeatedly drops the connection.
+        ValueError: the checksum is wrong; the download is removed.
         OSError: the cache cannot be written.
     """
     folder = cache_folder()
@@ -63,7 +63,7 @@ def fetch(url: str, *, md5: str | None = None) -> Path:
         if came != expected:
             partial.unlink()
             raise ValueError(
-                f"{url} came damaged: its MD5 must be {expected}, got {came}. It was removed; run again to fetch it anew."
+                f"{url} was corrupted in transit: its MD5 must be {expected}, got {came}. It was removed; run again to download it anew."
             )
         partial.rename(target)
     except ConnectionError:
@@ -71,12 +71,12 @@ def fetch(url: str, *, md5: str | None = None) -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"the disk of {folder} is full; free some space and run again to go on"
+                error.errno, f"the disk of {folder} is full; free some space and run again to resume"
             ) from error
         raise OSError(
             error.errno,
             f"downloads are kept in {folder}, which cannot be written ({error.strerror}). "
-            "Set RECSYS_CACHE to a folder that can.",
+            "Set RECSYS_CACHE to a writable folder.",
         ) from error
     finally:
         with suppress(OSError):
@@ -88,16 +88,16 @@ def fetch(url: str, *, md5: str | None = None) -> Path:
 
 @contextmanager
 def opened(path: Path, logs: Sequence[str], others: Sequence[str] = ()) -> Iterator[tuple[Path, Path]]:
-    """Yield a log and the folder it lies in: `path` itself, a folder in it, or what a zip archive holds, while it is read.
+    """Yield a log and its folder: `path` itself, a folder in it, or the unpacked contents of a zip archive.
 
     Args:
         path: a folder or a zip archive.
-        logs: names of files; the first that is there is the log.
-        others: files to unpack beside it, as far as they are there.
+        logs: file names; the first that exists is the log.
+        others: files to unpack with it, if they exist.
 
     Raises:
         FileNotFoundError: no such path, or no log in it.
-        ValueError: a file that is no whole zip archive.
+        ValueError: the file is not a complete zip archive.
     """
     wanted = " or ".join(logs)
     if path.is_dir():
@@ -108,7 +108,7 @@ def opened(path: Path, logs: Sequence[str], others: Sequence[str] = ()) -> Itera
                     return
         raise FileNotFoundError(f"{path} must hold {wanted}, got {_some(part.name for part in path.iterdir())}")
     if not path.exists():
-        raise FileNotFoundError(f"{path} must be a folder or a zip archive that holds {wanted}, but there is nothing")
+        raise FileNotFoundError(f"{path} must be a folder or a zip archive that holds {wanted}, but it does not exist")
     with tempfile.TemporaryDirectory(prefix="recsys_dl.") as unpacked:
         folder = Path(unpacked)
         try:
@@ -121,16 +121,16 @@ def opened(path: Path, logs: Sequence[str], others: Sequence[str] = ()) -> Itera
                     with archive.open(members[name]) as member, (folder / name).open("wb") as out:
                         shutil.copyfileobj(member, out, CHUNK)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{path} is no whole zip archive ({error}); fetch it again") from error
+            raise ValueError(f"{path} is not a complete zip archive ({error}); download it again") from error
         yield folder / log, folder
 
 
 def _fill(out: IO[bytes], url: str) -> None:
-    """Append what is missing, over as many connections as it takes."""
+    """Append the missing bytes, over as many connections as needed."""
     failed = 0
     while True:
         start = out.tell()
-        problem: object = "the connection was cut"
+        problem: object = "the connection was dropped"
         try:
             if _append(out, url):
                 return
@@ -140,23 +140,23 @@ def _fill(out: IO[bytes], url: str) -> None:
         failed = 0 if out.tell() > start else failed + 1
         if failed == TRIES:
             raise ConnectionError(
-                f"{url} broke off {TRIES} times in a row ({problem}); {out.tell():,} bytes are kept, run again to go on"
+                f"{url} failed {TRIES} times in a row ({problem}); {out.tell():,} bytes are kept, run again to resume"
             )
-        log.info("%s broke off at %d bytes (%s); going on", url, out.tell(), problem)
+        log.info("%s was interrupted at %d bytes (%s); resuming", url, out.tell(), problem)
 
 
 def _append(out: IO[bytes], url: str) -> bool:
-    """Append what one connection brings; return whether the file is whole."""
+    """Append the data from one connection; return whether the file is complete."""
     start = out.tell()
     with _ask(url, {"Range": f"bytes={start}-"} if start else {}) as answer:
         given = answer.headers.get("Content-Range", "")
         if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             if given == f"bytes */{start}":
                 return True
-            _empty(out)  # it is no part of the server's file
+            _empty(out)  # it is not a prefix of the server's file
             return False
         if start and not given.startswith(f"bytes {start}-"):
-            start = 0  # a server that knows no ranges sends all of it
+            start = 0  # a server without range support sends the whole file
             _empty(out)
         length = answer.headers.get("Content-Length")
         size = None if length is None else start + int(length)
@@ -181,15 +181,15 @@ def _published_md5(url: str) -> str:
 
 
 def _ask(url: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
-    """Return the server's answer, also one that says a range lies beyond the end."""
-    elsewhere = "fetch the file by hand and give its place: path=…"
+    """Return the server's response, including 416 (range not satisfiable)."""
+    elsewhere = "download the file manually and set path=…"
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return error  # type: ignore[return-value]
         raise ConnectionError(
-            f"{url}: the server answers {error.code} {error.reason}. Try later, or {elsewhere}"
+            f"{url}: the server responded {error.code} {error.reason}. Try later, or {elsewhere}"
         ) from error
     except urllib.error.URLError as error:
         raise ConnectionError(f"{url} cannot be reached ({error.reason}). Check the network, or {elsewhere}") from error

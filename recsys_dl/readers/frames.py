@@ -1,4 +1,4 @@
-"""What holds a table in memory: frames, tables and tensors of other libraries, dicts of columns, lists of rows."""
+"""In-memory tables: frames, tables and tensors of other libraries, dicts of columns, lists of rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recsys_dl.data.vocabulary import array_of
 
 Columns = tuple[
     list[str], Callable[[int], pl.Series], bool
-]  # names, the column at a position, whether the names mean something
+]  # names, the column at a position, whether the names are meaningful
 
 
 def frame_of(source: Any) -> Columns | None:
-    """Return the columns of something in memory; None if it is no table.
+    """Return the columns of an in-memory table; None if it is not a table.
 
     Raises:
-        ValueError: columns that are named by several levels, or of unequal length.
+        ValueError: multi-level column names, or columns of unequal length.
     """
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
@@ -38,7 +38,9 @@ def frame_of(source: Any) -> Columns | None:
     elif isinstance(source, list) and source and all(isinstance(row, tuple) for row in source):
         width = len(source[0])
         if any(len(row) != width for row in source):
-            raise ValueError("a log given as a list of rows needs as many values in each: user, item, [weight], [time]")
+            raise ValueError(
+                "a log given as a list of rows needs the same number of values in each: user, item, [weight], [time]"
+            )
         source, header = _of_columns({f"column_{i}": [row[i] for row in source] for i in range(width)}), False
     elif not isinstance(source, pl.DataFrame) and hasattr(source, "__arrow_c_stream__"):
         source = pl.DataFrame(source)
@@ -48,7 +50,7 @@ def frame_of(source: Any) -> Columns | None:
 
 
 def from_arrow(column: Any) -> pl.Series:
-    """Return a column of Arrow; UUIDs as text."""
+    """Return an Arrow column; UUIDs as text."""
     import pyarrow as pa
 
     kind = column.type
@@ -63,7 +65,9 @@ def _of_columns(columns: Mapping[Any, Any]) -> pl.DataFrame:
     found = {str(name): _column(values) for name, values in columns.items()}
     sizes = {name: len(column) for name, column in found.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"columns must be of one length, got {', '.join(f'{n}: {size}' for n, size in sizes.items())}")
+        raise ValueError(
+            f"columns must have the same length, got {', '.join(f'{n}: {size}' for n, size in sizes.items())}"
+        )
     return pl.DataFrame(found)
 
 
@@ -87,7 +91,7 @@ def _column(values: Any) -> pl.Series:
 
 
 def _pandas(source: Any) -> Columns:
-    """Return the columns of a frame or series, and of its index where that has names."""
+    """Return the columns of a frame or series, and of its index if that has names."""
     if not hasattr(source, "columns"):
         source = source.to_frame("rating" if source.name is None else source.name)
     if source.columns.nlevels > 1:
@@ -102,7 +106,7 @@ def _pandas(source: Any) -> Columns:
 
 
 def _from_pandas(column: Any) -> pl.Series:
-    """Return one column; periods as their beginning, Python values of mixed types as they are."""
+    """Return one column; periods as their start, mixed Python values unchanged."""
     import pandas as pd
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""JSON: one object a line, as Amazon, Yelp and many services write logs, or one array of objects."""
+"""JSON logs: one object per line (JSON lines, as from Amazon or Yelp), or one array of objects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recsys_dl.data.messages import shorten
 
 from .text_files import Batch, blocks, head_of, opened
 
-LOOKED_AT = 200  # objects from which the names of the fields are taken
+LOOKED_AT = 200  # objects used to collect field names
 
 Batches = Callable[[Sequence[int], Mapping[int, Any]], Iterator[Batch]]
 
 
 def json_kind(path: Path, encoding: str) -> bool:
-    """Return whether a text file begins as JSON does.
+    """Return whether a text file starts like JSON.
 
     Raises:
         ValueError: it cannot be read as text.
@@ -34,7 +34,7 @@ def open_json(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
     """Return the fields of a file of JSON, its batches as `Table` has them (all values as text), and what to say of it.
 
     Raises:
-        ValueError: it is JSON of another shape, or none.
+        ValueError: it is JSON of another shape, or not JSON.
     """
     head, encoding, whole = head_of(path, encoding)
     if head.lstrip().startswith("["):
@@ -45,7 +45,7 @@ def open_json(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
     lines = [line.strip() for line in lines if line.strip()][:LOOKED_AT]
     objects = [found for found in map(_object, lines) if found is not None]
     if not objects:
-        raise ValueError(f"{path} must hold one JSON object a line, {_instead(lines)}")
+        raise ValueError(f"{path} must hold one JSON object per line, {_instead(lines)}")
     names = list(dict.fromkeys(name for found in objects for name in found))
     nested = {name for found in objects for name, value in found.items() if isinstance(value, dict | list)}
 
@@ -68,7 +68,7 @@ def open_json(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
         if rest.strip():
             yield _batch(rest, line, chosen, columns)
 
-    return names, batches, "one JSON object a line"
+    return names, batches, "one JSON object per line"
 
 
 def _batch(chunk: bytes, first: int, names: list[str], columns: list[str]) -> Batch:
@@ -80,7 +80,7 @@ def _batch(chunk: bytes, first: int, names: list[str], columns: list[str]) -> Ba
                 frame.columns = columns
                 return Batch(frame, lambda row: f"line {first + row}")
         except pl.exceptions.PolarsError:
-            pass  # some line is wrong: they are read one by one, to say which
+            pass  # some line is invalid: read them one by one to report which
     rows, lines, refused = [], [], []
     for number, line in enumerate(chunk.split(b"\n"), first):
         text = line.decode(errors="replace").strip()
@@ -105,8 +105,8 @@ def _array(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
         ) from error
     if not objects or not all(isinstance(found, dict) for found in objects):
         raise ValueError(
-            f'{path} must hold an array of JSON objects, such as [{{"user": …, "item": …}}], got {shorten(text)!r}. Lists '
-            'of values become a frame first: read_log(polars.DataFrame(json.load(file), orient="row"), user=0, item=1)'
+            f'{path} must hold an array of JSON objects, such as [{{"user": …, "item": …}}], got {shorten(text)!r}. Convert lists '
+            'of values to a frame first: read_log(polars.DataFrame(json.load(file), orient="row"), user=0, item=1)'
         )
     names = list(dict.fromkeys(name for found in objects for name in found))
 
@@ -134,15 +134,15 @@ def _text(value: Any) -> str | None:
 def _instead(lines: list[str]) -> str:
     if len(lines) > 1 and lines[0].rstrip() == "{":
         return (
-            "but it is one object over several lines. Write its rows as one array or one object a line, or read a frame: "
+            "but it is one object over several lines. Write its rows as one array or one object per line, or read a frame: "
             "read_log(pandas.read_json(path))"
         )
     if lines[0].startswith(("{'", "{u'", '{u"')):
         return (
-            f"but its lines are Python's, such as {shorten(lines[0])!r}. Read them as such: "
+            f"but its lines are Python literals, such as {shorten(lines[0])!r}. Parse them first: "
             "read_log([ast.literal_eval(line) for line in open(path)], user=…, item=…)"
         )
     return (
-        f"but its first line is {shorten(lines[0])!r}. If it is one object, take the part that holds the rows: "
+        f"but its first line is {shorten(lines[0])!r}. If it is one object, extract the part that holds the rows: "
         "read_log(pandas.DataFrame(json.load(open(path))[…]))"
     )

@@ -1,4 +1,4 @@
-"""Files of learning to rank: LETOR's (SVMLight with `qid:`), LightGBM's with `.query`, and tables with a column of groups."""
+"""Learning-to-rank files: LETOR (SVMLight with `qid:`), LightGBM with `.query`, and tables with a group column."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from recsys_dl.data.vocabulary import as_text
 
 from .side_tables import read_table
 
-CHUNK_ROWS = 8192  # parsed rows that are lists of numbers before they become an array
+CHUNK_ROWS = 8192  # parsed rows kept as Python lists before they become an array
 
 Place = str | os.PathLike[str]
 
 
 def read_letor(path: Place, *, num_features: int | None = None, zero_based: bool = False) -> Groups:
-    """Return the groups of a file in SVMLight's format with queries: `2 qid:10 1:0.5 3:0.25 # comment` (Qin and Liu 2013, "LETOR 4.0").
+    """Read groups from a file in SVMLight format with query ids: `2 qid:10 1:0.5 3:0.25 # comment` (Qin and Liu 2013, "LETOR 4.0").
 
-    A feature that a line leaves out is 0. The documents of a query must stand together.
+    Features missing from a line are 0. The documents of a query must be contiguous.
 
     Args:
         path: a text file.
-        num_features: of the data a ranker was trained on; None takes the highest index in the file. Give it for validation and
+        num_features: number of features the ranker was trained on; None means the highest index in the file. Set it for validation and
             test files, whose last features may all be 0.
-        zero_based: feature indices begin at 0, as scikit-learn writes them, not at 1.
+        zero_based: feature indices start at 0, as written by scikit-learn, not at 1.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line breaks the format; the message says which.
+        ValueError: a line violates the format; the message says which.
     """
     path = _existing(path)
     features_NF, labels, queries, lines = _sparse(path, num_features, zero_based, grouped=True)
@@ -45,20 +45,20 @@ def read_letor(path: Place, *, num_features: int | None = None, zero_based: bool
 def read_lightgbm(
     path: Place, query: Place | None = None, *, num_features: int | None = None, zero_based: bool = False
 ) -> Groups:
-    """Return the groups of LightGBM's files: rows of label and features, and beside them the sizes of the queries.
+    """Read groups from LightGBM files: rows of label and features, plus a file of query sizes.
 
-    Rows are sparse (`2 1:0.5 3:0.25`) or dense (label first, then every feature, separated by tab, comma or blank, no header).
-    `path.weight` and `path.position`, one number a row, are read where they are, as LightGBM does.
+    Rows are sparse (`2 1:0.5 3:0.25`) or dense (label first, then every feature, separated by tabs, commas or spaces, no header).
+    `path.weight` and `path.position`, one number per row, are read if they exist, as in LightGBM.
 
     Args:
         path: a text file.
-        query: documents of each query, one number a line; None takes `path.query`.
+        query: number of documents per query, one per line; None means `path.query`.
         num_features: as in `read_letor`.
         zero_based: likewise.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line breaks the format, or sizes do not sum to the rows; the message says which.
+        ValueError: a line violates the format, or sizes do not sum to the rows; the message says which.
     """
     path = _existing(path)
     sizes_file = _existing(f"{path}.query" if query is None else query)
@@ -73,12 +73,12 @@ def read_lightgbm(
     if (bad := (whole != sizes) | (whole < 1)).any():
         at = int(bad.argmax())
         raise ValueError(
-            f"{sizes_file}, line {size_lines[at]}: a group must hold at least one document and a whole number of them, got {sizes[at]:g}"
+            f"{sizes_file}, line {size_lines[at]}: a group size must be a whole number of at least 1, got {sizes[at]:g}"
         )
     if whole.sum() != len(labels):
         raise ValueError(
             f"the group sizes in {sizes_file} must sum to the {len(labels):,} rows of {path}, got {whole.sum():,}; "
-            "they belong to other files, or one is cut short"
+            "they belong to different files, or one is truncated"
         )
     weights_N, positions_N = (
         _numbers(file, "a number")[0] if (file := Path(f"{path}.{name}")).is_file() else None
@@ -103,19 +103,19 @@ def read_grouped(
     position: str | None = None,
     weight: str | None = None,
 ) -> Groups:
-    """Return the groups of a table with one row a document and a column that says of which group.
+    """Read groups from a table with one row per document and a group id column.
 
     Args:
         table: a path (Parquet, CSV, ...), a pandas or Polars frame or a pyarrow Table, as in `read_log`.
-        group: name of the column of group ids; the rows of a group must stand together.
-        label: of the grades.
-        features: of the features, in their order; None takes all other columns.
-        position: of the rank at which a document was shown.
-        weight: of how much a document counts.
+        group: name of the group id column; the rows of a group must be contiguous.
+        label: column of grades.
+        features: feature columns, in order; None takes all other columns.
+        position: column of the rank at which a document was shown.
+        weight: column of document weights.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a column is not there or holds no numbers, a value is missing, or a group comes again further down.
+        ValueError: a column is missing or not numeric, a value is missing, or a group is not contiguous.
     """
     frame = read_table(table)
     where = str(table) if isinstance(table, str | os.PathLike) else "the frame"
@@ -127,7 +127,7 @@ def read_grouped(
         kind = frame.schema[name]
         if not (kind.is_numeric() or kind == pl.Boolean):
             raise ValueError(
-                f"column {name!r} of {where} must hold numbers, got {kind}; encode it, or name the columns that are features"
+                f"column {name!r} of {where} must hold numbers, got {kind}; encode it, or name the feature columns"
             )
     if (nobody := frame[group].is_null()).any():
         raise ValueError(f"{where}, row {nobody.arg_max()} (from 0, without header): has no {group}")
@@ -146,7 +146,7 @@ def read_grouped(
 
 
 def _runs(ids: pl.Series) -> tuple[np.ndarray, list[str]]:
-    """Return how long each run of equal ids is, and its id."""
+    """Return the length and id of each run of equal ids."""
     runs = ids.rle().struct
     return runs.field("len").to_numpy().astype(np.int64), runs.field("value").to_list()
 
@@ -156,12 +156,12 @@ def _existing(path: Place) -> Path:
     if not path.is_file():
         beside = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
         holds = f"; {path.parent} holds {', '.join(beside[:8])}" if beside else ""
-        raise FileNotFoundError(f"{path} must be a text file of documents, but there is no such file{holds}")
+        raise FileNotFoundError(f"{path} must be a text file of documents, but it does not exist{holds}")
     return path
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line numbers and what stands before a comment, split at blanks; blank lines are left out."""
+    """Yield line numbers and the whitespace-separated text before a comment; blank lines are skipped."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         for number, line in enumerate(stream, 1):
             if tokens := line.partition("#")[0].split():
@@ -171,7 +171,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _sparse(
     path: Path, num_features: int | None, zero_based: bool, *, grouped: bool
 ) -> tuple[np.ndarray, list[float], list[str], list[int]]:
-    """Return dense features, labels, query of each row (where `grouped`) and its line."""
+    """Return dense features, labels, the query of each row (if `grouped`) and its line number."""
     lowest = 0 if zero_based else 1
     labels: list[float] = []
     queries: list[str] = []
@@ -225,9 +225,9 @@ def _sparse(
 
 def _order(index: int, last: int, lowest: int) -> str:
     if index < lowest:
-        advice = "; if this file counts from 0, say zero_based=True" if index == 0 else ""
-        return f"feature indices begin at {lowest}, got {index}{advice}"
-    return f"feature indices must ascend, each once, got {index} after {last}"
+        advice = "; if this file counts from 0, set zero_based=True" if index == 0 else ""
+        return f"feature indices start at {lowest}, got {index}{advice}"
+    return f"feature indices must be strictly ascending, got {index} after {last}"
 
 
 def _block(rows: list[int], columns: list[int], values: list[float], size: int) -> np.ndarray:
@@ -237,7 +237,7 @@ def _block(rows: list[int], columns: list[int], values: list[float], size: int) 
 
 
 def _dense(path: Path, num_features: int | None) -> tuple[np.ndarray, list[float], list[int]]:
-    """Return features, labels and lines of rows that give every feature."""
+    """Return features, labels and line numbers of dense rows."""
     labels, blocks, lines = [], [], []
     width = None if num_features is None else num_features + 1
     for number, tokens in _rows(path):
@@ -257,7 +257,7 @@ def _dense(path: Path, num_features: int | None) -> tuple[np.ndarray, list[float
 
 
 def _numbers(path: Path, what: str) -> tuple[np.ndarray, list[int]]:
-    """Return the number of each line, and its line."""
+    """Return the number on each line, and the line numbers."""
     rows = list(_rows(path))
     return np.array([_number(tokens[0], what, path, line) for line, tokens in rows]), [line for line, _ in rows]
 

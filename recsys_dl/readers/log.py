@@ -1,7 +1,7 @@
-"""A log from wherever it is: text, Parquet, Arrow, RecBole's atomic files, frames, sparse matrices.
+"""Reading a log from text, Parquet, Arrow, RecBole's atomic files, frames or sparse matrices.
 
-A source is read batch by batch; ids become int32 rows at once, in the order in which they first appear. What stays is 20
-bytes a row (12 without times) and each id once; what comes and goes is one batch.
+A source is read batch by batch; ids become int32 rows immediately, in order of first appearance. Memory is 20
+bytes per row (12 without times) plus each id once, plus one batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .side_tables import Cold, Side, side_features
 from .tables import Table, open_tables
 from .tally import Fault, Tally
 
-TYPED = ("weight", "time")  # roles whose columns of text are parsed as numbers at once where they can be
+TYPED = ("weight", "time")  # roles whose text columns are parsed as numbers directly if possible
 ODD_ID = r"^(?:\s*|" + "|".join(re.escape(word) for word in MISSING if word) + r")$|[\n\r\t]"
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How the values of a log are written.
+    """How a log's values are formatted.
 
     Attributes:
-        unit: of times that are numbers.
-        time: strptime's format of times.
-        decimal: the mark before decimals.
+        unit: unit of numeric times.
+        time: strptime format of times.
+        decimal: decimal separator.
     """
 
     unit: str | None = None
@@ -83,54 +83,54 @@ def read_log(
     text: Column | Sequence[Column] | None = None,
     name: str | None = None,
 ) -> Dataset:
-    """Return the Dataset of a log: one interaction a row, ids of users and items in the order of first appearance.
+    """Read a log into a Dataset: one interaction per row, user and item ids in order of first appearance.
 
-    Times are kept in whole seconds; rows within a second are put in the order of their milliseconds or whatever finer
-    times the source has, so that all that sorts by time keeps it. Which columns were read as what stands in
+    Times are stored in whole seconds; rows within a second are ordered by the source's finer times (such as milliseconds),
+    so that sorting by time preserves it. Which columns were read as what is in
     `report.columns`, and is logged.
 
     Args:
-        path: a file (separated text or JSON lines, also compressed by gzip or zstd; Parquet; Arrow/Feather), several files
-            that follow each other (a list, or a pattern such as "logs/*.csv"), a folder or stem of RecBole's atomic
+        path: a file (separated text or JSON lines, optionally gzip- or zstd-compressed; Parquet; Arrow/Feather), several files
+            read in sequence (a list, or a pattern such as "logs/*.csv"), a folder or stem of RecBole's atomic
             files, a pandas or Polars frame, a pyarrow Table, a dict of columns, a list of (user, item, ...), a NumPy
             structured array, or a SciPy sparse matrix (users x items).
         user: name of the column, or its position from 0; None recognizes names such as userId, user, uid. A file without
-            header is taken as user, item, [weight], [time] (a third column of moments is a time).
+            a header is read as user, item, [weight], [time] (a third column of times is recognized as such).
         item: likewise: movieId, item_id, asin, ...
-        weight: likewise: rating, score, quantity, ...; ones where there is none; False ignores such a column.
+        weight: likewise: rating, score, quantity, ...; ones if there is none; False ignores such a column.
         time: likewise: timestamp, time, date, ...; False ignores it.
-        separator: of a text file; None finds it. A blank stands for any run of blanks.
-        header: whether a text file's first row names the columns; None finds out.
-        quote: the mark around fields that hold separators, "" for none; None takes double quotes, but as they stand in
-            files of tabs, unless these show that they quote.
+        separator: of a text file; None detects it. A space stands for any run of spaces.
+        header: whether a text file's first row is a header; None detects it.
+        quote: quote character around fields that contain separators, "" for none; None means double quotes, except in
+            tab-separated files that do not show signs of quoting.
         encoding: of a text file.
-        decimal: the mark before the decimals of weights and times in a text file.
-        time_unit: of times that are numbers; None means seconds, and refuses what cannot be. Numbers such as 20240131 are
-            dates. Dates and times in text need none; without an offset they are UTC.
-        time_format: of times in text, as strptime writes it, such as "%d/%m/%Y %H:%M"; None finds it out, and asks where
-            more than one reading fits all rows. A format of day, month and year reads a clock behind them too.
-        on_bad_rows: "error" stops at a bad row and says where it is; "skip" drops such rows, logs how many, and leaves
-            the counts in the Dataset's `report`; where very many cannot be read it stays an error, of a wrong format.
-        weight_kind: "ratings" or "counts"; None goes by the column's name, else by its values (`repeats.kind_of`).
-        repeats: what becomes of rows that repeat a user and an item: "keep", "first", "last", "mean", "sum" (`repeats.fold`); None
-            takes "last" of ratings with times, else "keep". Copies (same time and weight too) are one event in any case.
-        user_features: a file or frame with a column of user ids and any others.
+        decimal: decimal separator of weights and times in a text file.
+        time_unit: unit of numeric times; None means seconds, and values too large for seconds are an error. Numbers such as 20240131 are
+            dates. Text dates and times need no unit; without an offset they are UTC.
+        time_format: strptime format of text times, such as "%d/%m/%Y %H:%M"; None detects it, and raises if
+            several different readings fit all rows. A date format also parses a time of day after the date.
+        on_bad_rows: "error" raises at the first bad row with its location; "skip" drops such rows, logs how many, and records
+            the counts in the Dataset's `report`; if very many cannot be parsed it is still an error, suggesting a wrong format.
+        weight_kind: "ratings" or "counts"; None infers it from the column's name, else from its values (`repeats.kind_of`).
+        repeats: how to handle rows that repeat a user and an item: "keep", "first", "last", "mean", "sum" (`repeats.fold`); None
+            means "last" for ratings with times, else "keep". Exact copies (same time and weight too) always count once.
+        user_features: a file or frame with a user id column and any others.
         item_features: likewise for items.
-        user_id_column: which column of `user_features` holds the ids; None takes the log's name for them, else a known one.
+        user_id_column: which column of `user_features` holds the ids; None uses the log's name for it, else a recognized one.
         item_id_column: likewise.
         user_lists: column of `user_features` -> the separator of its values, such as {"genres": "|"}; None recognizes such columns, and
-            {"genres": None} leaves one as it is (`multi_valued.with_lists`).
+            {"genres": None} leaves one unchanged (`multi_valued.with_lists`).
         item_lists: likewise.
-        cold: "keep" users and items that only the feature tables have, after those of the log: the titles that nobody interacted
-            with yet, which models of features can recommend; "drop" leaves them out.
-        title: column of `item_features`, or without them of the log, that a person is shown; None recognizes title or
+        cold: "keep" users and items that occur only in the feature tables, after those of the log: cold items, for example,
+            which feature-based models can recommend; "drop" removes them.
+        title: column of display titles in `item_features`, or without them in the log; None recognizes title or
             name in `item_features`.
         text: column(s) of `item_features` with free text; None recognizes text, description, plot, ...
-        name: of the data set; None takes the file's.
+        name: of the data set; None uses the file name.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read, columns are missing or ambiguous, it has no rows or a bad one; the message says
+        ValueError: it cannot be read, columns are missing or ambiguous, or it has no rows or a bad one; the message says
             which line and what to do.
     """
     if on_bad_rows not in ("error", "skip"):
@@ -189,7 +189,7 @@ def read_log(
         ),
     ):
         if features is None and (given := [name for name, value in settings.items() if value is not None]):
-            raise ValueError(f"{given[0]} is about columns of {noun}_features: give those too")
+            raise ValueError(f"{given[0]} applies to {noun}_features, which is not given: set it too")
     if item_features is None and title is not None and titles is None:
         raise ValueError("title names a column of item_features, or of a log with columns: a matrix has none")
     users = items = Side()
@@ -236,7 +236,7 @@ def _from_matrix(matrix: Any) -> Dataset:
 def _read(
     table: Table, chosen: Columns, title: int | None, form: Form, *, skip: bool
 ) -> tuple[Dataset, pl.Series | None]:
-    """Return the log, and the title of each item row where a column of titles is given."""
+    """Return the log, and the title of each item row if a title column is given."""
     places = {role: at for role, at in vars(chosen).items() if at is not None}
     dtypes = {at: text_type(table.sample, at, role, form.decimal) for role, at in places.items() if role in TYPED}
     columns = sorted({*places.values(), *([] if title is None else [title])})
@@ -284,7 +284,7 @@ def _read(
         before = found[role]
         vocabularies[role], found[role], note = encoder.finish(before)
         notes += [note] if note else []
-        notes += [f"blanks around {role} ids are left out"] if role in padded else []
+        notes += [f"whitespace around {role} ids is stripped"] if role in padded else []
         if role == "item" and title is not None:
             row_of = np.zeros(len(encoder), np.int32)
             row_of[before] = found[role]
@@ -313,23 +313,23 @@ def _read(
 def _values(
     raw: dict[str, pl.Series], times: Times, at: Callable[[int], str], where: str, form: Form
 ) -> tuple[dict[str, pl.Series], list[Fault]]:
-    """Return ids and weights of a batch, and what its rows lack; the times stay with `times`."""
+    """Return ids and weights of a batch, and the faults of its rows; times are collected in `times`."""
     values, faults = {}, []
     for role in ("user", "item"):
         values[role], broken = _keys(raw[role], f"{where}, {role} column")
         missing = f"{role} id must be text or a whole number, got {{{role}}}"
         if raw[role].dtype == pl.String and raw[role].is_in(MISSING[1:]).any():
-            missing += f" ({', '.join(MISSING[1:5])} and the like stand for a missing id)"
+            missing += f" ({', '.join(MISSING[1:5])} and similar values mean a missing id)"
         faults.append(Fault(f"without {role} id", _no_id(values[role]), missing))
         if broken is not None and broken.any():
-            found = f"{role} id must not hold a line break or a tab, as a stray quote leaves it, got {{{role}}}"
-            faults.append(Fault(f"with a broken {role} id", broken, found + '; quote="" reads quotes as they stand'))
+            found = f"{role} id must not hold a line break or a tab, possibly from a stray quote, got {{{role}}}"
+            faults.append(Fault(f"with a broken {role} id", broken, found + '; quote="" reads quotes literally'))
     if "weight" in raw:
         values["weight"] = to_weights(raw["weight"], where, form.decimal)
         found = "weight must be a number, finite and not negative, got {weight}"
         unread = unreadable(raw["weight"], values["weight"].is_null())
         if unread and raw["weight"].dtype == pl.String and raw["weight"].str.contains(r"^\s*-?\d+,\d+\s*$").any():
-            found += '; if the comma stands before decimals, say so: decimal=","'
+            found += '; if the comma is the decimal separator, set decimal=","'
         faults.append(
             Fault("with a bad weight", bad_weights(values["weight"]), found, unread, 'decimal="," or weight=')
         )
@@ -339,21 +339,21 @@ def _values(
         if form.time is not None:
             found = f"time must be in the format {form.time}, got {{time}}"
         elif raw["time"].dtype == pl.String:
-            found += '; another format is named by time_format="%d/%m/%Y %H:%M"'
+            found += '; for another format set time_format="%d/%m/%Y %H:%M"'
         unread = unreadable(raw["time"], bad)
         faults.append(Fault("with a bad time", bad, found, unread, 'time_format="%d/%m/%Y %H:%M" or the like'))
     return values, faults
 
 
 def _titles(parts: list[pl.DataFrame], num_items: int) -> pl.Series:
-    """Return the first title that the log gives each item row."""
+    """Return the first title in the log of each item row."""
     first = pl.concat(parts).unique("row", keep="first", maintain_order=True)
     empty = pl.Series("title", [None] * num_items, dtype=pl.String)
     return empty.scatter(first["row"], first["title"])
 
 
 def _keys(column: pl.Series, where: str) -> tuple[pl.Series, pl.Series | None]:
-    """Return ids in a type that can be looked up, null where missing, and a mask of those that hold several lines."""
+    """Return ids in a type for lookup, null where missing, and a mask of those with line breaks or tabs."""
     if column.dtype in (pl.Object, pl.Binary) or column.dtype.is_nested():
         try:
             column = as_text(column)
@@ -373,5 +373,5 @@ def _keys(column: pl.Series, where: str) -> tuple[pl.Series, pl.Series | None]:
 
 
 def _no_id(ids: pl.Series) -> pl.Series:
-    """Return a mask of ids that are missing, or numbers that are not whole."""
+    """Return a mask of ids that are missing or fractional numbers."""
     return ids.is_null() | (ids != ids.floor()).fill_null(True) if ids.dtype.is_float() else ids.is_null()

@@ -1,4 +1,4 @@
-"""Columns of text whose values are several at once, such as `Comedy|Drama`: declared, or recognized."""
+"""Multi-valued text columns such as `Comedy|Drama`, declared or recognized."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from recsys_dl.data.messages import shorten
 log = logging.getLogger(__name__)
 
 SEPARATORS = ("|", ";", ", ", ",")  # recognized, the first that fits
-LEAST_SHARE = 0.05  # of the filled rows that hold a separator
-REPEATED = 2.0  # how often a part comes on average
-LONGEST_PART = 40  # characters, of nine parts in ten; longer ones are prose
-OFTEN, MANY = 5.0, 3.0  # uses of a part, parts of a row, on average: lists though no part stands alone
-NUMBER = r"^\s*[+-]?(\d+(,\d+)?|\d{1,3}(,\d{3})+)\s*$"  # a comma before decimals, or between thousands
+LEAST_SHARE = 0.05  # minimum share of the non-null rows that contain a separator
+REPEATED = 2.0  # minimum mean number of uses of a part
+LONGEST_PART = 40  # characters (90th percentile of parts); longer ones are prose
+OFTEN, MANY = 5.0, 3.0  # mean uses per part and parts per row: above these, lists even if no part stands alone
+NUMBER = r"^\s*[+-]?(\d+(,\d+)?|\d{1,3}(,\d{3})+)\s*$"  # comma as decimal or thousands separator
 
 
 def check_lists(declared: Any, setting: str, table: str) -> None:
-    """Check what a caller declares to be lists.
+    """Validate the declared list columns.
 
     Raises:
-        ValueError: no mapping of names to separators.
+        ValueError: not a mapping from names to separators.
     """
     right = isinstance(declared, Mapping) and all(
         isinstance(name, str) and isinstance(separator, str | None) for name, separator in declared.items()
@@ -43,49 +43,49 @@ def check_lists(declared: Any, setting: str, table: str) -> None:
 def with_lists(
     frame: pl.DataFrame, declared: Mapping[str, str | None] | None, where: str, setting: str
 ) -> pl.DataFrame:
-    """Return a table whose multi-valued columns of text are lists of text; parts are stripped, blank ones left out.
+    """Return a table with multi-valued text columns split into lists of text; parts are stripped, empty ones dropped.
 
     Args:
         frame: a table.
-        declared: column -> separator, None or "" where its text is to stay as it is. Other columns are recognized: a separator in one
-            row of twenty or more whose parts are short and come twice on average, and, unless it is "|", differ in number from row to row
-            and stand alone in some rows, or come very often and at all places (so that `Berlin, Germany` stays what it is). Lists as
-            Python or JSON write them, such as `['a', 'b']`, are read as such.
+        declared: column -> separator, None or "" to keep its text unchanged. Other columns are recognized: a separator in at least one
+            row of twenty, with short parts used twice on average that, unless the separator is "|", vary in number from row to row
+            and sometimes stand alone, or are very frequent at any position (so that `Berlin, Germany` stays text). Lists in
+            Python or JSON notation, such as `['a', 'b']`, are parsed.
         where: the table, for messages.
-        setting: what the caller calls `declared`.
+        setting: the caller's name for `declared`.
 
     Raises:
-        ValueError: a declared column that is not there, or not of text.
+        ValueError: a declared column does not exist or is not text.
     """
     declared = dict(declared or {})
     for name, separator in declared.items():
         if name not in frame.columns:
             raise ValueError(
-                f"{setting} names {name!r}, which is no column of {where}; they are {', '.join(frame.columns)}"
+                f"{setting} names {name!r}, which is not a column of {where}; they are {', '.join(frame.columns)}"
             )
         if separator and frame.schema[name] != pl.String and not isinstance(frame.schema[name], pl.List):
             raise ValueError(
-                f"{setting} splits columns of text, but {name!r} of {where} holds {frame.schema[name]}; leave it out of {setting}"
+                f"{setting} splits text columns, but {name!r} of {where} holds {frame.schema[name]}; remove it from {setting}"
             )
     split = []
     for column in frame:
         name = column.name
         if column.dtype != pl.String or (name in declared and not declared[name]):
             continue
-        lists, how = _written(column), "as Python or JSON write them"
+        lists, how = _written(column), "in Python or JSON notation"
         if lists is None and name in declared:
             lists = _declared(column, str(declared[name]), where, setting)
         elif lists is None and _bracketed(column):
             log.warning(
-                "%s: %s holds texts in brackets that are no lists of texts or numbers, such as %r, and stays text; make lists of "
-                "it in a frame and give that",
+                "%s: %s holds bracketed texts that are not lists of texts or numbers, such as %r, and stays text; convert it to lists "
+                "in a frame and pass that",
                 *(where, name, shorten(column.drop_nulls()[0])),
             )
         elif lists is None and column.str.contains(NUMBER).all() and column.str.contains(",", literal=True).any():
             number = column.filter(column.str.contains(",", literal=True))[0]
             log.warning(
-                "%s: %s holds numbers with a comma, such as %r, and stays text; if the comma stands before decimals, say so: "
-                'decimal="," (of a text file)',
+                "%s: %s holds numbers with a comma, such as %r, and stays text; if the comma is the decimal separator, set "
+                'decimal="," (for a text file)',
                 *(where, name, number),
             )
         elif lists is None and (separator := _separator(column)):
@@ -95,20 +95,20 @@ def with_lists(
         split.append(lists)
         if name not in declared:
             log.info(
-                "%s: %s is read as lists, %s, into %s values; leave it as it is by %s={%s: null}"
+                "%s: %s is read as lists, %s, into %s values; keep it as text with %s={%s: null}"
                 if how.startswith("as")
-                else "%s: %s is read as lists, %s into %s values; leave it as it is by %s={%s: null}",
+                else "%s: %s is read as lists, %s into %s values; keep it as text with %s={%s: null}",
                 *(where, name, how, f"{lists.explode().drop_nulls().n_unique():,}", setting, name),
             )
     return frame.with_columns(split)
 
 
 def _declared(column: pl.Series, separator: str, where: str, setting: str) -> pl.Series:
-    """Return a column split as its caller says; warn where that splits nothing."""
+    """Return a column split as declared; warn if that splits nothing."""
     if len(column.drop_nulls()) and not column.str.contains(separator, literal=True).any():
         better = _separator(column)
         log.warning(
-            "%s: %r splits no value of %s, such as %r, so each is a list of one%s",
+            "%s: %r splits no value of %s, such as %r, so each becomes a list of one%s",
             *(where, separator, column.name, shorten(column.drop_nulls()[0])),
             f"; {better!r} would split it: {setting}={{{column.name}: {better!r}}}" if better else "",
         )
@@ -121,7 +121,7 @@ def _bracketed(column: pl.Series) -> bool:
 
 
 def _written(column: pl.Series) -> pl.Series | None:
-    """Return the lists that Python or JSON wrote into a column, as text without blank parts; None where it holds others."""
+    """Parse lists in Python or JSON notation, as text without empty parts; None if the column holds anything else."""
     if not _bracketed(column):
         return None
     lists = [None if text is None else _list_in(text) for text in column]
@@ -140,12 +140,12 @@ def _list_in(text: str) -> list[str] | None:
         return None
     kept = [str(part).strip() for part in parts if part is not None and str(part).strip()]
     if len(kept) == len(parts) and re.search(r"(['\"])\s+\1", text):
-        return None  # ['a' 'b'], as NumPy prints, is one text to Python
+        return None  # ['a' 'b'], as printed by NumPy, is one string in Python
     return kept
 
 
 def _separator(column: pl.Series) -> str | None:
-    """Return what splits the values of a column into a small vocabulary that is used again and again."""
+    """Return the separator that splits a column's values into a small, frequently reused vocabulary."""
     filled = column.drop_nulls()
     for separator in SEPARATORS:
         split_R = filled.str.contains(separator, literal=True)
@@ -176,7 +176,7 @@ def _split(column: pl.Series, separator: str) -> pl.Series:
 
 
 def _moves(lists: pl.Series) -> bool:
-    """Whether most parts stand at different places, from the left and from the right; a country stays the last of an address."""
+    """Whether most parts occur at varying positions, from the left and from the right; a country is always the last part of an address."""
     part = pl.col("part")
     left = pl.int_range(pl.len()).over("row")
     places = lists.rename("part").to_frame().with_row_index("row").explode("part").drop_nulls()

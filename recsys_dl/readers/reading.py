@@ -1,4 +1,4 @@
-"""What a person is told of a log that was read: which column is what, in one line, and what about it is strange."""
+"""Reporting on a log that was read: which column is what, in one line, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from recsys_dl.data.messages import MISSING, shorten
 from .columns import Columns, hint
 from .tables import Table
 
-NUMBERS = r"^\s*\[?\s*\d+(\s*,\s*\d+|\s+\d+)*\s*\]?\s*$"  # one whole number or several
+NUMBERS = r"^\s*\[?\s*\d+(\s*,\s*\d+|\s+\d+)*\s*\]?\s*$"  # one or more integers
 SEVERAL = r"\d\s*[\s,]\s*\d"
-FEW_ROWS = 20  # a log of fewer may well be of one user
+FEW_ROWS = 20  # shorter logs may legitimately have a single user
 
 log = logging.getLogger(__name__)
 
 
 def described(table: Table, chosen: Columns, title: int | None, times: str | None, notes: Sequence[str]) -> str:
-    """Return one line: the columns by role, how times were read, what was left out, and `notes`."""
+    """Return one line: the columns by role, how times were read, ignored columns, and `notes`."""
     roles = [f"{role} = {_name(table, at)}" for role, at in (("user", chosen.user), ("item", chosen.item))]
     roles.append("no weight: each row counts 1" if chosen.weight is None else f"weight = {_name(table, chosen.weight)}")
     roles.append("no time" if chosen.time is None else f"time = {_name(table, chosen.time)} ({times})")
@@ -30,12 +30,12 @@ def described(table: Table, chosen: Columns, title: int | None, times: str | Non
     left.sort(key=lambda i: hint(table.names[i]) is None)
     shown = [_unused(table, i, chosen) for i in left[:8]]
     if left:
-        roles.append(f"left out: {', '.join(shown)}{f' and {len(left) - 8} more' if len(left) > 8 else ''}")
+        roles.append(f"ignored: {', '.join(shown)}{f' and {len(left) - 8} more' if len(left) > 8 else ''}")
     return f"{table.where}: {'; '.join([', '.join(roles[:4]), *roles[4:], *notes])}"
 
 
 def check_ids(table: Table, chosen: Columns, rows: int, users: pl.Series, items: pl.Series) -> None:
-    """Warn of a log of one user or one item.
+    """Warn if a log has only one user or one item.
 
     Raises:
         ValueError: most ids of users or items are lists of numbers.
@@ -47,18 +47,18 @@ def check_ids(table: Table, chosen: Columns, rows: int, users: pl.Series, items:
             shown = ids.filter(several)[0]
             mark = "," if "," in shown else " "
             raise ValueError(
-                f"{table.where}: {role} ids must be single ones, but {name!r} holds lists of numbers such as {shorten(shown, 40)!r}. "
-                f"Give a frame with a row for each: frame.with_columns(polars.col({name!r}).str.split({mark!r})).explode({name!r})."
+                f"{table.where}: {role} ids must be single values, but {name!r} holds lists of numbers such as {shorten(shown, 40)!r}. "
+                f"Pass a frame with one row per value: frame.with_columns(polars.col({name!r}).str.split({mark!r})).explode({name!r})."
             )
         if len(ids) == 1 and rows >= FEW_ROWS:
             log.warning(
-                "%s: all %s rows are of one %s, %r: is column %r the right one? If not: %s=…",
+                "%s: all %s rows have the same %s, %r: is column %r the right one? If not, set %s=…",
                 *(table.where, f"{rows:,}", role, shorten(ids[0], 40), name, role),
             )
 
 
 def unreadable(column: pl.Series, unread: pl.Series) -> int:
-    """Return how many values are there, and say something, but could not be read."""
+    """Return how many values are present and not blank, but could not be parsed."""
     if column.dtype != pl.String or not unread.any():
         return 0
     return int((~column.filter(unread).str.strip_chars().is_in(MISSING)).fill_null(False).sum())

@@ -1,4 +1,4 @@
-"""What is known of users or items beside the log, brought into the order of their rows."""
+"""User and item side tables, aligned with the rows of the log's vocabulary."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .tables import open_table
 log = logging.getLogger(__name__)
 
 Cold = Literal["keep", "drop"]
-MOST_MISSING = 0.5  # share of the log's ids without a row that goes without a warning
+MOST_MISSING = 0.5  # share of the log's ids without a row above which a warning is logged
 
 
 @dataclass(frozen=True)
 class Side:
-    """A side table in the order of rows; nulls where nothing is known.
+    """A side table in row order; nulls where nothing is known.
 
     Attributes:
-        vocabulary: the log's ids, and where they are kept those that only the table has after them; None without a table.
-        features: all columns but id, title and text; None where there are no others.
+        vocabulary: the log's ids, followed, if kept, by those only in the table; None without a table.
+        features: all columns except id, title and text; None if there are no others.
         titles: String.
-        texts: String; several columns are joined by line breaks.
+        texts: String; multiple columns are joined by line breaks.
     """
 
     vocabulary: Vocabulary | None = None
@@ -57,29 +57,29 @@ def side_features(
     decimal: str = ".",
     skip: bool = False,
 ) -> Side:
-    """Return the rows of a table in the order of `vocabulary`, and after them, if they are kept, those of ids that are not in it.
+    """Return a table's rows in the order of `vocabulary`, followed, if kept, by those of ids that are not in it.
 
-    How many ids match is logged; where most do not, or would if they were spelled otherwise, a warning says so.
+    The number of matching ids is logged, with a warning if most do not match, or would if spelled differently.
 
     Args:
         table: a path or a frame, as in `read_log`.
         vocabulary: users or items.
-        id_column: what the log calls the ids; where the table has no such column, one is recognized by its name. A file
-            without header has them in its first column.
-        own_id_column: which column of the table holds the ids; None finds it.
-        lists: column -> separator of columns of text that hold several values; see `multi_valued.with_lists`.
-        cold: "keep" or "drop" ids that the log does not have.
-        needed: whether a table without any id of the log is an error; else it is left out with a warning.
-        title: column to show a person; None recognizes one (items only).
+        id_column: the log's name for the id column; if the table has no such column, one is recognized by name. In a file
+            without a header it is the first column.
+        own_id_column: which column of the table holds the ids; None recognizes it.
+        lists: column -> separator of multi-valued text columns; see `multi_valued.with_lists`.
+        cold: "keep" or "drop" ids that are not in the log.
+        needed: whether a table without any id of the log is an error; else it is ignored with a warning.
+        title: column of display titles; None recognizes one (items only).
         text: column or columns of free text; likewise.
-        separator: of the log, taken where it splits this file too; else found.
+        separator: of the log, used if it splits this file too; else detected.
         quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
         encoding: of a text file.
-        decimal: the mark before decimals.
-        skip: drop bad rows and all but the first of rows with the same id.
+        decimal: decimal separator.
+        skip: drop bad rows, and all but the first row with the same id.
 
     Raises:
-        ValueError: no column of ids, an id twice, or no id of the log.
+        ValueError: no id column, a repeated id, or no id of the log.
     """
     noun = vocabulary.noun
     where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
@@ -97,7 +97,7 @@ def side_features(
     if at is None:
         raise ValueError(
             f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
-            f"{noun}_id; its columns are {', '.join(names)}. Name the one that holds them: {noun}_id_column=… (data.{noun}_id_column=…)."
+            f"{noun}_id; its columns are {', '.join(names)}. Set the right one: {noun}_id_column=… (data.{noun}_id_column=…)."
         )
     others = [name for i, name in enumerate(names) if i != at]
     titled = _named(names, others, "title", title, where) if noun == "item" else []
@@ -109,16 +109,18 @@ def side_features(
     grouping = _grouping(names[at], ids.filter(~missing), noun, bool(others))
     if bad.any() and not skip:
         row = int(bad.arg_max() or 0)
-        found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which came before"
-        advice = grouping or 'Mend it, or leave such rows out: on_bad_rows="skip"'
-        raise ValueError(f"{where}, row {row} (from 0, without header): {found}; each {noun} must come once. {advice}.")
+        found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which occurred before"
+        advice = grouping or 'Fix it, or skip such rows: on_bad_rows="skip"'
+        raise ValueError(
+            f"{where}, row {row} (from 0, without header): {found}; each {noun} must occur once. {advice}."
+        )
     if skip and grouping:
-        log.warning("%s: only the first row of each %s is kept, others are lost. %s", where, noun, grouping)
+        log.warning("%s: only the first row of each %s is kept, the others are dropped. %s", where, noun, grouping)
     strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
     if not _fitting(where, vocabulary, ids.filter(~bad), strange, frame.select(others), needed=needed):
         return Side(vocabulary)
     told = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
-    kept = "kept as cold ones" if cold == "keep" else "left out"
+    kept = "kept as cold" if cold == "keep" else "dropped"
     log.info(
         "%s: features of %d of %d %ss; %d further %ss without an interaction are %s; %d bad rows",
         *told,
@@ -130,7 +132,7 @@ def side_features(
     rest = [name for name in others if name not in (*titled, *texted)]
     frame = frame.with_columns(
         *with_lists(frame.select(rest), lists, where, f"{noun}_lists")
-    )  # of all rows, before any goes
+    )  # of all rows, before any are dropped
     rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
     known = rows >= 0
     source = pl.Series([None] * len(vocabulary), dtype=pl.UInt32)
@@ -142,17 +144,17 @@ def side_features(
 
 
 def _grouping(name: str, ids: pl.Series, noun: str, has_others: bool) -> str:
-    """Return what to do with a long table, in which more than one row in ten repeats an id; "" for other tables."""
+    """Return advice for a long-format table, in which more than one row in ten repeats an id; else ""."""
     if not has_others or 10 * ids.n_unique() >= 9 * len(ids) or len(ids) < 3:
         return ""
     return (
-        f"If each row of a {noun} has one of its several values, make lists of them: "
+        f"If each row has one of several values of a {noun}, aggregate them into lists: "
         f"frame.group_by({name!r}, maintain_order=True).agg(polars.all())"
     )
 
 
 def _better(vocabulary: Vocabulary, others: pl.DataFrame, matched: int) -> str | None:
-    """Return the column that holds at least half of the log's ids and twice as many as the one that was taken."""
+    """Return the column that holds at least half of the log's ids, and twice as many as the one used."""
     for column in others:
         if column.dtype in (pl.String, pl.Categorical) or column.dtype.is_integer():
             ids = as_text(column.unique())
@@ -164,7 +166,7 @@ def _better(vocabulary: Vocabulary, others: pl.DataFrame, matched: int) -> str |
 def _fitting(
     where: str, vocabulary: Vocabulary, ids: pl.Series, strange: pl.Series, others: pl.DataFrame, *, needed: bool
 ) -> bool:
-    """Return whether a table has ids of the log; warn where few of the log's are in it, or more could be.
+    """Return whether a table has ids of the log; warn if it covers few of them, or could cover more.
 
     Raises:
         ValueError: it has none, and is needed.
@@ -180,12 +182,12 @@ def _fitting(
     if len(missing) == len(vocabulary):
         text = f"{where} must have {noun} ids of the log, but none of its {len(ids):,} is one of the log's {len(vocabulary):,}: {how}"
         if needed:
-            raise ValueError(f"{text}. Write the ids alike, or name the column that holds them: {noun}_id_column=…")
-        log.warning("%s; it is left out", text)
+            raise ValueError(f"{text}. Make the ids match, or name the column that holds them: {noun}_id_column=…")
+        log.warning("%s; it is ignored", text)
         return False
     if len(missing) > MOST_MISSING * len(vocabulary) or how.endswith(MATCHES):
         log.warning(
-            "%s: %s of the log's %s %ss have no row there: %s",
+            "%s: %s of the log's %s %ss have no row in it: %s",
             where,
             f"{len(missing):,}",
             f"{len(vocabulary):,}",
@@ -207,18 +209,18 @@ def read_table(
     prefer: str | None = None,
     skip: bool = False,
 ) -> pl.DataFrame:
-    """Return a whole table; text columns of numbers as numbers unless one has a leading zero, all others as text.
+    """Return a whole table; numeric text columns as numbers (unless a value has a leading zero), others as text.
 
     Args:
         table: a path or a frame, as in `read_log`.
-        separator: of a text file; None finds it.
-        header: whether a text file's first row names the columns; None finds out.
+        separator: of a text file; None detects it.
+        header: whether a text file's first row is a header; None detects it.
         quote: of a text file, as in `read_log`; likewise `encoding` and `decimal`.
         encoding: of a text file.
-        decimal: the mark before decimals.
-        prefer: a separator to take if it splits a text file.
-        columns: names to give instead of the table's own.
-        skip: leave unreadable rows of a text file out, and log how many; else they are an error.
+        decimal: decimal separator.
+        prefer: a separator to use if it splits a text file.
+        columns: names to use instead of the table's own.
+        skip: skip unreadable rows of a text file and log how many; else they are an error.
 
     Raises:
         FileNotFoundError: no such file.
@@ -230,7 +232,7 @@ def read_table(
     names = opened.names if columns is None else list(columns)
     if len(names) != len(opened.names) or len(set(names)) < len(names):
         raise ValueError(
-            f"{opened.where} needs {len(opened.names)} different names for its columns {', '.join(opened.names)}, "
+            f"{opened.where} needs {len(opened.names)} distinct names for its columns {', '.join(opened.names)}, "
             f"got {', '.join(names)}"
         )
     frames: list[pl.DataFrame] = []
@@ -240,11 +242,11 @@ def read_table(
         frames.append(batch.frame)
     if refused and not skip:
         place, found = refused[0]
-        raise ValueError(f'{opened.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip".')
+        raise ValueError(f'{opened.where}, {place}: {found}. Fix it, or skip such rows: on_bad_rows="skip".')
     if refused:
-        log.warning("%s: %d unreadable rows left out, such as %s: %s", opened.where, len(refused), *refused[0])
+        log.warning("%s: %d unreadable rows skipped, such as %s: %s", opened.where, len(refused), *refused[0])
     if not sum(map(len, frames)):
-        raise ValueError(f"{opened.where} must hold rows, but it has none{', only a header' if opened.header else ''}")
+        raise ValueError(f"{opened.where} must hold rows, but it has none{', just a header' if opened.header else ''}")
     frame = pl.concat(frames)
     if opened.padded:
         texts, bare = pl.col(pl.String), pl.col(pl.String).str.strip_chars(" ")
@@ -256,7 +258,7 @@ def read_table(
 
 
 def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
-    """Return text as what it holds: as RecBole's header says, else integers, else floats, else text."""
+    """Return text with its type inferred: from RecBole's header, else integers, else floats, else text."""
     if column.dtype != pl.String or kind == "token":
         return column
     if kind == "float":
@@ -278,7 +280,7 @@ def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
 def _named(
     names: Sequence[str], others: Sequence[str], role: str, given: Column | Sequence[Column] | None, where: str
 ) -> list[str]:
-    """Return the names of the columns that the caller gave for a role, else of the one that is known by its name."""
+    """Return the column names given by the caller for a role, else the one recognized by name."""
     if given is None:
         at = recognize(others, role, where, needed=False)
         return [] if at is None else [others[at]]

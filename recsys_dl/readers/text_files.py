@@ -1,7 +1,7 @@
-"""Text files of rows, block by block, and where a row goes wrong.
+"""Reading separated text files block by block, and locating bad rows.
 
 A file is read in blocks of CHUNK_BYTES, so that memory does not grow with it. Polars parses each block; only a block it
-refuses is cut into smaller ones and, at last, read line by line to say which row is bad.
+rejects is cut into smaller ones and finally read line by line to report which row is bad.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import polars as pl
 
 from recsys_dl.data.messages import is_number, shorten
 
-CHUNK_BYTES = 32 << 20  # parsed at once; a CSV of four short columns then needs about 0.25 GB beyond the result
-SLOW_BYTES = 1 << 20  # a refused block of at most this size is read line by line
-HEAD_BYTES = 1 << 18  # looked at to find the layout
-QUOTED_LINES = 10_000  # a quoted field that runs on for more lines was not meant as one
-QUOTED_BYTES = 128 << 20  # nor one of more bytes
+CHUNK_BYTES = 32 << 20  # bytes per block; a CSV of four short columns then needs about 0.25 GB beyond the result
+SLOW_BYTES = 1 << 20  # a rejected block of at most this size is read line by line
+HEAD_BYTES = 1 << 18  # used to detect the layout
+QUOTED_LINES = 10_000  # a quoted field with more lines is taken as a stray quote
+QUOTED_BYTES = 128 << 20  # or with more bytes
 
-UNIT = "\x1f"  # stands in for separators of several characters
+UNIT = "\x1f"  # replaces separators of several characters
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2-compressed", b"\xfd7zXZ": "xz-compressed"}
-_FOREIGN = {  # first bytes -> what the file is, and the line that makes a frame or a text of it
+_FOREIGN = {  # first bytes -> what the file is, and how to convert it to a frame or text
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "read_log(pandas.read_excel(path)), or save it as CSV"),
-    b"%PDF-": ("a PDF document", "export the table it shows as CSV"),
+    b"%PDF-": ("a PDF document", "export its table as CSV"),
     b"SQLite format": ("an SQLite database", 'read_log(pandas.read_sql("SELECT * FROM …", sqlite3.connect(path)))'),
     b"\x89HDF": ("an HDF5 file", "read_log(pandas.read_hdf(path))"),
     b"\x93NUMPY": ("a NumPy array", "read_log(pandas.DataFrame(numpy.load(path)), user=0, item=1)"),
@@ -50,9 +50,9 @@ class Batch:
     """Some rows of a source.
 
     Attributes:
-        frame: columns in the order of the source, whatever their names.
-        where: tells a person where row i of the frame stands, such as "line 17".
-        refused: rows that could not be read at all: where, and what was found there.
+        frame: columns in source order, under any names.
+        where: describes the location of row i of the frame, such as "line 17".
+        refused: rows that could not be parsed: location, and what was found.
     """
 
     frame: pl.DataFrame
@@ -62,15 +62,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A readable file of separated rows; `text_layouts.open_text` makes it.
+    """A readable file of separated rows; created by `text_layouts.open_text`.
 
     Attributes:
-        names: of the columns; `column_0` and so on where the file has no header.
-        header: whether the first row was one.
+        names: of the columns; `column_0` and so on if the file has no header.
+        header: whether the first row is a header.
         types: RecBole's column types, by position; empty for other files.
         sample: the first rows, as text.
-        quote: the mark around fields that may hold separators; None reads it as any other.
-        notes: what to say of how the file is read.
+        quote: quote character around fields that may contain separators; None for no quoting.
+        notes: remarks on how the file is read.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class TextFile:
     notes: Sequence[str] = ()
 
     def batches(self, dtypes: Mapping[int, Any] | None = None) -> Iterator[Batch]:
-        """Yield all rows in order as text; columns in `dtypes` arrive so typed wherever a whole block allows it."""
+        """Yield all rows in order as text; columns in `dtypes` are parsed to those types if a whole block allows it."""
         line = 1 + self.skip_lines
         with opened(self.path) as stream:
             for number, chunk in enumerate(self._chunks(stream)):
@@ -106,14 +106,14 @@ class TextFile:
             yield rest
 
     def _cut(self, chunk: bytes, end: int) -> int:
-        """Return where the last whole row before `end` ends, 0 if none does."""
+        """Return the end of the last complete row before `end`, 0 if there is none."""
         cut = last = chunk.rfind(b"\n", 0, end) + 1
         for _ in range(100):
             if not (self.quote and cut and chunk.count(self._quote, 0, cut) % 2):
                 break
             cut = chunk.rfind(b"\n", 0, chunk.rfind(self._quote, 0, cut)) + 1
         else:
-            return last  # quotes that never match; reading line by line will tell
+            return last  # unbalanced quotes; reading line by line will report them
         if not cut and len(chunk) > QUOTED_BYTES:
             return last
         return cut
@@ -155,7 +155,7 @@ class TextFile:
                 found = self._mark.join(record).replace(self._mark, self.separator)
                 more = f"has {len(record)} fields, expected {width}: {shorten(found)!r}"
                 if self.separator == "," and re.search(r"\d,\d", found):
-                    more += " (a comma within a field, as before decimals, needs quotes around the field)"
+                    more += " (a field that contains a comma, such as a decimal comma, must be quoted)"
                 refused.append((f"line {line}", more))
             elif record:
                 lines.append(line)
@@ -164,7 +164,7 @@ class TextFile:
         return Batch(frame, lambda row: f"line {lines[row]}", refused)
 
     def _records(self, chunk: bytes, first: int) -> Iterator[tuple[int, list[str] | str]]:
-        """Yield each row's line number and fields, or what is wrong with it; a blank line has no fields."""
+        """Yield each row's line number and fields, or its fault; a blank line has no fields."""
         mark = self._mark
         lines = self._single(chunk).split(b"\n")
         if lines and not lines[-1]:
@@ -179,7 +179,7 @@ class TextFile:
                 yield (
                     number,
                     f"is not UTF-8 (byte 0x{bad:02x} at position {error.start + 1}); "
-                    'if it is of another encoding, name it: encoding="latin-1"',
+                    'for another encoding set encoding="latin-1"',
                 )
                 at += 1
                 continue
@@ -210,7 +210,7 @@ class TextFile:
         return next(itertools.islice(self._records(chunk, first), row, None))[0]
 
     def _swallows(self, frame: pl.DataFrame) -> bool:
-        """Return whether a field of a block holds what are rows of their own, between two stray quotes."""
+        """Return whether a field of a block contains whole rows, between two stray quotes."""
         texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
         if not texts:
             return False
@@ -218,7 +218,7 @@ class TextFile:
         return any(self._is_several([str("" if v is None else v) for v in row]) for row in broken.iter_rows())
 
     def _is_several(self, fields: Sequence[str]) -> bool:
-        """Return whether the lines of one record, taken singly, are rows with numbers in all columns that hold them."""
+        """Return whether the lines of one record are rows themselves, with numbers in all numeric columns."""
         mark = self._mark
         lines = [line.rstrip("\r").split(mark) for line in mark.join(fields).split("\n")]
         return len(lines) > 1 and all(
@@ -245,7 +245,7 @@ class TextFile:
 
 
 def split_rows(lines: Sequence[str], separator: str, quote: str | None) -> list[list[str]]:
-    """Return the fields of each line; a separator of one blank stands for any run of blanks."""
+    """Return the fields of each line; a separator of one space stands for any run of spaces."""
     if separator == " ":
         return [line.split() for line in lines]
     if quote and len(separator) == 1 and any(quote in line for line in lines):
@@ -256,7 +256,7 @@ def split_rows(lines: Sequence[str], separator: str, quote: str | None) -> list[
 
 @contextlib.contextmanager
 def _any_length() -> Iterator[None]:
-    """Let the csv module read fields of any length meanwhile; its limit belongs to the whole process."""
+    """Temporarily lift the csv module's field size limit, which is global to the process."""
     limit = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -265,7 +265,7 @@ def _any_length() -> Iterator[None]:
 
 
 def _single(chunk: bytes, separator: str) -> bytes:
-    """Return the block with a separator of one byte."""
+    """Return the block with a single-byte separator."""
     if separator == " ":
         if b"\t" in chunk or b"  " in chunk or b" \n" in chunk or b"\n " in chunk or chunk[:1] == b" ":
             chunk = re.sub(rb"[ \t]+", b" ", chunk)
@@ -275,10 +275,10 @@ def _single(chunk: bytes, separator: str) -> bytes:
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Return the bytes of a file, unpacked.
+    """Return the decompressed bytes of a file.
 
     Raises:
-        ValueError: it is of a kind that is no text.
+        ValueError: it is not a text format.
     """
     with path.open("rb") as file:
         magic = file.read(16)
@@ -289,7 +289,7 @@ def opened(path: Path) -> IO[bytes]:
             raise ValueError(f"{path} must be a text file, Parquet or Arrow, but it is {noun}; {advice}")
     for start, noun in _ARCHIVES.items():
         if magic.startswith(start):
-            raise ValueError(f"{path} is {noun}; unpack it first (gzip and zstd are read as they are)")
+            raise ValueError(f"{path} is {noun}; unpack it first (gzip and zstd are read directly)")
     if magic.startswith(b"\x1f\x8b"):
         return gzip.open(path)  # type: ignore[return-value]
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
@@ -307,7 +307,7 @@ def blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
         try:
             block = stream.read(CHUNK_BYTES)
         except (EOFError, OSError) as error:
-            raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
+            raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
         if not block and (decoder is None or first):
             return
         end = not block
@@ -315,7 +315,7 @@ def blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
             try:
                 block = decoder.decode(block, final=end).encode()
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is not {encoding} throughout ({error}); name another encoding") from error
+                raise ValueError(f"{path} is not entirely {encoding} ({error}); set another encoding") from error
         if first:
             block = block.removeprefix(codecs.BOM_UTF8)
             old_mac = b"\r" in block and b"\n" not in block
@@ -335,26 +335,24 @@ def head_of(path: Path, encoding: str) -> tuple[str, str, bool]:
                 raw += more
             whole = not stream.read(1)
         except (EOFError, OSError) as error:
-            raise ValueError(f"{path} is damaged or cut short ({error}); fetch or write it again") from error
+            raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
     try:
         encoding = codecs.lookup(encoding).name
     except LookupError as error:
-        raise ValueError(
-            f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}"
-        ) from error
+        raise ValueError(f"encoding must be one known to Python, such as utf-8 or latin-1, got {encoding!r}") from error
     for mark, name in _BOMS:
         if raw.startswith(mark):
             encoding = name
     if encoding == "utf-8" and b"\x00" in raw:
         little, big = (4 * raw[start::2].count(0) > len(raw) > 4 * raw[1 - start :: 2].count(0) for start in (1, 0))
-        advice = f'; if it is UTF-16, say so: encoding="utf-16-{"le" if little else "be"}"' if little or big else ""
+        advice = f'; if it is UTF-16, set encoding="utf-16-{"le" if little else "be"}"' if little or big else ""
         raise ValueError(
             f"{path} must be text, Parquet or Arrow, but it is binary (a zero byte at position {raw.index(0) + 1}){advice}"
         )
     text = codecs.getincrementaldecoder(encoding)("replace").decode(raw).removeprefix("\ufeff")
     if re.match(r"\s*<(?:!doctype html|html|\?xml|head|body)\b", text, re.IGNORECASE):
         raise ValueError(
-            f"{path} must be a table, but it is a web page or XML that begins with {shorten(text.strip(), 60)!r}; what a "
-            "browser shows instead of the file (a login, an error) may have been saved. Download the file itself."
+            f"{path} must be a table, but it is a web page or XML that starts with {shorten(text.strip(), 60)!r}; perhaps a "
+            "login or error page was saved instead of the file. Download the file itself."
         )
     return (text if "\n" in text else text.replace("\r", "\n")), encoding, whole

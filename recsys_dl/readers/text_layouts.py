@@ -1,4 +1,4 @@
-"""How a text file is laid out: its separator, quotes, header and comments, found from its first lines."""
+"""Detecting a text file's layout (separator, quotes, header, comments) from its first lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .text_files import TextFile, head_of, split_rows
 from .unfolded import Unfolded, unfolded
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
-QUOTING = ("\t", ",", ";")  # separate fields that may stand in double quotes, with any separator within
-SURE = ("::", "\t")  # stand in texts by nobody's chance
+QUOTING = ("\t", ",", ";")  # separators between fields that may be double-quoted
+SURE = ("::", "\t")  # practically never occur inside text
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
 
 @dataclass(frozen=True)
 class Look:
-    """The first lines as one separator splits them: fields, how many most rows have, and the share of rows that do."""
+    """The first lines split by one separator: fields, the most common number of fields, and the share of rows with it."""
 
     separator: str
     quote: str | None
@@ -54,22 +54,22 @@ def open_text(
     prefer: str | None = None,
     named: bool = True,
 ) -> TextFile | Unfolded:
-    """Look at the beginning of a file and return how to read it.
+    """Inspect the beginning of a file and return how to read it.
 
     Args:
-        path: plain, or compressed by gzip or zstd (told by its content).
-        separator: one of SEPARATORS or any other text; a blank means any run of blanks. None finds it.
-        header: whether the first row names the columns; None finds out.
-        quote: the mark around fields, "" for none. None takes double quotes between separators of QUOTING, except below
-            RecBole's typed header and between tabs, where they stand for themselves unless the first lines show otherwise.
-        encoding: as Python names it; a byte-order mark overrules it.
-        known: tells a column name that is surely one.
-        wanted: names that the caller gave; a first row that holds one is a header.
-        prefer: a separator to take if it splits the file.
-        named: whether the caller says which columns are what, so that the file must hold one interaction a row.
+        path: plain, or gzip- or zstd-compressed (detected by content).
+        separator: one of SEPARATORS or any other text; a space means any run of spaces. None detects it.
+        header: whether the first row is a header; None detects it.
+        quote: quote character around fields, "" for none. None means double quotes with the separators in QUOTING, except with
+            RecBole's typed header and tabs, where they are literal unless the first lines show quoting.
+        encoding: Python name; a byte-order mark takes precedence.
+        known: whether a name is certainly a column name.
+        wanted: names given by the caller; a first row that contains one is a header.
+        prefer: a separator to use if it splits the file.
+        named: whether the caller names the columns, so that the file must hold one interaction per row.
 
     Raises:
-        ValueError: empty, binary, of another encoding, or the separator does not split it.
+        ValueError: empty, binary, a different encoding, or the separator does not split it.
     """
     if quote is not None and len(quote.encode()) > 1:
         raise ValueError(f'quote must be one character such as \'"\', or "" for none, got {shorten(quote)!r}')
@@ -78,9 +78,9 @@ def open_text(
     if not whole and len(lines) > 1:
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
-    told = re.fullmatch('"?sep=(.)"?', lines[0], re.IGNORECASE)  # Excel's
-    separator = separator or (told[1] if told else None)
-    skipped = int(bool(told))
+    declared = re.fullmatch('"?sep=(.)"?', lines[0], re.IGNORECASE)  # Excel's
+    separator = separator or (declared[1] if declared else None)
+    skipped = int(bool(declared))
     skipped += _comments(lines[skipped:], known)
     lines = [line for line in lines[skipped:] if line.strip()][:50]
     if not lines:
@@ -95,8 +95,8 @@ def open_text(
     if separator is None:
         if found is None:
             raise ValueError(
-                f"{path} seems to have one column only, its first line is {shorten(lines[0])!r}; none of "
-                f"{', '.join(repr(s) for s in SEPARATORS)} splits it. Name the separator: separator=..."
+                f"{path} seems to have only one column, its first line is {shorten(lines[0])!r}; none of "
+                f"{', '.join(repr(s) for s in SEPARATORS)} splits it. Set the separator: separator=..."
             )
         look = found
     else:
@@ -118,12 +118,14 @@ def open_text(
     if header is None:
         header = _has_header(rows, bool(known_names))
     elif header and not known_names and any(map(is_number, names)):
-        text = f"{path}: header=True takes the first row for names, but it looks like data: {shorten(', '.join(names))}"
+        text = f"{path}: header=True uses the first row as names, but it looks like data: {shorten(', '.join(names))}"
         if not named:
-            raise ValueError(f"{text}. If it is, say so: header=False.")
-        log.warning("%s; if it is, say header=False", text)
+            raise ValueError(f"{text}. If it is, set header=False.")
+        log.warning("%s; if it is, set header=False", text)
     elif not header and known_names:
-        text = "%s: header=False takes the first row for data, but %s looks like the name of a column; if it is, say header=True"
+        text = (
+            "%s: header=False reads the first row as data, but %s looks like a column name; if it is, set header=True"
+        )
         log.warning(text, path, repr(shorten(known_names[0])))
     names = names if header else [f"column_{i}" for i in range(look.width)]
     types: dict[int, str] = {}
@@ -132,10 +134,10 @@ def open_text(
         names = [name.rpartition(":")[0] for name in names]
     elif header and len(names) == look.width - 1 and look.share > 0.9:
         trailing = all(not row[-1].strip() for row in rows[1:] if len(row) == look.width)
-        names = [*names, ""] if trailing else ["", *names]  # a separator at each end; or rows that R or pandas numbered
+        names = [*names, ""] if trailing else ["", *names]  # trailing separators; or row numbers written by R or pandas
     notes = []
     if look.separator == "\t" and look.quote is None and not typed and any('"' in line for line in lines):
-        notes.append("double quotes are read as they stand (quote='\"' takes them around fields)")
+        notes.append("double quotes are read literally (quote='\"' treats them as quoting)")
     skip = skipped + int(header)
     return TextFile(path, encoding, look.separator, look.quote, names, header, skip, types, rows[int(header) :], notes)
 
@@ -147,10 +149,10 @@ def best_look(
     wanted: Collection[str] = (),
     prefer: str | None = None,
 ) -> Look | None:
-    """Return the lines as the likeliest separator splits them, None if none does.
+    """Return the lines split by the most likely separator, None if there is none.
 
-    What splits the first line into the names of columns, and into as many fields as the rows, is likelier than what splits
-    rows alone; then what cuts finer, since commas stand within fields (decimals, texts) and other separators seldom.
+    A separator that splits the first line into known column names, and into as many fields as the rows, is preferred over one that
+    only splits rows; then one that yields more fields, since commas occur within fields (decimals, texts) and others rarely do.
     """
     looks = [_look(lines, separator, quote, known, wanted) for separator in SEPARATORS]
     looks = [look for look in looks if look.width > 1 and 2 * look.share >= 1]
@@ -188,7 +190,7 @@ def _look(
 
 
 def _quotes_tabs(lines: list[str]) -> bool:
-    """Whether a file of tabs shows that its quotes are around fields: all of the header are, or quotes within are doubled."""
+    """Whether a tab-separated file shows quoting: all header fields are quoted, or inner quotes are doubled."""
     if all(_WRAPPED.fullmatch(field.strip()) for field in lines[0].split("\t")):
         return True
     fields = [field for line in lines for field in line.split("\t") if '"' in field]
@@ -196,7 +198,7 @@ def _quotes_tabs(lines: list[str]) -> bool:
 
 
 def _comments(lines: list[str], known: Callable[[str], bool]) -> int:
-    """Return how many lines at the top are blank, or comments after % (KONECT) or # (SNAP) that name no columns."""
+    """Return how many lines at the top are blank, or comments after % (KONECT) or # (SNAP) that are not a header."""
     for i, line in enumerate(lines):
         if line.startswith("#") and any(known(word) for word in re.split(r"[\s,;|]+", line.lstrip("# "))):
             separated = best_look([line.lstrip("# "), *lines[i + 1 : i + 20]], None, known)

@@ -1,6 +1,6 @@
-"""Text files in which a line is not one interaction: lists of items, Netflix's blocks, MIND's impressions.
+"""Text files in which a line is not one interaction: lists of items, Netflix blocks, MIND impressions.
 
-Each is unfolded into rows of user, item and what else it has.
+Each is unfolded into rows of user, item and any other columns.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from recsys_dl.data.messages import shorten
 from .columns import is_role
 from .text_files import Batch, blocks, opened, split_rows
 
-MOST_COLUMNS = 4  # of a log without header: user, item, weight, time
+MOST_COLUMNS = 4  # in a log without a header: user, item, weight, time
 
 _WHOLE = re.compile(r"-?\d+")
-_PAIR = r"^([^\s:,;|]+)(?:(?:[\t;] *| *: *)(\d+(?:[, ]+\d+)*)|, *(\d+(?: +\d+)*))$"  # a user, then items between other marks
+_PAIR = r"^([^\s:,;|]+)(?:(?:[\t;] *| *: *)(\d+(?:[, ]+\d+)*)|, *(\d+(?: +\d+)*))$"  # a user, then items with a different separator
 _MIND = re.compile(r"\S+-[01](?: \S+-[01])*")
 
 
 @dataclass(frozen=True)
 class Unfolded:
-    """A readable file whose lines are unfolded into interactions; `unfolded` makes it.
+    """A readable file whose lines are unfolded into interactions; created by `unfolded`.
 
     Attributes:
-        names: of the columns that come out.
-        unfolder: makes what turns one frame of `line` (its number) and `text` after the other into `line` and these columns.
-        notes: what to say of the layout.
-        bad: tells which lines (of `text`) are bad rows, and what must hold of them; None where all can be read.
+        names: of the resulting columns.
+        unfolder: returns a function that turns successive frames of `line` (number) and `text` into `line` and these columns.
+        notes: remarks on the layout.
+        bad: an expression for bad lines (of `text`), and what must hold; None if every line is valid.
     """
 
     path: Path
@@ -78,13 +78,13 @@ class Unfolded:
 
 
 def unfolded(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfolded | None:
-    """Return how to read a file in one of these layouts, None if its first lines are in none."""
+    """Return how to read a file in one of these layouts, None if its first lines match none."""
     if re.fullmatch(r"\d+:", lines[0].strip()):
-        note = "blocks of Netflix's layout: an item and a colon, then lines of user, rating and date"
+        note = "Netflix layout: an item and a colon, then lines of user, rating and date"
         return Unfolded(path, encoding, ["user", "item", "rating", "date"], _Netflix, skipped, [note])
     rows = [line.split("\t") for line in lines]
     if all(len(row) == 5 and (not row[4] or _MIND.fullmatch(row[4].strip())) for row in rows) and rows[0][4]:
-        note = "MIND's impressions: the news that were clicked on (-1), at the time they were shown"
+        note = "MIND impressions: the news articles that were clicked (-1), at the time they were shown"
         return Unfolded(path, encoding, ["user", "item", "time"], lambda: _mind, skipped, [note])
     for separator in (" ", "\t", ","):
         rows = [[cell.strip() for cell in row] for row in split_rows([line.strip() for line in lines], separator, None)]
@@ -93,18 +93,18 @@ def unfolded(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfol
             continue
         lists = partial(_lists, separator, skipped + 1 if counted else None)
         if not counted:
-            note = "a list a line (user, item, item, …), in their order"
+            note = "one list per line (user, item, item, …), in order"
             return Unfolded(path, encoding, ["user", "item"], lists, skipped, [note])
-        note = "a list a line (its line is a user from 0, its first number how many items follow), in their order"
+        note = "one list per line (the line number from 0 is the user, the first number counts the items), in order"
         parts = _split(separator).list
         bad = parts.first().cast(pl.Int64, strict=False) != parts.len().cast(pl.Int64) - 1
-        must = "the first number of a line must say how many items follow"
+        must = "the first number of a line must be the number of items that follow"
         return Unfolded(path, encoding, ["user", "item"], lists, skipped, [note], (bad, must))
     return _paired(path, encoding, [line.strip() for line in lines], skipped)
 
 
 def _paired(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfolded | None:
-    """Return how to read lines of a user and, between other marks, whole numbers; None if the first lines are not such."""
+    """Return how to read lines of a user and integers with a different separator; None if the first lines are not like this."""
     first = [name.strip() for name in re.split(r"[\t:,;]", lines[0])]
     headed = len(first) == 2 and is_role(first[0], "user") and is_role(first[1], "item")
     pairs = [re.fullmatch(_PAIR, line) for line in lines[int(headed) :]]
@@ -114,20 +114,20 @@ def _paired(path: Path, encoding: str, lines: list[str], skipped: int) -> Unfold
     distinct, uneven = (len({pair[at] for pair in found}) for at in (0, 1))
     if distinct < len(found) and uneven < 2:
         return None
-    note = "a list a line (user, then its items), in their order"
-    bad = ~pl.col("text").str.contains(_PAIR), "a line must be a user and whole numbers"
+    note = "one list per line (user, then its items), in order"
+    bad = ~pl.col("text").str.contains(_PAIR), "a line must be a user and integers"
     return Unfolded(path, encoding, ["user", "item"], lambda: _pairs, skipped + int(headed), [note], bad)
 
 
 def _are_counted(rows: list[list[str]]) -> bool:
-    """Whether the first number of most rows is how many follow: of three in four where it might be a user, no two being alike."""
+    """Whether the first number of most rows counts the rest: of three in four, if it might be a user because all are distinct."""
     right = sum(row[0] == str(len(row) - 1) for row in rows)
     distinct = len({row[0] for row in rows}) == len(rows)
     return 4 * right >= 3 * len(rows) if distinct else 2 * right > len(rows)
 
 
 def _are_lists(rows: list[list[str]], counted: bool) -> bool:
-    """Whether rows are of whole numbers, of varying length, and as no log's rows: too long, or each of another user."""
+    """Whether rows are integers of varying length, unlike a log's: too long, or each of a different user."""
     widths = Counter(map(len, rows))
     if len(rows) < 2 or len(widths) < 2 or not all(_WHOLE.fullmatch(cell) for row in rows for cell in row):
         return False
