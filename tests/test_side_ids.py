@@ -220,7 +220,9 @@ def test_a_table_of_a_header_alone_says_so(tmp_path):
 
 def test_a_long_table_is_to_be_grouped(caplog):
     long = pl.DataFrame({"item": list("11223"), "genre": list("abacb")})
-    with pytest.raises(ValueError, match=r"aggregate them into lists: frame.group_by\('item', maintain_order=True\)") as error:
+    with pytest.raises(
+        ValueError, match=r"aggregate them into lists: frame.group_by\('item', maintain_order=True\)"
+    ) as error:
         read_log(LOG, item_features=long)
     assert "on_bad_rows" not in str(error.value)
     read_log(LOG, item_features=long, on_bad_rows="skip")
