@@ -1,4 +1,4 @@
-"""Whether what a model is told of features means anything for the data that it is fitted on."""
+"""Checking that a model's feature arguments have an effect on the data it is fitted on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recsys_dl.names import near
 
 
 class Encoding(Protocol):
-    """A model that encodes features; what it makes of them are arguments of its constructor."""
+    """A model that encodes features, configured by constructor arguments."""
 
     @property
     def features(self) -> str: ...  # noqa: D102
 
 
 def columns_of(train: Dataset | Interactions, noun: str) -> list[str]:
-    """Return the names of the "item" or "user" features that the data has."""
+    """Return the names of the data's "item" or "user" features."""
     if not isinstance(train, Dataset):
         return []
     frame = train.item_features if noun == "item" else train.user_features
@@ -28,10 +28,10 @@ def columns_of(train: Dataset | Interactions, noun: str) -> list[str]:
 
 
 def check_features(model: Encoding, train: Dataset | Interactions) -> None:
-    """Refuse arguments about features that would have no effect.
+    """Reject feature arguments that would have no effect.
 
     Raises:
-        ValueError: features or kinds of columns that the data does not have, or that `features` leaves out; sizes of what is not.
+        ValueError: features or column kinds that the data does not have or that `features` excludes; sizes without an effect.
     """
     there = {noun: columns_of(train, noun) for noun in ("item", "user")}
     used = {noun: bool(there[noun]) and model.features in ("all", f"{noun}s") for noun in there}
@@ -40,26 +40,26 @@ def check_features(model: Encoding, train: Dataset | Interactions) -> None:
         kinds = getattr(model, f"{noun}_kinds")
         if model.features == f"{noun}s" and not columns:
             raise ValueError(
-                f'features="{noun}s" needs {noun} features, but the data has none: give them by {advice.format(noun)}; or leave '
+                f'features="{noun}s" needs {noun} features, but the data has none: provide them with {advice.format(noun)}; or leave '
                 "features at all"
             )
         if kinds and columns and not used[noun]:
-            raise ValueError(f'{noun}_kinds would have no effect, since features="{model.features}" leaves them out')
+            raise ValueError(f'{noun}_kinds would have no effect, since features="{model.features}" excludes them')
         if kinds and not columns:
             raise ValueError(
-                f"{noun}_kinds names {next(iter(kinds))!r}, but the data has no {noun} features: give them by "
+                f"{noun}_kinds names {next(iter(kinds))!r}, but the data has no {noun} features: provide them with "
                 f"{advice.format(noun)}; or leave {noun}_kinds out"
             )
         if missing := [name for name in kinds if name not in columns]:
             raise ValueError(
-                f"{noun}_kinds names {missing[0]!r}, which is no column of the {noun} features{near(missing[0], columns)}; they are "
+                f"{noun}_kinds names {missing[0]!r}, which is not a column of the {noun} features{near(missing[0], columns)}; they are "
                 f"{', '.join(columns)}"
             )
     for name, of in (("min_count", ("item", "user")), ("text_size", ("item", "user")), ("feature_sizes", ("item",))):
         value, default = getattr(model, name), parameters_of(type(model))[name].default
         if value and value != default and not any(used[noun] for noun in of):
-            why = f'features="{model.features}" leaves them out' if any(map(there.get, of)) else "the data has none"
+            why = f'features="{model.features}" excludes them' if any(map(there.get, of)) else "the data has none"
             raise ValueError(
-                f"{name}={value} would have no effect: it is about features, and {why}. Leave {name} out, or give features by "
+                f"{name}={value} would have no effect: it applies to features, and {why}. Leave {name} out, or provide features with "
                 f"{advice.format('item')}"
             )

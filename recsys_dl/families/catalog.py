@@ -1,6 +1,6 @@
-"""What every recommender here shares: checking a request, walking the catalog in blocks, saving and loading.
+"""The base of every recommender here: validating requests, ranking the catalog in blocks, saving and loading.
 
-A model scores; this base turns scores into the sentences of `protocols.Recommender`. B batch, I items, K list, L candidates.
+A model scores; this base class implements `protocols.Recommender` on top. B batch, I items, K list, L candidates.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from recsys_dl.saving import Saved, load_arrays
 from .learned import check_learned, check_memory
 
 COUNTS = ("user_counts_U", "item_counts_I")
-BLOCK_BYTES = 32 << 20  # of float32 scores held at once while the catalog is ranked
+BLOCK_BYTES = 32 << 20  # float32 scores held at a time while the catalog is ranked
 
 
 class CatalogModel(Saved):
     """A model that can score its whole catalog for a block of users.
 
-    A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and gives `fit`, `_fold`,
-    `_values`, `_scores` and `_item_scores`. `fit` begins with `self._begin(train)`.
+    A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and implements `fit`, `_fold`,
+    `_values`, `_scores` and `_item_scores`. `fit` starts with `self._begin(train)`.
 
-    A user of whom nothing is known (no interaction in training, or an empty history in `fold_in`) is answered with the
-    most popular items, scored by the share of users who had them, unless the model sets `popularity_fallback = False`
-    because its own answer means something.
+    A user without interactions (in training, or with an empty history in `fold_in`) gets the most popular items, scored by
+    the share of users who interacted with them, unless the model sets `popularity_fallback = False` because its own
+    scores are meaningful for such users.
 
     Attributes:
-        num_users: U, rows known from training.
+        num_users: U, user rows in training.
         num_items: I.
         users: ids of the user rows, or None if fitted on bare Interactions.
         items: ids of the item rows, likewise.
@@ -71,36 +71,36 @@ class CatalogModel(Saved):
         super().__init_subclass__(**options)
         learns_whole(cls, ("fit", "partial_fit", "grow", "fine_tune"))
 
-    # What a model gives
+    # Implemented by models
 
     @abstractmethod
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Learn from `train`; return self."""
+        """Fit to `train`; return self."""
 
     @abstractmethod
     def _values(self, users_B: np.ndarray) -> Any:
-        """Return what `_scores` needs of users that are rows of the training data."""
+        """Return the input of `_scores` for training users, by row."""
 
     @abstractmethod
     def _fold(self, histories: Interactions) -> Any:
-        """Return the same for users never seen, from what they did; one for each of `histories.num_users`."""
+        """Return the same for new users from their histories, one for each of `histories.num_users`."""
 
     @abstractmethod
     def _scores(self, values: Any) -> np.ndarray:
-        """Return float32 scores [B, I] of every item, in an array the caller may change."""
+        """Return float32 scores [B, I] of every item, in an array the caller may modify."""
 
     @abstractmethod
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Return float32 [B, I]: how near every item is to each of `items_B`; -inf where there is no relation."""
+        """Return float32 [B, I]: the similarity of every item to each of `items_B`; -inf where unrelated."""
 
     def _pair_scores(self, values: Any, items_BL: np.ndarray) -> np.ndarray:
-        """Return float32 [B, L] scores of valid item rows. Override where scoring few items is cheaper than all."""
+        """Return float32 [B, L] scores of valid item rows. Override if scoring a few items is cheaper than scoring all."""
         return np.take_along_axis(self._scores(values), items_BL, axis=1)
 
     def _top_k(
         self, values: Any, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best k items and their scores, both [B, K]. Override where all scores need not be written out."""
+        """Return the best k items and their scores, both [B, K]. Override to avoid materializing all scores."""
         size = (values[0] if isinstance(values, tuple) else values).shape[0]
         items_BK = np.empty((size, k), np.int32)
         scores_BK = np.empty((size, k), np.float32)
@@ -115,12 +115,12 @@ class CatalogModel(Saved):
         return items_BK, scores_BK
 
     def _queries(self, values: Any) -> np.ndarray:
-        """Return users' values as vectors whose inner products with `item_vectors` are the scores, where there are such."""
+        """Return users' values as vectors whose inner products with `item_vectors` are the scores, if the model has them."""
         raise ValueError(
-            f"the scores of {type(self).__name__} are no inner products of vectors: no index can hold them"
+            f"the scores of {type(self).__name__} are not inner products of vectors, so they cannot be indexed"
         )
 
-    # What users call
+    # Public methods
 
     def recommend(
         self,
@@ -135,16 +135,16 @@ class CatalogModel(Saved):
         Args:
             users: user rows [B], or the state that `fold_in` returned.
             k: length of each list, between 1 and the number of items.
-            exclude: interactions whose items are left out, by user row; for a `fold_in` state by position in it.
-            allow: item rows that alone may be recommended, for all users or, as Interactions, for each.
+            exclude: interactions whose items are excluded, by user row; for a `fold_in` state by position in it.
+            allow: the only item rows that may be recommended, for all users or, as Interactions, per user.
 
         Returns:
-            Ranking of [B, k]. Equal scores go to the lower row; a list that runs out of items is padded with -1 / -inf.
+            Ranking of [B, k]. Ties go to the lower row; a list that runs out of items is padded with -1 / -inf.
 
         Raises:
-            ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
+            ValueError: k, a user row or an item row out of range; exclude or allow over different rows.
         """
-        rows, values, blank_B = self._asked(users)
+        rows, values, blank_B = self._resolved(users)
         k = list_length(k, self.num_items)
         out = self._lists(exclude, rows, "exclude")
         within = self._lists(allow, rows, "allow")
@@ -162,9 +162,9 @@ class CatalogModel(Saved):
         """Return float32 [B, L]: the score of items_BL[b] for user b, -inf where the item is -1.
 
         Raises:
-            ValueError: a user or item row out of range, or not one row of items for each user.
+            ValueError: a user or item row out of range, or not one row of items per user.
         """
-        rows, values, blank_B = self._asked(users)
+        rows, values, blank_B = self._resolved(users)
         items_BL = item_table(items_BL, len(rows))
         self._check_items(items_BL, lowest=-1)
         scores_BL = np.empty(items_BL.shape, np.float32)
@@ -177,7 +177,7 @@ class CatalogModel(Saved):
         return scores_BL
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
-        """Return the k items nearest to each item, itself left out; padded where fewer are related.
+        """Return the k items most similar to each item, excluding itself; padded where fewer are related.
 
         Raises:
             ValueError: k or an item row out of range.
@@ -195,14 +195,14 @@ class CatalogModel(Saved):
         return Ranking(items_BK, scores_BK)
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, for `recommend` and `score` to take in place of rows.
+        """Return the state of new users, which `recommend` and `score` accept in place of rows.
 
         Args:
-            histories: what they did, over the items of training: Interactions whose user rows are 0..B-1, or one list of
-                item rows for each user. An empty history is answered with the most popular items.
+            histories: their interactions with items of training: Interactions whose user rows are 0..B-1, or one list of
+                item rows per user. A user with an empty history gets the most popular items.
 
         Raises:
-            ValueError: an item row that training did not know.
+            ValueError: an item row that was not in training.
         """
         self._check_fitted()
         if isinstance(histories, Dataset | Interactions):
@@ -215,7 +215,7 @@ class CatalogModel(Saved):
         return UserState(self._fold(known), known, self)
 
     def item_vectors(self) -> np.ndarray | None:
-        """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if this model has no such form."""
+        """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if the model has no such form."""
         self._check_fitted()
         return None
 
@@ -223,28 +223,28 @@ class CatalogModel(Saved):
         """Return float32 [B, D] to search an index of `item_vectors` with.
 
         Raises:
-            ValueError: a user row out of range or of whom nothing is known, or a model without `item_vectors`.
+            ValueError: a user row out of range or without interactions, or a model without `item_vectors`.
         """
         query_BD, otherwise_B = self.queries(users)
         if otherwise_B.any():
             raise ValueError(
-                f"no vector describes a user of whom nothing is known, such as that at position {int(otherwise_B.argmax())}: leave "
-                "them out, or take Retriever(model, index), which answers them with the most popular items"
+                f"users without interactions have no vector, such as the one at position {int(otherwise_B.argmax())}: leave "
+                "them out, or use Retriever(model, index), which gives them the most popular items"
             )
         return query_BD
 
     def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `query_vectors` does, anything for users without a vector, and bool [B]: who they are."""
-        _, values, blank_B = self._asked(users)
+        """Return the result of `query_vectors`, arbitrary for users without a vector, and bool [B] marking those users."""
+        _, values, blank_B = self._resolved(users)
         return self._queries(values), blank_B & self.popularity_fallback
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name: NumPy arrays and CSR matrices. What is None is left out."""
+        """Return the fitted state by name: NumPy arrays and CSR matrices. Those that are None are left out."""
         arrays = {name: getattr(self, name) for name in (*COUNTS, *self.fitted)}
         return {name: array for name, array in arrays.items() if array is not None}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         for name in (*COUNTS, *self.fitted):
             setattr(self, name, arrays.get(name))
         self.num_users, self.num_items = len(self.user_counts_U), len(self.item_counts_I)
@@ -269,8 +269,8 @@ class CatalogModel(Saved):
             raise ValueError("training needs at least one interaction, got an empty log")
         if not interactions.weights_N.any():
             raise ValueError(
-                "training needs an interaction of a weight above 0, but all weigh 0; weights=binary, or "
-                "recsys_dl.data.weights.binary(data), lets each count as 1"
+                "training needs an interaction with a weight above 0, but all weights are 0; weights=binary, or "
+                "recsys_dl.data.weights.binary(data), counts each as 1"
             )
         self.users = train.users if isinstance(train, Dataset) else None
         self.items = train.items if isinstance(train, Dataset) else None
@@ -279,7 +279,7 @@ class CatalogModel(Saved):
         return interactions
 
     def _bytes_needed(self) -> int:
-        """Return about how much memory embeddings take while they are learned."""
+        """Return the approximate memory in bytes that embeddings take during training."""
         return 4 * getattr(self, "embedding_size", 0) * (self.num_users + self.num_items)
 
     def _remember(self, interactions: Interactions) -> None:
@@ -288,23 +288,23 @@ class CatalogModel(Saved):
         self.item_counts_I = interactions.item_counts_I
 
     def _aligned(self, new: Dataset | Interactions) -> Interactions:
-        """Return new interactions in this model's rows, grown by users and items it did not know; remember the ids.
+        """Return new interactions in this model's rows, extended by new users and items; remember their ids.
 
         A Dataset is matched by ids: known ids keep their rows, new ones are appended. Interactions are taken as rows.
         """
         self._check_fitted()
-        as_interactions(new)  # a TypeError of anything else
+        as_interactions(new)  # TypeError for anything else
         if isinstance(new, Interactions):
             num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
             if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):
                 raise ValueError(
-                    "this model knows its users and items by id: give new ones as a Dataset, which names them"
+                    "this model was fitted with user and item ids: pass new interactions as a Dataset, which has ids"
                 )
             users_N, items_N = new.users_N, new.items_N
         else:
             if self.users is None or self.items is None:
                 raise ValueError(
-                    "this model was fitted on bare Interactions and knows no ids: give Interactions, not a Dataset"
+                    "this model was fitted on bare Interactions without ids: pass Interactions, not a Dataset"
                 )
             old = new.interactions
             met_users, met_items = np.unique(old.users_N), np.unique(old.items_N)
@@ -317,7 +317,7 @@ class CatalogModel(Saved):
         return Interactions(users_N, items_N, new.weights_N, new.times_N, num_users=num_users, num_items=num_items)
 
     def _cosines(self, emb_ID: np.ndarray, items_B: np.ndarray) -> np.ndarray:
-        """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where nobody had one of the two."""
+        """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where either has no users."""
         unit_ID = emb_ID / np.maximum(np.linalg.norm(emb_ID, axis=1, keepdims=True), 1e-30)
         cosines_BI = unit_ID[items_B] @ unit_ID.T
         cosines_BI[:, self.item_counts_I == 0] = -np.inf
@@ -336,18 +336,18 @@ class CatalogModel(Saved):
         size = max(1, BLOCK_BYTES // (4 * self.num_items))
         return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
 
-    # Inside
+    # Internal
 
     _check_learned = check_learned
 
-    def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
-        """Return rows into exclude / allow, the users' values, and which users nothing is known of."""
+    def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Return rows into exclude / allow, the users' values, and which users have no interactions."""
         self._check_fitted()
         if isinstance(users, UserState):
             if users.maker is not None and users.maker is not self:
                 other = type(users.maker).__name__
                 raise ValueError(
-                    f"this state was made by another model ({other}): call fold_in() of the model that is asked"
+                    f"this state was created by another model ({other}): call fold_in() on the model you query"
                 )
             return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
         rows = user_rows(users, self.num_users)

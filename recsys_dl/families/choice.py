@@ -1,4 +1,4 @@
-"""The softmax by which towers learn: a target told from all items, or from some.
+"""The softmax loss of tower models, over all items or over sampled candidates.
 
 B batch, N items encoded together, T targets, C candidates, L = T + C, D embedding size.
 """
@@ -23,24 +23,24 @@ def choice_loss(
     places_C: Tensor | None = None,
     owners_B: Tensor | None = None,
 ) -> Tensor:
-    """Return -log of the share that targets have in the softmax over items, a mean over each user's targets, then over users.
+    """Return the cross-entropy of targets under the softmax over items, averaged over each user's targets, then over users.
 
-    Without candidates the softmax is over all of `vectors_ND`. With them its sum is estimated: the user's targets stand for
-    themselves, every other candidate counts exp(score) / (times it is expected among them), and those that are one of the user's
-    targets, or somebody's targets who is the same user, are left out (Bengio and Senécal 2008; in-batch: Yi et al. 2019,
+    Without candidates the softmax is over all of `vectors_ND`. With them its sum is estimated: the user's targets enter
+    exactly, every other candidate counts exp(score) / (its expected count among the candidates), and candidates that are one of
+    the user's targets, or targets of the same user in another example, are masked (Bengio and Senécal 2008; in-batch: Yi et al. 2019,
     "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", section 3). Unlike in Yi et al. the target's
-    own score is not corrected, since it is there for sure and not by chance, as Khrylchenko et al. 2025 say ("Correcting the LogQ
-    Correction: Revisiting Sampled Softmax for Large-Scale Retrieval", arXiv 2507.09331; the weights that they give examples are
-    not taken). The sum over candidates that were drawn is then estimated without bias, its logarithm is not.
+    own score is not corrected, since it is always present rather than sampled, as argued by Khrylchenko et al. 2025 ("Correcting the
+    LogQ Correction: Revisiting Sampled Softmax for Large-Scale Retrieval", arXiv 2507.09331; their example weights are
+    not used). The sum over sampled candidates is then an unbiased estimate, its logarithm is not.
 
     Args:
-        users_BD: of users.
-        vectors_ND: of items, each once.
-        targets_BT: rows of `vectors_ND`; any where not valid.
+        users_BD: user vectors.
+        vectors_ND: item vectors, each item once.
+        targets_BT: rows of `vectors_ND`; arbitrary where not valid.
         valid_BT: bool, at least one in each row.
-        candidates: what targets are told from.
-        places_C: rows of `vectors_ND` that are the candidates.
-        owners_B: whose users' rows these are, to compare with `candidates.owners_C`.
+        candidates: the sampled candidates; None for the full softmax.
+        places_C: rows of the candidates in `vectors_ND`.
+        owners_B: user rows, compared with `candidates.owners_C`.
     """
     if candidates is None:
         scores_BN = (users_BD @ vectors_ND.T).float()

@@ -1,4 +1,4 @@
-"""Fitted networks that take in new users and items, and learn on from a new log without starting over.
+"""Growing fitted networks by new users and items, and fine-tuning them on a new log.
 
 U users, I items, X rows of a table, D its columns, N new interactions, P pairs of the old log.
 """
@@ -24,16 +24,16 @@ from .network_model import NetworkModel
 TABLES = {
     "user_emb.weight": "user",
     "item_emb.weight": "item",
-}  # how tables that hold a row each are called in networks
+}  # names of the embedding tables in networks
 
 
 def grow(model: NetworkModel, new: Dataset | Interactions, *, learn: bool) -> tuple[Interactions, Interactions]:
-    """Give a model rows for the users and items of `new`, those trained before kept to the bit.
+    """Add rows to a model for the new users and items of `new`; trained rows are kept bit for bit.
 
     Args:
-        model: fitted; it is changed.
+        model: fitted; modified in place.
         new: matched by id, or rows; see `CatalogModel._aligned`.
-        learn: whether the new interactions become part of what the model was fitted on.
+        learn: whether the new interactions become part of the model's training log.
 
     Returns:
         The old log and the new one, both in the model's rows.
@@ -69,13 +69,15 @@ def grow(model: NetworkModel, new: Dataset | Interactions, *, learn: bool) -> tu
 
 
 def check_tuning(model: NetworkModel, new: Dataset | Interactions, freeze: Sequence[str], **numbers: Any) -> set[str]:
-    """Return the names of the weights that `freeze` means.
+    """Return the names of the weights that `freeze` selects.
 
     Raises:
-        ValueError: nothing to learn from or nothing to learn, a name that is none, a number out of range.
+        ValueError: no interactions, nothing left to train, an unknown name, or a number out of range.
     """
     if not len(as_interactions(new)):
-        raise ValueError("fine_tune needs at least one new interaction, got an empty log; grow(new) only makes room")
+        raise ValueError(
+            "fine_tune needs at least one new interaction, got an empty log; grow(new) adds rows without training"
+        )
     epochs, learning_rate, replay = numbers["epochs"], numbers["learning_rate"], numbers["replay"]
     if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
         raise ValueError(f"epochs must be a whole number, at least 0, got {epochs!r}")
@@ -92,16 +94,16 @@ def check_tuning(model: NetworkModel, new: Dataset | Interactions, freeze: Seque
             parts = [name.removesuffix(".weight").removesuffix(".bias").split(".") for name in names]
             known = {".".join(one[:depth]) for one in parts for depth in (1, 2, 3)}
             raise ValueError(
-                f"freeze must name weights of {type(model).__name__}, got {prefix!r}. There are: {', '.join(sorted(known))}"
+                f"freeze must name weights of {type(model).__name__}, got {prefix!r}. Available: {', '.join(sorted(known))}"
             )
     if epochs and frozen == set(names):
-        raise ValueError(f"freeze={list(freeze)} leaves nothing of {type(model).__name__} to learn; name fewer")
+        raise ValueError(f"freeze={list(freeze)} leaves nothing of {type(model).__name__} to train; freeze less")
     return frozen
 
 
 @contextmanager
 def only_learning(network: nn.Module, frozen: set[str]) -> Iterator[None]:
-    """Keep some weights from being trained inside the block."""
+    """Freeze some weights inside the block."""
     for name, weights in network.named_parameters():
         weights.requires_grad_(name not in frozen)
     try:
@@ -112,7 +114,7 @@ def only_learning(network: nn.Module, frozen: set[str]) -> Iterator[None]:
 
 @contextmanager
 def unchanged_on_error(model: NetworkModel) -> Iterator[None]:
-    """Put a model back as it was if the block fails: what is inside replaces its parts and changes none in place."""
+    """Restore a model if the block fails; the block must replace the model's attributes, not modify them in place."""
     before = dict(vars(model))
     try:
         yield
@@ -123,7 +125,7 @@ def unchanged_on_error(model: NetworkModel) -> Iterator[None]:
 
 
 def replayed(past: Interactions, num_new: int, replay: float, seed: int) -> Interactions:
-    """Return `replay` times as many old interactions as there are new ones, at most all, drawn without repetition."""
+    """Return `replay` times as many old interactions as there are new ones, at most all, drawn without replacement."""
     num = min(len(past), round(replay * num_new))
     rng = np.random.default_rng(mixed(seed, 5))
     return past.select(np.sort(rng.choice(len(past), num, replace=False)))
@@ -133,7 +135,7 @@ def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: p
     """Return features of known rows, followed by those of new ids, which `new` has.
 
     Raises:
-        ValueError: a column is missing or has another type than in training.
+        ValueError: a column is missing or its type differs from training.
     """
     if not len(ids):
         return side

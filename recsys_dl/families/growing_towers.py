@@ -1,4 +1,4 @@
-"""Towers over histories that take in new users, items and interactions: what `growing` leaves to the model."""
+"""Growing tower models by new users, items and interactions: the model-specific part of `growing`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .neural import NeuralModel
 
 
 class GrowingTowers(NeuralModel):
-    """A model that remembers users' newest items and encoded features.
+    """A model that stores users' newest items and encoded features.
 
     Attributes:
         history_N, history_starts_U1: the newest `history_size` items of each user of training, see `Histories`.
-        item_side, user_side: encoded features; None where none are used.
-        item_encoder, user_encoder: what encodes further ones.
+        item_side, user_side: encoded features; None if not used.
+        item_encoder, user_encoder: encoders for new ones.
         profile: users' features on the device.
     """
 
@@ -41,7 +41,7 @@ class GrowingTowers(NeuralModel):
 
     @abstractmethod
     def _profile(self, side: Features | None, num: int) -> Encoded:
-        """Return users' features on the device, zeros where they are unknown."""
+        """Return users' features on the device, zeros where unknown."""
 
     def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
         for noun in ("item", "user"):
@@ -52,8 +52,8 @@ class GrowingTowers(NeuralModel):
         self._keep(Histories(self.history_N, self.history_starts_U1))
 
     def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Any:
-        """Histories of those who did something new, then of others drawn at random: their newest items, as many in all as
-        interactions are replayed; of the last one drawn only as many as are left."""
+        """Histories of users with new interactions, then the newest items of other users drawn at random, until as many
+        interactions are replayed as requested; the last history drawn is truncated to fit."""
         kept = Histories(self.history_N, self.history_starts_U1)
         whole = kept.followed_by(fresh)
         self._keep(Histories.of(whole))
@@ -68,10 +68,10 @@ class GrowingTowers(NeuralModel):
     def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
         if self.item_side is None:
             return super()._newcomer(noun, trained_XD)
-        return torch.zeros(trained_XD.shape[1])  # what the item's features say is added to it
+        return torch.zeros(trained_XD.shape[1])  # the feature part is added to it
 
     def _keep(self, histories: Histories) -> None:
-        """Remember the newest items of all users."""
+        """Store the newest items of all users."""
         newest = histories.newest(self.history_size)
         self.history_N = newest.items_N
         self.history_starts_U1 = np.pad(newest.starts_U1, (0, 1 + self.num_users - len(newest.starts_U1)), mode="edge")

@@ -1,6 +1,6 @@
-"""Examples of histories and what came after them, for towers over history. Each is a function of (seed, epoch, number).
+"""Training examples for history-based towers: histories and the items that follow. Each is a function of (seed, epoch, number).
 
-B examples of one process, G of the whole batch, H items of a history, T targets, C candidates, N interactions, U users, I items.
+B examples on one process, G in the whole batch, H items of a history, T targets, C candidates, N interactions, U users, I items.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Softmax = Literal["full", "sampled", "in_batch"]
 
 
 class Histories:
-    """What each user had, oldest first: in the order of times, else of the log.
+    """Each user's items, oldest first: in time order, else in log order.
 
     Attributes:
-        items_N: int32, user after user.
-        starts_U1: int64, where each user's begin; the last is N.
-        ages_N: float32 in [0, 1], how long before the newest interaction of all each one was, as a share of the time from the
-            oldest to it; None without times.
+        items_N: int32, grouped by user.
+        starts_U1: int64, where each user's items start; the last is N.
+        ages_N: float32 in [0, 1], age of each interaction relative to the newest overall, as a share of the time span of
+            the log; None without times.
     """
 
     def __init__(self, items_N: np.ndarray, starts_U1: np.ndarray, ages_N: np.ndarray | None = None) -> None:
@@ -41,7 +41,7 @@ class Histories:
         return cls(log.items_N[order_N], starts_U1.astype(np.int64), ages_N)
 
     def newest(self, history_size: int) -> Histories:
-        """Return the last `history_size` items of each user, without ages."""
+        """Return the last `history_size` items per user, without ages."""
         counts_U = np.minimum(np.diff(self.starts_U1), history_size)
         starts_U1 = np.concatenate([[0], np.cumsum(counts_U)])
         offsets_U = self.starts_U1[1:] - starts_U1[1:]
@@ -49,7 +49,7 @@ class Histories:
         return Histories(self.items_N[at], starts_U1)
 
     def followed_by(self, log: Interactions) -> Interactions:
-        """Return these and then a later log, without times: its order tells."""
+        """Return these followed by a later log, without times: the order is chronological."""
         if log.times_N is not None:
             log = log.select(np.argsort(log.times_N, kind="stable"))
         users_N = np.repeat(np.arange(len(self.starts_U1) - 1), np.diff(self.starts_U1))
@@ -61,7 +61,7 @@ class Histories:
         )
 
     def padded(self, users_B: np.ndarray, history_size: int, *, newest_first: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return int64 items [B, H] padded with 0 behind, and bool [B, H]; H is the longest of these users' or 1."""
+        """Return int64 items [B, H] padded with 0 at the end, and bool [B, H]; H is the longest of these histories, at least 1."""
         ends_B = self.starts_U1[users_B + 1]
         counts_B = np.minimum(ends_B - self.starts_U1[users_B], history_size)
         step_H = np.arange(max(1, counts_B.max(initial=0)))
@@ -74,7 +74,7 @@ class Histories:
 
 
 def newest(log: Interactions, num: int | np.ndarray) -> Interactions:
-    """Return the last `num` interactions of each user, one number for all or [U], in the order of the log."""
+    """Return the last `num` interactions of each user, one number for all or [U], in log order."""
     order_N, starts_U1 = log.sequences
     counts_U = np.diff(starts_U1)
     before_end_N = np.repeat(starts_U1[1:], counts_U) - np.arange(len(order_N))  # 1 for the last
@@ -83,12 +83,12 @@ def newest(log: Interactions, num: int | np.ndarray) -> Interactions:
 
 
 class Candidates(NamedTuple):
-    """Items that a batch's targets are told from, the same for all its examples.
+    """Sampled softmax candidates of a batch, shared by all its examples.
 
     Attributes:
         items_C: int64 rows.
-        log_counts_C: log of how often each is expected among them.
-        owners_C: int64 user rows whose targets they are, -1 for items that were drawn.
+        log_counts_C: log of each one's expected count among the candidates.
+        owners_C: int64 rows of the users whose targets they are, -1 for sampled items.
     """
 
     items_C: Tensor
@@ -97,7 +97,7 @@ class Candidates(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Histories of a batch, and the items that came next.
+    """A batch of histories and the items that follow.
 
     Attributes:
         users_B: int64 rows.
@@ -105,8 +105,8 @@ class Splits(NamedTuple):
         history_valid_BH: float32, 1 or 0.
         targets_BT: int64 item rows, 0 where not valid.
         valid_BT: bool; the first is always valid.
-        ages_B: float32, of the first target, see `Histories`; None without times.
-        candidates: None where every item is one.
+        ages_B: float32, age of the first target, see `Histories`; None without times.
+        candidates: None for the full softmax.
     """
 
     users_B: Tensor
@@ -119,14 +119,14 @@ class Splits(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Stretches of users' histories, each item of which is a target of those before it.
+    """Windows of users' histories, in which each item is a target of those before it.
 
     Attributes:
         users_B: int64 rows.
         items_BH: int64 item rows, oldest first, 0 where not valid.
         valid_BH: bool.
-        mean_length: items of a stretch, a mean over the whole batch, of all processes.
-        candidates: None where every item is one.
+        mean_length: mean number of items per window, over the whole batch on all processes.
+        candidates: None for the full softmax.
     """
 
     users_B: Tensor
@@ -137,16 +137,16 @@ class Windows(NamedTuple):
 
 
 class _Histories:
-    """What both kinds of examples share: histories on the device, and candidates.
+    """Shared by both kinds of examples: histories on the device, and candidates.
 
     Args:
         histories: of all users.
         history_size: H.
         num_items: I.
         candidates: "full": every item; "sampled": `num_negatives` drawn in proportion to their interactions to the power
-            `popularity_exponent`; "in_batch": the targets of the batch, of all processes.
-        seed: of what is drawn.
-        device: where batches are made and stay.
+            `popularity_exponent`; "in_batch": the targets of the batch, on all processes.
+        seed: for sampling.
+        device: where batches are created.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class _Histories:
             self._bounds_I = self.shares_I.cumsum(0)
 
     def _shares(self, weights_N: Tensor) -> Tensor:
-        """Return float64 [I], which share of the weights is each item's."""
+        """Return float64 [I], each item's share of the weights."""
         sums_I = torch.zeros(self.num_items, dtype=torch.float64, device=self.device)
         return sums_I.index_add_(0, self.items_N, weights_N.double()) / weights_N.sum()
 
@@ -191,15 +191,15 @@ class _Histories:
 
 
 class SplitExamples(_Histories):
-    """Examples of a place in a history: what came before it, and the items that came next.
+    """Examples that split a history at a position: the items before it, and the items that follow.
 
     Args:
         histories: of all users.
         history_size: H.
         num_items: I.
-        num_targets: T, items after the place that are targets.
-        per_user: places drawn for each user and epoch, without repetition; those who had fewer give all.
-        shuffled: put each user's items into an order drawn anew in each epoch, where theirs means nothing.
+        num_targets: T, number of items after the position that are targets.
+        per_user: positions drawn per user and epoch, without replacement; users with fewer use all.
+        shuffled: shuffle each user's items in each epoch, for logs whose order is meaningless.
         options: candidates, seed and device, see `_Histories`.
     """
 
@@ -226,7 +226,7 @@ class SplitExamples(_Histories):
         return self.size
 
     def begin(self, epoch: int) -> None:
-        """Draw an order, where users' own means nothing, and the places."""
+        """Shuffle histories if requested, and draw the positions."""
         rng = torch.Generator().manual_seed(mixed(self.seed, epoch))
         num = len(self.items_N)
         if self.shuffled:
@@ -240,7 +240,7 @@ class SplitExamples(_Histories):
         self.places_N = order_N[rank_N < self.per_user]
 
     def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Splits:
-        """Return histories and targets of some examples."""
+        """Return the histories and targets of some examples."""
         places_G = self.places_N[chosen_G]
         users_G = self.users_N[places_G]
         ahead_GT = places_G[:, None] + torch.arange(self.num_targets, device=self.device)
@@ -269,7 +269,7 @@ class SplitExamples(_Histories):
 
 
 class WindowExamples(_Histories):
-    """Examples of a stretch of up to H items of a user, the newest ones among them; of long histories as many as cover them.
+    """Examples that are windows of up to H items of a user, including the newest; long histories yield as many as cover them.
 
     Args: see `_Histories`.
     """
@@ -287,7 +287,7 @@ class WindowExamples(_Histories):
         return len(self.window_users_W)
 
     def begin(self, epoch: int) -> None:
-        """Draw where stretches begin."""
+        """Draw where windows start."""
         rng = torch.Generator().manual_seed(mixed(self.seed, epoch))
         users_W = self.window_users_W
         slack_W = (self.counts_U[users_W] - self.history_size).clamp_min(0)
@@ -295,8 +295,8 @@ class WindowExamples(_Histories):
         self.firsts_W = self.starts_U1[users_W] + torch.where(self.is_last_W, slack_W, drawn_W)
 
     def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Windows:
-        """Return stretches of some users."""
-        users_G, items_GH, valid_GH = self._stretches(chosen_G)
+        """Return the windows of some examples."""
+        users_G, items_GH, valid_GH = self._windows(chosen_G)
         candidates = None
         if self.kind == "sampled":
             candidates = self._drawn(epoch, step)
@@ -305,7 +305,7 @@ class WindowExamples(_Histories):
         mean_length = valid_GH.sum() / len(valid_GH)
         return Windows(users_G[mine], items_GH[mine], valid_GH[mine], mean_length, candidates)
 
-    def _stretches(self, chosen_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self, chosen_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         users_G, firsts_G = self.window_users_W[chosen_G], self.firsts_W[chosen_G]
         lengths_G = self.counts_U[users_G].clamp_max(self.history_size)
         step_H = torch.arange(int(lengths_G.max()), device=self.device)
@@ -315,7 +315,7 @@ class WindowExamples(_Histories):
 
 
 def in_batch(users_G: Tensor, targets_GT: Tensor, valid_GT: Tensor, shares_I: Tensor) -> Candidates:
-    """Return all targets of a batch as candidates; an item stands there as often as it is a target."""
+    """Return all targets of a batch as candidates; an item occurs as often as it is a target."""
     items_C = targets_GT[valid_GT]
     owners_C = users_G[:, None].expand_as(targets_GT)[valid_GT]
     return Candidates(items_C, (len(items_C) * shares_I[items_C]).log().float(), owners_C)

@@ -1,4 +1,4 @@
-"""What a fit must have led to: finite numbers, and scores that differ; and memory that suffices for it.
+"""Sanity checks of a fit: finite numbers, scores that differ between items, and enough memory.
 
 B users tried, I items.
 """
@@ -15,13 +15,13 @@ from recsys_dl.learning import is_finite, not_finite
 
 log = logging.getLogger(__name__)
 
-TRIED = 16  # users whose scores are looked at
-COLLAPSED = 1e-6  # scores below it in size mean nothing
-SCORES = 8 << 20  # of them, at most
+TRIED = 16  # users whose scores are checked
+COLLAPSED = 1e-6  # scores below this in magnitude are meaningless
+SCORES = 8 << 20  # maximum number of scores checked
 
 
 class Scoring(Protocol):
-    """What a model that can be checked has."""
+    """The interface of a model that can be checked."""
 
     num_items: int
     user_counts_U: np.ndarray
@@ -33,14 +33,14 @@ class Scoring(Protocol):
 
 
 def check_learned(model: Scoring) -> None:
-    """Check what a model has just learned; warn where it has learned nothing to rank by.
+    """Check a newly fitted model; warn if it has learned nothing useful for ranking.
 
     Raises:
-        ValueError: numbers, or scores made from them, that are NaN or infinite.
+        ValueError: parameters or scores that are NaN or infinite.
     """
     name = type(model).__name__
     if bad := not_finite(model.arrays()):
-        raise ValueError(f"{name} learned numbers that are not finite (in {', '.join(bad[:3])}). {_advice(model)}")
+        raise ValueError(f"{name} learned parameters that are not finite (in {', '.join(bad[:3])}). {_advice(model)}")
     known = np.flatnonzero(model.user_counts_U)
     size = max(1, min(TRIED, SCORES // model.num_items))
     users_B = known[np.linspace(0, len(known) - 1, min(size, len(known))).astype(np.int64)]
@@ -53,16 +53,16 @@ def check_learned(model: Scoring) -> None:
         )
     if model.num_items > 1 and len(users_B) and 0 < (most := float(np.abs(scores_BI).max())) < COLLAPSED:
         log.warning(
-            "%s learned next to nothing: its largest score is %.1g (%d users tried). Regularization outweighs a log as sparse as this "
-            "one; lower it, by a validation metric.",
+            "%s learned almost nothing: its largest score is %.1g (%d users tried). Regularization is too strong for a log this sparse; "
+            "lower it, using a validation metric.",
             name,
             most,
             len(users_B),
         )
     elif model.num_items > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
         log.warning(
-            "%s learned nothing to rank by: each user has one score for all items (%d users tried), so lists are in the order "
-            "of the rows. There is too little in the log, its weights are all alike, or regularization outweighs it.",
+            "%s learned nothing useful: each user has the same score for all items (%d users tried), so lists are in row "
+            "order. The log is too small, its weights are all equal, or regularization is too strong.",
             name,
             len(users_B),
         )
@@ -72,18 +72,18 @@ def _advice(model: Scoring) -> str:
     arguments = model.arguments()
     lower = "Lower learning_rate. " if "learning_rate" in arguments else ""
     higher = "Raise regularization. " if "regularization" in arguments else ""
-    return f"{lower}{higher}Weights that are very large or very small should be scaled (weights=scaled or log). Nothing was kept."
+    return f"{lower}{higher}Weights that are very large or very small should be scaled (weights=scaled or log). The model was not updated."
 
 
 def check_memory(name: str, needed: int) -> None:
-    """Check that there is so much memory, in bytes.
+    """Check that enough memory (in bytes) is available.
 
     Raises:
-        MemoryError: there is not.
+        MemoryError: there is not enough.
     """
     free = psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
             f"{name} needs about {needed:,} bytes of memory to be trained on this log, and {free:,} are free. Lower "
-            "embedding_size or the sizes of its layers, or leave out rare users and items (filter=k_core)"
+            "embedding_size or the sizes of its layers, or filter out rare users and items (filter=k_core)"
         )

@@ -1,4 +1,4 @@
-"""A model as a LightningModule, for a Trainer of one's own.
+"""A model as a LightningModule, for your own Trainer.
 
 B users, L items of a list, T targets or relevant items, H items of a history, C candidates.
 """
@@ -22,29 +22,29 @@ from .histories import Candidates
 from .network_model import NetworkModel
 from .validation import metric_of, per_user
 
-with warnings.catch_warnings():  # Lightning adds filters of its own when it is imported
+with warnings.catch_warnings():  # Lightning adds its own warning filters on import
     from recsys_dl.training.scorer import Scorer
 
 
 OF_TRAINING = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup", "seed")
-ITEMS, USERS = ("items", "targets", "history", "relevant"), ("users", "owners")  # what names of rows begin with
+ITEMS, USERS = ("items", "targets", "history", "relevant"), ("users", "owners")  # prefixes of tensors that hold rows
 OPTIONAL = ("valid_BL", "ages_B", "mean_length", "candidates")
 
 
 class RecommenderModule(Scorer):
-    """What `NeuralModel.lightning_module` returns; its network is the model's own, so the model answers by what a Trainer learned.
+    """Returned by `NeuralModel.lightning_module`; shares the model's network, so the model uses what a Trainer learned.
 
-    A batch of training is a dict of tensors, see `batch_type` of the model; one of validation holds `users_B` and
-    `relevant_BT` (item rows, filled up with -1), and `history_BH` of users whom training does not know. Logged are `train_loss`
-    and `val_` with the metric, such as `val_ndcg@10`, over the full catalog without what was trained on.
+    A training batch is a dict of tensors, see the model's `batch_type`; a validation batch has `users_B` and
+    `relevant_BT` (item rows, padded with -1), and `history_BH` for users not in training. It logs `train_loss`
+    and the metric prefixed by `val_`, such as `val_ndcg@10`, over the full catalog excluding training interactions.
 
     Args:
-        model: fitted, or begun by `lightning_module(train)`.
-        metric: of validation, such as "ndcg@10".
-        num_steps: of the schedule; None takes all that the Trainer is going to do.
+        model: fitted, or initialized by `lightning_module(train)`.
+        metric: validation metric, such as "ndcg@10".
+        num_steps: length of the learning rate schedule; None means all steps of the Trainer.
 
     Raises:
-        ValueError: a model that has no network yet, or another metric.
+        ValueError: a model that has no network yet, or an unknown metric.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class RecommenderModule(Scorer):
             seed=mixed(model.seed, 2),
         )
         self.model, self.metric, self.num_steps = model, metric, num_steps
-        self.trained = Interactions.from_csr(model.train_UI)  # left out of the lists that are validated
+        self.trained = Interactions.from_csr(model.train_UI)  # excluded from validation lists
 
     def on_fit_start(self) -> None:
-        """Check that the Trainer computes where the model does, and put the network into training mode."""
+        """Check that the Trainer uses the model's device, and put the network into training mode."""
         if self.device.type != self.model.torch_device.type:
             raise ValueError(
-                f"the Trainer computes on {self.device.type}, {type(self.model).__name__} on {self.model.torch_device.type}: take "
-                f'Trainer(accelerator="{self.model.torch_device.type}"), or make the model with another device'
+                f"the Trainer runs on {self.device.type}, {type(self.model).__name__} on {self.model.torch_device.type}: use "
+                f'Trainer(accelerator="{self.model.torch_device.type}"), or construct the model with another device'
             )
         self._learns()
 
@@ -92,17 +92,17 @@ class RecommenderModule(Scorer):
         return loss
 
     def _learns(self) -> None:
-        """Go on in training mode; before the model answers, it must compute anew what it answers by."""
+        """Continue in training mode; the model must recompute its serving state before it is used."""
         self.model.stale = True
         if not self.network.training:
             self.network.train()
 
     def on_validation_epoch_start(self) -> None:
-        """Compute what answering needs."""
+        """Compute the model's serving state."""
         self.model._serve()
 
     def on_validation_epoch_end(self) -> None:
-        """Leave it to be computed again: the network goes back into training mode."""
+        """Mark the serving state as stale: the network goes back into training mode."""
         self.model.stale = True
 
     def validation_step(self, batch: Mapping[str, Tensor], index: int) -> None:
@@ -122,7 +122,7 @@ class RecommenderModule(Scorer):
         )
 
     def configure_optimizers(self) -> Any:
-        """Return the model's optimizer and schedule, which runs over all steps of the Trainer unless `num_steps` was given."""
+        """Return the model's optimizer and schedule, over all steps of the Trainer unless `num_steps` was given."""
         if self.num_steps is None and (self.model.schedule, self.model.warmup) != ("constant", 0):
             steps = self.trainer.estimated_stepping_batches
             if steps == float("inf"):
@@ -135,31 +135,31 @@ class RecommenderModule(Scorer):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Return the batch on the device."""
-        if not isinstance(batch, Mapping):  # of a training of ours, which was made on the device
+        if not isinstance(batch, Mapping):  # from our own loader, already on the device
             return batch
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
     def load_state_dict(self, *arguments: Any, **named: Any) -> Any:
-        """Take weights, which the model then answers by."""
+        """Load weights, which the model then uses."""
         self.model.stale = True
         return super().load_state_dict(*arguments, **named)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the weights belong to."""
+        """Store what the weights belong to."""
         checkpoint["recsys_dl"] = self._identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights belong to this model and to its data."""
+        """Check that the weights belong to this model and its data."""
         found, mine = checkpoint.get("recsys_dl"), self._identity()
         if not isinstance(found, dict):
             raise ValueError(
-                f"a checkpoint for {type(self.model).__name__} must be one of its lightning_module, got one without its mark"
+                f"a checkpoint for {type(self.model).__name__} must come from its lightning_module, got one without its marker"
             )
         differ = [key for key in {**mine, **found} if found.get(key) != mine.get(key)]  # the model first, then the data
         if differ:
             words = "; ".join(f"{key} was {found.get(key)}, is {mine.get(key)}" for key in differ[:3])
             raise ValueError(
-                f"the checkpoint is of another model: {words}. Make the model as it was, on the same data."
+                f"the checkpoint belongs to another model: {words}. Construct the model with the same settings, on the same data."
             )
 
     def _identity(self) -> dict[str, Any]:
@@ -170,15 +170,15 @@ class RecommenderModule(Scorer):
 
 
 def read_batch(model: NetworkModel, batch: Mapping[str, Tensor], *, rows: bool) -> Any:
-    """Return a dict of tensors as what the model's objective takes.
+    """Convert a dict of tensors to the model's batch type.
 
     Args:
         model: whose `batch_type` names the tensors.
-        batch: as `train_dataloader` gives it, or a DataLoader of one's own.
-        rows: whether to check that rows are known, which costs a look at each.
+        batch: from `train_dataloader`, or your own DataLoader.
+        rows: whether to check that all rows are in range.
 
     Raises:
-        ValueError: no dict of tensors, one that is missing or unknown, or rows out of range.
+        ValueError: not a dict of tensors, a missing or unknown tensor, or rows out of range.
     """
     kind = model.batch_type
     fields = [name for name in kind._fields if name != "candidates"]
@@ -200,7 +200,7 @@ def read_batch(model: NetworkModel, batch: Mapping[str, Tensor], *, rows: bool) 
         low, high, lowest = int(value.min()), int(value.max()), -1 if name.startswith("owners") else 0
         if low < lowest or high >= size:
             raise ValueError(
-                f"{name} must be rows in [{lowest}, {size}), got {low} to {high}; entries that are no items are 0 and not valid"
+                f"{name} must be rows in [{lowest}, {size}), got {low} to {high}; padding must be 0 and not valid"
             )
     if "mean_length" in kind._fields and "mean_length" not in values:
         values["mean_length"] = values["valid_BH"].sum() / len(values["valid_BH"])
@@ -223,13 +223,13 @@ def _wanted(model: NetworkModel, needed: list[str]) -> str:
 def _given(batch: Mapping[str, Tensor], name: str) -> Tensor:
     if not isinstance(batch, Mapping) or name not in batch:
         raise ValueError(
-            "a batch of validation must be a dict of users_B and relevant_BT, as val_dataloader(validation) gives it"
+            "a validation batch must be a dict of users_B and relevant_BT, as from val_dataloader(validation)"
         )
     return batch[name]
 
 
 def _lists(items_BT: Tensor, num_items: int) -> Interactions:
-    """Return lists filled up with -1 as interactions."""
+    """Return lists padded with -1 as interactions."""
     rows_BT = items_BT.cpu().numpy()
     users_N, places_N = np.nonzero(rows_BT >= 0)
     return Interactions(users_N, rows_BT[users_N, places_N], num_users=len(rows_BT), num_items=num_items)

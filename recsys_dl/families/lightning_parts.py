@@ -1,4 +1,4 @@
-"""What a neural model gives to a Lightning Trainer of one's own: itself as a module, and DataLoaders."""
+"""A neural model's LightningModule and DataLoaders for your own Lightning Trainer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LightningParts(NetworkModel):
-    """A model that a Trainer of the caller's can train; see docs/training.md."""
+    """A model that the caller's Trainer can train; see docs/training.md."""
 
     @with_own_settings
     def lightning_module(
@@ -30,15 +30,15 @@ class LightningParts(NetworkModel):
         metric: str = "ndcg@10",
         num_steps: int | None = None,
     ) -> RecommenderModule:
-        """Return this model as a LightningModule for a Trainer of your own; the model answers by what it learns.
+        """Return this model as a LightningModule for your own Trainer; the model uses what it learns.
 
         Args:
-            train: begin anew, as `fit` does, for what is to be learned; None takes the fitted network, to go on.
-            metric: logged as `val_ndcg@10` or the like, where the Trainer validates.
-            num_steps: of the learning rate's schedule; None takes all that the Trainer is going to do.
+            train: start from scratch, as `fit` does; None continues from the fitted network.
+            metric: logged with prefix `val_`, such as `val_ndcg@10`, if the Trainer validates.
+            num_steps: length of the learning rate schedule; None means all steps of the Trainer.
 
         Raises:
-            ValueError: nothing to learn from, no `train` for a model that was not fitted, or another metric.
+            ValueError: an empty log, no `train` for a model that is not fitted, or an unknown metric.
         """
         from .lightning import RecommenderModule
 
@@ -51,10 +51,10 @@ class LightningParts(NetworkModel):
         return RecommenderModule(self, metric=metric, num_steps=num_steps)
 
     def train_dataloader(self, train: Dataset | Interactions) -> DataLoader[dict[str, Tensor]]:
-        """Return batches of `train` for a Trainer of your own: dicts of tensors, those that `fit` learns from.
+        """Return batches of `train` for your own Trainer: dicts of tensors, the same that `fit` uses.
 
         Raises:
-            ValueError: other rows than the model's, or `Shards`, which only `fit` streams.
+            ValueError: rows that differ from the model's, or `Shards`, which only `fit` streams.
         """
         from recsys_dl.training.loading import batch_loader
 
@@ -64,7 +64,7 @@ class LightningParts(NetworkModel):
         if (log.num_users, log.num_items) != (self.num_users, self.num_items):
             raise ValueError(
                 f"train must be over the rows of the model, {self.num_users} users x {self.num_items} items, got "
-                f"{log.num_users} x {log.num_items}; begin with lightning_module(train)"
+                f"{log.num_users} x {log.num_items}; start with lightning_module(train)"
             )
         batches = self._batches(self._examples(log), mixed(self.seed, 1))
         if not isinstance(batches, Batches):
@@ -72,10 +72,10 @@ class LightningParts(NetworkModel):
         return batch_loader(batches)
 
     def val_dataloader(self, validation: Dataset | Interactions) -> DataLoader[dict[str, Tensor]]:
-        """Return the users of a validation part in batches, for a Trainer of your own.
+        """Return the users of a validation part in batches, for your own Trainer.
 
         Raises:
-            ValueError: other rows than the model's, or nothing to validate on.
+            ValueError: rows that differ from the model's, or nothing to validate on.
         """
         self._check_fitted()
         trained = Interactions.from_csr(self.train_UI)

@@ -1,4 +1,4 @@
-"""What ItemKNN and UserKNN share: neighbors found, brought up to date, and ratings predicted from them.
+"""The base of ItemKNN and UserKNN: finding and updating neighbors, and predicting ratings from them.
 
 R rows compared (items of ItemKNN, users of UserKNN), C columns they are compared over, K neighbors, P pairs.
 """
@@ -30,16 +30,16 @@ from .rated_pairs import rated_pairs
 Measure = Literal["cosine", "adjusted_cosine", "pearson", "pearson_baseline", "jaccard"]
 Weighting = Literal["tfidf", "bm25"]
 
-SWEEPS = 10  # of alternation between the biases of users and of items
-USER_DAMPING, ITEM_DAMPING = 15.0, 10.0  # ratings of nobody's own that pull a bias to 0 (Koren 2010, section 2.1)
+SWEEPS = 10  # alternating updates of user and item biases
+USER_DAMPING, ITEM_DAMPING = 15.0, 10.0  # pseudo-ratings that shrink a bias toward 0 (Koren 2010, section 2.1)
 ROWS_AT_ONCE = 4096  # between two steps of the progress bar
 
 
 class Neighborhood(CatalogModel):
-    """Vectors compared with one another; a subclass says whether they are those of users or of items.
+    """Nearest neighbors among user or item vectors; the subclass decides which.
 
-    Interactions that repeat a pair are compared as one of their summed weight, as counts add up; `predict` averages them, as
-    ratings do not. `read_log` leaves ratings without repetitions.
+    Repeated pairs are compared with their summed weight, as suits counts; `predict` averages them, as suits
+    ratings. `read_log` removes repetitions from ratings.
     """
 
     fitted = ("interactions_UI", "times_UI", "neighbors_RR", "mean", "rating_range_2", "bias_U", "bias_I")
@@ -70,7 +70,7 @@ class Neighborhood(CatalogModel):
         self.num_raters = num_raters
         self.device = device
 
-    # What a subclass gives
+    # Implemented by subclasses
 
     @abstractmethod
     def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
@@ -78,9 +78,9 @@ class Neighborhood(CatalogModel):
 
     @abstractmethod
     def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the compared side of each pair first."""
+        """Return each pair's rows, the compared side first."""
 
-    # What users call
+    # Public methods
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Find the neighbors of every row."""
@@ -97,15 +97,15 @@ class Neighborhood(CatalogModel):
         return self
 
     def partial_fit(self, new: Dataset | Interactions) -> Self:
-        """Learn on: afterwards everything is as if `fit` had seen the old interactions and the new ones.
+        """Update with new interactions; the result is the same as `fit` on the old and new ones together.
 
-        Neighbors are computed anew only where an interaction changed them. New users and items are appended.
+        Neighbors are recomputed only where interactions changed. New users and items are appended.
 
         Args:
             new: a Dataset is matched by ids; Interactions are taken as rows.
 
         Raises:
-            ValueError: new rows without ids, where training had ids.
+            ValueError: new rows without ids, although training had ids.
         """
         added = self._aligned(new)
         known, times = self.interactions_UI.copy(), self._times().copy()
@@ -123,9 +123,9 @@ class Neighborhood(CatalogModel):
     def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
         """Return float32 [P]: the rating of items_P[p] by users_P[p], within the range of weights seen in training.
 
-        The baseline mean + b_u + b_i plus the deviations of the `num_raters` nearest that are known for the pair, weighted by
-        similarity (Koren 2010, eq. 3); the baseline alone where there are none. Similarities are taken exactly, to all,
-        not only to the stored neighbors. A row of -1 stands for a user or item not known: its bias is left out.
+        The baseline mean + b_u + b_i plus the similarity-weighted deviations of the `num_raters` nearest with a known rating
+        (Koren 2010, eq. 3); the baseline alone if there are none. Similarities are exact, over all rows and
+        not just the stored neighbors. A row of -1 means an unknown user or item, whose bias is left out.
 
         Raises:
             ValueError: arrays of unequal length, or a row out of range.
@@ -140,10 +140,10 @@ class Neighborhood(CatalogModel):
         rating_P[known] += weighted_deviations(self._ready(), deviations, *pairs, self.num_raters)
         return np.clip(rating_P, *self.rating_range_2).astype(np.float32)
 
-    # Inside
+    # Internal
 
     def _know(self, interactions_UI: sp.csr_matrix, times_UI: sp.csr_matrix) -> None:
-        """Store the interactions and the baseline of ratings: mean + b_u + b_i, by damped means in turn."""
+        """Store the interactions and the baseline of ratings: mean + b_u + b_i, by alternating damped means."""
         self.interactions_UI = interactions_UI
         self.times_UI = None if (times_UI.data == 1).all() else times_UI
         self.__dict__.pop("_prepared", None)
@@ -163,7 +163,7 @@ class Neighborhood(CatalogModel):
         self.rating_range_2 = np.array([ratings_UI.data.min(), ratings_UI.data.max()], np.float32)
 
     def _times(self) -> sp.csr_matrix:
-        """Return how often each pair came."""
+        """Return how often each pair occurs."""
         if self.times_UI is not None:
             return self.times_UI
         stored = self.interactions_UI
@@ -177,7 +177,7 @@ class Neighborhood(CatalogModel):
         return sp.csr_matrix((stored.data / self.times_UI.data, stored.indices, stored.indptr), stored.shape)
 
     def _ready(self) -> Prepared:
-        """Return the vectors ready to be compared; made once a fit or load."""
+        """Return the prepared vectors; computed once per fit or load."""
         if "_prepared" not in self.__dict__:
             measure = "common_cosine" if self.measure == "pearson_baseline" else self.measure
             vectors = self._weighted(self.interactions_UI)
@@ -185,7 +185,7 @@ class Neighborhood(CatalogModel):
         return self._prepared
 
     def _weighted(self, users_items: sp.csr_matrix) -> Vectors:
-        """Return the vectors compared, of the interactions known or of others."""
+        """Return the vectors to compare, of the training interactions or of others."""
         if self.measure == "pearson_baseline":
             users_items = self._ratings() if users_items is self.interactions_UI else users_items
             return as_vectors(self._compared(self._deviations(users_items)))
@@ -196,7 +196,7 @@ class Neighborhood(CatalogModel):
         return (tfidf if self.weighting == "tfidf" else bm25)(vectors, learned)
 
     def _deviations(self, users_items: sp.csr_matrix) -> sp.csr_matrix:
-        """Return the ratings less their baselines, every entry kept."""
+        """Return the ratings minus their baselines, keeping every entry."""
         bias_B = _user_biases(users_items, self.mean, self.bias_I).astype(np.float32)
         bias_N = np.repeat(bias_B, np.diff(users_items.indptr)) + self.bias_I[users_items.indices]
         deviations = users_items.copy()
@@ -213,7 +213,7 @@ def _user_biases(ratings: sp.csr_matrix, mean: float | np.ndarray, bias_I: np.nd
 
 
 def as_vectors(matrix: sp.csr_matrix) -> Vectors:
-    """Return the rows of a matrix as the kernels take them."""
+    """Return the rows of a matrix in the form the kernels take."""
     return Vectors(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
 
 
@@ -225,7 +225,7 @@ def by_item(users_items: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def list_matrix(rows_BK: np.ndarray, best_BK: np.ndarray, num_columns: int | None = None) -> sp.csr_matrix:
-    """Return lists padded with -1 as a CSR matrix that holds them in their order; square if no width is given."""
+    """Return lists padded with -1 as a CSR matrix in list order; square if no width is given."""
     found_BK = rows_BK >= 0
     indptr = np.concatenate([[0], np.cumsum(found_BK.sum(axis=1))])
     shape = (len(rows_BK), len(rows_BK) if num_columns is None else num_columns)
@@ -233,7 +233,7 @@ def list_matrix(rows_BK: np.ndarray, best_BK: np.ndarray, num_columns: int | Non
 
 
 def _padded_lists(matrix: sp.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `list_matrix` was given."""
+    """Invert `list_matrix`."""
     sizes = np.diff(matrix.indptr)
     rows_RK = np.full((len(sizes), k), -1, np.int32)
     best_RK = np.full((len(sizes), k), -np.inf, np.float32)
@@ -243,7 +243,7 @@ def _padded_lists(matrix: sp.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray
 
 
 def stored_scores(neighbors: sp.csr_matrix, rows_B: np.ndarray) -> np.ndarray:
-    """Return float32 [B, R] similarities to the stored neighbors of some rows; -inf to all others."""
+    """Return float32 [B, R] similarities to the stored neighbors of some rows; -inf for all others."""
     lists = neighbors[rows_B]
     scores_BR = np.full(lists.shape, -np.inf, np.float32)
     scores_BR[np.repeat(np.arange(len(rows_B)), np.diff(lists.indptr)), lists.indices] = lists.data

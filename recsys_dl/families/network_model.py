@@ -1,6 +1,6 @@
-"""A network as a recommender: what it is made of, how it is kept, and how it answers; `neural.py` trains it.
+"""A recommender based on a network: its parts, saving and serving; `neural.py` trains it.
 
-B batch, U users, I items, K list, L candidates, S and T sizes of what is computed of a user and of an item beforehand.
+B batch, U users, I items, K list, L candidates, S and T sizes of precomputed user and item states.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ class TrainingArguments(TypedDict, total=False):
 
 
 class NetworkModel(CatalogModel):
-    """A recommender whose scores are a network's.
+    """A recommender whose scores come from a network.
 
-    A subclass gives `_build` (the network, untrained), `_examples` (what a step learns from), `_objective` (its loss) and
-    `_prepare` (what serving needs, computed from the network), beside what every `CatalogModel` gives.
+    A subclass implements `_build` (the untrained network), `_examples` (training examples), `_objective` (the loss) and
+    `_prepare` (the serving state computed from the network), in addition to the methods of every `CatalogModel`.
 
     Args:
         epochs: passes over the examples; fewer if `trainer.patience` stops it.
-        batch_size: examples a step; an epoch takes at least 16 steps, so a small log is cut into smaller batches.
-        optimizer: "adam", "row_adam" (touches only the rows of a batch: for tables of millions) or "sgd".
+        batch_size: examples per step; an epoch has at least 16 steps, so small logs use smaller batches.
+        optimizer: "adam", "row_adam" (updates only the rows in a batch: for tables with millions of rows) or "sgd".
         learning_rate: of the optimizer.
-        weight_decay: of the optimizer, of all weights.
+        weight_decay: of the optimizer, for all weights.
         schedule: of the learning rate: "constant", "linear" or "cosine".
-        warmup: share of the steps in which the learning rate rises.
-        seed: of the weights at the start, of the order, of draws and dropout.
-        device: where to train and to answer.
+        warmup: share of the steps during which the learning rate increases.
+        seed: for weight initialization, shuffling, sampling and dropout.
+        device: where to train and recommend.
 
     Attributes:
-        network: the trained nn.Module; `lightning_module` wraps it for a Trainer of your own.
+        network: the trained nn.Module; `lightning_module` wraps it for your own Trainer.
         losses: mean loss of each epoch of the last training.
-        best_epoch: of the last training, from 1, whose weights were kept; None where it was not validated.
-        stopped_epoch: the last one that was trained, from 1.
-        train_UI: CSR float32, what was learned from.
+        best_epoch: epoch of the last training, from 1, whose weights were kept; None if not validated.
+        stopped_epoch: the last epoch trained, from 1.
+        train_UI: CSR float32, the training interactions.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("train_UI",)
@@ -98,53 +98,53 @@ class NetworkModel(CatalogModel):
         self.seed = seed
         self.device = device
 
-    # What a model gives
+    # Implemented by models
 
     @abstractmethod
     def _build(self) -> nn.Module:
-        """Return a new network for `num_users` and `num_items`; Torch's generator is seeded."""
+        """Return a new network for `num_users` and `num_items`; Torch's random generator is seeded."""
 
     @abstractmethod
     def _examples(self, log: Interactions) -> Examples:
-        """Return what to learn from, on `torch_device`."""
+        """Return the training examples, on `torch_device`."""
 
     @abstractmethod
     def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Examples:
-        """Return what to learn on from: new interactions and some of the old; `train_UI` has all of both."""
+        """Return fine-tuning examples: new interactions and some replayed old ones; `train_UI` has all of both."""
 
     @abstractmethod
     def _objective(self, network: nn.Module, batch: Any) -> Tensor:
-        """Return the loss of a batch that the examples made: a mean over its examples."""
+        """Return the loss of a batch of examples, averaged over them."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Compute from `network`, which is in evaluation mode on `torch_device`, what answering needs."""
+        """Compute the serving state from `network`, which is in evaluation mode on `torch_device`."""
 
-    # What users call
+    # Public methods
 
     @with_own_settings
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, see `CatalogModel.fold_in`."""
+        """Return the state of new users, see `CatalogModel.fold_in`."""
         return super().fold_in(histories)
 
     @property
     def torch_device(self) -> torch.device:
-        """Where the network lies.
+        """The network's device.
 
         Raises:
-            RuntimeError: device "cuda" where Torch finds none.
+            RuntimeError: device "cuda" if Torch finds none.
         """
-        return torch_device(self.device if resolve(self.device) == "cuda" else "cpu")  # our kernels must find it too
+        return torch_device(self.device if resolve(self.device) == "cuda" else "cpu")  # our kernels must support it too
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name; the network's weights as `network.…`."""
+        """Return the fitted state by name; the network's weights as `network.…`."""
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
         course = {name: getattr(self, name) for name in ("best_epoch", "stopped_epoch")}
         return super().arrays() | weights | {name: np.int64(num) for name, num in course.items() if num is not None}
 
     @with_own_settings
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         super().restore(arrays)
         self.losses = []
         for name in ("best_epoch", "stopped_epoch"):
@@ -158,32 +158,32 @@ class NetworkModel(CatalogModel):
     # For subclasses
 
     def _make(self) -> None:
-        """Make a new network."""
+        """Create a new network."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed(self.seed))
             self.network = self._build().to(self.torch_device)
         self._start()
 
     def _take(self, log: Interactions) -> None:
-        """Remember what is learned from."""
+        """Store the training interactions."""
         self.train_UI = log.by_user
 
     def _start(self) -> None:
         """Change the new network before it is trained, as pre-training does."""
 
     def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
-        """Grow what a model keeps of users and items beside weights; `known`: how many of each "user" and "item" it had."""
+        """Grow the model's other user and item state; `known`: the previous number of each "user" and "item"."""
 
     def _newcomer(self, noun: str, trained_XD: Tensor) -> Tensor:
-        """Return [D], what the row of a new "user" or "item" begins as in a table, from the rows that were trained."""
+        """Return [D], the initial embedding of a new "user" or "item", from the trained rows."""
         return trained_XD.mean(0)
 
     def _batches(self, examples: Any, seed: int) -> Batches:
-        """Return an epoch of the examples."""
+        """Return one epoch of batches."""
         return Batches(examples, self.batch_size, seed=seed)
 
     def _identity(self, log: Interactions) -> dict[str, Any]:
-        """Return what a checkpoint must agree in, plain values."""
+        """Return plain values that a checkpoint must match."""
         arguments = {key: repr(value) for key, value in self.arguments().items() if key != "device"}
         return {"model": type(self).__name__, "data": log.content_hash} | arguments
 
@@ -195,10 +195,10 @@ class NetworkModel(CatalogModel):
 
     def _check_fitted(self) -> None:
         super()._check_fitted()
-        if self.stale:  # a Trainer of the caller's has moved on
+        if self.stale:  # the caller's Trainer has changed the weights
             self.network.to(self.torch_device)
             self._serve()
 
     def _ints(self, rows: np.ndarray) -> Tensor:
-        """Return int64 rows where the network lies."""
+        """Return int64 rows on the network's device."""
         return torch.from_numpy(np.ascontiguousarray(rows, np.int64)).to(self.torch_device)

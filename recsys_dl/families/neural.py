@@ -1,4 +1,4 @@
-"""How neural models learn: from the start, on from new interactions, and room for users and items that are new."""
+"""Training neural models: from scratch, fine-tuning on new interactions, and growing by new users and items."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .learned import check_memory
 from .lightning_parts import LightningParts
 from .validation import Validation
 
-NUMBERS_A_WEIGHT = 4  # itself, its gradient and two moments of Adam
+NUMBERS_A_WEIGHT = 4  # the weight, its gradient and Adam's two moments
 
 
 class NeuralModel(LightningParts):
-    """A `NetworkModel` that Lightning trains: from the start (`fit`) or on from new interactions (`fine_tune`)."""
+    """A `NetworkModel` that Lightning trains: from scratch (`fit`) or by fine-tuning on new interactions (`fine_tune`)."""
 
-    # What users call
+    # Public methods
 
     @with_own_settings
     def fit(
@@ -38,25 +38,25 @@ class NeuralModel(LightningParts):
         validation: Dataset | Interactions | None = None,
         trainer: TrainerOptions | None = None,
     ) -> Self:
-        """Learn from `train`; return self.
+        """Fit to `train`; return self.
 
         Args:
-            train: what to learn from.
-            validation: what `trainer.metric` is measured on where `trainer.patience` is given; over the same rows.
-            trainer: how to run; None takes `TrainerOptions()`.
+            train: training interactions.
+            validation: interactions over the same rows on which `trainer.metric` is measured if `trainer.patience` is given.
+            trainer: how to run; None means `TrainerOptions()`.
 
         Raises:
-            ValueError: nothing to learn from, patience without a validation part, a checkpoint of another training.
+            ValueError: an empty log, patience without a validation part, or a checkpoint of another training.
             RuntimeError: device "cuda" without a usable GPU.
         """
         options = checked(trainer)
         log = self._begin(train)
         if options.patience is not None and validation is None:
             raise ValueError(
-                "trainer.patience stops by a validation metric, but no validation part was given: fit(train, "
+                "trainer.patience needs a validation metric, but no validation part was given: fit(train, "
                 "validation=…), or patience=None"
             )
-        with torch.device("meta"):  # nothing is allocated there
+        with torch.device("meta"):  # allocates nothing
             num_bytes = sum(weights.nbytes for weights in self._build().parameters())
         check_memory(type(self).__name__, NUMBERS_A_WEIGHT * num_bytes)
         self._make()
@@ -65,18 +65,18 @@ class NeuralModel(LightningParts):
 
     @with_own_settings
     def grow(self, new: Dataset | Interactions) -> Self:
-        """Make room for users and items of `new` that this model did not meet in training, learn nothing; return self.
+        """Add rows for users and items of `new` that were not in training, without training them; return self.
 
-        Rows that were trained keep their weights to the bit. The others begin as what their features say, where the model
-        encodes features, else as the mean of the trained rows.
+        Trained rows keep their weights bit for bit. New rows start from their features if the model
+        encodes features, else from the mean of the trained rows.
 
         Args:
             new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
                 Interactions if it was fitted on Interactions: rows past the known ones are new.
 
         Raises:
-            ValueError: a Dataset for a model that knows no ids, Interactions with new rows for one that does, features missing
-                or of another type than in training. The model then is as it was.
+            ValueError: a Dataset for a model without ids, Interactions with new rows for a model with ids, or features missing
+                or with a different type than in training. The model is then unchanged.
         """
         self._check_fitted()
         with unchanged_on_error(self):
@@ -95,23 +95,23 @@ class NeuralModel(LightningParts):
         replay: float = 0.0,
         trainer: TrainerOptions | None = None,
     ) -> Self:
-        """Learn on from new interactions, of known and new users and items; return self.
+        """Fine-tune on new interactions of known and new users and items; return self.
 
-        The model grows first, as `grow` says; then the new interactions are learned as in `fit`, from weights as they stand and
-        with a new optimizer. What users had in the old log or in the new one is never drawn as not had.
+        The model first grows (see `grow`) and is then trained on the new interactions as in `fit`, from the current weights and
+        with a new optimizer. Items a user interacted with in the old or new log are never drawn as negatives.
 
         Args:
-            new: as `grow` takes it.
-            epochs: passes over the new interactions; 0 only takes them in.
-            freeze: weights that stay as they are to the bit, by the beginnings of their names, such as "item_emb" or
-                "layers.hidden"; rows of new users or items in a frozen table stay as they begin.
-            learning_rate: None takes that of the model.
-            replay: old interactions that are learned again for each new one, drawn at random once.
-            trainer: how to run; without patience, since there is no validation part here.
+            new: as in `grow`.
+            epochs: passes over the new interactions; 0 only adds them.
+            freeze: weights to keep bit for bit, by name prefix, such as "item_emb" or
+                "layers.hidden"; new rows in a frozen table keep their initial values.
+            learning_rate: None means the model's.
+            replay: number of old interactions to train on per new one, drawn at random once.
+            trainer: how to run; without patience, since there is no validation part.
 
         Raises:
-            ValueError: nothing new, a number out of range, a name in `freeze` that is none, or what `grow` raises. On any error
-                the model is as it was.
+            ValueError: no new interactions, a number out of range, an unknown name in `freeze`, or as in `grow`. On any error
+                the model is unchanged.
         """
         self._check_fitted()
         options = checked(trainer)
@@ -123,8 +123,10 @@ class NeuralModel(LightningParts):
         with unchanged_on_error(self):
             past, fresh = grow(self, new, learn=True)
             examples = self._tuning_examples(fresh, replayed(past, len(fresh), replay, self.seed))
-            told = {"fine_tune": f"{sorted(frozen)}, learning_rate {learning_rate}, replay {replay}, epochs {epochs}"}
-            identity = self._identity(Interactions.from_csr(self.train_UI)) | told
+            identity = {
+                "fine_tune": f"{sorted(frozen)}, learning_rate {learning_rate}, replay {replay}, epochs {epochs}"
+            }
+            identity = self._identity(Interactions.from_csr(self.train_UI)) | identity
             with only_learning(self.network, frozen):
                 self._train(examples, epochs, options, identity, learning_rate=learning_rate)
         return self
@@ -132,7 +134,7 @@ class NeuralModel(LightningParts):
     def _learn(
         self, log: Interactions, validation: Dataset | Interactions | None, options: TrainerOptions, epochs: int
     ) -> None:
-        """Train the network on a log, from where it stands."""
+        """Train the network on a log, from its current weights."""
         self._take(log)
         validate = None
         if options.patience is not None and validation is not None:
@@ -149,7 +151,7 @@ class NeuralModel(LightningParts):
         validate: Callable[[], float] | None = None,
         learning_rate: float | None = None,
     ) -> None:
-        """Train the network on examples, and make ready to answer."""
+        """Train the network on examples, and compute the serving state."""
         from recsys_dl.training.fitting import fit_scorer
         from recsys_dl.training.scorer import Scorer
 
@@ -187,7 +189,7 @@ def check_loss(name: str) -> None:
     """Check that `losses` has a loss of this name.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it does not.
     """
     known = tuple(one for one in losses.__all__ if one.endswith("_loss"))
     check_argument("loss", name, Literal[known])

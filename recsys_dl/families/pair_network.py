@@ -1,8 +1,8 @@
 """Networks over pairs of a user and an item, and the model around them.
 
-A pair's score is a function of two states, one of the user and one of the item, each computed once and not for each pair.
+A pair's score is a function of a user state and an item state, each computed once rather than per pair.
 
-B batch, U users, I items, L candidates, D embedding, E columns of a table of embeddings, S size of a state, C items drawn
+B batch, U users, I items, L candidates, D embedding, E columns of an embedding table, S size of a state, C items sampled
 for fold-in.
 """
 
@@ -31,22 +31,22 @@ from .histories import newest
 from .network_model import TrainingArguments
 from .neural import NeuralModel, check_loss
 
-FOLD_STEPS = 60  # of Adam, to learn the embedding of a user never seen
+FOLD_STEPS = 60  # Adam steps to learn the embedding of a new user
 FOLD_RATE = 0.05
-FOLD_ITEMS = 512  # drawn to tell a new user's items from, the same for all users of a call
-FOLD_USERS = 128  # at once, so that memory is bounded
-HISTORY = 256  # newest interactions of a new user that are learned from
+FOLD_ITEMS = 512  # sampled negatives for new users, the same for all users of a call
+FOLD_USERS = 128  # at a time, so that memory is bounded
+HISTORY = 256  # newest interactions of a new user to learn from
 
 
 class PairNetwork(nn.Module):
-    """Embeddings of users and items; a subclass says what states are made of them, and how two states make a score.
+    """Embeddings of users and items; a subclass defines how states are computed from them, and how two states are scored.
 
     Args:
         num_users, num_items: U and I.
-        num_columns: E, of both tables.
-        widths: of the parts that states consist of; S is their sum.
-        initial_scale: standard deviation of the embeddings at the start.
-        sparse: whether gradients of the tables hold only the rows of a batch, for "row_adam".
+        num_columns: E, for both tables.
+        widths: of the parts of a state; S is their sum.
+        initial_scale: initial standard deviation of the embeddings.
+        sparse: whether gradients of the tables contain only the rows in a batch, for "row_adam".
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class PairNetwork(nn.Module):
         """Return scores [B, I], in memory that does not grow with B times I times S."""
 
     def user_state(self, user_emb_BE: Tensor) -> Tensor:
-        """Return [B, S], the parts side by side."""
+        """Return [B, S], the concatenated parts."""
         return _beside(self.user_parts(user_emb_BE))
 
     def item_state(self, item_emb_XE: Tensor) -> Tensor:
-        """Return [..., S], the parts side by side."""
+        """Return [..., S], the concatenated parts."""
         return _beside(self.item_parts(item_emb_XE))
 
     def score_states(self, user_state_BS: Tensor, item_state_BLS: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class PairNetwork(nn.Module):
             item_emb_BLE = self.item_emb(items_BL)
             parts = self.item_parts(item_emb_BLE)
             square = item_emb_BLE.square().sum(-1).mean()
-        else:  # there are more pairs than items: each item's state is computed once
+        else:  # more pairs than items: compute each item's state once
             rows = items_BL.flatten()
             parts = tuple(
                 part_IS.index_select(0, rows).unflatten(0, items_BL.shape) for part_IS in self.item_parts(table_IE)
@@ -119,7 +119,7 @@ class PairNetwork(nn.Module):
 
 
 def inner_products(user_BD: Tensor, item_BLD: Tensor) -> Tensor:
-    """Return [B, L]; in half the time that a batched matrix product takes for so few items."""
+    """Return [B, L]; for few items, twice as fast as a batched matrix product."""
     return (item_BLD * user_BD[:, None]).sum(-1)
 
 
@@ -140,19 +140,20 @@ class PairArguments(TrainingArguments, total=False):
 
 
 class PairModel(NeuralModel):
-    """A recommender around a `PairNetwork`, learned from observed pairs against items drawn.
+    """A recommender based on a `PairNetwork`, trained on observed pairs against sampled negatives.
 
-    Fitted on `training.shards.Shards`, it streams them. A user never seen gets an embedding by gradient descent on their history, the network as it is (`fold_in`). A user of
-    whom nothing is known is answered with the most popular items. An item without users is learned only as one not chosen.
+    Fitted on `training.shards.Shards`, it streams them. New users get an embedding by gradient descent on their history, with
+    the network fixed (`fold_in`). A user without interactions gets the most popular items. An item without users is trained
+    only as a negative.
 
     Args:
         embedding_size: D.
         loss: a function of `recsys_dl.losses` over lists of one pair and its negatives, such as "bce_loss" or "softmax_loss".
-        num_negatives: items drawn for each pair, anew in each epoch.
+        num_negatives: items sampled per pair, anew in each epoch.
         negatives: "uniform", "popularity" or "hard", see `PairExamples`.
-        popularity_exponent: of "popularity".
-        regularization: times the mean squared length of the embeddings that a batch uses.
-        initial_scale: standard deviation of the embeddings at the start.
+        popularity_exponent: for "popularity".
+        regularization: weight of the mean squared norm of the embeddings in a batch.
+        initial_scale: initial standard deviation of the embeddings.
         training: `epochs`, `batch_size`, `optimizer`, `learning_rate` and the rest of `NeuralModel`.
     """
 
@@ -242,7 +243,7 @@ class PairModel(NeuralModel):
         return self._cosines(self.network.item_emb.weight.detach().cpu().numpy(), items_B)
 
     def _fold(self, histories: Interactions) -> np.ndarray:
-        """Learn embeddings of users, the rest as it is: their items against a sample of the others, by logistic loss."""
+        """Learn embeddings of new users with everything else fixed: their items against sampled others, with logistic loss."""
         blocks = [
             self._fold_block(histories.of_users(np.arange(start, min(start + FOLD_USERS, histories.num_users))))
             for start in range(0, histories.num_users, FOLD_USERS)
@@ -263,7 +264,7 @@ class PairModel(NeuralModel):
         valid_BL = torch.from_numpy(np.concatenate([valid_BH, ~known_BC], axis=1)).to(device)
         labels_BL = torch.zeros(valid_BL.shape, device=device)
         labels_BL[:, : items_BH.shape[1]] = 1
-        # Of the users' weight in training each pair had one part and the items drawn num_negatives.
+        # In training, each pair has weight 1 against num_negatives for its sampled items.
         share_BL = valid_BL * torch.where(
             labels_BL > 0,
             1.0,

@@ -1,4 +1,4 @@
-"""Pairs of rows whose rating is asked for."""
+"""Validating user-item pairs for rating prediction."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from recsys_dl.protocols import UserState
 
 
 def rated_pairs(users: Any, items: Any, num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of users and of items, both [P]; -1 stands for one that is not known.
+    """Return rows of users and of items, both [P]; -1 means unknown.
 
     Raises:
-        ValueError: the state of users folded in, lists of unequal length, what is no row, or a row out of range.
+        ValueError: a fold_in state, lists of unequal length, values that are not rows, or a row out of range.
     """
     if isinstance(users, UserState):
         raise ValueError(
-            "predict takes rows of users that were in training (-1: one not known), not what fold_in returned; ask score or "
-            "recommend of such users"
+            "predict takes rows of training users (-1 for unknown), not a fold_in state; use score or "
+            "recommend for new users"
         )
     users_P, items_P = np.atleast_1d(np.asarray(users)), np.atleast_1d(np.asarray(items))
     if users_P.shape != items_P.shape or users_P.ndim != 1:
-        raise ValueError(f"users and items must be two lists of one length, got {users_P.shape}, {items_P.shape}")
+        raise ValueError(f"users and items must be two lists of the same length, got {users_P.shape}, {items_P.shape}")
     if users_P.size and not np.issubdtype(users_P.dtype, np.integer):
         raise ValueError(f"user rows must be integers, got {users_P.dtype}; ids become rows through a Vocabulary")
     check_item_rows(items_P, num_items, lowest=-1)

@@ -1,6 +1,6 @@
-"""How the classical models leave this package: the torch modules and states that their `served` returns.
+"""Exporting the classical models: the torch modules and states that their `served` returns.
 
-B batch, U users, I items, D embedding size, H length of a history, K neighbors, S size of a state. Written in the part of
+B batch, U users, I items, D embedding size, H length of a history, K neighbors, S size of a state. Written in the subset of
 Python that TorchScript compiles. Scores agree with the model's to float32 rounding.
 """
 
@@ -18,17 +18,17 @@ from recsys_dl.protocols import Input, Served
 
 from .catalog import CatalogModel
 
-ITEMS_AT_ONCE = 1024  # that a perceptron scores; more where there would be over 64 blocks to trace
-TOGETHER = 8  # neighbors of an item gathered at once
+ITEMS_AT_ONCE = 1024  # scored by an MLP at a time; more if there would be over 64 blocks to trace
+TOGETHER = 8  # neighbors of an item gathered at a time
 
 
 def weights(fill: float = 1.0) -> Input:
-    """Return the input of what each interaction of a history weighs."""
+    """Return the input for the weights of a history's interactions."""
     return Input("weights_BH", "float32", ("H",), fill)
 
 
 def stored(model: CatalogModel, seen: Interactions | None) -> Any:
-    """Return the values of all user rows; those that only `seen` knows are folded in."""
+    """Return the values of all user rows; users only in `seen` are folded in."""
     values = model._values(np.arange(model.num_users))
     if seen is None:
         return values
@@ -42,7 +42,7 @@ def stored(model: CatalogModel, seen: Interactions | None) -> Any:
 
 
 def known(model: CatalogModel, seen: Interactions | None) -> np.ndarray:
-    """Return bool [U]: whose stored values say something."""
+    """Return bool [U]: users whose stored values are meaningful."""
     known_U = model.user_counts_U > 0
     if seen is not None:
         known_U[: seen.num_users] |= seen.user_counts_U > 0
@@ -84,7 +84,7 @@ def item_to_item(
     *,
     pair_floats: int = 1,
 ) -> Served:
-    """Return a model whose scores are what items weigh for a user, times items x items weights; a `History` unless another tower is given."""
+    """Return a model whose scores are a user's item weights times an items x items matrix; with a `History` user tower unless given."""
     return Served(
         states=stored(model, seen),
         known_U=known(model, seen),
@@ -105,7 +105,7 @@ def perceptron(
     *,
     products: int = 0,
 ) -> Served:
-    """Return a model that scores pairs by layers of these widths, and by an inner product of the first columns."""
+    """Return a model that scores pairs by an MLP plus an inner product of the first columns."""
     num_items = len(item_states_IT)
     together = min(num_items, max(ITEMS_AT_ONCE, -(-num_items // 64)))
     return Served(
@@ -130,14 +130,14 @@ class InnerProduct(nn.Module):
 
 
 class Weights(nn.Module):
-    """score = sum over the history of weights of the item had, in the item scored; the weights written out in full."""
+    """score = sum over the history of the weight from each item to the item scored; dense weights."""
 
     def __init__(self, weights_II: np.ndarray) -> None:
         super().__init__()
         self.weights_II = _buffer(weights_II)
 
     def forward(self, state_BI: Tensor) -> Tensor:
-        """Return scores [B, I]; a few histories are multiplied with the rows of their items alone."""
+        """Return scores [B, I]; small batches use only the weight rows of their items."""
         present_H = (state_BI != 0).any(0).nonzero().squeeze(1)
         if torch.jit.is_scripting() and 4 * present_H.size(0) > state_BI.size(1):
             return state_BI @ self.weights_II
@@ -145,7 +145,7 @@ class Weights(nn.Module):
 
 
 class Neighbors(nn.Module):
-    """score = sum over the neighbors of the item scored of similarity times what they weigh in the history."""
+    """score = sum over the scored item's neighbors of similarity times their weight in the history."""
 
     def __init__(self, neighbors_II: sp.csr_matrix) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Neighbors(nn.Module):
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I], a few neighbors of every item at a time."""
         scores_BI = torch.zeros_like(state_BI)
-        for first in range(0, self.items_IK.size(1), 8):  # TOGETHER; TorchScript knows no constants of a module
+        for first in range(0, self.items_IK.size(1), 8):  # TOGETHER; TorchScript cannot use module constants
             items_IK, similarity_IK = self.items_IK[:, first : first + 8], self.similarity_IK[:, first : first + 8]
             some_BIK = state_BI.index_select(1, items_IK.flatten()).unflatten(1, similarity_IK.shape)
             scores_BI = scores_BI + (some_BIK * similarity_IK).sum(2)
@@ -162,14 +162,14 @@ class Neighbors(nn.Module):
 
 
 class Followers(nn.Module):
-    """score = sum over what the user had last of its weight times the rule from it to the item scored."""
+    """score = sum over the user's recent items of their weight times the rule from them to the item scored."""
 
     def __init__(self, rules_II: sp.csr_matrix) -> None:
         super().__init__()
         self.items_IK, self.rules_IK = (_buffer(array) for array in _padded(rules_II))
 
     def forward(self, state_BI: Tensor) -> Tensor:
-        """Return scores [B, I]; only rules from items that someone had are written out."""
+        """Return scores [B, I]; only rules from items in the histories are densified."""
         present_H = (state_BI != 0).any(0).nonzero().squeeze(1)
         nothing_HI = state_BI.new_zeros([present_H.size(0), state_BI.size(1)])
         rules_HI = nothing_HI.scatter_add(1, self.items_IK[present_H].long(), self.rules_IK[present_H])
@@ -177,7 +177,7 @@ class Followers(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """score = <state, item's state> over the first columns + what layers make of the others, some items at a time."""
+    """score = <state, item state> over the first columns + an MLP over the others, a block of items at a time."""
 
     def __init__(self, layers: nn.Module, item_states_IT: np.ndarray, products: int, together: int) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Perceptron(nn.Module):
 
 
 class History(nn.Module):
-    """The state of someone unseen is what each item weighs in their history; with an exponent, its share to that power."""
+    """A new user's state: the weight of each item in the history; with an exponent, its share to that power."""
 
     def __init__(self, num_items: int, exponent: float | None = None) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class History(nn.Module):
 
 
 class Recent(nn.Module):
-    """The state of someone unseen is what their newest items weigh, each over its place from the end."""
+    """A new user's state: the weights of the newest items, each divided by its position from the end."""
 
     def __init__(self, num_items: int, history_size: int) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class Recent(nn.Module):
 
 
 class Projection(nn.Module):
-    """The state of someone unseen is the weighted sum of the embeddings of what they had."""
+    """A new user's state: the weighted sum of the embeddings of the history's items."""
 
     def __init__(self, item_emb_ID: np.ndarray) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class Projection(nn.Module):
 
 
 class SolvedUser(nn.Module):
-    """The state of someone unseen is solved exactly, with all items as they are: ALS, one half-step (see `kernels.als`)."""
+    """A new user's state, solved exactly with all items fixed: one ALS half-step (see `kernels.als`)."""
 
     def __init__(
         self,
@@ -258,7 +258,7 @@ class SolvedUser(nn.Module):
         unobserved: float,
         exponent: float,
     ) -> None:
-        """`confidence` None: weight = pull = r; the penalty is `regularization (items had + unobserved)^exponent`."""
+        """`confidence` None: weight = target = r; the penalty is `regularization (history length + unobserved)^exponent`."""
         super().__init__()
         items = item_emb_ID.astype(np.float64)
         self.item_emb_ID = _buffer(item_emb_ID)
@@ -283,10 +283,10 @@ class SolvedUser(nn.Module):
 
 
 class RatingUser(nn.Module):
-    """The state of someone unseen: bias and embedding solved from their ratings, with all items as they are.
+    """A new user's state: bias and embedding solved from their ratings, with all items fixed.
 
     State: the embedding, mean + b_u, and 1; so that its product with an item's embedding, 1 and b_i is the rating. With
-    `implicit`, the embedding begins at the sum of those over the square root of the number rated (SVD++).
+    `implicit`, the embedding starts from the sum of those divided by the square root of the number of ratings (SVD++).
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class RatingUser(nn.Module):
         share_BH, total_BH = distinct(history_BH, extra["weights_BH"], self.bias_I.size(0))
         num_B1 = share_BH.sum(1, keepdim=True).clamp(min=1)
         items_BHE = self.item_emb_IE[safe_BH].double()
-        # a rating given twice counts as the average: share is 1 over how often
+        # repeated ratings are averaged: share is 1 / number of repetitions
         left_BH = (total_BH * share_BH - self.mean - self.bias_I[safe_BH]) * share_BH
         start_BE = torch.zeros_like(items_BHE[:, 0])
         implicit_emb_ID = self.implicit_emb_ID
@@ -330,7 +330,7 @@ class RatingUser(nn.Module):
 
 
 def distinct(history_BH: Tensor, weights_BH: Tensor, num_items: int) -> "tuple[Tensor, Tensor]":
-    """Return float64 [B, H]: 1 over how often the item stands in its history (0 at padding), and what it weighs in all."""
+    """Return float64 [B, H]: 1 / the item's count in its history (0 at padding), and its total weight."""
     real_BH = (history_BH >= 0).double()
     safe_BH = history_BH.clamp(min=0)
     nothing_BI = real_BH.new_zeros([history_BH.size(0), num_items])
@@ -355,5 +355,5 @@ def _padded(lists_II: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _buffer(array: np.ndarray) -> nn.Buffer:
-    """Return an array as a buffer; copied only where it may not be written to."""
+    """Return an array as a buffer; copied only if read-only."""
     return nn.Buffer(torch.from_numpy(np.require(array, requirements=["C", "W"])))

@@ -1,4 +1,4 @@
-"""What two-tower models share: encoded features, the softmax over items, vectors that are computed once and ranked by product.
+"""The base of two-tower models: encoded features, the softmax over items, and precomputed vectors ranked by inner product.
 
 B batch, U users, I items, N items encoded together, H items of a history, T targets, C candidates, D embedding size.
 """
@@ -34,8 +34,8 @@ from .network_model import TrainingArguments
 from .served import inner_product, stored
 
 UsedFeatures = Literal["all", "items", "users", "none"]
-ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded together for serving
-RARE = 0.1  # share of the items met in training, the rarest, whose mean stands for one of which nothing is known
+ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded at a time for serving
+RARE = 0.1  # share of training items, the rarest, whose mean vector is used for items without any information
 
 
 class TowerArguments(TrainingArguments, total=False):
@@ -61,41 +61,41 @@ class TowerArguments(TrainingArguments, total=False):
 class TowerModel(GrowingTowers):
     """score(u, i) = <vector of the user's history and features, vector of the item and its features>.
 
-    Users never seen are encoded from their history and, if `fold_in` is given a Dataset, their features; items never met in
-    training from their features. Someone of whom neither is known is answered with the most popular items. An item of which
-    nothing is known has the mean vector of the rarest tenth of those met.
+    New users are encoded from their history and, if `fold_in` is given a Dataset, their features; new items
+    from their features. A user with neither gets the most popular items. An item without any information
+    has the mean vector of the rarest tenth of the training items.
 
     Args:
         embedding_size: D.
-        history_size: H, the newest items of a user that are looked at.
+        history_size: H, the number of a user's newest items used.
         features: which features of a Dataset to use: "all", "items", "users" or "none".
-        item_kinds: column -> kind, where its type does not tell; see `FeatureEncoder`.
+        item_kinds: column -> kind, to override inference; see `FeatureEncoder`.
         user_kinds: likewise.
-        min_count: rows that a feature's value must be met in.
-        text_size: numbers that an item's text becomes.
-        feature_sizes: hidden layers between an item's features and its vector; none makes their part linear.
-        id_dropout: share of items whose own embedding is left out at a step, so that features learn to speak alone.
-        dropout: share of numbers set to 0 in training, and of users whose features are left out, so that histories too speak
-            alone.
-        softmax: what a target is told from: "full": all items that training met; "sampled": items drawn for the step;
-            "in_batch": the targets of the whole batch, of all processes. See `choice_loss`.
-        num_negatives: how many are drawn for a step; "sampled" only.
-        popularity_exponent: 0 draws all items alike, 1 in proportion to their interactions; "sampled" only.
-        normalize: make the vectors of users and items of length 1.
-        temperature: what scores are divided by.
+        min_count: rows a feature value must occur in.
+        text_size: dimensions of an item's text vector.
+        feature_sizes: hidden layers between an item's features and its vector; empty means a linear map.
+        id_dropout: share of items whose own embedding is dropped in a step, so that features learn to work alone.
+        dropout: dropout rate, and the share of users whose features are dropped, so that histories learn to work
+            alone too.
+        softmax: the softmax is over "full": all training items; "sampled": items sampled for the step;
+            "in_batch": the targets of the whole batch on all processes. See `choice_loss`.
+        num_negatives: items sampled per step; "sampled" only.
+        popularity_exponent: 0 samples uniformly, 1 in proportion to interactions; "sampled" only.
+        normalize: scale user and item vectors to length 1.
+        temperature: divisor of the scores.
         training: `epochs`, `batch_size`, `optimizer`, `learning_rate` and the rest of `NeuralModel`.
 
     Attributes:
-        user_emb_UD: float32, vectors of the users of training.
+        user_emb_UD: float32, vectors of the training users.
         item_emb_ID: float32, vectors of all items; the products of both are the scores.
-        item_encoder: of items' features; None where none are used. Likewise user_encoder.
+        item_encoder: encoder of item features; None if not used. Likewise user_encoder.
 
     Raises:
         ValueError: an argument out of range; features that cannot be encoded.
     """
 
     fitted = ("train_UI", "history_N", "history_starts_U1")
-    extra_dense = 0  # columns of users' dense numbers, beside features, that a model fills at a step
+    extra_dense = 0  # additional dense user columns that a model fills in each step
     network: TowerNetwork
     history_N: np.ndarray
     history_starts_U1: np.ndarray
@@ -141,14 +141,14 @@ class TowerModel(GrowingTowers):
         for noun, kinds in (("item", self.item_kinds), ("user", self.user_kinds)):
             self._encoder(noun, kinds)
 
-    # What a model gives
+    # Implemented by models
 
     @abstractmethod
     def _user_net(self, num_values: int, num_dense: int) -> nn.Module:
-        """Return a new user tower for so many values and dense numbers of users' features."""
+        """Return a new user tower for the given numbers of feature values and dense features."""
 
     def _input_net(self) -> ItemEncoder | None:
-        """Return what histories are made of, where that is not the vectors of items."""
+        """Return the encoder of history items, if it differs from the item tower."""
         return None
 
     # Features
@@ -173,7 +173,7 @@ class TowerModel(GrowingTowers):
         )
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, encoded features and how they were encoded among it."""
+        """Return the fitted state, including encoded features and their encoders."""
         arrays = super().arrays()
         for noun in ("item", "user"):
             encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
@@ -183,7 +183,7 @@ class TowerModel(GrowingTowers):
         return arrays
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         for noun in ("item", "user"):
             encoder = _beginning(f"{noun}_encoder_", arrays)
             setattr(self, f"{noun}_encoder", FeatureEncoder.from_arrays(encoder) if encoder else None)
@@ -191,7 +191,7 @@ class TowerModel(GrowingTowers):
         super().restore(arrays)
 
     def _profile(self, side: Features | None, num: int) -> Encoded:
-        """Return users' features on the device, zeros where they are unknown; columns of `extra_dense` stand behind."""
+        """Return users' features on the device, zeros where unknown, followed by the `extra_dense` columns."""
         if side is None:
             num_codes = 0 if self.user_side is None else 1
             num_dense = 0 if self.user_side is None else self.user_side.dense_RF.shape[1]
@@ -203,7 +203,7 @@ class TowerModel(GrowingTowers):
         return Encoded(self._ints(parts[0]), *tensors)
 
     def _profiles(self, users_B: Tensor) -> Encoded:
-        """Return users' features for a step of training."""
+        """Return users' features for a training step."""
         profile = self.profile.at(users_B.to(self.profile.codes_NM.device)).to(users_B.device)
         if self.user_side is None or not self.dropout:
             return profile
@@ -254,9 +254,9 @@ class TowerModel(GrowingTowers):
     def _encoded(
         self, network: TowerNetwork, rows: Sequence[Tensor], candidates: Candidates | None
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Return vectors [N, D] before they are normalized, where each of `rows` stands among them, and the candidates.
+        """Return unnormalized vectors [N, D], the position of each of `rows` among them, and of the candidates.
 
-        Each item is encoded once: without candidates all that training met, else those that the step needs.
+        Each item is encoded once: without candidates all training items, else those needed by the step.
         """
         if candidates is None:
             return network.items(network.met_N), [network.place_I[some] for some in rows], None
@@ -284,7 +284,7 @@ class TowerModel(GrowingTowers):
         self.user_emb_UD = self._user_vectors(Histories(self.history_N, self.history_starts_U1), self.profile)
 
     def _known_items(self) -> np.ndarray:
-        """Return bool [I]: of which items anything is known."""
+        """Return bool [I]: items with any information."""
         met_I = self.item_counts_I > 0
         return met_I if self.item_side is None else met_I | self.item_side.known_R
 
@@ -306,7 +306,7 @@ class TowerModel(GrowingTowers):
         return self.user_emb_UD[users_B], spoken_B
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen; see `CatalogModel.fold_in`. A Dataset's user features are looked at too."""
+        """Return the state of new users; see `CatalogModel.fold_in`. User features of a Dataset are used too."""
         state = super().fold_in(histories)
         if not isinstance(histories, Dataset) or self.user_encoder is None or histories.user_features is None:
             return state
@@ -318,8 +318,8 @@ class TowerModel(GrowingTowers):
         vectors_BD = self._user_vectors(Histories.of(histories), self._profile(None, histories.num_users))
         return vectors_BD, histories.user_counts_U > 0
 
-    def _asked(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
-        rows, values, blank_B = super()._asked(users)
+    def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
+        rows, values, blank_B = super()._resolved(users)
         return rows, values, blank_B & ~values[1]
 
     def item_vectors(self) -> np.ndarray:
@@ -342,7 +342,7 @@ class TowerModel(GrowingTowers):
         return top_k_dot(values[0], self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Cosine of the vectors; -inf where nothing is known of one of the two."""
+        """Cosine of the vectors; -inf where either has no information."""
         unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
         known_I = self._known_items()
         cosines_BI = unit_ID[items_B] @ unit_ID.T
@@ -351,7 +351,7 @@ class TowerModel(GrowingTowers):
         return cosines_BI
 
     def served(self, seen: Interactions | None = None) -> Served:
-        """Return the fitted towers as arrays and torch modules; see `UserTower` for what it wants beside a history."""
+        """Return the fitted towers as arrays and torch modules; see `UserTower` for its inputs besides a history."""
         tower = UserTower(copy.deepcopy(self.network), self.input_emb_ID, self.history_size)
         widths = {name: part.shape[1] for name, part in zip(UserTower.inputs, self.profile, strict=True)}
         inputs = [

@@ -1,4 +1,4 @@
-"""A ranking metric over the full catalog, for early stopping here and in a Trainer of one's own.
+"""A ranking metric over the full catalog, for early stopping here and in your own Trainer.
 
 B users of a block, K list, T relevant items, H items of a history.
 """
@@ -21,10 +21,10 @@ USERS_AT_ONCE = 1024
 
 
 class Validation:
-    """The figure that early stopping goes by; its users are shared by processes.
+    """The metric used for early stopping; its users are distributed over processes.
 
     Raises:
-        ValueError: a part over other rows than the log, or without an interaction of weight above 0.
+        ValueError: a part over different rows than the log, or without an interaction of positive weight.
     """
 
     def __init__(self, model: NetworkModel, part: Dataset | Interactions, log: Interactions, metric: str) -> None:
@@ -44,7 +44,7 @@ class Validation:
         self.name, self.k = metric_of(metric, log.num_items)
 
     def figure(self) -> float:
-        """Return the mean over users; the same whatever the number of processes."""
+        """Return the mean over users; the same for any number of processes."""
         self.model._serve()
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank, size = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
@@ -57,12 +57,12 @@ class Validation:
             )
         if several:
             there = values.to(self.model.torch_device)
-            torch.distributed.all_reduce(there)  # each user is a number of one process and zeros of the others
+            torch.distributed.all_reduce(there)  # each user's value is set on one process and zero on the others
             values = there.cpu()
         return float(values.mean())
 
     def batches(self) -> list[dict[str, Tensor]]:
-        """Return its users in blocks: `users_B`, `relevant_BT` and, of users whom training does not know, `history_BH`."""
+        """Return its users in blocks: `users_B`, `relevant_BT` and, for users not in training, `history_BH`."""
         found = []
         for start in range(0, len(self.users), USERS_AT_ONCE):
             block = slice(start, start + USERS_AT_ONCE)
@@ -87,7 +87,7 @@ def per_user(
     name: str,
     k: int,
 ) -> np.ndarray:
-    """Return a metric of each user's list: by row, the log left out, or folded in from histories, these left out."""
+    """Return a metric of each user's list: by row, excluding the log, or folded in from histories, excluding these."""
     if histories is None:
         lists_BK = model.recommend(users_B, k, exclude=log).items_BK
     else:
@@ -97,13 +97,13 @@ def per_user(
 
 
 def metric_of(metric: str, num_items: int) -> tuple[str, int]:
-    """Return the name of a metric such as "ndcg@10", and its length of list, at most all items."""
+    """Return the name of a metric such as "ndcg@10", and its k, at most the number of items."""
     name, _, k = metric.partition("@")
     return name, min(int(k), num_items)
 
 
 def _padded(lists: list[np.ndarray]) -> Tensor:
-    """Return int64 [B, L], filled up with -1."""
+    """Return int64 [B, L], padded with -1."""
     rows_BL = np.full((len(lists), max([1, *map(len, lists)])), -1, np.int64)
     for row, items in zip(rows_BL, lists, strict=True):
         row[: len(items)] = items
