@@ -34,7 +34,7 @@ make_environment() {
   environment="$PWD/.venv"
   python=$(find_python) || die "Python 3.10 or newer is needed and was not found; install it, or say where it is: PYTHON=/path/to/python3 $0"
   free=$(df -Pk . | awk 'NR == 2 { print $4 }')
-  stamp="$environment/.installed-$extra-$(cat setup.py requirements/lock.txt | sha256sum | cut -c1-16)"
+  stamp="$environment/.installed-$extra-$(cat pyproject.toml requirements/lock.txt | sha256sum | cut -c1-16)"
   if [ ! -e "$stamp" ]; then
     say "Environment: $("$python" --version) -> .venv, recsys_dl[$extra] at the versions of requirements/lock.txt"
     [ "$free" -ge 4000000 ] || die "about 4 GB of disk are needed here, $((free / 1024)) MB are free"
