@@ -1,4 +1,4 @@
-"""The index report (recsys-dl index) on a million generated vectors and on real item embeddings, as docs/benchmarks.md has it.
+"""The index report (recsys-dl index) on a million generated vectors and on real item embeddings, as docs/benchmarks/indexes.md has it.
 
     RECSYS_DATA=… python scripts/bench_index.py                       # both; reports and plots are left in bench_index/
     python scripts/bench_index.py --only generated --items 100000
@@ -94,7 +94,7 @@ def run(*words: str) -> None:
 
 
 def markdown(folder: Path) -> str:
-    """Return the table of docs/benchmarks.md."""
+    """Return the table of docs/benchmarks/indexes.md."""
     header, *rows = csv.reader((folder / "report.csv").open())
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
 

@@ -1,6 +1,6 @@
 """Rankers on MQ2008: every loss on a perceptron, some on self-attention, and LambdaMART, judged query by query.
 
-    python scripts/bench_ltr.py                       # the tables of docs/benchmarks.md
+    python scripts/bench_ltr.py                       # the tables of docs/benchmarks/rankers.md
     python scripts/bench_ltr.py --test path/to/S5.txt # a part held out: trained on S1-S3, chosen and stopped on S4, reported once
 
 Cross-validated within S1-S4: each part is the test once, the next one (after S4, S1) validation, the other two train. Every row has a

@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def markdown(result: dict) -> str:
-    """Return the table of docs/benchmarks.md."""
+    """Return the table of docs/benchmarks/quality.md."""
     comparison, rows = result["comparison"], result["rows"]
     lines = [
         f"| model | NDCG@10 | minus {comparison['baseline']} | p | recall@10 | recall@20 | coverage@10 | valid. NDCG@10 | chosen |",

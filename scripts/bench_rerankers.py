@@ -1,6 +1,6 @@
 """Re-rankers: what diversity costs in accuracy, and how fast the greedy DPP is.
 
-    python scripts/bench_rerankers.py frontier --output docs/frontier.png   # on ml-latest-small; a plot, and tables
+    python scripts/bench_rerankers.py frontier --output docs/benchmarks/frontier.png   # on ml-latest-small; a plot, and tables
     python scripts/bench_rerankers.py speed                                 # on generated vectors, beside NumPy in the same run
 
 Frontier: each user's last five ratings are held out, ALS with its YAML's settings is fitted on the rest, and its 100 best items for each

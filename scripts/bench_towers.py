@@ -160,7 +160,7 @@ def measured(model: Any, given: Parts) -> dict[str, Evaluation]:
 
 
 def table(told: dict[str, dict[str, Evaluation]], seconds: dict[str, float]) -> str:
-    """Return the markdown tables of docs/benchmarks.md."""
+    """Return the markdown tables of docs/benchmarks/towers.md."""
     both = compare({name: parts["all"] for name, parts in told.items()}, metric="ndcg@10", baseline="ease")
     lines = [
         "| model | NDCG@10 | minus ease | p | recall@10 | recall@20 | coverage@10 | fit, s |",

@@ -11,7 +11,7 @@ from recsys_dl.compose import compose_command
 from recsys_dl.compose.options import VERBS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OF_ANOTHER = (
     "--help",
     "-m",
