@@ -1,0 +1,48 @@
+"""Retrieve, rank, re-rank: three retrievers, a learned ranker and two re-rankers as one recommender.
+
+python examples/three_stages.py
+"""
+
+from recsys_dl import attribute, compare, evaluate
+from recsys_dl.data.generated import generated
+from recsys_dl.data.split import leave_last_out
+from recsys_dl.models import ItemKNN, Popularity, SequentialRules
+from recsys_dl.pipeline import Pipeline
+from recsys_dl.rankers.columns import ItemAge, PopularityTrend, RetrieverRanks, RetrieverScores
+from recsys_dl.rankers.features import CandidateFeatures
+from recsys_dl.rankers.mlp_ranker import MLPRanker
+from recsys_dl.rerankers.mmr import MMR
+from recsys_dl.rerankers.rules import Rules
+
+data = generated(num_users=800, num_items=400, num_interactions=16_000)
+train, validation, test = leave_last_out(data)
+
+pipeline = Pipeline(
+    {"item_knn": ItemKNN(), "next": SequentialRules(), "recent": Popularity(window_days=60)},
+    num_retrieved=60,
+    num_candidates=100,
+    features=CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityTrend(), ItemAge()]),
+    ranker=MLPRanker(seed=7),
+    rerankers={
+        "mmr": MMR(weight=0.1),
+        "rules": Rules(rules=[{"name": "at most 3 of a category", "at_most": 3, "per": "category"}]),
+    },
+    on_failure={"ranker": "skip"},  # a request is answered without it rather than not at all
+).fit(train)
+
+best_retriever = ItemKNN().fit(train)
+print(
+    compare(
+        {
+            "item_knn": evaluate(best_retriever, train, test, exclude=validation),
+            "pipeline": evaluate(pipeline, train, test, exclude=validation),
+        },
+        "ndcg@10",
+        baseline="item_knn",
+    )
+)
+print(attribute(pipeline, train, test, k=10))
+
+answer = pipeline.recommend([0], k=5, exclude=train)
+for item, score in zip(answer.items_BK[0], answer.scores_BK[0], strict=True):
+    print(f"{data.item_titles[int(item)]:24} {score:.3f}")
