@@ -24,6 +24,11 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "recsys_dl"
 INSIDE = {"compose", "conf", "kernels", "verbs"}  # what the command and the models are made of
+FORMULAS = {
+    "inline": r'<span class="arithmatex">\\\((.*?)\\\)</span>',
+    "block": r'<div class="arithmatex">\\\[(.*?)\\\]</div>',
+}
+INTERVAL = re.compile(r"(\[[-+]?\d*\.\d+), ([-+]?\d*\.\d+\])")
 MODELS = sorted(file.stem for file in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
@@ -72,13 +77,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Draw formulas."""
-    inline = re.sub(
-        r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda m: mathml(m[1], "inline"), content, flags=re.DOTALL
-    )
-    return re.sub(
-        r'<div class="arithmatex">\\\[(.*?)\\\]</div>', lambda m: mathml(m[1], "block"), inline, flags=re.DOTALL
-    )
+    """Draw formulas, and keep an interval of a table on one line."""
+    for display, found in FORMULAS.items():
+        content = re.sub(found, lambda m, display=display: mathml(m[1], display), content, flags=re.DOTALL)
+    return INTERVAL.sub(r"\1,&nbsp;\2", content)
 
 
 def mathml(formula: str, display: str) -> str:

@@ -20,11 +20,12 @@ def write_sales(file: Path) -> None:
         table.writerow(["customer", "article", "bought_at"])
         for customer in range(400):
             department = draw.randrange(6)
+            bought = set()
             for _ in range(draw.randint(5, 25)):
                 where = department if draw.random() < 0.8 else draw.randrange(6)
-                article = f"A{where}-{int(40 * draw.random() ** 2):02}"  # low numbers sell best
-                day, month = draw.randint(1, 28), draw.randint(1, 12)
-                table.writerow([f"C{customer:04}", article, f"2024-{month:02}-{day:02}"])
+                bought.add(f"A{where}-{int(40 * draw.random() ** 2):02}")  # low numbers sell best
+            for article in sorted(bought):
+                table.writerow([f"C{customer:04}", article, f"2024-{draw.randint(1, 12):02}-{draw.randint(1, 28):02}"])
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Retrieve, rank, re-rank: three retrievers, a learned ranker and two re-rankers as one recommender.
+"""Retrieve, rank, re-rank: three retrievers, a learned ranker and a re-ranker as one recommender.
 
 python examples/three_stages.py
 """
@@ -12,21 +12,18 @@ from recsys_dl.rankers.columns import ItemAge, PopularityTrend, RetrieverRanks, 
 from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.mlp_ranker import MLPRanker
 from recsys_dl.rerankers.mmr import MMR
-from recsys_dl.rerankers.rules import Rules
 
 data = generated(num_users=800, num_items=400, num_interactions=16_000)
 train, validation, test = leave_last_out(data)
 
 pipeline = Pipeline(
     {"item_knn": ItemKNN(), "next": SequentialRules(), "recent": Popularity(window_days=60)},
-    num_retrieved=60,
-    num_candidates=100,
+    num_retrieved=50,
+    num_candidates=80,
     features=CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityTrend(), ItemAge()]),
-    ranker=MLPRanker(seed=7),
-    rerankers={
-        "mmr": MMR(weight=0.1),
-        "rules": Rules(rules=[{"name": "at most 3 of a category", "at_most": 3, "per": "category"}]),
-    },
+    ranker=MLPRanker(epochs=10, seed=7),
+    rerankers={"mmr": MMR(weight=0.1)},  # a little accuracy for variety; `Rules` states what a list must hold
+    examples={"rounds": 2},  # cuts of the log that the ranker's training examples come from
     on_failure={"ranker": "skip"},  # a request is answered without it rather than not at all
 ).fit(train)
 
@@ -41,7 +38,7 @@ print(
         baseline="item_knn",
     )
 )
-print(attribute(pipeline, train, test, k=10))
+print(attribute(pipeline, train, test, k=10, exclude=validation, num_timed=20))
 
 answer = pipeline.recommend([0], k=5, exclude=train)
 for item, score in zip(answer.items_BK[0], answer.scores_BK[0], strict=True):

@@ -13,7 +13,7 @@ SHOWN = {  # what each one is about, as it must show in its output
     "export_and_serve": r"known users: \[\['i\d+'(.|\n)*u1 without(.|\n)*someone who interacted",
     "own_csv": r"ndcg(.|\n)*C0042 -> A\d-\d\d, (.|\n)*someone who bought A3-00 and A3-01 -> A3",
     "sweep": r"ndcg@10(.|\n)*chosen by validation: (.|\n)*recall@10",
-    "three_stages": r"pipeline(.|\n)*item_knn \(retriever\)(.|\n)*ranker(.|\n)*rules \(reranker\)",
+    "three_stages": r"pipeline(.|\n)*item_knn \(retriever\)(.|\n)*ranker(.|\n)*mmr \(reranker\)",
 }
 
 
