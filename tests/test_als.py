@@ -193,7 +193,7 @@ def test_what_partial_fit_refuses():
     with pytest.raises(ValueError, match="has not been fitted"):
         ALS().partial_fit(first)
     model = ALS(embedding_size=4, epochs=1, device="cpu").fit(first)
-    with pytest.raises(ValueError, match="give new ones as a Dataset"):
+    with pytest.raises(ValueError, match="pass new interactions as a Dataset"):
         model.partial_fit(later.interactions)
     bare = ALS(embedding_size=4, epochs=1, device="cpu").fit(first.interactions)
     with pytest.raises(ValueError, match="knows no ids"):

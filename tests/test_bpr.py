@@ -144,7 +144,7 @@ def test_learning_on_draws_anew_and_survives_saving(tmp_path):
     )
     assert model.epochs_taken == 5
     assert model.user_emb_UD.shape == (4, 4)
-    with pytest.raises(ValueError, match="give Interactions, not a Dataset"):
+    with pytest.raises(ValueError, match="pass Interactions, not a Dataset"):
         model.partial_fit(dataset([(0, 0)]))
 
 
@@ -185,7 +185,7 @@ def test_steps_too_long_are_said_to_be_so():
     far = BPR(embedding_size=4, epochs=20, learning_rate=1.0, regularization=0.0, initial_scale=30.0, device="cpu")
     scores = far.fit(log).score([0], np.arange(30)[None])
     assert scores.max() - scores.min() > 88
-    with pytest.raises(ValueError, match=r"steps of learning_rate 30.0 are too long.*lower it"):
+    with pytest.raises(ValueError, match=r"training diverged: learning_rate 30.0 is too large.*lower it"):
         BPR(embedding_size=4, epochs=20, learning_rate=30.0, regularization=0.001, device="cpu").fit(log)
 
 

@@ -348,7 +348,7 @@ def test_logs_that_cannot_be_learned_on(fitted, old, new):
     model.fit(old)
     with pytest.raises(ValueError, match="at least one new interaction, got an empty log"):
         model.fine_tune(new.with_interactions(new.interactions.select([])))
-    with pytest.raises(ValueError, match="knows its users and items by id"):
+    with pytest.raises(ValueError, match="was fitted with user and item ids"):
         model.fine_tune(Interactions([99], [0], num_items=30))
     with pytest.raises(ValueError, match="knows no ids"):
         small("gmf", epochs=1).fit(old.interactions).fine_tune(new)

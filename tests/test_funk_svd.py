@@ -172,7 +172,7 @@ def test_same_seed_same_bits_another_seed_another_model():
 def test_what_makes_no_sense():
     train, _ = rated()
     model = FunkSVD(epochs=1).fit(train)
-    with pytest.raises(ValueError, match="two lists of one length"):
+    with pytest.raises(ValueError, match="two lists of the same length"):
         model.predict([0, 1], [0])
     with pytest.raises(ValueError, match="user row 80 is outside the 80 users"):
         model.predict([80], [0])
@@ -182,5 +182,5 @@ def test_what_makes_no_sense():
         FunkSVD(learning_rate=0)
     with pytest.raises(ValueError, match="regularization must be a finite number at least 0, got -1"):
         FunkSVD(regularization=-1)
-    with pytest.raises(ValueError, match="steps ran away.*learning_rate below 0.005"):
+    with pytest.raises(ValueError, match="training diverged.*learning_rate below 0.005"):
         FunkSVD().fit(train.with_weights(train.weights_N * 1000))

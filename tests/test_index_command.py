@@ -120,7 +120,7 @@ def test_users_kept_from_training_are_folded_in(place):
         (["vectors=items.npy"], "or both vectors=… and queries=…"),
         (["run=als", "vectors=items.npy"], "vectors=items.npy would have no effect: run=… has vectors of its own"),
         (["run=nothing"], "nothing must hold a run"),
-        (["run=popularity"], "the scores of Popularity are no inner products of vectors"),
+        (["run=popularity"], "the scores of Popularity are not inner products of vectors"),
         (["run=als", "k=601"], "k must be between 1 and the 600 items"),
         (["run=als", "indexes=[ivv]"], "there is no index 'ivv' (did you mean 'ivf'?)"),
         (["run=als", "prefer=speed"], "prefer must be latency, throughput or memory, got 'speed'"),

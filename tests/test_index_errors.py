@@ -56,7 +56,7 @@ def test_vectors_that_cannot_be_indexed(index, vectors, message):
         (QUERY, 3, {"exclude": [400]}, "exclude must hold rows of the 400 known items, got item row 400"),
         (QUERY, 3, {"allow": [-1]}, "allow must hold rows of the 400 known items, got item row -1"),
         (QUERY, 3, {"allow": [0.5]}, "item rows must be integers, got float64"),
-        (QUERY, 3, {"exclude": [[1], [2]]}, r"give Interactions.from_histories\(lists, num_items=400\)"),
+        (QUERY, 3, {"exclude": [[1], [2]]}, r"pass Interactions.from_histories\(lists, num_items=400\)"),
         (QUERY, 3, {"exclude": Interactions([0], [1], num_items=400)}, "exclude must cover the requested users"),
         (QUERY, 3, {"allow": Interactions([0, 1], [1, 400])}, "at most 400 items, got 2 users and 401 items"),
         (

@@ -62,9 +62,9 @@ def test_the_index_may_grow_and_shrink_beside_the_model(model):
 def test_a_model_without_vectors():
     model = ItemKNN(device="cpu").fit(log())
     assert model.item_vectors() is None
-    with pytest.raises(ValueError, match="scores of ItemKNN are no inner products"):
+    with pytest.raises(ValueError, match="scores of ItemKNN are not inner products"):
         Retriever(model, Exact()).build()
-    with pytest.raises(ValueError, match="scores of ItemKNN are no inner products"):
+    with pytest.raises(ValueError, match="scores of ItemKNN are not inner products"):
         model.query_vectors([0])
     with pytest.raises(ValueError, match="has not been fitted"):
         ALS().item_vectors()
@@ -118,7 +118,7 @@ def test_the_lines_that_anyone_would_write(model):
     found = index.search(model.query_vectors([3, 0]), k=5)
     np.testing.assert_array_equal(found.items_BK, model.recommend([3, 0], 5).items_BK)
     if model.popularity_fallback:
-        with pytest.raises(ValueError, match=r"no vector describes .* position 1: leave them out, or take Retriever"):
+        with pytest.raises(ValueError, match=r"users without interactions have no vector.* position 1: leave them out, or use Retriever"):
             model.query_vectors([3, 59])
 
 
@@ -127,5 +127,5 @@ def test_a_state_is_taken_by_the_model_that_made_it():
     state = one.fold_in([[1, 2, 3]])
     assert one.recommend(state, 3).items_BK.shape == (1, 3)
     for answer in (lambda: two.recommend(state, 3), lambda: two.score(state, [[1]]), lambda: two.query_vectors(state)):
-        with pytest.raises(ValueError, match=r"made by another model \(ALS\): call fold_in"):
+        with pytest.raises(ValueError, match=r"created by another model \(ALS\): call fold_in"):
             answer()

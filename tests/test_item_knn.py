@@ -126,7 +126,7 @@ def test_ratings_by_the_formula():
     )
     with pytest.raises(ValueError, match="user row 60 is outside the 60 users"):
         model.predict([60], [0])
-    with pytest.raises(ValueError, match="two lists of one length"):
+    with pytest.raises(ValueError, match="two lists of the same length"):
         model.predict([0, 1], [0])
 
 

@@ -216,7 +216,7 @@ def test_what_does_not_go_together(parts, tmp_path):
         (NeuMF(**SMALL), "model was GMF, is NeuMF"),
     ):
         other.lightning_module(train)
-        with pytest.raises(ValueError, match=f"the checkpoint is of another model: .*{words}"):
+        with pytest.raises(ValueError, match=f"the checkpoint belongs to another model: .*{words}"):
             RecommenderModule.load_from_checkpoint(best.best_model_path, model=other)
     fewer = GMF(**SMALL)
     fewer.lightning_module(train.select(np.arange(400)))

@@ -36,8 +36,8 @@ QUICK = {"epochs": 0, "embedding_size": 4}
         ({"user_kinds": {"age": "number"}}, {}, "data.user_features=FILE"),
         ({"features": "items"}, {}, 'features="items" needs item features, but the data has none'),
         ({"features": "users"}, {"item_features": GENRES}, 'features="users" needs user features'),
-        ({"min_count": 2}, {}, "min_count=2 would have no effect: it is about features, and the data has none"),
-        ({"features": "none", "feature_sizes": [4]}, {"item_features": GENRES}, "leaves them out"),
+        ({"min_count": 2}, {}, "min_count=2 would have no effect: it applies to features, and the data has none"),
+        ({"features": "none", "feature_sizes": [4]}, {"item_features": GENRES}, "excludes them"),
         ({"features": "none", "item_kinds": {"year": "category"}}, {"item_features": GENRES}, "would have no effect"),
         ({"item_kinds": {"genre": "bag"}}, {"item_features": GENRES}, "item_kinds names 'genre', which is not a column of the "
          "item features (did you mean 'genres'?); they are genres, year"),
@@ -69,7 +69,7 @@ def test_learning_on_says_of_a_frame_what_fit_says(model):
 @pytest.mark.parametrize("model", [ExplicitALS(epochs=1), ItemKNN()], ids=lambda one: type(one).__name__)
 def test_predict_takes_rows_alone(model):
     model.fit(data())
-    with pytest.raises(ValueError, match="predict takes rows of users that were in training .* ask score"):
+    with pytest.raises(ValueError, match="predict takes rows of training users .* use score"):
         model.predict(model.fold_in([[1, 2]]), [3])
     with pytest.raises(ValueError, match="user rows must be integers"):
         model.predict(["a"], [3])

@@ -118,7 +118,7 @@ def test_each_command_of_the_docs_makes_a_pipeline(tmp_path, monkeypatch):
 def test_what_a_pipeline_cannot(place):
     for words, message in (
         (("export", "run=runs/pipeline", "format=torchscript"), "must offer served()"),
-        (("index", "run=runs/pipeline"), "no inner products of vectors"),
+        (("index", "run=runs/pipeline"), "not inner products of vectors"),
     ):
         assert message in run(*words, cwd=place, status=1).stderr
     run("train", "model=popularity", "data=log", "data.path=log.csv", "run=runs/popularity", cwd=place)

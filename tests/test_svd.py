@@ -83,5 +83,5 @@ def test_similar_items_are_by_cosine():
 def test_what_makes_no_sense():
     with pytest.raises(ValueError, match="embedding_size must be a whole number of at least 1, got 0"):
         SVD(embedding_size=0)
-    with pytest.raises(ValueError, match="an interaction of a weight above 0, but all weigh 0"):
+    with pytest.raises(ValueError, match="an interaction with a weight above 0, but all weights are 0"):
         SVD().fit(Interactions([0, 1], [0, 1], [0, 0]))

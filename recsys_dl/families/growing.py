@@ -94,7 +94,7 @@ def check_tuning(model: NetworkModel, new: Dataset | Interactions, freeze: Seque
             parts = [name.removesuffix(".weight").removesuffix(".bias").split(".") for name in names]
             known = {".".join(one[:depth]) for one in parts for depth in (1, 2, 3)}
             raise ValueError(
-                f"freeze must name weights of {type(model).__name__}, got {prefix!r}. Available: {', '.join(sorted(known))}"
+                f"freeze must name weights of {type(model).__name__}, got {prefix!r}. There are: {', '.join(sorted(known))}"
             )
     if epochs and frozen == set(names):
         raise ValueError(f"freeze={list(freeze)} leaves nothing of {type(model).__name__} to train; freeze less")

@@ -25,8 +25,8 @@ Objective = Literal["rendle2022", "hu2008"]
 class ALS(CatalogModel):
     """score(u, i) = x_u . y_i, where x and y minimize one of two objectives over all pairs, observed or not.
 
-    With r the weight of an interaction (of repeated ones the sum), n_u and n_i the distinct items of a user and users of an
-    item, U users and I items:
+    With r the weight of an interaction (summed if repeated), n_u and n_i the numbers of distinct items of a user and users of
+    an item, U users and I items:
 
     - "rendle2022": `sum_observed r (1 - x.y)^2 + unobserved_weight sum_all (x.y)^2 + regularization (sum_u
       (n_u + unobserved_weight I)^frequency_exponent |x_u|^2 + sum_i (n_i + unobserved_weight U)^frequency_exponent |y_i|^2)`
@@ -35,28 +35,28 @@ class ALS(CatalogModel):
     - "hu2008": `sum_all (1 + confidence r) (p - x.y)^2 + regularization (sum_u |x_u|^2 + sum_i |y_i|^2)`, p = 1 where r > 0
       and else 0 (Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3).
 
-    An epoch solves all items, then all users, so that a user's row is what `fold_in` gives for their history. A user without
-    interactions is answered with the most popular items; an item without users has the embedding 0 and scores 0.
+    An epoch solves all items, then all users, so that a user's row equals `fold_in` of their history. A user without
+    interactions gets the most popular items; an item without users has a zero embedding and scores 0.
 
     Args:
         embedding_size: D.
-        epochs: times that both sides are solved.
+        epochs: number of alternations over both sides.
         regularization: penalty; its scale differs by a factor of about n_u between the objectives.
         objective: which of the two.
-        unobserved_weight: of every pair, observed or not, beside 1 for an observed one; "rendle2022" only.
-        frequency_exponent: 1 penalizes as stochastic gradient descent would, 0 all rows alike; "rendle2022" only.
-        confidence: what each unit of r adds to the weight 1 of a pair; "hu2008" only.
+        unobserved_weight: weight of every pair, in addition to 1 for observed ones; "rendle2022" only.
+        frequency_exponent: 1 penalizes as stochastic gradient descent would, 0 all rows equally; "rendle2022" only.
+        confidence: added to a pair's weight of 1 per unit of r; "hu2008" only.
         solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
-        cg_steps: conjugate-gradient steps a row and epoch; "cg" only.
+        cg_steps: conjugate-gradient steps per row and epoch; "cg" only.
         block_size: columns solved together; "ials++" only.
-        initial_scale: standard deviation of x . y before training begins, over sqrt(D); small is good.
-        seed: of the initial embeddings.
-        device: where to train and to rank.
+        initial_scale: initial standard deviation of x . y, divided by sqrt(D); keep it small.
+        seed: for the initial embeddings.
+        device: where to train and recommend.
 
     Attributes:
         user_emb_UD: float32.
         item_emb_ID: float32.
-        train_UI: CSR float32, r of all interactions learned from, for `partial_fit`.
+        train_UI: CSR float32, r of all training interactions, for `partial_fit`.
 
     Raises:
         ValueError: an argument out of range.
@@ -99,7 +99,7 @@ class ALS(CatalogModel):
         self.device = device
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Learn from `train`; return self."""
+        """Fit to `train`; return self."""
         interactions = self._begin(train)
         self.user_emb_UD = self._initial_users(0, self.num_users)
         self.item_emb_ID = np.zeros((self.num_items, self.embedding_size), np.float32)
@@ -108,20 +108,20 @@ class ALS(CatalogModel):
         return self
 
     def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
-        """Learn on from new interactions, of known and new users and items; return self.
+        """Continue training with new interactions of known and new users and items; return self.
 
         All interactions since `fit` are kept (8 bytes each, also in saved folders), the new ones are added (weights of
-        repeated pairs are summed), and both sides are solved again from where they stood. So nothing is forgotten, and
-        the result approaches that of a fit to everything; the cost is `epochs` epochs over all interactions, not over the
-        new ones alone, since in ALS each new interaction moves every row a little.
+        repeated pairs are summed), and both sides are solved again from the current embeddings. So nothing is forgotten, and
+        the result approaches that of a fit on everything; the cost is `epochs` epochs over all interactions, not just
+        the new ones, since in ALS each new interaction changes every row slightly.
 
         Args:
             new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
                 Interactions if it was fitted on Interactions: rows past the known ones are new.
-            epochs: times that both sides are solved.
+            epochs: number of alternations over both sides.
 
         Raises:
-            ValueError: a Dataset for a model that knows no ids, or Interactions with new rows for one that does.
+            ValueError: a Dataset for a model without ids, or Interactions with new rows for a model with ids.
         """
         fresh = self._aligned(new)
         interactions = Interactions.concat([Interactions.from_csr(self.train_UI), fresh])
@@ -131,7 +131,7 @@ class ALS(CatalogModel):
         self.user_emb_UD = np.concatenate([self.user_emb_UD, grown])
         self.item_emb_ID = np.pad(self.item_emb_ID, ((0, self.num_items - known_items), (0, 0)))
         self.train_UI = interactions.by_user
-        self._alternate(interactions, epochs, "ALS, learning on")
+        self._alternate(interactions, epochs, "ALS, partial fit")
         return self
 
     def loss(self) -> float:
@@ -227,7 +227,7 @@ class ALS(CatalogModel):
         return values
 
     def _fold(self, histories: Interactions) -> np.ndarray:
-        """Solve the users' rows exactly, with all items as they are."""
+        """Solve the users' rows exactly, with all items fixed."""
         start = np.zeros((histories.num_users, self.embedding_size), np.float32)
         return self._solve(self._observed(histories.by_user), self.item_emb_ID, start, "cholesky")
 

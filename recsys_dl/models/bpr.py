@@ -18,38 +18,38 @@ from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
 
-FOLD_EPOCHS = 40  # times through a new user's history; on MovieLens more made the lists no better
+FOLD_EPOCHS = 40  # passes over a new user's history; on MovieLens more did not improve the lists
 
 
 class BPR(CatalogModel):
-    """score(u, i) = b_i + p_u . q_i, learned from pairs: what a user had should score above what they did not.
+    """score(u, i) = b_i + p_u . q_i, learned from pairs: items a user interacted with should score above others.
 
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback", with item
-    biases. An epoch takes one step of stochastic gradient descent for each distinct pair (u, i) of the log, whatever its
-    weight, against one item drawn among those that u did not have: see `kernels.bpr`, also for how this is parallel and still
-    gives the same bits on any number of threads.
+    biases. An epoch takes one SGD step for each distinct pair (u, i) of the log, regardless of
+    weight, against one item sampled from those u did not interact with: see `kernels.bpr`, also for how this is parallel and yet
+    bitwise identical on any number of threads.
 
-    A user without interactions is answered with the most popular items; one who had all items learns nothing and is answered
-    by the biases. An item without users is learned only as one not chosen: it ranks low, and is similar to none.
+    A user without interactions gets the most popular items; one who interacted with all items learns nothing and is ranked
+    by the biases. An item without users is trained only as a negative: it ranks low, and is similar to none.
 
     Args:
         embedding_size: D.
-        epochs: steps for each interaction.
-        learning_rate: length of a step in the first epoch; it falls linearly to nothing, so that the noise of the draws
+        epochs: steps per interaction.
+        learning_rate: step size in the first epoch; it decays linearly to 0, so that sampling noise
             averages out.
-        regularization: penalty of each embedding and bias that a step touches.
-        popularity_exponent: items are drawn to compare with in proportion to max(1, users of the item) to this power; 0 draws
-            all alike. Higher teaches to tell popular items apart, lower to rank the whole catalog.
-        initial_scale: standard deviation of the embeddings before training, times sqrt(D).
-        seed: of the initial embeddings and of all draws.
-        device: where to train and to rank. Each repeats itself bit by bit; the two differ by rounding.
+        regularization: penalty on each embedding and bias that a step touches.
+        popularity_exponent: negatives are sampled in proportion to max(1, users of the item) to this power; 0 samples
+            uniformly. Higher values focus on ranking popular items, lower ones on the whole catalog.
+        initial_scale: initial standard deviation of the embeddings, times sqrt(D).
+        seed: for the initial embeddings and all sampling.
+        device: where to train and recommend. Each is bitwise reproducible; the two differ by rounding.
 
     Attributes:
         user_emb_UD: float32.
         item_emb_ID: float32.
         item_bias_I: float32.
-        train_UI: CSR float32, all interactions learned from, for `partial_fit`.
-        epochs_taken: int64, no dimension; so that learning on makes draws of its own.
+        train_UI: CSR float32, all training interactions, for `partial_fit`.
+        epochs_taken: int64 scalar; so that `partial_fit` draws new samples.
 
     Raises:
         ValueError: an argument out of range.
@@ -88,7 +88,7 @@ class BPR(CatalogModel):
         self.device = device
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Learn from `train`; return self."""
+        """Fit to `train`; return self."""
         interactions = self._begin(train)
         self.user_emb_UD = self.item_emb_ID = np.empty((0, self.embedding_size), np.float32)
         self.item_bias_I = np.empty(0, np.float32)
@@ -97,22 +97,22 @@ class BPR(CatalogModel):
         return self
 
     def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 20) -> Self:
-        """Learn on from new interactions, of known and new users and items; return self.
+        """Continue training with new interactions of known and new users and items; return self.
 
-        All interactions since `fit` are kept (8 bytes each, also in saved folders), and `epochs` more epochs go over old and
-        new ones together from where the embeddings stood: what was had is never drawn as not had, and nothing is forgotten.
-        New rows begin as in `fit`.
+        All interactions since `fit` are kept (8 bytes each, also in saved folders), and `epochs` more epochs run over old and
+        new ones together from the current embeddings: positives are never sampled as negatives, and nothing is forgotten.
+        New rows start as in `fit`.
 
         Args:
             new: a Dataset, matched by ids, if the model was fitted on one: known ids keep their rows, new ones are appended.
                 Interactions if it was fitted on Interactions: rows past the known ones are new.
-            epochs: steps for each interaction, old or new; they shrink from `learning_rate` as in `fit`.
+            epochs: steps per interaction, old or new; they decay from `learning_rate` as in `fit`.
 
         Raises:
-            ValueError: a Dataset for a model that knows no ids, or Interactions with new rows for one that does.
+            ValueError: a Dataset for a model without ids, or Interactions with new rows for a model with ids.
         """
         fresh = self._aligned(new)
-        self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, learning on")
+        self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, partial fit")
         return self
 
     def served(self, seen: Interactions | None = None) -> Served:
@@ -122,12 +122,12 @@ class BPR(CatalogModel):
         return inner_product(self, seen, self._queries(stored(self, seen)), self.item_vectors())
 
     def item_vectors(self) -> np.ndarray:
-        """Return the item embeddings with the biases as a column more."""
+        """Return the item embeddings with the biases as an extra column."""
         self._check_fitted()
         return np.column_stack([self.item_emb_ID, self.item_bias_I])
 
     def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
-        """Grow the embeddings to the shape of the interactions, and take epochs over them."""
+        """Grow the embeddings to the shape of the interactions, and run epochs over them."""
         self._remember(interactions)
         self.train_UI = interactions.by_user
         arrays = (
@@ -156,14 +156,14 @@ class BPR(CatalogModel):
         learned = fetch(users), fetch(items), fetch(bias)
         if not all(np.isfinite(table).all() for table in learned):
             raise ValueError(
-                f"steps of learning_rate {self.learning_rate} are too long for this log: the embeddings grew without bound; "
+                f"training diverged: learning_rate {self.learning_rate} is too large for this log; "
                 "lower it, or raise regularization"
             )
         self.user_emb_UD, self.item_emb_ID, self.item_bias_I = learned
         self.epochs_taken = self.epochs_taken + epochs
 
     def _grown(self, emb: np.ndarray, size: int, side: int) -> np.ndarray:
-        """Return a copy with rows added, drawn as at the start."""
+        """Return a copy with added rows, initialized as in `fit`."""
         rng = np.random.default_rng([self.seed, side, len(emb)])
         scale = self.initial_scale / np.sqrt(self.embedding_size)
         added = scale * rng.standard_normal((size - len(emb), self.embedding_size))
@@ -179,7 +179,7 @@ class BPR(CatalogModel):
         return np.pad(values, ((0, 0), (0, 1)), constant_values=1)  # times the bias
 
     def _fold(self, histories: Interactions) -> np.ndarray:
-        """Take steps as in training, with items as they are."""
+        """Take steps as in training, with items fixed."""
         by_user = histories.by_user
         return fold_users(
             by_user.indptr.astype(np.int64),

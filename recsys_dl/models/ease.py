@@ -17,21 +17,21 @@ from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
 from recsys_dl.training.devices import torch_device
 
-BLOCK = 1024  # rows or columns of a product made dense at once
+BLOCK = 1024  # rows or columns of a product densified at a time
 
 
 class EASE(CatalogModel):
     """score(u, .) = x_u B, where B with a diagonal of zeros minimizes |X - X B|^2 + penalty |B|^2.
 
-    B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). Where there are more items
-    than users, P comes from the users' side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: the same, cheaper.
+    B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). If there are more items
+    than users, P is computed on the user side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: identical, but cheaper.
 
-    A user of whom nothing is known gets the most popular items; an item that nobody had scores 0. The inverse is LAPACK's: another
-    number of threads rounds it otherwise.
+    A user without interactions gets the most popular items; an item without users scores 0. The inverse is LAPACK's: its
+    rounding depends on the number of threads.
 
     Args:
-        regularization: in interactions: the penalty is that times the mean squared weight, so that ratings and ones
-            want about the same. Some hundreds suit logs of MovieLens' kind.
+        regularization: in interactions: the penalty is this times the mean squared weight, so that ratings and binary weights
+            need about the same value. A few hundred suit logs like MovieLens.
         device: where to invert: "cuda" through torch.
 
     Attributes:
@@ -39,9 +39,9 @@ class EASE(CatalogModel):
         weights_II: float32, B.
 
     Raises:
-        ValueError: regularization that is not positive, or too small for float32; or interactions that all weigh 0.
-        MemoryError: the items x items matrices do not fit; says how much they need and how much is free.
-        RuntimeError: device "cuda" where torch finds no GPU.
+        ValueError: regularization that is not positive, or too small for float32; or interactions whose weights are all 0.
+        MemoryError: the items x items matrices do not fit; the message says how much they need and how much is free.
+        RuntimeError: device "cuda" if torch finds no GPU.
     """
 
     fitted = ("histories", "weights_II")
@@ -60,7 +60,7 @@ class EASE(CatalogModel):
             penalty = np.float32(self.regularization * mean_square)
         if not np.finfo(np.float32).tiny < penalty < np.inf:
             raise ValueError(
-                f"regularization times the mean squared weight must be a number of float32, got {self.regularization} times "
+                f"regularization times the mean squared weight must be finite in float32, got {self.regularization} times "
                 f"{mean_square:g}: scale the weights (weights=scaled or log)"
             )
         where = torch_device(self.device).type
@@ -94,7 +94,7 @@ class EASE(CatalogModel):
         if needed > free:
             raise MemoryError(
                 f"EASE over {self.num_items:,} items needs {needed:,} bytes of {noun}, and {free:,} are free. "
-                "Leave out rare items (k-core), or take ItemKNN, which keeps only the nearest."
+                "Filter out rare items (k-core), or use ItemKNN, which keeps only the nearest neighbors."
             )
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
@@ -114,7 +114,7 @@ class EASE(CatalogModel):
         return scores_BL
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Weight of having the item in the score of every other."""
+        """Weight of the item in the score of every other."""
         return np.where(self.weights_II[items_B] == 0, np.float32(-np.inf), self.weights_II[items_B])
 
 
@@ -134,4 +134,4 @@ def _inverse_gram(rows: sp.csr_matrix, penalty: np.float32, where: str) -> np.nd
             )
         del gram
         inverse = torch.cholesky_inverse(factor).cpu().numpy()
-        return inverse if inverse.flags.c_contiguous else inverse.T  # symmetric; SciPy copies what is not C-ordered
+        return inverse if inverse.flags.c_contiguous else inverse.T  # symmetric; avoids a copy by SciPy

@@ -21,23 +21,23 @@ class ExplicitALS(FunkSVD):
     """rating(u, i) = mean + b_u + b_i + x_u . y_i, where weights are ratings; only observed pairs count.
 
     Minimizes `sum_observed (r - rating)^2 + regularization (sum_u n_u (|x_u|^2 + b_u^2) + sum_i n_i (|y_i|^2 + b_i^2))`, n_u and
-    n_i the ratings of a user and of an item ("Large-Scale Parallel Collaborative Filtering for the Netflix Prize", eq. 3,
+    n_i the numbers of ratings of a user and of an item ("Large-Scale Parallel Collaborative Filtering for the Netflix Prize", eq. 3,
     with biases: a row's bias is solved together with its embedding). An epoch solves all items, then all users, so that a
-    user's row is what `fold_in` gives for their ratings.
+    user's row equals `fold_in` of their ratings.
 
-    Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u: a ranking by how well items
-    are liked, not by how often they are had. Repeated ratings of one item by one user count as their average.
+    An unknown user gets mean + b_i, and an unrated item mean + b_u: a ranking by how well items
+    are liked, not by popularity. Repeated ratings of an item by a user are averaged.
 
     Args:
         embedding_size: length of x_u and y_i.
-        epochs: times that both sides are solved.
-        regularization: penalty of a row for each of its ratings.
+        epochs: number of alternations over both sides.
+        regularization: penalty on a row per rating.
         solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
-        cg_steps: conjugate-gradient steps a row and epoch; "cg" only.
+        cg_steps: conjugate-gradient steps per row and epoch; "cg" only.
         block_size: columns solved together; "ials++" only.
-        initial_scale: standard deviation of the embeddings before training.
-        seed: of those.
-        device: where to train and to rank.
+        initial_scale: initial standard deviation of the embeddings.
+        seed: for the initial embeddings.
+        device: where to train and recommend.
 
     Attributes:
         mean: float32 scalar, of all ratings.
@@ -123,7 +123,7 @@ class ExplicitALS(FunkSVD):
         start_bias: np.ndarray,
         solver: Solver,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings and biases of one side, from those of the other: a fixed row ends in 1, a solved one in its bias."""
+        """Return one side's embeddings and biases from the other's: a fixed row ends in 1, a solved one in its bias."""
         solved = fetch(
             solve_rows(
                 observed._replace(targets_N=ratings.data - self.mean - fixed_bias[ratings.indices]),
@@ -138,7 +138,7 @@ class ExplicitALS(FunkSVD):
         return np.ascontiguousarray(solved[:, :-1]), np.ascontiguousarray(solved[:, -1])
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
-        """Solve the users' rows exactly, with all items as they are."""
+        """Solve the users' rows exactly, with all items fixed."""
         ratings = average_ratings(histories)
         start = np.zeros((histories.num_users, self.embedding_size), np.float32)
         bias_B = np.zeros(histories.num_users, np.float32)

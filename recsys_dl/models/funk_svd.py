@@ -25,17 +25,17 @@ from recsys_dl.protocols import Served, UserState
 class FunkSVD(CatalogModel):
     """rating(u, i) = mean + b_u + b_i + p_u . q_i, where weights are ratings.
 
-    Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u: a ranking by how well items
-    are liked, not by how often they are had. Repeated ratings of one item by one user count as their average.
+    An unknown user gets mean + b_i, and an unrated item mean + b_u: a ranking by how well items
+    are liked, not by popularity. Repeated ratings of an item by a user are averaged.
 
     Args:
         embedding_size: length of p_u and q_i.
         epochs: passes over the ratings.
-        learning_rate: length of a step at each rating.
+        learning_rate: SGD step size.
         regularization: weight of |p_u|^2 + |q_i|^2 at each rating.
         bias_regularization: weight of b_u^2 + b_i^2 at each rating.
-        initial_scale: standard deviation of the embeddings before the first step.
-        seed: of those, and of the order of the ratings.
+        initial_scale: initial standard deviation of the embeddings.
+        seed: for the initial embeddings and the order of the ratings.
 
     Attributes:
         mean: float32 scalar, of all ratings.
@@ -47,7 +47,7 @@ class FunkSVD(CatalogModel):
 
     Raises:
         ValueError: a size, a number of epochs or a learning rate that is not positive; negative regularization; or
-            ratings that outran the steps (not finite).
+            diverging training (not finite).
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("mean", "rating_range_2", "bias_U", "bias_I", "user_emb_UD", "item_emb_ID")
@@ -79,7 +79,7 @@ class FunkSVD(CatalogModel):
         self.seed = seed
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Descend `epochs` times over the ratings, each time in another order."""
+        """Run `epochs` SGD passes over the ratings, each in a new random order."""
         ratings = self._start(train)
         users_N = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(ratings.indptr))
         for epoch in track(range(self.epochs), type(self).__name__):
@@ -101,14 +101,14 @@ class FunkSVD(CatalogModel):
         return self
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, from their ratings; `recommend` and `score` take it in place of rows.
+        """Return the state of new users from their ratings; `recommend` and `score` accept it in place of rows.
 
         Args:
-            histories: Interactions whose user rows are 0..B-1 and whose weights are ratings; or one list of item rows for
-                each user, all taken to be rated at the top of the range seen in training.
+            histories: Interactions whose user rows are 0..B-1 and whose weights are ratings; or one list of item rows
+                per user, all assumed to be rated at the top of the range seen in training.
 
         Raises:
-            ValueError: an item row that training did not know.
+            ValueError: an item row that was not in training.
         """
         self._check_fitted()
         if not isinstance(histories, Dataset | Interactions):
@@ -119,7 +119,7 @@ class FunkSVD(CatalogModel):
     def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
         """Return float32 [P]: the rating of items_P[p] by users_P[p], within the range of ratings seen in training.
 
-        A user or item row of -1 stands for one that is not known: its bias and embedding are left out.
+        A user or item row of -1 means unknown: its bias and embedding are left out.
 
         Raises:
             ValueError: arrays of unequal length, or a row out of range.
@@ -151,7 +151,7 @@ class FunkSVD(CatalogModel):
         return inner_product(self, seen, states_UE, self.item_vectors(), tower, fill=float(self.rating_range_2[1]))
 
     def item_vectors(self) -> np.ndarray:
-        """Return the item embeddings, ones for what a user adds to every item, and the biases."""
+        """Return the item embeddings, a column of ones for user biases, and the item biases."""
         self._check_fitted()
         return np.column_stack([self.item_emb_ID, np.ones_like(self.bias_I), self.bias_I])
 
@@ -160,7 +160,7 @@ class FunkSVD(CatalogModel):
         return self.bias_regularization
 
     def _start(self, train: Dataset | Interactions) -> sp.csr_matrix:
-        """Set every fitted array to its state before the first step; return the ratings, users x items."""
+        """Initialize every fitted array; return the ratings, users x items."""
         ratings = average_ratings(self._begin(train))
         rng = np.random.default_rng([self.seed, 0])
         self.mean = np.array(ratings.data.mean(dtype=np.float64), np.float32)
@@ -177,7 +177,7 @@ class FunkSVD(CatalogModel):
         if not all(np.isfinite(getattr(self, name)).all() for name in self.fitted):
             low, high = self.rating_range_2
             raise ValueError(
-                f"the steps ran away: ratings from {low} to {high} need a learning_rate below {self.learning_rate}, "
+                f"training diverged: ratings from {low} to {high} need a learning_rate below {self.learning_rate}, "
                 "or ratings scaled to a narrower range"
             )
 
@@ -189,7 +189,7 @@ class FunkSVD(CatalogModel):
         return np.column_stack([emb_BD, bias_B + self.mean, np.ones_like(bias_B)])
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
-        """Minimize the same objective over b_u and p_u alone, exactly, with all items as they are."""
+        """Minimize the same objective over b_u and p_u alone, exactly, with all items fixed."""
         ratings = average_ratings(histories)
         offset_BD = self._offsets(ratings)
         bias_B = np.zeros(histories.num_users, np.float32)
@@ -207,7 +207,7 @@ class FunkSVD(CatalogModel):
         return bias_B, emb_BD
 
     def _offsets(self, ratings: sp.csr_matrix) -> np.ndarray:
-        """Return float32 [B, D]: the part of a user's embedding that follows from which items were rated."""
+        """Return float32 [B, D]: the part of a user's embedding determined by which items were rated."""
         return np.zeros((ratings.shape[0], self.embedding_size), np.float32)
 
     def _scores(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

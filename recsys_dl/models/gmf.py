@@ -37,7 +37,7 @@ class GMFNetwork(PairNetwork):
         return inner_products(user_parts[0], item_parts[0])
 
     def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
-        """Return one matrix product."""
+        """Return scores as one matrix product."""
         return user_state_BS @ item_state_IS.T
 
 

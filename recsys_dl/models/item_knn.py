@@ -1,4 +1,4 @@
-"""Items like those in a user's history (Sarwar, Karypis, Konstan, Riedl 2001; Deshpande and Karypis 2004)."""
+"""Item-based nearest neighbors (Sarwar, Karypis, Konstan, Riedl 2001; Deshpande and Karypis 2004)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from recsys_dl.protocols import Served
 
 
 class ItemKNN(Neighborhood):
-    """score(u, i) = sum over the items j of u's history that are neighbors of i: similarity(i, j) * weight(u, j).
+    """score(u, i) = sum over the items j in u's history that are neighbors of i of similarity(i, j) * weight(u, j).
 
-    The sum is over the nearest neighbors of the item recommended, not of those in the history, and is not divided by the
-    sum of similarities: more support from the history is a better item (Cremonesi, Koren, Turrin 2010, "Performance of
+    The sum is over the nearest neighbors of the recommended item, not of the history's items, and is not divided by the
+    sum of similarities: more support from the history means a higher score (Cremonesi, Koren, Turrin 2010, "Performance of
     Recommender Algorithms on Top-N Recommendation Tasks", section 3.1).
 
-    A user without a history gets the most popular items. An item without neighbors in the history scores 0; one that
-    nobody had always does, and is similar to none.
+    A user without a history gets the most popular items. An item without neighbors in the history scores 0; an item
+    without users always does, and is similar to none.
 
     Args:
-        num_neighbors: most similar items kept for each item.
-        measure: "cosine" and "jaccard" for what people had; "adjusted_cosine" (ratings less the user's mean), "pearson" and
-            "pearson_baseline" (ratings less mean + b_u + b_i) for how they rated it. Formulas: `kernels.similarity`.
-        weighting: "tfidf" or "bm25" make users with long histories tell less; None leaves weights as they are. Formulas:
+        num_neighbors: most similar items kept per item.
+        measure: "cosine" and "jaccard" for implicit feedback; "adjusted_cosine" (ratings minus the user's mean), "pearson" and
+            "pearson_baseline" (ratings minus mean + b_u + b_i) for ratings. Formulas: `kernels.similarity`.
+        weighting: "tfidf" or "bm25" down-weight users with long histories; None keeps weights unchanged. Formulas:
             `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
         shrinkage: in users; a similarity over n common users is multiplied by n / (n + shrinkage).
-        min_common: items with fewer common users are no neighbors.
-        num_raters: neighbors among the items a user rated that `predict` takes.
+        min_common: items with fewer common users are not neighbors.
+        num_raters: neighbors among a user's rated items that `predict` uses.
         device: where neighbors and scores are computed.
 
     Attributes:
-        interactions_UI: CSR float32, what everyone had.
+        interactions_UI: CSR float32, the training interactions.
         neighbors_RR: CSR float32 [I, I], the nearest items of each, best first.
         mean: float32 scalar, of all weights.
         rating_range_2: float32, the lowest and the highest weight in training.
-        bias_U: float32, how far a user's ratings lie above the mean.
-        bias_I: float32, how far an item's do.
+        bias_U: float32, user deviations from the mean.
+        bias_I: float32, item deviations from the mean.
 
     Raises:
         ValueError: an unknown measure or weighting, or a count or shrinkage out of range.

@@ -1,4 +1,4 @@
-"""Neural collaborative filtering by a perceptron."""
+"""Neural collaborative filtering with an MLP."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwor
 from recsys_dl.kernels.perceptron import perceptron_scores
 from recsys_dl.protocols import Served
 
-ITEMS_AT_ONCE = 8192  # of the catalog, so that what layers give is a few megabytes
+ITEMS_AT_ONCE = 8192  # catalog items per block, so that activations take a few megabytes
 
 
 class Layers(nn.Module):
-    """A perceptron over a pair whose first layer is split: W [p; q] + b = W_p p + (W_q q + b).
+    """An MLP over a pair whose first layer is split: W [p; q] + b = W_p p + (W_q q + b).
 
-    What a layer of width H costs a pair is then a sum of H numbers, not a product of H by 2D.
+    The first layer of width H then costs H additions per pair instead of an H x 2D product.
 
     Args:
-        embedding_size: D, of the user's and of the item's part.
-        hidden_sizes: widths of the hidden layers, the first at least.
-        dropout: share of the hidden units left out at random in training.
+        embedding_size: D, for user and item each.
+        hidden_sizes: widths of the hidden layers, at least one.
+        dropout: dropout rate of the hidden layers.
     """
 
     def __init__(self, embedding_size: int, hidden_sizes: Sequence[int], dropout: float) -> None:
@@ -54,7 +54,7 @@ class Layers(nn.Module):
         return units @ self.output.weight[0]
 
     def catalog(self, user_part_BH: Tensor, item_part_IH: Tensor) -> Tensor:
-        """Return [B, I], in memory for a few thousand pairs at a time."""
+        """Return [B, I], in blocks of a few thousand pairs to bound memory."""
         if len(self.hidden) and user_part_BH.device.type == "cpu":
             layers: Any = self.hidden
             scores_BI = perceptron_scores(
@@ -97,7 +97,7 @@ class MLPNetwork(PairNetwork):
         return (self.layers.item_part(item_emb_XE),)
 
     def interact(self, user_parts: Sequence[Tensor], item_parts: Sequence[Tensor]) -> Tensor:
-        """Return what the layers make of both parts."""
+        """Return the MLP's output for both parts."""
         return self.layers(user_parts[0], item_parts[0])
 
     def catalog(self, user_state_BS: Tensor, item_state_IS: Tensor) -> Tensor:
@@ -106,13 +106,13 @@ class MLPNetwork(PairNetwork):
 
 
 class MLP(PairModel):
-    """score(u, i) = perceptron([p_u; q_i]): a learned function of both embeddings in place of an inner product.
+    """score(u, i) = perceptron([p_u; q_i]): a learned function of both embeddings instead of an inner product.
 
     He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.3.
 
     Args:
         hidden_sizes: widths of the hidden layers.
-        dropout: share of hidden units left out at random in training.
+        dropout: dropout rate of the hidden layers.
         pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
     """
 

@@ -61,17 +61,17 @@ class NeuMFNetwork(PairNetwork):
 
 
 class NeuMF(PairModel):
-    """score(u, i) = w . (p_u * q_i) + perceptron([p'_u; q'_i]): GMF and MLP, each with embeddings of its own, added up.
+    """score(u, i) = w . (p_u * q_i) + perceptron([p'_u; q'_i]): the sum of GMF and MLP, each with its own embeddings.
 
-    He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.4; with `gmf` and `mlp` given, it begins
-    from those two, as in section 3.4.1.
+    He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.4; with `gmf` and `mlp` it is
+    initialized from pretrained models, as in section 3.4.1.
 
     Args:
         hidden_sizes: widths of the hidden layers.
-        dropout: share of hidden units left out at random in training.
-        gmf: folder of a run or of a saved GMF to begin from; None begins at random. Of the same data and embedding_size.
-        mlp: likewise an MLP, with the same hidden_sizes too. Both or none.
-        mix: share of the GMF in the score at the start; the MLP has the rest.
+        dropout: dropout rate of the hidden layers.
+        gmf: folder of a run or a saved GMF to initialize from, with the same data and embedding_size; None for random initialization.
+        mlp: likewise an MLP, also with the same hidden_sizes. Both or neither.
+        mix: initial weight of the GMF in the score; the MLP has the rest.
         pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
     """
 
@@ -89,7 +89,7 @@ class NeuMF(PairModel):
     ) -> None:
         super().__init__(**pair)
         if (gmf is None) != (mlp is None):
-            raise ValueError("NeuMF begins from a GMF and an MLP, or from neither: give both gmf and mlp")
+            raise ValueError("NeuMF is initialized from both a GMF and an MLP, or from neither: set both gmf and mlp")
         self.hidden_sizes, self.dropout = list(hidden_sizes), dropout
         self.gmf = None if gmf is None else str(gmf)
         self.mlp = None if mlp is None else str(mlp)
@@ -113,7 +113,7 @@ class NeuMF(PairModel):
         )
 
     def _start(self) -> None:
-        """Take the weights of a GMF and an MLP over."""
+        """Copy the weights of the pretrained GMF and MLP."""
         if self.gmf is None or self.mlp is None:
             return
         gmf: Any = self._pretrained(self.gmf, GMF).network
@@ -130,15 +130,15 @@ class NeuMF(PairModel):
         path = Path(folder)
         model = CatalogModel.load(path / "model" if (path / "model").is_dir() else path)
         if not isinstance(model, cls):
-            raise ValueError(f"{folder} must hold a {cls.__name__} to begin from, got a {type(model).__name__}")
+            raise ValueError(f"{folder} must hold a {cls.__name__} to initialize from, got a {type(model).__name__}")
         for noun in ("users", "items"):
             mine, theirs = getattr(self, noun), getattr(model, noun)
             if mine is not None and theirs is not None and mine.content_hash != theirs.content_hash:
                 raise ValueError(
-                    f"{folder} was trained on other {noun}, or numbers them otherwise; train it on this data"
+                    f"{folder} was trained on different {noun}, or numbers them differently; train it on this data"
                 )
         for name in ("num_users", "num_items", "embedding_size", *(("hidden_sizes",) if cls is MLP else ())):
             mine, theirs = getattr(self, name), getattr(model, name)
             if mine != theirs:
-                raise ValueError(f"{folder} must have the {name} of this NeuMF, {mine}, got {theirs}")
+                raise ValueError(f"{folder} must have the same {name} as this NeuMF, {mine}, got {theirs}")
         return model

@@ -1,4 +1,4 @@
-"""The most popular items, for everyone alike: the answer every other model must beat."""
+"""The most popular items for everyone: the baseline every other model must beat."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from recsys_dl.protocols import Served
 
 
 class Popularity(CatalogModel):
-    """score(u, i) = share of the active users who had item i; an item nobody had scores 0.
+    """score(u, i) = share of the active users who interacted with item i; 0 for an item without users.
 
     Args:
-        window_days: count only interactions of the last so many days before the newest; None counts all.
+        window_days: count only interactions within this many days of the newest; None counts all.
 
     Attributes:
         popularity_I: float32, the scores.
 
     Raises:
-        ValueError: a window that is not positive, or interactions without times where a window is asked for.
+        ValueError: a window that is not positive, or a window for interactions without times.
     """
 
     fitted = ("popularity_I",)
@@ -32,12 +32,12 @@ class Popularity(CatalogModel):
         self.window_days = window_days
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Count distinct users of each item."""
+        """Count distinct users per item."""
         interactions = self._begin(train)
         if self.window_days is not None:
             if interactions.times_N is None:
                 raise ValueError(
-                    "window_days needs interactions with times, got none; read a time column, or set it to null"
+                    "window_days needs interactions with times, got none; include a time column, or set it to null"
                 )
             since = interactions.times_N.max() - self.window_days * 86_400
             interactions = interactions.select(interactions.times_N >= since)
@@ -62,7 +62,7 @@ class Popularity(CatalogModel):
         return np.tile(self.popularity_I, (len(values), 1))
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Nearest in popularity: minus the difference of the shares."""
+        """Similarity in popularity: minus the absolute difference of the shares."""
         return -np.abs(self.popularity_I[items_B, None] - self.popularity_I)
 
     def _popularity(self) -> np.ndarray:

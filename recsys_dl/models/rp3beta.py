@@ -1,4 +1,4 @@
-"""Three steps of a random walk from a user over what people had (Paudel, Christoffel, Newell, Bernstein 2017)."""
+"""Three-step random walks on the user-item graph (Paudel, Christoffel, Newell, Bernstein 2017)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from recsys_dl.protocols import Served
 class RP3beta(CatalogModel):
     """score(u, i) = sum over j, v of (p_uj p_jv p_vi)^alpha / popularity_i^beta: walks user -> item -> user -> item.
 
-    p_uj is the weight of j in u's history over the sum of that history, p_jv that of v among those who had j; popularity is an
+    p_uj is the weight of j in u's history over the sum of that history, p_jv that of v among the users of j; popularity is an
     item's sum of weights. Paudel et al. 2017, "Updatable, Accurate, Diverse, and Scalable Recommendations for Interactive
-    Applications", section 3.3 (RP3beta), with the exponent of Cooper et al. 2014 (P3alpha). Of the items that walks to i
-    come from, the `num_neighbors` of most weight are kept.
+    Applications", section 3.3 (RP3beta), with the exponent of Cooper et al. 2014 (P3alpha). For each item i, the
+    `num_neighbors` source items with the largest walk weights are kept.
 
-    A user without a history gets the most popular items. An item that no walk reaches scores 0; one that nobody had always
-    does, and is similar to none.
+    A user without a history gets the most popular items. An item that no walk reaches scores 0; an item without users
+    always does, and is similar to none.
 
     Args:
-        num_neighbors: items kept for each item.
-        alpha: exponent of a step's probability; below 1 brings chances nearer to one another.
-        beta: exponent of the popularity divided by; 0 leaves popular items on top.
+        num_neighbors: items kept per item.
+        alpha: exponent of transition probabilities; values below 1 flatten them.
+        beta: exponent of the popularity discount; 0 means no discount.
         device: where walks and scores are computed.
 
     Attributes:
         histories_UI: CSR float32, p_ui^alpha.
-        neighbors_II: CSR float32, the items that walks to each item come from, most weight first.
+        neighbors_II: CSR float32, source items of walks to each item, largest weight first.
 
     Raises:
         ValueError: num_neighbors below 1, or negative exponents.
@@ -57,12 +57,12 @@ class RP3beta(CatalogModel):
         self.device = device
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Weigh the two steps from item to item, for each item walked to."""
+        """Compute the item-to-item walk weights of each target item."""
         interactions = self._begin(train).by_user
         self.histories_UI = self._fold_matrix(interactions)
         popularity_I = np.bincount(interactions.indices, interactions.data, self.num_items)
         inverse_I = 1 / np.maximum(popularity_I, np.finfo(np.float32).tiny)
-        # (x_uj / d_u)^alpha (x_ui / d_j)^alpha is a product of one factor of either item in u's history, and of j alone.
+        # (x_uj / d_u)^alpha (x_ui / d_j)^alpha factors into one term per item in u's history and one of j alone.
         totals_U = np.bincount(
             np.repeat(np.arange(self.num_users), self.user_counts_U), interactions.data, self.num_users
         )
@@ -113,7 +113,7 @@ class RP3beta(CatalogModel):
 
     @property
     def _reached(self) -> sp.csr_matrix:
-        """CSR [I, I]: the items that walks from item j reach, in row j."""
+        """CSR [I, I]: the items reached by walks from item j, in row j."""
         if self.__dict__.get("_turned", (None,))[0] is not self.neighbors_II:
             self._turned = (self.neighbors_II, by_item(self.neighbors_II))
         return self._turned[1]

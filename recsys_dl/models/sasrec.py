@@ -1,4 +1,4 @@
-"""Two towers whose user tower is self-attention over the sequence of what the user had."""
+"""A two-tower model whose user tower is self-attention over the user's item sequence."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import TowerNetwork
 from recsys_dl.networks.sequence import SequenceUser
 
-GROUPS = 4  # sequences of a batch are put into so many groups of like length, each padded to its longest
+GROUPS = 4  # number of length buckets per batch, each padded to its longest sequence
 
 
 class SASRec(TowerModel):
-    """score(u, i) = <state after the newest of u's items, i's vector>, the states by causal self-attention over the items in order.
+    """score(u, i) = <state after u's newest item, i's vector>, with states from causal self-attention over the items in order.
 
-    Kang and McAuley 2018, "Self-Attentive Sequential Recommendation": every item of a sequence is a target of what precedes it,
-    all learned at once. Unlike there, the loss is a softmax (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"), and a
-    sequence begins with a place of its own that holds the user's features.
+    Kang and McAuley 2018, "Self-Attentive Sequential Recommendation": every item of a sequence is a target of those before it,
+    all in one pass. Unlike there, the loss is a softmax (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"), and a
+    sequence starts with an extra position that holds the user's features.
 
     Args:
-        num_blocks: of attention.
-        num_heads: of each; divides `embedding_size`.
+        num_blocks: number of attention blocks.
+        num_heads: attention heads per block; must divide `embedding_size`.
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 
@@ -75,5 +75,5 @@ class SASRec(TowerModel):
             places_C=places_C,
             owners_B=torch.cat(owners),
         )
-        # a mean over the items of the whole batch, of which this process has a part
+        # a mean over the items of the whole batch, of which this process has a share
         return loss * len(targets_P1) / (len(lengths_B) * batch.mean_length)

@@ -1,4 +1,4 @@
-"""Items that came soon after those a user had last (Kamehkhosh, Jannach, Ludewig 2017)."""
+"""Sequential rules: items that often follow a user's recent ones (Kamehkhosh, Jannach, Ludewig 2017)."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from recsys_dl.protocols import Served
 
 
 class SequentialRules(CatalogModel):
-    """score(u, i) = sum over the newest items j of u, at places r = 1, 2, ... from the end: weight(u, j) / r * rule(j -> i).
+    """score(u, i) = sum over the newest items j of u, at positions r = 1, 2, ... from the end: weight(u, j) / r * rule(j -> i).
 
-    rule(j -> i) = sum over places where someone had i within `window` steps after j: weight / steps, over (how often j was had +
+    rule(j -> i) = sum over occurrences of i within `window` steps after j of weight / steps, divided by (number of occurrences of j +
     shrinkage). Kamehkhosh, Jannach, Ludewig 2017, "A Comparison of Frequent Pattern Techniques and a Deep Learning Method for
-    Session-Based Recommendation", score by rules of the last item alone: that is `history_size=1` and no shrinkage.
+    Session-Based Recommendation", score by the rules of the last item only, which is `history_size=1` without shrinkage.
 
-    The order is that of times, and of the log without times and among equal ones: a log in no order teaches nothing here. A user
+    Interactions are ordered by time, or by log order without times and among equal times: an unordered log is useless here. A user
     without a history gets the most popular items; an item that follows nothing scores 0. Rules are counted on the CPU.
 
     Args:
         window: steps ahead that count.
-        history_size: newest items of a user that are scored by.
-        num_followers: items kept for each item.
-        shrinkage: in occurrences: rules of an item had n times are multiplied by n / (n + shrinkage).
+        history_size: number of a user's newest items used for scoring.
+        num_followers: followers kept per item.
+        shrinkage: in occurrences: rules of an item with n occurrences are multiplied by n / (n + shrinkage).
         device: where scores are computed.
 
     Attributes:
-        recent_UI: CSR float32, what each user's newest items weigh, over their places.
-        rules_II: CSR float32, what follows the item of a row, strongest first.
+        recent_UI: CSR float32, weights of each user's newest items, divided by position.
+        rules_II: CSR float32, followers of each row's item, strongest first.
 
     Raises:
         ValueError: a count below 1, or negative shrinkage.
@@ -89,7 +89,7 @@ class SequentialRules(CatalogModel):
         return self.recent_UI[users_B]
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
-        """Return CSR [B, I]: weight / place from the end, summed over places of the same item."""
+        """Return CSR [B, I]: weight / position from the end, summed over occurrences of an item."""
         order_N, starts_B1 = histories.sequences
         users_N = histories.users_N[order_N]
         places_N = starts_B1[users_N + 1] - np.arange(len(order_N))

@@ -18,24 +18,24 @@ from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import waiting
 from recsys_dl.protocols import Served
 
-DENSE = 2000  # up to so many users or items all singular vectors are cheaper than the first few by iteration
+DENSE = 2000  # up to this many users or items a full decomposition is cheaper than an iterative one
 
 
 class SVD(CatalogModel):
-    """score(u, .) = x_u Q Q^T: what u did, projected on the first right singular vectors of the (scaled) matrix.
+    """score(u, .) = x_u Q Q^T: u's interactions, projected on the first right singular vectors of the (scaled) matrix.
 
-    The matrix holds the weights, users by items. Before it is taken apart, the column of item i is multiplied by
-    |x_i|^(item_exponent - 1), which takes weight from popular items (Nikolakopoulos et al. 2019, "EigenRec", section 3);
-    x_u itself stays as it is. With item_exponent = 1 this is PureSVD.
+    The matrix holds the weights, users by items. Before the decomposition, the column of item i is multiplied by
+    |x_i|^(item_exponent - 1), which down-weights popular items (Nikolakopoulos et al. 2019, "EigenRec", section 3);
+    x_u itself is not scaled. With item_exponent = 1 this is PureSVD.
 
-    A user of whom nothing is known gets the most popular items; an item that nobody had scores 0.
+    A user without interactions gets the most popular items; an item without users scores 0.
 
     Args:
-        embedding_size: number of singular vectors. At most a quarter of the users or of the items, whichever are fewer,
-            is kept, since all of them would give back x_u itself; and no more than the rank.
+        embedding_size: number of singular vectors. At most a quarter of the users or items, whichever are fewer,
+            and at most the rank; keeping all would reproduce x_u itself.
         item_exponent: see above.
-        seed: of the vector that the iteration starts from, on large data; the answer depends on it by rounding alone.
-        device: where the best k are sought.
+        seed: for the start vector of the iteration on large data; it affects the result only by rounding.
+        device: where the top k are computed.
 
     Attributes:
         singular_values_D: float32, largest first, of the scaled matrix.
@@ -43,7 +43,7 @@ class SVD(CatalogModel):
         item_emb_ID: float32, Q: orthonormal columns, the largest entry of each positive.
 
     Raises:
-        ValueError: an embedding size below 1, or interactions that all weigh 0.
+        ValueError: an embedding size below 1, or interactions whose weights are all 0.
     """
 
     fitted = ("singular_values_D", "user_emb_UD", "item_emb_ID")
@@ -60,10 +60,12 @@ class SVD(CatalogModel):
         self.device = device
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Find the singular vectors, in float64."""
+        """Compute the singular vectors, in float64."""
         matrix = self._begin(train).by_user.astype(np.float64)
         if not matrix.data.any():
-            raise ValueError("the singular vectors of a matrix of zeros mean nothing: some interaction must weigh more")
+            raise ValueError(
+                "SVD needs an interaction with a weight above 0: a zero matrix has no meaningful singular vectors"
+            )
         norms_I = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
         scale_I = np.power(norms_I, self.item_exponent - 1, out=np.zeros_like(norms_I), where=norms_I > 0)
         size = min(self.embedding_size, max(1, min(matrix.shape) // 4))
@@ -109,7 +111,7 @@ class SVD(CatalogModel):
         return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL])
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Cosine of the items in the space of the singular vectors, each axis as long as its singular value."""
+        """Cosine of the items in the space of the singular vectors, scaled by the singular values."""
         return self._cosines(self.item_emb_ID * self.singular_values_D, items_B)
 
 
@@ -121,7 +123,7 @@ def _right_singular_vectors(matrix: sp.csr_matrix, size: int, seed: int) -> tupl
         gram = (matrix.T @ matrix if by_item else matrix @ matrix.T).toarray()
         squares_D, vectors = scipy.linalg.eigh(gram, subset_by_index=[max(0, smaller - size), smaller - 1])
         values_D = np.sqrt(np.maximum(squares_D, 0))
-        keep_D = values_D > 1e-6 * values_D[-1]  # below, the square root of a rounding error
+        keep_D = values_D > 1e-6 * values_D[-1]  # smaller ones are square roots of rounding errors
         values_D, vectors = values_D[keep_D], vectors[:, keep_D]
         emb_ID = vectors if by_item else (matrix.T @ vectors) / values_D
     else:

@@ -18,24 +18,24 @@ from .funk_svd import FunkSVD
 class SVDpp(FunkSVD):
     """rating(u, i) = mean + b_u + b_i + q_i . (p_u + |N(u)|^-1/2 sum_{j in N(u)} y_j), N(u) the items that u rated.
 
-    Someone of whom nothing is known gets mean + b_i, and an item that nobody rated mean + b_u. Repeated ratings of one item
-    by one user count as their average.
+    An unknown user gets mean + b_i, and an unrated item mean + b_u. Repeated ratings of an item
+    by a user are averaged.
 
     Args:
         embedding_size: length of p_u, q_i and y_j.
         epochs: passes over the ratings.
-        learning_rate: length of a step at each rating.
+        learning_rate: SGD step size.
         regularization: weight of |p_u|^2 + |q_i|^2 + sum_j |y_j|^2 at each rating.
         bias_regularization: weight of b_u^2 + b_i^2 at each rating.
-        initial_scale: standard deviation of the embeddings before the first step.
-        seed: of those, and of the order of users and ratings.
+        initial_scale: initial standard deviation of the embeddings.
+        seed: for the initial embeddings and the order of users and ratings.
 
     Attributes:
         mean: float32 scalar, of all ratings.
         rating_range_2: float32, the lowest and the highest rating in training.
         bias_U: float32.
         bias_I: float32.
-        user_emb_UD: float32, the whole bracket: p_u and what the rated items add.
+        user_emb_UD: float32, the whole bracket: p_u plus the sum over rated items.
         item_emb_ID: float32, q.
         implicit_emb_ID: float32, y.
 
@@ -68,7 +68,7 @@ class SVDpp(FunkSVD):
         )
 
     def fit(self, train: Dataset | Interactions) -> Self:
-        """Descend `epochs` times over the ratings, user by user; each time in another order of users."""
+        """Run `epochs` SGD passes over the ratings, user by user, each in a new random order of users."""
         ratings = self._start(train)
         rng = np.random.default_rng([self.seed, 2])
         self.implicit_emb_ID = rng.normal(0, self.initial_scale, self.item_emb_ID.shape).astype(np.float32)

@@ -17,17 +17,17 @@ from recsys_dl.networks.encoders import PooledUser, TowerNetwork
 
 
 class TwoTower(TowerModel):
-    """score(u, i) = <pooled vectors of u's newest items + what u's features say, i's own embedding + what i's features say>.
+    """score(u, i) = <pooled vectors of u's newest items + u's feature vector, i's own embedding + i's feature vector>.
 
-    Learnt from places in users' histories: what came before is the history, the next `num_targets` items are what to choose
+    Trained on positions in users' histories: the items before one are the history, the next `num_targets` items the targets
     (Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations").
 
     Args:
         pooling: "mean", or "attention" with learned weights, see `Pooling`.
-        user_sizes: hidden layers over the sum of pooled history and features; none leaves it as it is.
+        user_sizes: hidden layers over the sum of pooled history and features; empty means none.
         num_targets: T.
-        examples_per_user: places drawn in each user's history for an epoch; who had fewer items gives each.
-        shuffle: put each user's items into another order in each epoch; for logs whose order means nothing.
+        examples_per_user: positions drawn per user and epoch; users with fewer items use all.
+        shuffle: shuffle each user's items in each epoch; for logs whose order is meaningless.
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 

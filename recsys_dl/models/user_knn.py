@@ -1,4 +1,4 @@
-"""What people like a user had (Herlocker, Konstan, Borchers, Riedl 1999)."""
+"""User-based nearest neighbors (Herlocker, Konstan, Borchers, Riedl 1999)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from recsys_dl.kernels.similarity import nearest
 
 
 class UserKNN(Neighborhood):
-    """score(u, i) = sum over the neighbors v of u: similarity(u, v) * weight(v, i).
+    """score(u, i) = sum over the neighbors v of u of similarity(u, v) * weight(v, i).
 
-    Someone unseen is compared with every user of training, as those are with one another. Similar items are the nearest by
+    A new user is compared with every training user, just as those are with each other. Similar items are the nearest by
     cosine over their users.
 
-    A user without a history gets the most popular items. An item that no neighbor had scores 0; one that nobody had always
-    does, and is similar to none.
+    A user without a history gets the most popular items. An item that no neighbor interacted with scores 0; an item without
+    users always does, and is similar to none.
 
     Args:
-        num_neighbors: most similar users whose histories are added up.
-        measure: "cosine" and "jaccard" for what people had; "adjusted_cosine" (ratings less the item's mean), "pearson" and
-            "pearson_baseline" (ratings less mean + b_u + b_i) for how they rated it. Formulas: `kernels.similarity`.
-        weighting: "tfidf" or "bm25" make items that everyone has tell less; None leaves weights as they are. Formulas:
+        num_neighbors: most similar users whose histories are summed.
+        measure: "cosine" and "jaccard" for implicit feedback; "adjusted_cosine" (ratings minus the item's mean), "pearson" and
+            "pearson_baseline" (ratings minus mean + b_u + b_i) for ratings. Formulas: `kernels.similarity`.
+        weighting: "tfidf" or "bm25" down-weight popular items; None keeps weights unchanged. Formulas:
             `kernels.weighting`. "pearson_baseline" compares deviations and is never weighted.
         shrinkage: in items; a similarity over n common items is multiplied by n / (n + shrinkage).
-        min_common: users with fewer common items are no neighbors.
-        num_raters: neighbors among those who rated an item that `predict` takes.
+        min_common: users with fewer common items are not neighbors.
+        num_raters: neighbors among an item's raters that `predict` uses.
         device: where neighbors and scores are computed.
 
     Attributes:
-        interactions_UI: CSR float32, what everyone had.
+        interactions_UI: CSR float32, the training interactions.
         neighbors_RR: CSR float32 [U, U], the nearest users of each, best first.
         mean: float32 scalar, of all weights.
         rating_range_2: float32, the lowest and the highest weight in training.
-        bias_U: float32, how far a user's ratings lie above the mean.
-        bias_I: float32, how far an item's do.
+        bias_U: float32, user deviations from the mean.
+        bias_I: float32, item deviations from the mean.
 
     Raises:
         ValueError: an unknown measure or weighting, or a count or shrinkage out of range.

@@ -1,4 +1,4 @@
-"""Watch histories and context through a perceptron, and a softmax over items."""
+"""Watch history and context through an MLP, and a softmax over items."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from recsys_dl.networks.encoders import ItemEncoder, PooledUser, TowerNetwork
 
 
 class YouTubeDNN(TowerModel):
-    """score(u, i) = <perceptron(mean of u's newest items' input vectors; u's features; example age), i's output vector>.
+    """score(u, i) = <MLP(mean of u's newest items' input vectors; u's features; example age), i's output vector>.
 
-    Covington, Adams, Sargin 2016, "Deep Neural Networks for YouTube Recommendations", section 3: items have one embedding as
-    history and another as what is chosen; targets are later than the history; every user gives the same number of examples at
-    most; and the age of an example tells the perceptron what was popular when, so that it can be told "now" when it answers.
-    Unlike there, items' features are looked at.
+    Covington, Adams, Sargin 2016, "Deep Neural Networks for YouTube Recommendations", section 3: items have separate input
+    (history) and output (target) embeddings; targets are later than the history; the number of examples per user is
+    capped; and the example age lets the MLP model popularity over time, and is set to "now" for serving.
+    Unlike there, item features are used.
 
     Args:
-        hidden_sizes: of the perceptron.
-        num_targets: T, items after the history that are chosen together.
-        examples_per_user: places drawn in each user's history for an epoch; who had fewer items gives each.
-        shuffle: put each user's items into another order in each epoch; for logs whose order means nothing.
+        hidden_sizes: of the MLP.
+        num_targets: T, number of items after the history that are targets.
+        examples_per_user: positions drawn per user and epoch; users with fewer items use all.
+        shuffle: shuffle each user's items in each epoch; for logs whose order is meaningless.
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
     """
 
     batch_type = Splits
-    extra_dense = 1  # the example's age: 0 for the newest time of training, and for answers; 1 for the oldest
+    extra_dense = 1  # the example's age: 0 for the newest time in training, and for serving; 1 for the oldest
 
     def __init__(
         self,

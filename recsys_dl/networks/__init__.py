@@ -1,1 +1,1 @@
-"""nn.Modules that models and rankers share: encoders of features and histories, self-attention, networks over lists."""
+"""nn.Modules that models and rankers share: feature and history encoders, self-attention, ranker networks."""

@@ -1,7 +1,7 @@
-"""Networks that make vectors of features, of items, and of users by pooling their history.
+"""Networks that encode features, items, and users by pooling their history.
 
-B batch, N rows of items or of features, M values of a row, F dense numbers, V rows of a table of values, I items, H items of a
-history, D embedding size. What users are computed by is written in the part of Python that TorchScript compiles.
+B batch, N rows of items or of features, M values per row, F dense features, V rows of the value embedding table, I items, H items of a
+history, D embedding size. The user side is written in the subset of Python that TorchScript compiles.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INITIAL_SCALE = 0.1  # standard deviation of embeddings' entries at the start, times the root of 64 / D
+INITIAL_SCALE = 0.1  # initial standard deviation of embedding entries, times sqrt(64 / D)
 
 
 class Encoded(NamedTuple):
-    """Features as tensors, see `recsys_dl.data.features.Features`; of no features as many rows without columns."""
+    """Features as tensors, see `recsys_dl.data.features.Features`; without features, rows with zero columns."""
 
     codes_NM: Tensor  # int64
     weights_NM: Tensor
@@ -34,14 +34,14 @@ class Encoded(NamedTuple):
 
 
 class FeatureNet(nn.Module):
-    """Features -> vectors: the sum of values' vectors and a linear map of dense numbers, through layers if there are any.
+    """Features -> vectors: the sum of value embeddings and a linear map of dense features, through optional hidden layers.
 
     Args:
         num_values: V.
         num_dense: F.
         size: of the vectors.
-        hidden_sizes: of the layers between; none makes the whole linear.
-        dropout: share of hidden numbers set to 0 in training.
+        hidden_sizes: of the hidden layers; empty makes it linear.
+        dropout: dropout rate of the hidden layers.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class FeatureNet(nn.Module):
 
 
 class ItemEncoder(nn.Module):
-    """Item rows -> vectors: an embedding of the item's own, plus what its features say.
+    """Item rows -> vectors: the item's own embedding plus its encoded features.
 
-    An item's own embedding is 0 where training never met it, and in training is left out with probability `id_dropout`, so that
-    features learn to speak alone (Volkovs et al. 2017, "DropoutNet: Addressing Cold Start in Recommender Systems").
+    An item's own embedding is 0 if it was not in training, and is dropped in training with probability `id_dropout`, so that
+    features learn to work alone (Volkovs et al. 2017, "DropoutNet: Addressing Cold Start in Recommender Systems").
 
     Args:
-        met_I: bool, whether training met the item.
+        met_I: bool, whether the item was in training.
         size: D.
-        features: of all items; None where there are none.
+        features: of all items; None if there are none.
         num_values: V.
         hidden_sizes: of the network over features.
         dropout: likewise.
-        id_dropout: see above; without features nothing is left out.
-        sparse: whether the gradient of the embeddings holds only the rows of a batch.
+        id_dropout: see above; without features nothing is dropped.
+        sparse: whether the gradient of the embeddings contains only the rows in a batch.
     """
 
     met_I: Tensor
@@ -123,10 +123,10 @@ class ItemEncoder(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Vectors of a history -> one: their mean, or a mean whose weights are learned.
+    """Vectors of a history -> one vector: their mean, or a learned weighted mean.
 
-    With attention an item's weight is the softmax over the history of a . tanh(A v) + r_h, v its vector and h its place
-    counted from the newest; it does not depend on what is to be scored, so that users can be computed beforehand.
+    With attention an item's weight is the softmax over the history of a . tanh(A v) + r_h, with v its vector and h its position
+    counted from the newest; it does not depend on the item to be scored, so that user vectors can be precomputed.
 
     Args:
         size: D.
@@ -145,8 +145,8 @@ class Pooling(nn.Module):
         """Return [B, D], zeros for an empty history.
 
         Args:
-            vectors_ND: of items, each once.
-            places_BH: rows of `vectors_ND`, newest first; any where not valid.
+            vectors_ND: item vectors, each item once.
+            places_BH: rows of `vectors_ND`, newest first; arbitrary where not valid.
             valid_BH: float32, 1 or 0.
         """
         if self.relevance is None:
@@ -158,16 +158,16 @@ class Pooling(nn.Module):
 
 
 class PooledUser(nn.Module):
-    """Users' histories and features -> vectors: the pooled history plus what features say, through layers if there are any.
+    """Users' histories and features -> vectors: the pooled history plus encoded features, through optional hidden layers.
 
     Args:
         size: D.
         history_size: H.
         attention: how histories are pooled, see `Pooling`.
-        num_values: V of users' features.
-        num_dense: F of users' features.
-        hidden_sizes: of the layers; none leaves the sum as it is.
-        dropout: share of numbers set to 0 in training, of the pooled history and of hidden layers.
+        num_values: V of user features.
+        num_dense: F of user features.
+        hidden_sizes: of the hidden layers; empty means none.
+        dropout: dropout rate of the pooled history and the hidden layers.
     """
 
     newest_first = True
@@ -200,20 +200,20 @@ class PooledUser(nn.Module):
         weights_BM: Tensor,
         dense_BF: Tensor,
     ) -> Tensor:
-        """Return [B, D]; histories as `Pooling` takes them, then users' features."""
+        """Return [B, D]; histories as in `Pooling`, then user features."""
         pooled_BD = self.dropout(self.pooling(vectors_ND, places_BH, valid_BH))
         return self.layers(self.first(pooled_BD) + self.profile(codes_BM, weights_BM, dense_BF))
 
 
 class TowerNetwork(nn.Module):
-    """Items -> vectors, and histories and features -> vectors; a score is the product of two.
+    """Two towers: items -> vectors, and histories and features -> vectors; a score is their inner product.
 
     Args:
         items: the item tower.
         user: the user tower: a `PooledUser` or a `SequenceUser`.
-        inputs: what histories are made of, where that is not the vectors of `items`.
-        normalize: make both vectors of length 1.
-        temperature: what scores are divided by.
+        inputs: encoder of history items, if it differs from `items`.
+        normalize: scale both vectors to length 1.
+        temperature: divisor of the scores.
     """
 
     met_N: Tensor
@@ -237,7 +237,7 @@ class TowerNetwork(nn.Module):
         self.register_buffer("place_I", (met_I.cumsum(0) - 1).clamp_min(0), persistent=False)
 
     def towers(self, raw_ND: Tensor, *, of_users: bool) -> Tensor:
-        """Return vectors [N, D] to be multiplied, from what an encoder gives."""
+        """Return vectors [N, D] for the inner product, from an encoder's output."""
         vectors_ND = F.normalize(raw_ND, dim=-1) if self.normalize else raw_ND
         return vectors_ND / self.temperature if of_users else vectors_ND
 
@@ -250,7 +250,7 @@ class TowerNetwork(nn.Module):
         weights: Tensor,
         dense: Tensor,
     ) -> Tensor:
-        """Return users' vectors [B, D]; arguments as the user tower's."""
+        """Return users' vectors [B, D]; arguments as for the user tower."""
         raw_BD = self.user(history_vectors_ND, places_BH, valid_BH, codes, weights, dense)
         return self.towers(raw_BD, of_users=True)
 
@@ -259,7 +259,9 @@ def weighted_sum(table_ND: Tensor, rows_BH: Tensor, weights_BH: Tensor) -> Tenso
     """Return [B, D], sum_h weights[b, h] table[rows[b, h]]."""
     if torch.is_grad_enabled() and not torch.jit.is_scripting() and rows_BH.size(1) > 0:
         weights_BH = weights_BH.to(table_ND.dtype)
-        return F.embedding_bag(rows_BH, table_ND, mode="sum", per_sample_weights=weights_BH)  # no [B, H, D] between
+        return F.embedding_bag(
+            rows_BH, table_ND, mode="sum", per_sample_weights=weights_BH
+        )  # no [B, H, D] intermediate
     return (table_ND[rows_BH] * weights_BH.unsqueeze(-1)).sum(1)
 
 
@@ -272,10 +274,10 @@ def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
 
 
 class UserTower(nn.Module):
-    """A user tower with the vectors that histories are made of, for files that leave this package.
+    """A user tower with the vectors of history items, for export.
 
-    Beside a history it takes, where the model looks at users' features, their codes and weights and dense numbers as
-    `FeatureEncoder` gives them; zeros where nothing is known.
+    Besides a history it takes, if the model uses user features, their codes, weights and dense values from
+    `FeatureEncoder`; zeros where unknown.
     """
 
     inputs = ("codes_BM", "weights_BM", "dense_BF")
@@ -287,7 +289,7 @@ class UserTower(nn.Module):
         self.register_buffer("input_emb_ID", input_emb_ID)
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
-        """Return [B, D]; histories oldest first, filled up with -1."""
+        """Return [B, D]; histories oldest first, padded with -1."""
         given_B1 = (history_BH >= 0).sum(1, keepdim=True)
         counts_B1 = given_B1.clamp(max=self.history_size)
         steps_1H = torch.arange(self.history_size, device=history_BH.device).unsqueeze(0)

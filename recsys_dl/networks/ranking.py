@@ -1,4 +1,4 @@
-"""Networks that score lists. B lists, L candidates, F features, H units, G outputs a candidate (1, or one a grade)."""
+"""Networks of the rankers. B lists, L candidates, F features, H units, G outputs per candidate (1, or one per grade)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class MLPRankerNetwork(nn.Module):
-    """Each candidate by itself, through layers of ReLU; without hidden layers a linear score.
+    """Scores each candidate independently with a ReLU MLP; without hidden layers, a linear score.
 
     Args:
         num_features: F.
-        hidden_sizes: of the layers.
-        dropout: share of hidden units left out at random in training.
+        hidden_sizes: of the hidden layers.
+        dropout: dropout rate of the hidden layers.
         num_outputs: G.
     """
 
@@ -34,22 +34,22 @@ class MLPRankerNetwork(nn.Module):
 
     @staticmethod
     def bytes_of(length: int) -> int:
-        """Return roughly how much memory a list of this length takes, beyond its features."""
+        """Return the approximate memory in bytes for a list of this length, beyond its features."""
         return 0
 
 
 class AttentionRankerNetwork(nn.Module):
-    """Each candidate in the light of the others: self-attention over the list, without positions.
+    """Scores each candidate in the context of the others: self-attention over the list, without positions.
 
     Pobrotyn, Bartczak, Synowiec, Białobrzeski and Bojar 2020, "Context-Aware Learning to Rank with Self-Attention", section 4.
-    Candidates in another order get the same scores in that order; padding is neither attended to nor changes anything.
+    Permutation equivariant: reordering candidates reorders their scores; padding is not attended to and has no effect.
 
     Args:
         num_features: F.
-        width: H, of the blocks.
-        num_blocks: of attention and perceptron, each with a residual and a layer norm before it.
-        num_heads: of attention; must divide `width`.
-        dropout: share of units left out at random in training.
+        width: H, width of the blocks.
+        num_blocks: number of attention + MLP blocks, each with pre-layer-norm and residuals.
+        num_heads: attention heads; must divide `width`.
+        dropout: dropout rate.
         num_outputs: G.
     """
 
@@ -65,7 +65,7 @@ class AttentionRankerNetwork(nn.Module):
 
     def forward(self, features_BLF: Tensor, valid_BL: Tensor) -> Tensor:
         """Return [B, L, G]."""
-        # A candidate attends to itself even at padding: attention to nothing would be NaN there.
+        # Padding attends to itself: attention to nothing would give NaN.
         itself_LL = torch.eye(valid_BL.shape[1], dtype=torch.bool, device=valid_BL.device)
         attended_BLL = valid_BL[:, None, :] | itself_LL
         units_BLH = self.entry(features_BLF)
@@ -74,7 +74,7 @@ class AttentionRankerNetwork(nn.Module):
         return self.output(self.norm(units_BLH))
 
     def bytes_of(self, length: int) -> int:
-        """Return roughly how much memory a list of this length takes, beyond its features."""
+        """Return the approximate memory in bytes for a list of this length, beyond its features."""
         return 4 * length * (2 * self.num_heads * length + 8 * self.norm.normalized_shape[0])
 
 

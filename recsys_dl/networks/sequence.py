@@ -1,4 +1,4 @@
-"""Users' histories as sequences: self-attention over items in their order (Kang and McAuley 2018, "Self-Attentive Sequential
+"""Users' histories as sequences: self-attention over ordered items (Kang and McAuley 2018, "Self-Attentive Sequential
 Recommendation").
 
 B batch, N items encoded in a step, H items of a history, J = 1 + H places of a sequence, D embedding size.
@@ -16,12 +16,12 @@ INITIAL_SCALE = 0.02  # standard deviation of the places' embeddings at the star
 
 
 class TransformerBlock(nn.Module):
-    """Causal self-attention with several heads, then two linear maps with a ReLU between; each normalized first and added.
+    """Causal self-attention with several heads, then two linear maps with a ReLU between; pre-norm with residual connections.
 
     Args:
         size: D.
         num_heads: of the attention; divides D.
-        dropout: share of numbers set to 0 in training.
+        dropout: dropout rate.
     """
 
     def __init__(self, size: int, num_heads: int, dropout: float) -> None:
@@ -33,7 +33,7 @@ class TransformerBlock(nn.Module):
         self.up, self.down = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
 
     def forward(self, states_BJD: Tensor) -> Tensor:
-        """Return states of the same shape; none depends on later ones."""
+        """Return states of the same shape; none depends on later positions."""
         num, length, size = states_BJD.shape
         projected = self.projections(self.attention_norm(states_BJD))
         heads = projected.view(num, length, 3, self.num_heads, size // self.num_heads).permute(2, 0, 3, 1, 4)
@@ -46,15 +46,15 @@ class TransformerBlock(nn.Module):
 
 
 class SequenceUser(nn.Module):
-    """Users' histories and features -> vectors: the state after the newest item of what precedes it.
+    """Users' histories and features -> vectors: the state after the newest item.
 
-    A sequence begins with a place of its own, which holds the user's features: its state is that of someone without a history.
+    A sequence starts with an extra position for the user's features; its state serves users without a history.
 
     Args:
         size: D.
         history_size: H.
-        num_blocks: of attention.
-        num_heads: of each.
+        num_blocks: number of attention blocks.
+        num_heads: attention heads per block.
         num_values: V of users' features.
         num_dense: F of users' features.
         dropout: share of numbers set to 0 in training.
@@ -83,7 +83,7 @@ class SequenceUser(nn.Module):
     def states(
         self, vectors_ND: Tensor, places_BH: Tensor, codes_BM: Tensor, weights_BM: Tensor, dense_BF: Tensor
     ) -> Tensor:
-        """Return [B, 1 + H, D]: the state before any item, then after each of those, oldest first."""
+        """Return [B, 1 + H, D]: the state before any item, then after each item, oldest first."""
         start_BD = self.profile(codes_BM, weights_BM, dense_BF)
         root = float(vectors_ND.size(1)) ** 0.5
         inputs_BJD = torch.cat([start_BD.unsqueeze(1), vectors_ND[places_BH] * root], dim=1)
@@ -104,8 +104,8 @@ class SequenceUser(nn.Module):
         """Return [B, D].
 
         Args:
-            vectors_ND: of items, each once.
-            places_BH: rows of `vectors_ND`, oldest first; any where not valid.
+            vectors_ND: item vectors, each item once.
+            places_BH: rows of `vectors_ND`, oldest first; arbitrary where not valid.
             valid_BH: float32, 1 or 0; zeros follow ones.
             codes_BM, weights_BM, dense_BF: users' features.
         """
