@@ -31,8 +31,8 @@ def integer_weights(weights_I: np.ndarray) -> np.ndarray:
             f"weights of items must be finite, not negative and not all zero, got {weights_I.min(initial=np.inf)} to "
             f"{weights_I.max(initial=-np.inf)} for {len(weights_I)} items"
         )
-    weights_I = np.rint(weights_I * (UNIT / weights_I.max())).astype(np.uint64)
-    return np.maximum(weights_I, (weights_I > 0).astype(np.uint64))
+    whole_I = np.rint(weights_I * (UNIT / weights_I.max())).astype(np.uint64)
+    return np.maximum(whole_I, (weights_I > 0).astype(np.uint64))
 
 
 def item_weights(weights_I: np.ndarray, indices_N: np.ndarray) -> ItemWeights:

@@ -353,7 +353,7 @@ NAMED = [
         (TRAIN, TEST, {"gains": "graded"}, "gains must be one of binary, linear, exponential"),
         (TRAIN, TEST, {"blank_users": "drop"}, "blank_users must be one of"),
         (TRAIN, TEST, {"memory": "much"}, "such as \"512MiB\", got 'much'"),
-        (TRAIN, TEST, {"confidence": 2}, "confidence must lie between 0 and 1"),
+        (TRAIN, TEST, {"confidence": 2}, "confidence must be between 0 and 1"),
         (TRAIN, TEST, {"num_resamples": 3}, "num_resamples must be at least 100"),
     ],
 )

@@ -309,7 +309,7 @@ WRONG = {
     "half an epoch": ({"epochs": 0.5}, "epochs must be a whole number"),
     "no learning rate": ({"learning_rate": 0.0}, "learning_rate must be above 0"),
     "less than no replay": ({"replay": -1.0}, "replay must be at least 0"),
-    "a rate that diverges": ({"learning_rate": 1e30}, "the loss must stay a number"),
+    "a rate that diverges": ({"learning_rate": 1e30}, "the loss must stay finite"),
 }
 
 

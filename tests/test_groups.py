@@ -143,11 +143,11 @@ def test_candidates_without_any_and_parts_that_differ():
         Groups.from_padded(np.zeros((2, 3, 2)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="num_features 3, 4"):
         Groups.concat([drawn([2], 3), drawn([2], 4)])
-    with pytest.raises(ValueError, match="comes again"):
+    with pytest.raises(ValueError, match="appears again"):
         Groups.concat([drawn([2]), drawn([2])])
     with pytest.raises(ValueError, match="either all parts must have weights or none"):
         Groups.concat([drawn([2]), Groups(np.zeros((1, 3)), [1], [1], group_ids=["x"])])
     with pytest.raises(ValueError, match=r"groups must be in \[0, 3\), got 3 to 3"):
         three().select([3])
-    with pytest.raises(ValueError, match="comes again"):
+    with pytest.raises(ValueError, match="appears again"):
         three().select([1, 1])

@@ -118,7 +118,10 @@ def test_the_lines_that_anyone_would_write(model):
     found = index.search(model.query_vectors([3, 0]), k=5)
     np.testing.assert_array_equal(found.items_BK, model.recommend([3, 0], 5).items_BK)
     if model.popularity_fallback:
-        with pytest.raises(ValueError, match=r"users without interactions have no vector.* position 1: leave them out, or use Retriever"):
+        with pytest.raises(
+            ValueError,
+            match=r"users without interactions have no vector.* position 1: leave them out, or use Retriever",
+        ):
             model.query_vectors([3, 59])
 
 

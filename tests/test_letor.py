@@ -112,7 +112,7 @@ def test_lightgbm_by_hand(tmp_path, text):
     ("text", "sizes", "message"),
     [
         ("1 1:1\n0 1:2\n", "1\n2\n", "docs.txt.query must sum to the 2 rows of {file}, got 3"),
-        ("1 1:1\n0 1:2\n", "2\n\n0\n", "docs.txt.query, line 3: a group must hold at least one document"),
+        ("1 1:1\n0 1:2\n", "2\n\n0\n", "docs.txt.query, line 3: a group size must be a whole number of at least 1"),
         (
             "1 1:1\n0 1:2\n",
             "1.5\n",

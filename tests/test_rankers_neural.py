@@ -145,7 +145,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_bit(tmp_path):
         ranker.fit(TRAIN, validation=VALIDATION, trainer=trainer)
     again = MLPRanker(**options).fit(TRAIN, validation=VALIDATION, trainer=trainer)
     np.testing.assert_array_equal(again.score_groups(TEST), whole.score_groups(TEST))
-    with pytest.raises(ValueError, match="is a checkpoint of another training: data was"):
+    with pytest.raises(ValueError, match="is a checkpoint of a different training: data was"):
         MLPRanker(**options).fit(TEST, validation=VALIDATION, trainer=trainer)
 
 
@@ -172,6 +172,6 @@ def test_more_arguments_that_do_not_hold(monkeypatch):
     with pytest.raises(ValueError, match="num_heads must divide width=10, got 4"):
         AttentionRanker(width=10, num_heads=4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match='device="cuda" needs a torch built for CUDA'):
+    with pytest.raises(RuntimeError, match='device="cuda" needs torch built for CUDA'):
         MLPRanker(device="cuda").fit(TRAIN)
     assert MLPRanker(device="auto").torch_device.type == "cpu"

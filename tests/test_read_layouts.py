@@ -278,7 +278,7 @@ def test_a_log_of_one_user_or_item_is_questioned(caplog):
     assert "all 30 rows have the same user, '3': is column 'user' the right one? If not, set user=…" in caplog.text
     caplog.clear()
     read_log(pl.DataFrame({"user": range(30), "item": ["a"] * 30}))
-    assert "all 30 rows are of one item, 'a'" in caplog.text
+    assert "all 30 rows have the same item, 'a'" in caplog.text
     caplog.clear()
     read_log(pl.DataFrame({"user": [3, 3], "item": [1, 2]}))
     assert "rows are of one" not in caplog.text

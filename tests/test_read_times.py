@@ -73,7 +73,7 @@ def test_rows_that_contradict_are_an_error_and_never_dropped(skip, places, tmp_p
 
 def test_a_format_that_reads_too_few_rows_is_no_reason_to_skip_them(tmp_path):
     file = written(tmp_path / "log.csv", ["2020-01-02"] * 5 + ["2. Januar 2020"] * 5 + ["May 2020"] * 2)
-    with pytest.raises(ValueError, match=r"7 of 12 rows are with a bad time.* name it by time_format="):
+    with pytest.raises(ValueError, match=r"7 of 12 rows are with a bad time.* set it with time_format="):
         read_log(file, on_bad_rows="skip")
     weights = tmp_path / "weights.csv"
     weights.write_text("user;item;rating\n" + "1;2;3,5\n" * 9 + "1;2;4\n" * 9)

@@ -83,5 +83,5 @@ def test_reset_forgets_and_forward_gives_the_batch():
 
 
 def test_a_wrong_metric_is_named_at_once():
-    with pytest.raises(ValueError, match="'ndgc' is no ranking metric"):
+    with pytest.raises(ValueError, match="'ndgc' is not a ranking metric"):
         RankingMetrics(["ndgc"])

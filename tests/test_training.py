@@ -300,7 +300,7 @@ def test_a_checkpoint_of_another_training_is_refused(parts, tmp_path):
         (lambda: gmf().fit(train, trainer=replace(options, accumulate=2)), "accumulate was 1, is 2"),
     ]
     for fit, words in cases:
-        with pytest.raises(ValueError, match="is a checkpoint of another training") as caught:
+        with pytest.raises(ValueError, match="is a checkpoint of a different training") as caught:
             fit()
         assert words in str(caught.value)
     assert (tmp_path / "newest.ckpt").read_bytes() == before
@@ -313,7 +313,7 @@ def test_a_damaged_checkpoint_is_refused(parts, tmp_path):
     whole = (tmp_path / "newest.ckpt").read_bytes()
     for text in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
         (tmp_path / "newest.ckpt").write_bytes(text)
-        with pytest.raises(ValueError, match=r"newest\.ckpt must be a checkpoint .* remove it to start anew"):
+        with pytest.raises(ValueError, match=r"newest\.ckpt must be a checkpoint .* remove it to start from scratch"):
             gmf().fit(train, trainer=options)
 
 
@@ -329,7 +329,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(parts, tmp_path, monkeypatch):
         return save(content, file, *more, **named)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match=r"no checkpoint could be written .* [Tt]he one before it is kept"):
+    with pytest.raises(OSError, match=r"no checkpoint could be written .* [Tt]he previous one is kept"):
         gmf().fit(train, trainer=options)
     assert [file.name for file in tmp_path.iterdir()] == ["newest.ckpt"]
     assert torch.load(tmp_path / "newest.ckpt", weights_only=True)["global_step"] == 8
@@ -372,8 +372,8 @@ def test_an_interrupted_training_raises(parts, tmp_path):
         ({"clip_norm": 0}, "clip_norm must be a number above 0, got 0"),
         ({"clip_norm": float("nan")}, "clip_norm must be a number above 0"),
         ({"metric": "ndgc@10"}, "metric must be one of"),
-        ({"metric": "ndcg"}, "with a length, as ndcg@10"),
-        ({"metric": "ndcg@0"}, "with a length"),
+        ({"metric": "ndcg"}, "with a list length, such as ndcg@10"),
+        ({"metric": "ndcg@0"}, "with a list length"),
     ],
 )
 def test_wrong_options(options, words):

@@ -44,7 +44,7 @@ def test_trainer_and_logger_by_config(place, capsys):
     assert one.config["trainer"]["patience"] == 2
 
     assert main(["train", *WORDS, *SMALL, *more[:3], "run=again"]) == 0  # all was done already
-    assert "going on from" in said("again")[0]
+    assert "resuming from" in said("again")[0]
     assert len(said("again")) == 1
     for name, value in one.model.arrays().items():
         again = load_run("again").model.arrays()[name]

@@ -171,7 +171,7 @@ def test_nothing_to_write_and_folders_that_are_there(tmp_path):
 
 
 def test_damaged_shards_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="must hold what write_shards"):
+    with pytest.raises(FileNotFoundError, match="must be written by write_shards"):
         Shards(tmp_path)
     shards = write_shards(some_log(), tmp_path / "s", rows_per_shard=500)
     with pytest.raises(ValueError, match="window must be at least 1"):
@@ -193,11 +193,11 @@ def test_damaged_shards_are_refused(tmp_path):
     with pytest.raises(ValueError, match="format 9"):
         Shards(tmp_path / "s")
     (tmp_path / "s" / "shards.json").write_text(json.dumps(about | {"pairs": 9}))
-    with pytest.raises(ValueError, match="other lengths"):
+    with pytest.raises(ValueError, match="do not have the lengths"):
         Shards(tmp_path / "s")
 
 
 def test_a_process_without_a_shard_is_told(tmp_path):
     shards = write_shards(some_log(), tmp_path / "s", rows_per_shard=10_000)
-    with pytest.raises(ValueError, match="each of 2 processes needs a shard of its own, but there are 1"):
+    with pytest.raises(ValueError, match="each of 2 processes needs its own shard, but there are 1"):
         next(iter(batches(shards, 0, 2)))

@@ -1,11 +1,11 @@
-"""Losses: pure functions of scores, labels and the mask of padding, all of one signature.
+"""Losses: pure functions of scores, labels and a padding mask, all with the same signature.
 
     loss(scores_BL, labels_BL, valid_BL=None, *, weights_BL=None, ...) -> scalar
 
-Padding (`valid_BL` False) has no influence and a gradient of exactly 0, whatever stands there. Half-precision scores are
+Padding (`valid_BL` False) has no influence and a gradient of exactly 0, whatever its values. Half-precision scores are
 computed in float32. Pointwise losses are the mean over the valid items of the batch; all others are the mean over the lists
-that have a loss at all: one without anything to tell apart (no valid item, no positive, no pair) counts neither above nor
-below the line, and where no list has any the loss is 0. `weights_BL` (importance, 1 / propensity) multiply an item's share and never the
+that have a loss: a list without one (no valid item, no positive, no pair) is left out of the mean,
+and if no list has one the loss is 0. `weights_BL` (importance, 1 / propensity) multiply an item's term but never the
 divisor; a pair takes the weight of its preferred item. `docs/losses.md` lists all of them.
 """
 

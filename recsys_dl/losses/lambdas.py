@@ -1,6 +1,6 @@
-"""Losses of pairs weighted by what they are worth to a ranking metric at the present order.
+"""Pairwise losses weighted by each pair's effect on a ranking metric in the current order.
 
-The weights are constants to the gradient, which is then the lambda of each item. B lists, L candidates, N anchors (lists.py).
+The weights are constants to the gradient, which is then the lambda of each item. B lists, L candidates, N anchors (padded.py).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def lambdarank_loss(
 ) -> Tensor:
     """Return sum |NDCG change| * -log sigmoid(sigma (s_i - s_j)) over the pairs whose label i is higher, averaged over lists.
 
-    The change is that of swapping i and j in the present order. The gradient is Burges's lambda: Burges et al. 2006, "Learning
+    The change is from swapping i and j in the current order. The gradient is Burges's lambda: Burges et al. 2006, "Learning
     to Rank with Nonsmooth Cost Functions", and Burges 2010, "From RankNet to LambdaRank to LambdaMART", section 4; and that of
-    LightGBM with `lambdarank_norm=False`, where k is `lambdarank_truncation_level`. Equal scores rank in their order in the
+    LightGBM with `lambdarank_norm=False`, where k is `lambdarank_truncation_level`. Equal scores rank by their position in the
     list. The average is over the lists with a pair.
 
     Args:
@@ -42,7 +42,7 @@ def lambdarank_loss(
         labels_BL: grades, not negative.
         valid_BL: False at padding.
         sigma: slope of the sigmoid.
-        k: only pairs with an item among the first k count, and the ideal DCG is of k ranks; None for all.
+        k: only pairs with an item in the top k count, and the ideal DCG is over k ranks; None for all.
         gains: gain of a grade.
         weights_BL: weight of each pair's preferred item.
     """
@@ -66,30 +66,30 @@ def lambda_loss(
     """Return sum worth_ij * -log2 sigmoid(sigma (s_i - s_j)) over the pairs of a list, averaged over the lists with a pair.
 
     Wang et al. 2018, "The LambdaLoss Framework for Ranking Metric Optimization", with G the gain over the ideal DCG, r the
-    present rank and D(r) = log2(1 + r):
+    current rank and D(r) = log2(1 + r):
 
         ndcg1       G_i / D(r_i), over all j != i: bounds 1 - NDCG
         ndcg2       (G_i - G_j) d_ij, d_ij = 1 / D(|r_i - r_j|) - 1 / D(|r_i - r_j| + 1)
         ndcg2++     (G_i - G_j) (|1 / D(r_i) - 1 / D(r_j)| + mu d_ij)
         lambdarank  (G_i - G_j) |1 / D(r_i) - 1 / D(r_j)|: `lambdarank_loss` / ln 2
         ranknet     1
-        arp1        label_i, over all j != i: bounds the sum of label times rank less one
+        arp1        label_i, over all j != i: bounds the sum of label times (rank - 1)
         arp2        label_i - label_j
 
-    Pairs have label i higher than label j unless stated. Equal scores rank in their order in the list.
+    Pairs have label i higher than label j unless stated. Equal scores rank by their position in the list.
 
     Args:
         scores_BL: scores.
         labels_BL: grades, not negative.
         valid_BL: False at padding.
-        weighting: one of the above.
+        weighting: see above.
         sigma: slope of the sigmoid.
         mu: weight of d_ij in ndcg2++; 10 is allRank's default.
-        gains: gain of a grade, of the ndcg weightings and lambdarank.
+        gains: gain of a grade, for the ndcg weightings and lambdarank.
         weights_BL: weight of each pair's item i.
 
     Raises:
-        ValueError: a weighting of another name.
+        ValueError: an unknown weighting.
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f"weighting must be one of {', '.join(get_args(Weighting))}, got {weighting!r}")
@@ -127,7 +127,7 @@ def _worth(lists: PaddedLists, pairs: Pairs, weighting: Weighting, gains: Gains,
 
 
 def _by_distance(ranks_N1: Tensor, ranks_NL: Tensor) -> Tensor:
-    apart_NL = (ranks_N1 - ranks_NL).abs().clamp(min=1)  # 0 only beside itself, which is no pair
+    apart_NL = (ranks_N1 - ranks_NL).abs().clamp(min=1)  # 0 only for an item with itself, which is not a pair
     return discounts(apart_NL) - discounts(apart_NL + 1)
 
 

@@ -1,4 +1,4 @@
-"""Losses that are 1 - NDCG with a smooth stand-in for the order: 0 is perfect, 1 the worst there could be.
+"""Losses of the form 1 - NDCG with a smooth relaxation of the order: 0 is perfect, 1 the worst.
 
 B lists, L candidates, N items with a gain, K ranks (as many as candidates).
 """
@@ -21,7 +21,7 @@ def item_gains(lists: PaddedLists, gains: Gains) -> Tensor:
     """Return the gain of each item, [B, L], 0 at padding.
 
     Raises:
-        ValueError: gains of another name.
+        ValueError: unknown gains.
     """
     if gains == "exponential":
         return torch.exp2(lists.labels_BL) - 1
@@ -56,8 +56,8 @@ def approx_ndcg_loss(
     """Return 1 - NDCG at approximate ranks, averaged over the lists with a positive.
 
     The rank of item i is 1 + sum_{j != i} sigmoid((s_j - s_i) / temperature): Qin et al. 2010, "A General Approximation Framework
-    for Direct Optimization of Information Retrieval Measures", section 4 (their alpha is 1 / temperature). It goes to the true
-    NDCG with the temperature to 0, and its gradient then to 0. Weights multiply gains, in the ideal order too.
+    for Direct Optimization of Information Retrieval Measures", section 4 (their alpha is 1 / temperature). As the temperature goes to 0
+    it approaches the true NDCG, and its gradient 0. Weights multiply gains, also in the ideal order.
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     gains_BL = lists.weights_BL * item_gains(lists, gains)
@@ -80,24 +80,26 @@ def neural_ndcg_loss(
     """Return 1 - NDCG of a relaxed sort, averaged over the lists with a positive.
 
     NeuralSort (Grover et al. 2019, "Stochastic Optimization of Sorting Networks via Continuous Relaxations", theorem 4) gives each
-    rank k of n a softmax over the items, of logits ((n + 1 - 2k) s_j - sum_l |s_j - s_l|) / temperature; Sinkhorn scaling makes
-    items sum to 1 as ranks do, so that no gain counts twice: Pobrotyn and Białobrzeski 2021, "NeuralNDCG: Direct
+    rank k of n a softmax over the items with logits ((n + 1 - 2k) s_j - sum_l |s_j - s_l|) / temperature; Sinkhorn scaling makes
+    items sum to 1 as well as ranks, so that no gain counts twice: Pobrotyn and Białobrzeski 2021, "NeuralNDCG: Direct
     Optimization of a Ranking Metric via Differentiable Relaxation of Sorting", sections 3 and 4, deterministic. Memory is [B, L, L].
-    Weights multiply gains, in the ideal order too.
+    Weights multiply gains, also in the ideal order.
 
     Args:
         scores_BL: scores; their scale is relative to the temperature.
         labels_BL: grades, not negative.
         valid_BL: False at padding.
-        temperature: goes to the true NDCG with it to 0, and the gradient to 0.
-        sinkhorn_steps: times columns and rows are scaled. A fixed number, where the paper stops at a tolerance: a list's loss
-            must not depend on the lists beside it.
+        temperature: as it goes to 0, the loss approaches the true NDCG, and the gradient 0.
+        sinkhorn_steps: number of column and row scalings. Fixed, unlike the paper's tolerance: a list's loss
+            must not depend on other lists in the batch.
         gains: gain of a grade.
         weights_BL: weight of each item.
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     gains_BL = lists.weights_BL * item_gains(lists, gains)
-    with torch.autocast(lists.scores_BL.device.type, enabled=False):  # products below must not fall to half precision
+    with torch.autocast(
+        lists.scores_BL.device.type, enabled=False
+    ):  # the products below must not run in half precision
         order_BKL = _relaxed_order(lists, temperature)
         by_item_B1L, by_rank_BK1 = _sinkhorn(order_BKL, sinkhorn_steps)
         gain_at_BK = (by_rank_BK1 * (order_BKL @ (by_item_B1L * gains_BL.unsqueeze(1)).mT)).squeeze(2)
@@ -106,7 +108,7 @@ def neural_ndcg_loss(
 
 
 def _relaxed_order(lists: PaddedLists, temperature: float) -> Tensor:
-    """Return [B, K, L], the share of each item in each rank; rows sum to 1, those beyond the valid items and columns of padding are 0."""
+    """Return [B, K, L], each item's share of each rank; rows sum to 1, rows past the valid items and padding columns are 0."""
     scores_BL, valid_BL = lists.scores_BL, lists.valid_BL
     both_BLL = valid_BL.unsqueeze(1) & valid_BL.unsqueeze(2)
     gaps_BLL = (scores_BL.unsqueeze(2) - scores_BL.unsqueeze(1)).abs().masked_fill(~both_BLL, 0.0)
@@ -120,9 +122,9 @@ def _relaxed_order(lists: PaddedLists, temperature: float) -> Tensor:
 
 
 def _sinkhorn(order_BKL: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Return factors [B, 1, L] of the columns and [B, K, 1] of the rows that make the sums of both 1, rows last.
+    """Return column factors [B, 1, L] and row factors [B, K, 1] that make both sums 1, rows last.
 
-    Factors instead of matrices: a step then costs two products with the same matrix and keeps vectors alone for the gradient.
+    Factors instead of matrices: a step costs two products with the same matrix, and only vectors are kept for the gradient.
     """
     by_rank_BK1 = order_BKL.new_ones(*order_BKL.shape[:2], 1)
     by_item_B1L = order_BKL.new_ones(order_BKL.shape[0], 1, order_BKL.shape[2])

@@ -1,7 +1,7 @@
-"""Padded lists as every loss reads them, and the pairs inside them.
+"""Padded lists, the input of every loss, and the pairs within them.
 
-B lists, L candidates, N anchors: the items of the batch that are preferred to another of their list. Pairs lie in arrays
-[N, L], one row an anchor: with one positive a list that is [B, L], where all pairs would be [B, L, L].
+B lists, L candidates, N anchors: the items of the batch that are preferred to another in their list. Pairs are stored in arrays
+[N, L], one row per anchor: with one positive per list that is [B, L], while all pairs would be [B, L, L].
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class PaddedLists(NamedTuple):
-    """Checked input: scores and labels 0 and weights 1 at padding, so that what stood there is gone from here on."""
+    """Validated input, with scores and labels 0 and weights 1 at padding, so that padding values have no effect."""
 
     scores_BL: Tensor
     labels_BL: Tensor  # dtype of the scores
@@ -27,10 +27,10 @@ class PaddedLists(NamedTuple):
 
 
 def read(scores_BL: Tensor, labels_BL: Tensor, valid_BL: Tensor | None, weights_BL: Tensor | None) -> PaddedLists:
-    """Return the lists with padding wiped.
+    """Validate lists and overwrite their padding.
 
     Raises:
-        ValueError: scores are not floats of shape [B, L] with an item; labels, valid or weights of another shape; valid not bool.
+        ValueError: scores are not floats of shape [B, L] with an item; labels, valid or weights have a different shape; valid is not bool.
     """
     if scores_BL.ndim != 2 or scores_BL.shape[1] == 0 or not scores_BL.is_floating_point():
         raise ValueError(
@@ -54,7 +54,7 @@ def read(scores_BL: Tensor, labels_BL: Tensor, valid_BL: Tensor | None, weights_
 
 
 def check_shapes(shape: torch.Size, **others: Tensor | None) -> None:
-    """Raise ValueError where labels, valid or weights do not lie beside each score, or valid is not bool."""
+    """Raise ValueError if labels, valid or weights do not have the shape of the scores, or valid is not bool."""
     for name, tensor in others.items():
         if tensor is not None and tensor.shape != shape:
             raise ValueError(
@@ -65,18 +65,18 @@ def check_shapes(shape: torch.Size, **others: Tensor | None) -> None:
 
 
 def mean_where(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of the values that are counted, 0 where none is."""
+    """Return the mean of the counted values, 0 if there are none."""
     return values.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 class Pairs(NamedTuple):
-    """Anchors, and each beside all candidates of its list.
+    """Anchors, each paired with all candidates of its list.
 
     Attributes:
         rows_N: the list of each anchor.
-        columns_N: its place there.
+        columns_N: its column there.
         differences_NL: score of the anchor minus score of the candidate.
-        paired_NL: True where the candidate is one that the anchor is preferred to.
+        paired_NL: True where the anchor is preferred to the candidate.
         weights_N: weight of the anchor.
         num_lists: B.
     """
@@ -93,11 +93,11 @@ class Pairs(NamedTuple):
         return values_BL[self.rows_N, self.columns_N].unsqueeze(1)
 
     def of_list(self, values_BL: Tensor) -> Tensor:
-        """Return the values of all candidates beside each anchor, [N, L]."""
+        """Return the values of all candidates of each anchor's list, [N, L]."""
         return values_BL.index_select(0, self.rows_N)
 
     def sum_pairs(self, values_NL: Tensor) -> Tensor:
-        """Return each anchor's sum over its pairs, [N], not weighted."""
+        """Return each anchor's unweighted sum over its pairs, [N]."""
         return values_NL.masked_fill(~self.paired_NL, 0.0).sum(dim=1)
 
     def sum_anchors(self, values_N: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Pairs(NamedTuple):
 
 
 def preferences(lists: PaddedLists) -> Pairs:
-    """Return the pairs of valid items of one list of which the anchor has the higher label."""
+    """Return the pairs of valid items in a list in which the anchor has the higher label."""
     anchors_BL = lists.valid_BL & (lists.labels_BL > lists.lowest_B.unsqueeze(1))
     pairs = _beside(lists, anchors_BL)
     ordered_NL = pairs.of_anchor(lists.labels_BL) > pairs.of_list(lists.labels_BL)

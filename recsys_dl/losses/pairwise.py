@@ -1,4 +1,4 @@
-"""Losses of two items at a time: means over the pairs of a list, then over the lists that have a pair."""
+"""Pairwise losses: means over the pairs of a list, then over the lists with a pair."""
 
 from __future__ import annotations
 

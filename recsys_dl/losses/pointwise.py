@@ -14,7 +14,7 @@ def bce_loss(
 ) -> Tensor:
     """Return the binary cross-entropy of "label > 0" under sigmoid(score), in nats, averaged over valid items.
 
-    -log sigmoid(s) for a positive and -log(1 - sigmoid(s)) for any other (He et al. 2017, "Neural Collaborative Filtering",
+    -log sigmoid(s) for a positive and -log(1 - sigmoid(s)) otherwise (He et al. 2017, "Neural Collaborative Filtering",
     equation 7).
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
@@ -43,9 +43,9 @@ def ordinal_loss(
     2020, "Context-Aware Learning to Rank with Self-Attention", section 3.3.
 
     Args:
-        scores_BLG: logits; entry g - 1 says how likely the label is at least g. The proportional odds model (McCullagh 1980)
+        scores_BLG: logits; entry g - 1 is the logit of P(label >= g). The proportional odds model (McCullagh 1980)
             is the special case `scores_BL.unsqueeze(-1) - thresholds_G`.
-        labels_BL: grades 0 .. G; one above G counts as G.
+        labels_BL: grades 0 .. G; larger ones count as G.
         valid_BL: False at padding.
         weights_BL: weight of each item.
 
@@ -54,7 +54,7 @@ def ordinal_loss(
     if scores_BLG.ndim != 3 or scores_BLG.shape[2] == 0:
         raise ValueError(
             "scores of the ordinal loss must be logits of shape [B, L, G], one for each grade above 0, got shape "
-            f"{tuple(scores_BLG.shape)}; from one score an item make them by subtracting G learned thresholds"
+            f"{tuple(scores_BLG.shape)}; from one score per item, compute them by subtracting G learned thresholds"
         )
     check_shapes(scores_BLG.shape[:2], labels=labels_BL, valid=valid_BL, weights=weights_BL)
     lists = read(scores_BLG[..., 0], labels_BL, valid_BL, weights_BL)

@@ -1,4 +1,4 @@
-"""Losses of choosing among a list: cross-entropy under the softmax of its scores."""
+"""Softmax losses: cross-entropy under the softmax of a list's scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def softmax_loss(
 ) -> Tensor:
     """Return the cross-entropy of the labels under softmax(scores), in nats, averaged over the lists with a positive.
 
-    -sum_i y_i log softmax(s)_i / sum_i y_i over the positives (label > 0): with one positive its negative log-likelihood
-    against the rest of the list, with several they share the target by their labels (Bruch et al. 2019, "An Analysis of the
+    -sum_i y_i log softmax(s)_i / sum_i y_i over the positives (label > 0): with one positive, its negative log-likelihood
+    against the rest of the list; with several, the target is distributed in proportion to labels (Bruch et al. 2019, "An Analysis of the
     Softmax Cross Entropy Loss for Learning-to-Rank with Binary Relevance"). Weights of 1 / propensity make it the
     counterfactual loss of Ai et al. 2018, "Unbiased Learning to Rank with Unbiased Propensity Estimation".
     """
@@ -34,19 +34,19 @@ def sampled_softmax_loss(
     log_q_BL: Tensor,
     weights_BL: Tensor | None = None,
 ) -> Tensor:
-    """Return `softmax_loss` of the scores minus log_q, which stands for the softmax over everything sampled from.
+    """Return `softmax_loss` of the scores minus log_q, an estimate of the full softmax over the sampled population.
 
-    exp(s_j) / E[times j is in the sample] sums over the sample to the whole partition function in expectation, so items that
-    are drawn often are not pushed down for it (Bengio and Senécal 2008, "Adaptive Importance Sampling to Accelerate Training of
+    exp(s_j) / E[count of j in the sample] sums over the sample to the full partition function in expectation, so frequently
+    sampled items are not penalized for it (Bengio and Senécal 2008, "Adaptive Importance Sampling to Accelerate Training of
     a Neural Probabilistic Language Model"; in-batch negatives: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for
-    Large Corpus Item Recommendations", section 3). A constant added to log_q changes nothing.
+    Large Corpus Item Recommendations", section 3). A constant added to log_q has no effect.
 
     Args:
-        scores_BL: scores of the positive and of the sampled candidates, the positive's own draw among the negatives marked
-            not valid.
+        scores_BL: scores of the positive and of the sampled candidates; where the positive was also sampled, mark that
+            candidate not valid.
         labels_BL: a positive is > 0.
         valid_BL: False at padding.
-        log_q_BL: log of the expected count, or of the probability, of each candidate in the sample; [1, L] when all lists share
+        log_q_BL: log of the expected count, or of the probability, of each candidate in the sample; [1, L] if all lists share
             their candidates.
         weights_BL: weight of each positive.
     """
@@ -58,6 +58,6 @@ def sampled_softmax_loss(
 
 
 def surprise(scores_BL: Tensor, valid_BL: Tensor) -> Tensor:
-    """Return -log softmax over the valid items; at padding any finite number, for a target of 0."""
-    lowest = torch.finfo(scores_BL.dtype).min  # not -inf: 0 times inf, and a list of padding alone, would be NaN
+    """Return -log softmax over the valid items; arbitrary finite numbers at padding, where the target is 0."""
+    lowest = torch.finfo(scores_BL.dtype).min  # not -inf: 0 times inf, and a list of only padding, would be NaN
     return -scores_BL.masked_fill(~valid_BL, lowest).log_softmax(dim=1)

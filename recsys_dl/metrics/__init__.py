@@ -1,4 +1,4 @@
-"""How good recommendations are: functions of arrays, and torchmetrics classes over the same functions.
+"""Recommendation metrics: functions of arrays, and torchmetrics classes on top of them.
 
-Everything here takes arrays and knows nothing of models or data sets; `recsys_dl.evaluation` puts them together.
+Everything here takes arrays and is independent of models and data sets; `recsys_dl.evaluation` combines them.
 """

@@ -1,7 +1,7 @@
-"""What lists are like beyond being right: how much of the catalog they show, how known, how alike, how popular.
+"""Beyond-accuracy metrics: coverage, concentration, novelty, popularity lift and diversity of lists.
 
-B users, I items, K ranks, D vector size. Lists are item rows, best first, -1 where they have ended; means over a list are
-over the items it has, and 0 where it has none.
+B users, I items, K ranks, D vector size. Lists are item rows, best first, padded with -1; means over a list are
+over its items, and 0 for an empty list.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from numba import njit, prange
 
 
 def exposures(items_BK: np.ndarray, k: int, num_items: int) -> np.ndarray:
-    """Return int64 [I]: in how many lists each item stands among the first k."""
+    """Return int64 [I]: the number of lists with each item in the top k."""
     shown = items_BK[:, :k]
     return np.bincount(shown[shown >= 0], minlength=num_items)
 
 
 def coverage(exposures_I: np.ndarray) -> float:
-    """Return the share of all items that stand in at least one list (Ge et al. 2010, "Beyond Accuracy", section 2)."""
+    """Return the share of all items that appear in at least one list (Ge et al. 2010, "Beyond Accuracy", section 2)."""
     return float((exposures_I > 0).mean())
 
 
 def gini(exposures_I: np.ndarray) -> float:
-    """Return how unequally items are shown: 0 when all alike, (I - 1) / I when one item takes every place.
+    """Return the Gini index of item exposure: 0 if all are equal, (I - 1) / I if one item takes every position.
 
     Half the mean absolute difference over the mean (Gini 1912; for recommenders Fleder and Hosanagar 2009, "Blockbuster
-    Culture's Next Rise or Fall"), over all items, shown or not; 0 when nothing is shown.
+    Culture's Next Rise or Fall"), over all items, shown or not; 0 if nothing is shown.
     """
     ordered = np.sort(exposures_I).astype(np.float64)
     total, size = ordered.sum(), len(ordered)
@@ -38,31 +38,31 @@ def gini(exposures_I: np.ndarray) -> float:
 def novelty(items_BK: np.ndarray, k: int, item_counts_I: np.ndarray, num_users: int) -> np.ndarray:
     """Return float64 [B]: mean self-information of the first k items, in bits.
 
-    log2(num_users / users who had the item), from Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of
-    recommender systems". An item that nobody had counts as if one user had it.
+    log2(num_users / users of the item), from Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of
+    recommender systems". An item without users counts as having one.
     """
     bits_I = np.log2(max(num_users, 1) / np.maximum(item_counts_I, 1))
     return list_means(items_BK, k, bits_I)
 
 
 def popularity_lift(recommended_B: np.ndarray, profile_B: np.ndarray) -> np.ndarray:
-    """Return float64 [B]: the lift of each user; their mean weighted by `profile_B` is the popularity lift of all.
+    """Return float64 [B]: each user's popularity lift; the mean weighted by `profile_B` is the overall popularity lift.
 
-    (GAP of the lists - GAP of the profiles) / GAP of the profiles, GAP being the mean over users of the mean popularity of
-    the items they get, or had: Abdollahpouri et al. 2020, "The Connection Between Popularity Bias, Calibration, and Fairness
-    in Recommendation", section 3. 0 is as popular as what users had, 1 twice as popular. A user without a profile has no
+    (GAP of the lists - GAP of the profiles) / GAP of the profiles, where GAP is the mean over users of the mean popularity of
+    the items in their list, or in their profile: Abdollahpouri et al. 2020, "The Connection Between Popularity Bias, Calibration, and Fairness
+    in Recommendation", section 3. 0 means as popular as users' profiles, 1 twice as popular. A user without a profile has no
     lift (NaN).
 
     Args:
-        recommended_B: mean popularity of each user's list, as `list_means` gives it.
-        profile_B: mean popularity of what each user had, 0 where nothing.
+        recommended_B: mean popularity of each user's list, from `list_means`.
+        profile_B: mean popularity of each user's profile, 0 if empty.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(profile_B > 0, recommended_B / profile_B - 1, np.nan)
 
 
 def profile_means(profiles: sp.csr_matrix, values_I: np.ndarray) -> np.ndarray:
-    """Return float64 [B]: the mean of `values_I` over the stored entries of each CSR row, 0 where there are none."""
+    """Return float64 [B]: the mean of `values_I` over the stored entries of each CSR row, 0 for an empty row."""
     pattern = sp.csr_matrix((np.ones(profiles.nnz), profiles.indices, profiles.indptr), shape=profiles.shape)
     return (pattern @ np.asarray(values_I, np.float64)) / np.maximum(np.diff(profiles.indptr), 1)
 
@@ -76,9 +76,9 @@ def list_means(items_BK: np.ndarray, k: int, values_I: np.ndarray) -> np.ndarray
 
 
 def vector_similarity(items_BK: np.ndarray, item_vectors_ID: np.ndarray) -> np.ndarray:
-    """Return float64 [B, K]: for each rank, the sum of its item's cosine with every item ranked above it.
+    """Return float64 [B, K]: for each rank, the sum of its item's cosines with the items ranked above it.
 
-    An item whose vector is zero is like nothing: its cosines are 0.
+    The cosines of an item with a zero vector are 0.
     """
     vectors = np.asarray(item_vectors_ID, np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -93,21 +93,21 @@ def vector_similarity(items_BK: np.ndarray, item_vectors_ID: np.ndarray) -> np.n
 
 
 def cooccurrence_similarity(items_BK: np.ndarray, users_of_items: sp.csr_matrix) -> np.ndarray:
-    """Return the same as `vector_similarity` under the cosine of the sets of users who had the items.
+    """Return the same as `vector_similarity` for the cosine of the items' user sets.
 
-    |U_i and U_j| / sqrt(|U_i| |U_j|). Memory is 24 bytes for each pair of ranks in the lists, never I x I; each pair
-    of items that meets in a list is counted once, whatever the number of lists.
+    |U_i and U_j| / sqrt(|U_i| |U_j|). Memory is 24 bytes per pair of ranks in the lists, never I x I; each pair
+    of items is computed once, regardless of the number of lists it occurs in.
 
     Args:
         items_BK: lists.
-        users_of_items: CSR [I, U], one row an item (`Interactions.by_item`).
+        users_of_items: CSR [I, U], one row per item (`Interactions.by_item`).
     """
     lists, ranks = items_BK.shape
     later, earlier = np.tril_indices(ranks, -1)
     first, second = items_BK[:, later].astype(np.int64), items_BK[:, earlier].astype(np.int64)
     counts_I = np.diff(users_of_items.indptr)
     there = (first >= 0) & (second >= 0)
-    swap = counts_I[first] < counts_I[second]  # the more popular one first: its users are marked, the other's looked up
+    swap = counts_I[first] < counts_I[second]  # the more popular one first: mark its users, look up the other's
     codes = np.where(swap, second, first) * len(counts_I) + np.where(swap, first, second)
     pairs, position = np.unique(codes[there], return_inverse=True)
     left, right = np.divmod(pairs, len(counts_I))
@@ -129,7 +129,7 @@ def cooccurrence_similarity(items_BK: np.ndarray, users_of_items: sp.csr_matrix)
 
 
 def diversity(similarity_BK: np.ndarray, items_BK: np.ndarray, k: int) -> np.ndarray:
-    """Return float64 [B]: one minus the mean similarity over all pairs among the first k items; 0 for fewer than two.
+    """Return float64 [B]: one minus the mean similarity over all pairs of the top k items; 0 for fewer than two.
 
     Intra-list distance (Zhang and Hurley 2008, "Avoiding Monotony"; the complement of Ziegler et al. 2005's similarity).
 

@@ -1,11 +1,11 @@
-"""Ranking metrics of documents in rows, grouped by query, and LETOR's own NDCG.
+"""Ranking metrics for documents grouped by query, and LETOR's own NDCG.
 
-Every metric of `ranking` serves: a query is a user there, a blank query a blank user. N documents of all groups together,
+All metrics in `ranking` apply: a query is a user there, a blank query a blank user. N documents over all groups,
 Q groups, K ranks. How other programs differ from `ranking`:
 
-- LightGBM and XGBoost: NDCG with gains 2^g - 1 and blank queries counted 1; their MAP@k divides by min(k, relevant).
+- LightGBM and XGBoost: NDCG with gains 2^g - 1 and blank queries counted as 1; their MAP@k divides by min(k, relevant).
 - trec_eval: linear gains; blank queries 0.
-- All of them take equal scores in some order of their own (of the rows, of the documents' names), which a sorted file can flatter.
+- All of them break ties in their own order (of rows or document names), which a sorted file can exploit.
 - LETOR's tool (Eval-Score-4.0.pl, Qin and Liu 2013): gains 2^g - 1; no discount at rank 2 (rank r >= 2 has 1 / log2(r)); at k,
   queries with fewer than k documents count 0; blank queries 0. Its MAP is `average_precision`.
 """
@@ -21,16 +21,16 @@ from .ranking import Judged, judge
 
 
 def judge_groups(scores_N: np.ndarray, labels_N: np.ndarray, starts_Q: np.ndarray, *, k: int | None = None) -> Judged:
-    """Return the grades of each group's documents in the order of their scores; equal scores are tied, see `ranking`.
+    """Return the grades of each group's documents in score order; equal scores are tied, see `ranking`.
 
     Args:
-        scores_N: any real number a document.
-        labels_N: its grade.
+        scores_N: one real number per document.
+        labels_N: grades.
         starts_Q: [Q + 1]; the documents of group q are `starts_Q[q]:starts_Q[q + 1]`.
-        k: ranks kept; None keeps as many as the longest group has.
+        k: ranks kept; None means the size of the longest group.
 
     Raises:
-        ValueError: not one score for each document, a score that is NaN, a grade that is negative or not finite.
+        ValueError: not one score per document, a NaN score, or a negative or infinite grade.
     """
     scores_N, labels_N = np.asarray(scores_N, np.float64), np.asarray(labels_N, np.float64)
     if scores_N.shape != labels_N.shape or labels_N.shape != (starts_Q[-1],):
@@ -59,18 +59,18 @@ def judge_groups(scores_N: np.ndarray, labels_N: np.ndarray, starts_Q: np.ndarra
 
 
 def all_tied(scores_N: np.ndarray, starts_Q: np.ndarray) -> bool:
-    """Return whether every group of two or more documents has one score alone, so that nothing is ordered."""
+    """Return whether all scores are equal within every group of two or more documents, so that nothing is ranked."""
     owners_N = np.repeat(np.arange(len(starts_Q) - 1), np.diff(starts_Q))
     same = owners_N[1:] == owners_N[:-1]
     return bool(same.any() and (scores_N[1:][same] == scores_N[:-1][same]).all())
 
 
 def letor_ndcg(judged: Judged, sizes_Q: np.ndarray, k: int) -> np.ndarray:
-    """Return float64 [Q]: NDCG@k as LETOR's own tool counts it, but for ties; see the top of this file.
+    """Return float64 [Q]: NDCG@k as computed by LETOR's own tool, except for ties; see the module docstring.
 
     Args:
-        judged: of `judge_groups`, at least k ranks.
-        sizes_Q: documents of each group.
+        judged: from `judge_groups`, with at least k ranks.
+        sizes_Q: documents per group.
         k: ranks counted.
     """
     discounts_K = 1 / np.log2(np.maximum(np.arange(1, k + 1), 2))

@@ -1,6 +1,6 @@
-"""How far a figure could be from the truth: bootstrap over users, paired between models, and correction for many tests.
+"""Confidence intervals and tests: bootstrap over users, paired between models, with correction for multiple tests.
 
-The unit that is drawn is the user, as users are independent and one user's items are not. U users, M figures, R resamples.
+The resampling unit is the user, since users are independent and one user's items are not. U users, M figures, R resamples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-CHUNK_BYTES = 64 << 20  # of resample counts held at once
+CHUNK_BYTES = 64 << 20  # resample counts held at a time
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Sample:
 
     Attributes:
         values_U: float64; NaN where a user does not count.
-        weights_U: float64, not negative; None counts all users alike.
+        weights_U: float64, not negative; None weights all users equally.
         power: 1 for a mean, 2 for a root mean square.
     """
 
@@ -31,13 +31,13 @@ class Sample:
 
     @cached_property
     def columns_U2(self) -> np.ndarray:
-        """float64 [U, 2]: weighted value and weight of each user; the figure follows from the sums of the two."""
+        """float64 [U, 2]: weighted value and weight of each user; the figure is a function of their sums."""
         counts = ~np.isnan(self.values_U)
         weights_U = counts * (1.0 if self.weights_U is None else self.weights_U)
         return np.stack([weights_U * np.where(counts, self.values_U, 0.0) ** self.power, weights_U], axis=1)
 
     def figure(self, sums: np.ndarray) -> np.ndarray:
-        """Return the figure from sums [..., 2] of the columns; 0 where nobody counts."""
+        """Return the figure from sums [..., 2] of the columns; 0 if no user counts."""
         mean = np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
         return mean if self.power == 1 else mean ** (1 / self.power)
 
@@ -50,7 +50,7 @@ class Sample:
 def resampled(samples: Sequence[Sample], num_resamples: int, seed: int) -> np.ndarray:
     """Return float64 [R, M]: each figure over R draws of U users with replacement, the same draws for every figure.
 
-    Memory is bounded whatever R and U; the same seed and U give the same draws.
+    Memory is bounded for any R and U; the same seed and U give the same draws.
     """
     columns = np.concatenate([sample.columns_U2 for sample in samples], axis=1)
     size = len(columns)
@@ -69,10 +69,10 @@ def resampled(samples: Sequence[Sample], num_resamples: int, seed: int) -> np.nd
 def intervals(
     samples: Sequence[Sample], *, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
 ) -> np.ndarray:
-    """Return float64 [M, 2]: lower and upper ends of a confidence interval for each figure.
+    """Return float64 [M, 2]: lower and upper ends of each figure's confidence interval.
 
     Bias-corrected and accelerated bootstrap (Efron 1987, "Better Bootstrap Confidence Intervals"), the acceleration from the
-    figures' influence values. A figure that is the same for every user, or that rests on one user, has both ends at its value.
+    figures' influence values. A figure that is the same for every user, or based on a single user, has both ends at its value.
 
     Raises:
         ValueError: a confidence outside (0, 1), or fewer than 100 resamples.
@@ -87,7 +87,7 @@ def _bca(sample: Sample, figures_R: np.ndarray, confidence: float) -> tuple[floa
     total = weights_U.sum()
     influence_U = weighted_U - weights_U * (weighted_U.sum() / total if total else 0.0)
     spread = float((influence_U**2).sum())
-    if spread <= 1e-24 * float((weighted_U**2).sum()):  # rounding alone
+    if spread <= 1e-24 * float((weighted_U**2).sum()):  # only rounding
         return sample.value, sample.value
     acceleration = (influence_U**3).sum() / (6 * spread**1.5)
     below = (figures_R < sample.value).mean() + 0.5 * (figures_R == sample.value).mean()
@@ -100,13 +100,13 @@ def _bca(sample: Sample, figures_R: np.ndarray, confidence: float) -> tuple[floa
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one model's figure exceeds another's over the same users.
+    """The difference between two models' figures over the same users.
 
     Attributes:
         value: first minus second.
         low: lower end of the confidence interval.
         high: upper end.
-        p_value: probability of a difference at least as large, either way, were there none.
+        p_value: two-sided probability of a difference at least as large under the null hypothesis.
     """
 
     value: float
@@ -125,9 +125,9 @@ def paired_differences(
 ) -> list[Difference]:
     """Return each sample's figure minus the baseline's, with a percentile interval and a two-sided p-value.
 
-    All are drawn together, so that a user counts in both or in neither. The p-value is of the bootstrap test by shifting
-    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 16): the share of resampled differences that lie at
-    least as far from the observed one as that lies from 0, the observed one counted in.
+    All samples share the same draws, so that a user counts in both or in neither. The p-value is from the shifted bootstrap test
+    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 16): the share of resampled differences at
+    least as far from the observed one as that is from 0, including the observed one.
 
     Raises:
         ValueError: samples over different numbers of users, a confidence outside (0, 1), fewer than 100 resamples.
@@ -149,7 +149,7 @@ def paired_differences(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being several, in their order.
+    """Return p-values corrected for multiple testing, in order.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": rejecting those below a level keeps the probability
     of any false rejection below it.
@@ -165,6 +165,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def check_resampling(confidence: float, num_resamples: int) -> None:
     """Raise ValueError for a confidence outside (0, 1) or too few resamples to have tails."""
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, got {confidence}")
+        raise ValueError(f"confidence must be between 0 and 1, such as 0.95, got {confidence}")
     if num_resamples < 100:
         raise ValueError(f"num_resamples must be at least 100, got {num_resamples}")

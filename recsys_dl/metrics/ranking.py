@@ -1,13 +1,13 @@
-"""How well ranked lists find what is relevant, one value a user.
+"""Ranking metrics of recommendation lists, one value per user.
 
-A list is judged once (`judge`, `judge_scores`); every metric is then a function of the judged lists and of k, and returns
+Lists are judged once (`judge`, `judge_scores`); every metric is then a function of the judged lists and k, and returns
 float64 [B]. B users, I items, K ranks, L candidates.
 
-Equal scores decide no order. Every metric is the mean of its values over all orders of what is tied, in closed form (McSherry and
+Ties are not broken. Every metric is its mean over all orders of tied items, in closed form (McSherry and
 Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores"), so that a model
-which scores all alike gets what chance gives, however the file was sorted.
+with constant scores gets the value of a random ranking, regardless of how the file is sorted.
 
-Conventions, which are trec_eval's: an item is relevant when its grade is above 0. Precision divides by k, even where the list
+Conventions, following trec_eval: an item is relevant if its grade is above 0. Precision divides by k, even if the list
 is shorter. Recall and average precision divide by all relevant items, not by min(k, relevant). NDCG discounts rank r by
 1 / log2(r + 1). A user without a relevant item is blank: every metric gives 0, until `per_user` applies `blank_users`.
 """
@@ -27,15 +27,15 @@ BlankUsers = Literal["left_out", "zero", "one"]
 
 @dataclass(frozen=True)
 class Judged:
-    """Ranked lists with the grade of everything in them.
+    """Ranked lists with the grades of their items.
 
     Attributes:
-        labels_BK: float64, grade of the item at each rank; 0 where it is not relevant or the list has ended.
-        ideal_BK: float64, the K highest grades each user has anywhere, descending, padded with 0.
+        labels_BK: float64, grade of the item at each rank; 0 if it is not relevant or past the end of the list.
+        ideal_BK: float64, each user's K highest grades, descending, padded with 0.
         num_relevant_B: int64, relevant items of each user, in the list or not.
-        tied_BK: int64, the first rank, from 0, of what has the same score as the item at each rank; None where the order is
-            decided throughout.
-        ranks: that may be counted; columns after them hold the rest of ties. None: all.
+        tied_BK: int64, the first rank, from 0, with the same score as each rank; None if there are
+            no ties.
+        ranks: number of ranks that may be counted; further columns hold the rest of ties. None means all.
     """
 
     labels_BK: np.ndarray
@@ -53,7 +53,7 @@ class Judged:
         return self.num_relevant_B == 0
 
     def tie_sums(self, values_BK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return at each rank the sum of the values of all that are tied there, and how many these are."""
+        """Return at each rank the sum of the values tied there, and their number."""
         if self.tied_BK is None:
             return values_BK, np.ones(values_BK.shape, np.int64)
         rows, length = self.tied_BK.shape
@@ -63,7 +63,7 @@ class Judged:
         return sums[groups].reshape(rows, length), sizes[groups].reshape(rows, length)
 
     def tie_means(self, values_BK: np.ndarray) -> np.ndarray:
-        """Return the expected value at each rank, over all orders of what is tied."""
+        """Return the expected value at each rank, over all orders of ties."""
         sums_BK, sizes_BK = self.tie_sums(values_BK)
         return sums_BK / sizes_BK
 
@@ -71,7 +71,7 @@ class Judged:
         """Return the values of the first k ranks.
 
         Raises:
-            ValueError: more than were judged, or less than one.
+            ValueError: k exceeds the judged ranks, or is below 1.
         """
         most = values_BK.shape[1] if self.ranks is None else self.ranks
         if not 1 <= k <= most:
@@ -82,17 +82,17 @@ class Judged:
 
 
 def judge(items_BK: np.ndarray, relevant: sp.csr_matrix, scores_BK: np.ndarray | None = None) -> Judged:
-    """Return the grades of recommended items.
+    """Judge recommended items.
 
     Args:
-        items_BK: item rows, best first, -1 where a list has ended.
+        items_BK: item rows, best first, padded with -1.
         relevant: CSR [B, I] of grades; an entry of 0 is known and not relevant.
-        scores_BK: of the items; equal ones are tied. What is tied with the last rank that will be counted must be there too.
-            None: the order is decided.
+        scores_BK: of the items; equal ones are tied. Items tied with the last counted rank must be included.
+            None means no ties.
 
     Raises:
-        ValueError: not one row of `relevant` for each list, an item outside it, an item twice in one list, a negative grade,
-            scores of another shape.
+        ValueError: not one row of `relevant` per list, an item out of range or repeated in a list, a negative grade,
+            or scores of a different shape.
     """
     items_BK = _array(items_BK)
     if items_BK.ndim != 2 or not np.issubdtype(items_BK.dtype, np.integer):
@@ -104,12 +104,14 @@ def judge(items_BK: np.ndarray, relevant: sp.csr_matrix, scores_BK: np.ndarray |
         relevant.sum_duplicates()
     rows, num_items = relevant.shape
     if items_BK.max(initial=-1) >= num_items:
-        raise ValueError(f"items must lie in [0, {num_items}), or be -1, got {items_BK.max()}")
+        raise ValueError(f"items must be in [0, {num_items}), or -1, got {items_BK.max()}")
     ordered = np.sort(items_BK, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         b = int(twice.any(axis=1).argmax())
-        raise ValueError(f"an item may come once in a list, got item {ordered[b, 1:][twice[b]][0]} twice in list {b}")
+        raise ValueError(
+            f"an item may occur only once in a list, got item {ordered[b, 1:][twice[b]][0]} twice in list {b}"
+        )
 
     owner = np.repeat(np.arange(rows), np.diff(relevant.indptr))
     keys = owner * num_items + relevant.indices  # ascending, as the format is canonical
@@ -122,40 +124,40 @@ def judge(items_BK: np.ndarray, relevant: sp.csr_matrix, scores_BK: np.ndarray |
     if scores_BK is not None:
         scores_BK = _array(scores_BK)
         if scores_BK.shape != items_BK.shape:
-            raise ValueError(f"scores must be one an item, shape {items_BK.shape}, got {scores_BK.shape}")
+            raise ValueError(f"scores must be one per item, shape {items_BK.shape}, got {scores_BK.shape}")
         tied_BK = first_tied(scores_BK, items_BK >= 0)
     return Judged(labels_BK, *_ideal(grades[:-1], owner, relevant.indptr, items_BK.shape[1]), tied_BK)
 
 
 def first_tied(scores_BK: np.ndarray, there_BK: np.ndarray) -> np.ndarray:
-    """Return int64 [B, K]: the first rank, from 0, of what has the same score; lists are sorted by score."""
+    """Return int64 [B, K]: the first rank, from 0, with the same score; lists are sorted by score."""
     alone_BK = np.ones(scores_BK.shape, bool)
     alone_BK[:, 1:] = (scores_BK[:, 1:] != scores_BK[:, :-1]) | ~there_BK[:, 1:] | ~there_BK[:, :-1]
     return np.maximum.accumulate(np.where(alone_BK, np.arange(scores_BK.shape[1]), 0), axis=1)
 
 
 def with_whole_ties(tied_BK: np.ndarray, k: int) -> int:
-    """Return how many ranks hold the first k and all that is tied with one of them."""
+    """Return how many ranks cover the top k and everything tied with them."""
     return max(k, int((tied_BK < k).sum(axis=1).max(initial=0)))
 
 
 def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int) -> Judged:
-    """Return the grades of candidates in the order of their scores, the best k of them; equal scores are tied.
+    """Judge the k best candidates by score; equal scores are tied.
 
     Args:
-        scores_BL: any real number a candidate, NumPy or torch.
-        labels_BL: its grade, 0 where not relevant.
-        valid_BL: False at padding; None where there is none.
+        scores_BL: one real number per candidate, NumPy or torch.
+        labels_BL: grades, 0 if not relevant.
+        valid_BL: False at padding; None for no padding.
         k: ranks kept; shorter lists are padded.
 
     Raises:
-        ValueError: shapes differ, a valid score is NaN, a grade is negative or not finite.
+        ValueError: shapes differ, a valid score is NaN, or a grade is negative or not finite.
     """
     scores_BL, labels_BL = _array(scores_BL).astype(np.float64), _array(labels_BL).astype(np.float64)
     valid_BL = np.ones(scores_BL.shape, bool) if valid_BL is None else _array(valid_BL).astype(bool)
     if not scores_BL.shape == labels_BL.shape == valid_BL.shape or scores_BL.ndim != 2:
         raise ValueError(
-            f"scores, labels and valid must share one shape [B, L], got {scores_BL.shape}, {labels_BL.shape}, {valid_BL.shape}"
+            f"scores, labels and valid must have the same shape [B, L], got {scores_BL.shape}, {labels_BL.shape}, {valid_BL.shape}"
         )
     if np.isnan(scores_BL[valid_BL]).any():
         raise ValueError(f"scores must be numbers, got NaN for {int(np.isnan(scores_BL[valid_BL]).sum())} candidates")
@@ -174,22 +176,22 @@ def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int
 
 
 def precision(judged: Judged, k: int) -> np.ndarray:
-    """Return the share of the k ranks that hold a relevant item."""
+    """Return the share of the top k ranks with a relevant item."""
     return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / k
 
 
 def recall(judged: Judged, k: int) -> np.ndarray:
-    """Return the share of the relevant items that the first k ranks hold."""
+    """Return the share of the relevant items that are in the top k."""
     return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
 
 
 def hit_rate(judged: Judged, k: int) -> np.ndarray:
-    """Return 1 where the first k ranks hold a relevant item, else 0; where it depends on the order of ties, the probability."""
+    """Return 1 if the top k contain a relevant item, else 0; the probability if it depends on ties."""
     return 1 - judged.first(1 - _hazards(judged), k).prod(axis=1)
 
 
 def average_precision(judged: Judged, k: int) -> np.ndarray:
-    """Return the sum of the precisions at the ranks of relevant items, over the number of relevant items; its mean is MAP."""
+    """Return the sum of precisions at the ranks of relevant items, divided by the number of relevant items; its mean is MAP."""
     hits_BK = _hits(judged)
     sums_BK, sizes_BK = judged.tie_sums(hits_BK)
     ranks_K = np.arange(hits_BK.shape[1])
@@ -197,14 +199,14 @@ def average_precision(judged: Judged, k: int) -> np.ndarray:
     before_BK = np.cumsum(hits_BK, axis=1) - hits_BK  # hits above each rank
     if judged.tied_BK is not None:
         before_BK = np.take_along_axis(before_BK, judged.tied_BK, axis=1)  # hits above its tie
-    # If a relevant item stands there, each other one of its tie stands above it as often as at any other place.
+    # Given a relevant item at a rank, the other tied items are equally likely at any other position of the tie.
     above_BK = within_BK * (sums_BK - 1) / np.maximum(sizes_BK - 1, 1)
     values_BK = sums_BK / sizes_BK * ((before_BK + 1 + above_BK) / (ranks_K + 1))
     return judged.first(values_BK, k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
 
 
 def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
-    """Return 1 / rank of the first relevant item, 0 if the first k ranks hold none; its mean is MRR."""
+    """Return 1 / rank of the first relevant item, 0 if the top k contain none; its mean is MRR."""
     hazards_BK = judged.first(_hazards(judged), k)
     none_above_BK = np.ones(hazards_BK.shape)
     none_above_BK[:, 1:] = np.cumprod(1 - hazards_BK, axis=1)[:, :-1]
@@ -212,18 +214,18 @@ def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
 
 
 def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
-    """Return the discounted gain of the first k ranks over that of the best possible order.
+    """Return the discounted gain of the top k divided by that of the best possible order.
 
     Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", with the discount 1 / log2(rank + 1).
 
     Args:
         judged: the lists.
         k: ranks counted.
-        gains: of a grade g > 0: "binary" 1; "linear" g, as trec_eval has it; "exponential" 2^g - 1 (Burges et al. 2005,
+        gains: gain of a grade g > 0: "binary" 1; "linear" g, as in trec_eval; "exponential" 2^g - 1 (Burges et al. 2005,
             "Learning to rank using gradient descent").
 
     Raises:
-        ValueError: exponential gains of grades above 1000, which no float holds.
+        ValueError: exponential gains of grades above 1000, which overflow.
     """
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
     ideal_B = _gain(judged.first(judged.ideal_BK, k), gains) @ discounts_K
@@ -255,18 +257,18 @@ def per_user(
         judged: the lists, at least as long as the largest k.
         metrics: of `METRICS`.
         ks: ranks counted, each at least 1.
-        gains: what a grade is worth in NDCG; see `ndcg`.
-        blank_users: what every metric is for a user without a relevant item: NaN ("left_out"), 0 or 1.
+        gains: gain of a grade in NDCG; see `ndcg`.
+        blank_users: value of every metric for a user without a relevant item: NaN ("left_out"), 0 or 1.
 
     Raises:
-        ValueError: an unknown word, a k that is not positive or exceeds the lists.
+        ValueError: an unknown name, or a k that is not positive or exceeds the lists.
     """
     check_conventions(gains, blank_users)
     ks = list(ks)
     columns = {}
     for metric in metrics:
         if metric not in METRICS:
-            raise ValueError(f"{metric!r} is no ranking metric; there are {', '.join(METRICS)}")
+            raise ValueError(f"{metric!r} is not a ranking metric; there are {', '.join(METRICS)}")
         for k in ks:
             values_B = METRICS[metric](judged, k, gains) if metric == "ndcg" else METRICS[metric](judged, k)
             columns[f"{metric}@{k}"] = np.where(judged.blank_B, _BLANK[blank_users], values_B)
@@ -277,7 +279,7 @@ _BLANK = {"left_out": np.nan, "zero": 0.0, "one": 1.0}
 
 
 def check_conventions(gains: str, blank_users: str) -> None:
-    """Raise ValueError for a word that names no convention."""
+    """Raise ValueError for an unknown convention."""
     for name, word, words in (
         ("gains", gains, get_args(Gains)),
         ("blank_users", blank_users, get_args(BlankUsers)),
@@ -296,7 +298,7 @@ def _hazards(judged: Judged) -> np.ndarray:
     sums_BK, sizes_BK = judged.tie_sums(_hits(judged))
     if judged.tied_BK is None:
         return sums_BK
-    left_BK = sizes_BK - (np.arange(sizes_BK.shape[1]) - judged.tied_BK)  # of the tie, from this rank on
+    left_BK = sizes_BK - (np.arange(sizes_BK.shape[1]) - judged.tied_BK)  # tied items from this rank on
     return np.minimum(sums_BK / left_BK, 1.0)
 
 
@@ -316,7 +318,7 @@ def _gain(grades_BK: np.ndarray, gains: Gains) -> np.ndarray:
 def _ideal(grades: np.ndarray, owner: np.ndarray, starts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the k highest grades of each user, and how many are above 0; `grades[starts[b]:starts[b + 1]]` are b's."""
     if grades.size and not (np.isfinite(grades).all() and grades.min() >= 0):
-        raise ValueError("grades must be finite and not negative; map what is disliked to 0")
+        raise ValueError("grades must be finite and not negative; map disliked items to 0")
     rows = len(starts) - 1
     order = np.lexsort((-grades, owner))
     ranks = np.arange(len(grades)) - starts[owner]
@@ -327,5 +329,5 @@ def _ideal(grades: np.ndarray, owner: np.ndarray, starts: np.ndarray, k: int) ->
 
 
 def _array(values: Any) -> np.ndarray:
-    """Return a NumPy array of an array, or of a torch tensor on any device."""
+    """Return an array, or a torch tensor on any device, as a NumPy array."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

@@ -1,4 +1,4 @@
-"""How far predicted ratings are from given ones. P pairs."""
+"""Rating prediction errors. P pairs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def errors_per_user(
 ) -> dict[str, np.ndarray]:
     """Return "rmse" and "mae" of each user, float64 [num_users], NaN for a user without a pair.
 
-    The figure of all pairs is the mean of users' squared (absolute) errors weighted by their pairs: users with many
-    pairs count for more, as in `rmse` and `mae`.
+    The overall figure is the mean of users' squared (absolute) errors weighted by their number of pairs: users with many
+    pairs count more, as in `rmse` and `mae`.
 
     Args:
         predicted_P: predictions.
-        ratings_P: what was given.
+        ratings_P: true ratings.
         owner_P: the user of each pair, in [0, num_users).
-        num_users: length of the answer.
+        num_users: length of the result.
     """
     errors_P = errors(predicted_P, ratings_P)
     counts = np.bincount(owner_P, minlength=num_users).astype(np.float64)
@@ -41,12 +41,12 @@ def errors(predicted_P: np.ndarray, ratings_P: np.ndarray) -> np.ndarray:
     """Return float64 [P]: predictions minus ratings.
 
     Raises:
-        ValueError: not one prediction for each rating, or none at all.
+        ValueError: not one prediction per rating, or none at all.
     """
     predicted_P, ratings_P = np.asarray(predicted_P, np.float64), np.asarray(ratings_P, np.float64)
     if predicted_P.shape != ratings_P.shape or predicted_P.ndim != 1:
         raise ValueError(
-            f"one prediction must stand beside each rating, got shapes {predicted_P.shape} and {ratings_P.shape}"
+            f"there must be one prediction for each rating, got shapes {predicted_P.shape} and {ratings_P.shape}"
         )
     if not len(ratings_P):
         raise ValueError("the error of predictions needs at least one rating, got none")

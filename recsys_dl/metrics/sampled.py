@@ -1,7 +1,7 @@
 """Metrics over one relevant item and sampled others, for reproducing papers that report them.
 
 They are not estimates of the metrics over the whole catalog and may order models differently (Krichene and Rendle 2020, "On
-Sampled Metrics for Item Recommendation"); hence every name begins with "sampled_". B users, L candidates.
+Sampled Metrics for Item Recommendation"); hence every name starts with "sampled_". B users, L candidates.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ def sampled_ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """Return float64 [B] "sampled_hit_rate@k" and "sampled_ndcg@k" of the candidate in column 0 among its row.
 
-    Equal scores count as their mean over every order (McSherry and Najork 2008, "Computing information retrieval performance
-    measures efficiently in the presence of tied scores"): a model that scores all alike gets what chance gives.
+    Ties count as the mean over all orders (McSherry and Najork 2008, "Computing information retrieval performance
+    measures efficiently in the presence of tied scores"): a model with constant scores gets the value of a random ranking.
 
     Args:
         scores_BL: the relevant candidate in column 0, the sampled ones after it.
         ks: ranks counted, each at least 1.
-        valid_BL: False where a candidate does not take part, as padding or the relevant item drawn among the others.
+        valid_BL: False for candidates to ignore, such as padding or the relevant item sampled among the others.
 
     Raises:
-        ValueError: a shape that does not fit, a NaN, a k below 1, a row whose column 0 is not valid.
+        ValueError: mismatched shapes, a NaN, a k below 1, or a row whose column 0 is not valid.
     """
     scores_BL = np.asarray(scores_BL, np.float64)
     valid_BL = np.ones(scores_BL.shape, bool) if valid_BL is None else np.asarray(valid_BL, bool)
     if scores_BL.ndim != 2 or valid_BL.shape != scores_BL.shape or not scores_BL.shape[1]:
-        raise ValueError(f"scores must be [B, L] and valid alike, got shapes {scores_BL.shape} and {valid_BL.shape}")
+        raise ValueError(f"scores and valid must both be [B, L], got shapes {scores_BL.shape} and {valid_BL.shape}")
     if not valid_BL[:, 0].all() or np.isnan(scores_BL[valid_BL]).any():
         raise ValueError("column 0 must hold the relevant candidate of each row, and scores must not be NaN")
     above_B = (valid_BL & (scores_BL > scores_BL[:, :1])).sum(axis=1)
-    among_B = (valid_BL & (scores_BL == scores_BL[:, :1])).sum(axis=1)  # itself included
+    among_B = (valid_BL & (scores_BL == scores_BL[:, :1])).sum(axis=1)  # including itself
     ranks_L = np.arange(1, scores_BL.shape[1] + 1)
     columns = {}
     for k in ks:
@@ -45,6 +45,6 @@ def sampled_ranking_metrics(
         for name, worth_L in (("hit_rate", 1.0 * (ranks_L <= k)), ("ndcg", (ranks_L <= k) / np.log2(ranks_L + 1))):
             total = np.concatenate(
                 [[0.0], np.cumsum(worth_L)]
-            )  # of ranks 1..r; the ranks it may take are above + 1 .. above + among
+            )  # over ranks 1..r; its possible ranks are above + 1 .. above + among
             columns[f"sampled_{name}@{k}"] = (total[above_B + among_B] - total[above_B]) / among_B
     return columns

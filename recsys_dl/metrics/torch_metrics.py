@@ -1,6 +1,6 @@
-"""torchmetrics classes over the functions of this room: thin sums, which add up across batches and across processes.
+"""torchmetrics classes over the functions in this package: sums that accumulate over batches and processes.
 
-Each process gives its own users; a sampler that repeats users to even out the processes counts them twice.
+Each process adds its own users; a sampler that repeats users to balance processes counts them twice.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class RankingMetrics(Metric):
 
     Args:
         metrics: of `ranking.METRICS`; None takes all.
-        k: length or lengths of list.
-        gains: what a grade is worth in NDCG.
-        blank_users: what users without a relevant item count as.
-        **kwargs: of torchmetrics' `Metric`.
+        k: list length or lengths.
+        gains: gain of a grade in NDCG.
+        blank_users: value for users without a relevant item.
+        **kwargs: passed to torchmetrics' `Metric`.
 
     Raises:
         ValueError: an unknown metric or convention.
@@ -53,14 +53,14 @@ class RankingMetrics(Metric):
         self.add_state("num_users", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, judged: ranking.Judged) -> None:
-        """Add users, as `judge(items_BK, relevant)` or `judge_scores(scores_BL, labels_BL, valid_BL, k=...)` gave them."""
+        """Add users, judged by `judge(items_BK, relevant)` or `judge_scores(scores_BL, labels_BL, valid_BL, k=...)`."""
         columns = np.stack(list(self._columns(judged).values()))
         counted = ~np.isnan(columns[0])
         self.value_sums += torch.from_numpy(columns[:, counted].sum(axis=1)).to(self.value_sums.device)
         self.num_users += int(counted.sum())
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the mean of each metric; 0 where no user counts."""
+        """Return the mean of each metric; 0 if no user counts."""
         means = self.value_sums / self.num_users.clamp(min=1)
         return dict(zip(self.names, means, strict=True))
 
@@ -69,12 +69,12 @@ class RankingMetrics(Metric):
 
 
 class CatalogMetrics(Metric):
-    """Coverage and Gini of all lists together, as "coverage@10" and "gini@10".
+    """Coverage and Gini index over all lists, as "coverage@10" and "gini@10".
 
     Args:
-        num_items: all items there are.
-        k: length of list.
-        **kwargs: of torchmetrics' `Metric`.
+        num_items: size of the catalog.
+        k: list length.
+        **kwargs: passed to torchmetrics' `Metric`.
     """
 
     full_state_update = False
@@ -86,7 +86,7 @@ class CatalogMetrics(Metric):
         self.add_state("exposures_I", torch.zeros(num_items, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, items_BK: Any) -> None:
-        """Add lists of item rows, -1 where they have ended."""
+        """Add lists of item rows, padded with -1."""
         shown_I = catalog.exposures(np.asarray(torch.as_tensor(items_BK).cpu()), self.k, self.num_items)
         self.exposures_I += torch.from_numpy(shown_I).to(self.exposures_I.device)
 
@@ -117,6 +117,6 @@ class RatingMetrics(Metric):
         self.num_pairs += len(errors_P)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return both figures; 0 where there are no pairs."""
+        """Return both figures; 0 if there are no pairs."""
         squared, absolute = self.error_sums / self.num_pairs.clamp(min=1)
         return {"rmse": squared.sqrt(), "mae": absolute}

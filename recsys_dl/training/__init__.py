@@ -1,6 +1,6 @@
-"""How neural models learn: batches, negatives, the Lightning module and the trainer. Nothing here knows a model.
+"""Training of neural models: batches, negatives, the Lightning module and the trainer. Independent of specific models.
 
-`from recsys_dl.training import TrainerOptions`; Lightning itself (seconds to import) is loaded when a training starts.
+`from recsys_dl.training import TrainerOptions`; Lightning itself (seconds to import) is loaded when training starts.
 """
 
 from .options import TrainerOptions, rank_started_as

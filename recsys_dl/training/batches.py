@@ -1,6 +1,6 @@
-"""Batches without workers: batch k of epoch e is a pure function of (seed, e, k), so a training can go on anywhere.
+"""Batches without workers: batch k of epoch e is a pure function of (seed, e, k), so training can resume anywhere.
 
-B examples of one process.
+B examples on one process.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-FEWEST_STEPS = 16  # an epoch takes at least so many: a small log is cut into smaller batches
+FEWEST_STEPS = 16  # minimum steps per epoch: a small log uses smaller batches
 
 
 class Share(NamedTuple):
-    """What one process works on in a step.
+    """One process's share of a step.
 
     Attributes:
-        batch: whatever the examples made.
-        weight: scales the loss, so that what processes and accumulated batches come to is the mean over all examples of a
-            step: this process's examples over the mean number of a process, times the batch's over the mean of its step's.
-        names: the step in words, for messages.
+        batch: the examples' batch.
+        weight: scales the loss so that the result over processes and accumulated batches is the mean over all examples of a
+            step: this process's number of examples over the mean per process, times the batch's over the mean in its step.
+        names: description of the step, for messages.
     """
 
     batch: Any
@@ -30,24 +30,24 @@ class Share(NamedTuple):
 
 
 class Examples(Protocol):
-    """Training examples, numbered; kept where the model computes."""
+    """Numbered training examples, stored on the model's device."""
 
     device: torch.device
 
     def __len__(self) -> int:
-        """Return the number of examples of an epoch."""
+        """Return the number of examples per epoch."""
         ...
 
     def begin(self, epoch: int) -> None:
-        """Make ready for an epoch."""
+        """Prepare for an epoch."""
         ...
 
     def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> Any:
         """Return this process's part of a batch.
 
         Args:
-            chosen_G: int64, the numbers of the whole batch's examples, of all processes.
-            mine: the part of it that this process works on; what is drawn must not depend on how it is cut.
+            chosen_G: int64, the numbers of the whole batch's examples, on all processes.
+            mine: this process's part of it; random draws must not depend on the partition.
             epoch: from 0.
             step: of the epoch, from 0.
         """
@@ -55,15 +55,15 @@ class Examples(Protocol):
 
 
 class Batches:
-    """An epoch's batches, in an order drawn anew for each epoch. Lightning takes this in place of a DataLoader.
+    """An epoch's batches, reshuffled in each epoch. Lightning accepts this in place of a DataLoader.
 
     Args:
-        examples: what to take from.
-        batch_size: examples a step, of all processes together; at most a sixteenth of all.
-        seed: of the order.
+        examples: source of examples.
+        batch_size: examples per step, over all processes; at most a sixteenth of all.
+        seed: for shuffling.
         rank: this process.
         world_size: number of processes.
-        accumulate: batches whose gradients make one step.
+        accumulate: batches whose gradients are accumulated per step.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Batches:
         return -(-len(self.examples) // self.batch_size)
 
     def seek(self, epoch: int, step: int = 0) -> None:
-        """Make the next iteration begin with this step of this epoch."""
+        """Make the next iteration start at this step of this epoch."""
         self.epoch, self.first = epoch, step
 
     def __iter__(self) -> Iterator[Share]:
@@ -102,14 +102,14 @@ class Batches:
 
 
 def shuffled(num: int, seed: int, epoch: int) -> Tensor:
-    """Return int64 0 ... num - 1 in an order that is a function of (seed, epoch)."""
+    """Return a permutation of 0 ... num - 1 (int64) that is a function of (seed, epoch)."""
     return torch.randperm(num, generator=torch.Generator().manual_seed(mixed(seed, epoch)))
 
 
 def part_of(num: int, rank: int, world_size: int) -> tuple[slice, float]:
-    """Return which of `num` examples are a process's, and their number over the mean number of a process.
+    """Return a process's slice of `num` examples, and its size over the mean per process.
 
-    Where there are fewer examples than processes, one without any works on the first, with weight 0.
+    With fewer examples than processes, a process without any takes the first, with weight 0.
     """
     first, last = num * rank // world_size, num * (rank + 1) // world_size
     if first == last:
@@ -118,9 +118,9 @@ def part_of(num: int, rank: int, world_size: int) -> tuple[slice, float]:
 
 
 def in_its_step(num: int, batch_size: int, batch: int, accumulate: int) -> float:
-    """Return a batch's examples over an `accumulate`-th of those whose gradients are added up with its own.
+    """Return a batch's size over the mean size of the batches accumulated in its step.
 
-    It is 1 but at the end of an epoch, where a batch may be small, and batches few.
+    It is 1 except at the end of an epoch, where batches may be smaller and fewer.
     """
     first = batch // accumulate * accumulate
     together = min(num, (first + accumulate) * batch_size) - first * batch_size
@@ -128,7 +128,7 @@ def in_its_step(num: int, batch_size: int, batch: int, accumulate: int) -> float
 
 
 def mixed(*numbers: int) -> int:
-    """Return one seed made of several: a 63-bit number, another for each tuple in practice."""
+    """Combine several numbers into one 63-bit seed, practically unique per tuple."""
     value = 0
     for number in numbers:
         value = (value ^ (number % 2**64)) + 0x9E3779B97F4A7C15

@@ -1,6 +1,6 @@
-"""What watches over a training: where its batches stand, how well it does, and its checkpoints.
+"""Training callbacks: batch position, monitoring and checkpoints.
 
-The hooks are Lightning's, and told of there.
+The hooks are Lightning's, and documented there.
 """
 
 # ruff: noqa: D102
@@ -30,13 +30,15 @@ log = logging.getLogger(__name__)
 
 
 class Position(pl.Callback):
-    """Tells the batches which process they are of and, also after a restart in mid-epoch, where to go on."""
+    """Sets the batches' process rank and, after a restart in mid-epoch, their position."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
     def state_dict(self) -> dict[str, Any]:
-        kept = getattr(self.batches.examples, "kept", None)  # by examples that depend on weights as an epoch found them
+        kept = getattr(
+            self.batches.examples, "kept", None
+        )  # for examples that depend on the weights at the start of the epoch
         return {} if kept is None else {"examples": kept()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -49,11 +51,11 @@ class Position(pl.Callback):
         self.batches.seek(trainer.current_epoch, done % len(self.batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.batches.seek(trainer.current_epoch)  # not called where training goes on in mid-epoch
+        self.batches.seek(trainer.current_epoch)  # not called when training resumes in mid-epoch
 
 
 class Monitor(pl.Callback):
-    """Losses, validation, early stopping, loggers and the bar."""
+    """Losses, validation, early stopping, loggers and the progress bar."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Monitor(pl.Callback):
         self.figures: list[float] = []
         self.best: dict[str, Tensor] | None = None
         self._sum = torch.zeros((), dtype=torch.float64)
-        self._told: int | None = None
+        self._logged: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses, "figures": self.figures, "best": self.best, "sum": self._sum}
@@ -79,7 +81,7 @@ class Monitor(pl.Callback):
         self.best, self._sum = state_dict["best"], state_dict["sum"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = self._has_enough()  # a training that was killed after its last validation is over
+        trainer.should_stop = self._has_enough()  # training that was killed after its last validation is finished
         if trainer.is_global_zero:
             done = trainer.fit_loop.epoch_loop.batch_progress.current.ready % len(self.batches)
             self.meter.start(trainer.current_epoch * len(self.batches) + done)
@@ -96,9 +98,9 @@ class Monitor(pl.Callback):
         if trainer.loggers and done % self.options.log_every == 0:
             figures = {"loss": float(pl_module.newest_loss)}
             now = time.perf_counter()
-            if self._told is not None:  # what came before belongs to the start, not to the speed
-                figures["samples_per_second"] = (done - self._told) * self.batches.batch_size / (now - self._began)
-            self._began, self._told = now, done
+            if self._logged is not None:  # earlier batches are startup time and do not count toward the speed
+                figures["samples_per_second"] = (done - self._logged) * self.batches.batch_size / (now - self._began)
+            self._began, self._logged = now, done
             figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
             self._tell(trainer, figures)
 
@@ -121,10 +123,10 @@ class Monitor(pl.Callback):
             figures[self.options.metric] = figure
             trainer.should_stop = self._has_enough()
         self._tell(trainer, figures)
-        told = ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
-        log.info("epoch %d: %s", trainer.current_epoch, told)
+        summary = ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
+        log.info("epoch %d: %s", trainer.current_epoch, summary)
         if trainer.is_global_zero:
-            self.meter.tell(f"epoch {trainer.current_epoch + 1} of {self.epochs}, {told}", last=last)
+            self.meter.tell(f"epoch {trainer.current_epoch + 1} of {self.epochs}, {summary}", last=last)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.meter.stop()
@@ -133,19 +135,19 @@ class Monitor(pl.Callback):
         self.meter.stop()
 
     def restore_best(self, scorer: Scorer) -> None:
-        """Put the best weights back, where there was a validation."""
+        """Restore the best weights, if there was a validation."""
         if self.best is not None:
             scorer.network.load_state_dict(self.best)
 
     def course(self) -> Course:
-        """Return how the training went."""
+        """Return a summary of the training."""
         stopped, best = len(self.losses), None
         if self.figures:
             best = min((1 + self.figures.index(max(self.figures))) * self.options.validate_every, stopped)
         return Course(self.losses, best, stopped)
 
     def _has_enough(self) -> bool:
-        """Return whether `patience` means of validations in a row were no better than one before."""
+        """Return whether the smoothed metric has not improved for `patience` consecutive validations."""
         options = self.options
         if options.patience is None or len(self.losses) < options.min_epochs:
             return False
@@ -157,12 +159,12 @@ class Monitor(pl.Callback):
 
 
 class Course(NamedTuple):
-    """How a training went.
+    """Summary of a training.
 
     Attributes:
         losses: mean loss of each epoch.
-        best_epoch: from 1, whose weights are kept; None where it was not validated.
-        stopped_epoch: the last one that was trained, from 1.
+        best_epoch: epoch, from 1, whose weights are kept; None if not validated.
+        stopped_epoch: the last epoch trained, from 1.
     """
 
     losses: list[float]
@@ -171,7 +173,7 @@ class Course(NamedTuple):
 
 
 def since_best(figures: Sequence[float], smoothing: int, min_delta: float) -> int:
-    """Return how many means of `smoothing` figures in a row have followed the last that was better by more than `min_delta`."""
+    """Return the number of moving averages over `smoothing` figures since the last that improved by more than `min_delta`."""
     best, since = -math.inf, 0
     for last in range(smoothing, len(figures) + 1):
         mean = sum(figures[last - smoothing : last]) / smoothing
@@ -180,7 +182,7 @@ def since_best(figures: Sequence[float], smoothing: int, min_delta: float) -> in
 
 
 class Keeper(pl.Callback):
-    """Checkpoints that appear whole or not at all; never pickles of classes."""
+    """Checkpoints, written atomically; never pickled classes."""
 
     def __init__(self, options: TrainerOptions, identity: dict[str, Any]) -> None:
         self.file = None if options.checkpoint is None else Path(options.checkpoint).absolute() / "newest.ckpt"
@@ -198,7 +200,7 @@ class Keeper(pl.Callback):
             self.identity |= {name: getattr(options, name) for name in ("smoothing", "min_delta", "min_epochs")}
 
     def newest(self) -> str | None:
-        """Return the checkpoint to go on from, if there is one, after a check that it is of this training."""
+        """Return the checkpoint to resume from, if there is one, after checking that it belongs to this training."""
         if self.file is None or not self.file.exists():
             return None
         try:
@@ -206,16 +208,18 @@ class Keeper(pl.Callback):
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"{self.file} must be a checkpoint of this package, but cannot be read ({first}); remove it to start anew"
+                f"{self.file} must be a checkpoint of this package, but cannot be read ({first}); remove it to start from scratch"
             ) from error
         differ = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
         if differ:
-            told = "; ".join(f"{key} was {found.get(key)!r}, is {self.identity.get(key)!r}" for key in sorted(differ))
+            summary = "; ".join(
+                f"{key} was {found.get(key)!r}, is {self.identity.get(key)!r}" for key in sorted(differ)
+            )
             raise ValueError(
-                f"{self.file} is a checkpoint of another training: {told}. Name another folder as trainer.checkpoint, or "
+                f"{self.file} is a checkpoint of a different training: {summary}. Set another folder as trainer.checkpoint, or "
                 "remove this one."
             )
-        log.info("going on from %s", self.file)
+        log.info("resuming from %s", self.file)
         return str(self.file)
 
     def on_save_checkpoint(
@@ -227,8 +231,10 @@ class Keeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Scorer)
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # gradients that wait are in no checkpoint
-        last = batch_idx + 1 == trainer.num_training_batches  # the epoch's end keeps one itself, validation in it
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # accumulated gradients are not in checkpoints
+        last = (
+            batch_idx + 1 == trainer.num_training_batches
+        )  # the end of the epoch writes its own, including validation
         if self.file is not None and stepped and not last and trainer.global_step % self.every == 0:
             pl_module.check_weights(batch.names)
             self._keep(trainer)
@@ -249,9 +255,9 @@ class Keeper(pl.Callback):
                     os.replace(aside, self.file)
         except (OSError, RuntimeError) as error:
             raise OSError(
-                f"no checkpoint could be written to {self.file.parent} ({error}). The one before it is kept; when run again, the "
-                "training goes on from it"
+                f"no checkpoint could be written to {self.file.parent} ({error}). The previous one is kept; when run again, "
+                "training resumes from it"
             ) from error
         finally:
             if trainer.is_global_zero:
-                aside.unlink(missing_ok=True)  # there only where it was not written to its end
+                aside.unlink(missing_ok=True)  # exists only if writing was interrupted

@@ -1,4 +1,4 @@
-"""Where Torch computes: what `kernels.device.resolve` says of a device, asked of Torch."""
+"""Resolving devices for Torch, like `kernels.device.resolve`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from recsys_dl.kernels.device import Device, resolve
 
 
 def torch_device(device: Device) -> torch.device:
-    """Return where a network lies.
+    """Return the Torch device for a device name.
 
     Raises:
-        ValueError: another word than "auto", "cpu" and "cuda".
-        RuntimeError: "cuda" where Torch can use no GPU; "auto" takes the CPU then.
+        ValueError: not "auto", "cpu" or "cuda".
+        RuntimeError: "cuda" if Torch cannot use a GPU; "auto" falls back to the CPU.
     """
     return torch.device(resolve(device, _missing))
 
@@ -20,4 +20,4 @@ def torch_device(device: Device) -> torch.device:
 def _missing() -> str:
     if torch.cuda.is_available():
         return ""
-    return f"a torch built for CUDA and a GPU that it can use; torch {torch.__version__} finds none"
+    return f"torch built for CUDA and a GPU it can use; torch {torch.__version__} finds none"

@@ -1,4 +1,4 @@
-"""One training from start to end: Lightning's trainer under our options, with validation, checkpoints and a bar."""
+"""Running one training: Lightning's Trainer with our options, validation, checkpoints and a progress bar."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def fit_scorer(
     validate: Callable[[], float] | None,
     name: str,
 ) -> Course:
-    """Train; leave the best weights in the network where it was validated, else the last.
+    """Train; the network ends up with the best weights if validated, else the last.
 
     Args:
         scorer: what to train.
-        batches: an epoch of it; its rank and world_size are set here.
-        epochs: at most so many.
-        options: how.
-        device: where.
-        identity: what a checkpoint must have been made with to go on from it; plain values.
-        validate: returns the figure of `options.metric`; called on every process, and must give all the same.
-        name: shown beside the bar.
+        batches: its batches; rank and world_size are set here.
+        epochs: maximum number of epochs.
+        options: how to run.
+        device: where to run.
+        identity: plain values that a checkpoint must match to be resumed.
+        validate: returns the value of `options.metric`; called on every process, and must return the same on all.
+        name: shown next to the progress bar.
 
     Returns:
-        Mean losses, and which epoch was best and which the last.
+        Mean losses, the best epoch and the last.
 
     Raises:
-        ValueError: a checkpoint of another training, or options that do not go with optimizer or device.
-        DivergedError: a loss or a weight that is no number.
-        MemoryError: the device's memory does not suffice.
+        ValueError: a checkpoint of another training, or options incompatible with the optimizer or device.
+        DivergedError: a loss or weight is NaN or infinite.
+        MemoryError: not enough memory on the device.
         OSError: a checkpoint could not be written.
-        KeyboardInterrupt: as it came; the newest checkpoint is kept.
+        KeyboardInterrupt: re-raised; the newest checkpoint is kept.
     """
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
@@ -74,7 +74,7 @@ def fit_scorer(
                 f"training needs more memory than {device} has ({error}); lower model.batch_size, "
                 "model.embedding_size or model.num_negatives, or set trainer.accumulate"
             ) from error
-    if trainer.interrupted:  # earlier versions of Lightning return as if all were well
+    if trainer.interrupted:  # older Lightning versions return normally
         raise KeyboardInterrupt
     monitor.restore_best(scorer)
     return monitor.course()
@@ -108,7 +108,7 @@ def _strategy(options: TrainerOptions, device: torch.device) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's hints, though not its warnings, from the terminal."""
+    """Suppress Lightning's hints, but not its warnings."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -122,13 +122,13 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM come out as KeyboardInterrupt: Lightning makes an exit of the process of it, and ignores the next."""
+    """Turn Ctrl-C and SIGTERM into KeyboardInterrupt: Lightning would exit the process, and ignore further signals."""
     try:
         before = signal.getsignal(signal.SIGINT)
         yield
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            with contextlib.suppress(ValueError):  # of another thread than the main one
+            with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from error
         raise

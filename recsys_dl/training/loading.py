@@ -1,4 +1,4 @@
-"""Batches as plain dicts of tensors from an ordinary torch DataLoader, for a Lightning Trainer or a loop of one's own."""
+"""Batches as plain dicts of tensors from an ordinary torch DataLoader, for your own Lightning Trainer or loop."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .batches import Batches, shuffled
 
 
 def batch_loader(batches: Batches) -> DataLoader[dict[str, Tensor]]:
-    """Return a DataLoader of these batches; each is a function of (seed, epoch, step), as in a training of ours."""
+    """Return a DataLoader of these batches; each is a function of (seed, epoch, step), as in `fit`."""
     return DataLoader(Steps(batches), sampler=StepSampler(len(batches)), batch_size=None)
 
 
 class StepSampler(Sampler[tuple[int, int]]):
-    """The steps of an epoch as (epoch, step). Lightning sets the epoch; without it each pass is the next one."""
+    """The steps of an epoch as (epoch, step). Lightning sets the epoch; otherwise each pass is the next epoch."""
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps, self.epoch = num_steps, 0
@@ -26,7 +26,7 @@ class StepSampler(Sampler[tuple[int, int]]):
         return self.num_steps
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass one of this epoch."""
+        """Set the epoch of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -35,7 +35,7 @@ class StepSampler(Sampler[tuple[int, int]]):
 
 
 class Steps(Dataset[dict[str, Tensor]]):
-    """Batches by (epoch, step), whole: of all processes together."""
+    """Whole batches by (epoch, step), covering all processes."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches, self.epoch = batches, -1
@@ -55,7 +55,7 @@ class Steps(Dataset[dict[str, Tensor]]):
 
 
 def plain(batch: Any) -> dict[str, Tensor]:
-    """Return the fields of a NamedTuple, and of those within it, as one dict; those that are None are left out."""
+    """Flatten a NamedTuple and those nested in it into one dict; None values are left out."""
     found: dict[str, Tensor] = {}
     for name, value in batch._asdict().items():
         if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Optimizers by name, among them one that touches only the rows of a table that a batch used, and rates that change by step."""
+"""Optimizers by name, including one that updates only the rows used in a batch, and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SCHEDULES: tuple[str, ...] = get_args(Schedule)
 def make_optimizer(
     name: str, parameters: Iterable[Parameter], *, learning_rate: float, weight_decay: float, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """Return an optimizer: "adam" (AdamW: decay apart from the gradient), "row_adam" (see `RowAdam`) or "sgd" (momentum 0.9).
+    """Return an optimizer: "adam" (AdamW: decoupled weight decay), "row_adam" (see `RowAdam`) or "sgd" (momentum 0.9).
 
     Args:
-        name: of these three.
-        parameters: to learn.
-        learning_rate: of a step.
+        name: one of these.
+        parameters: to optimize.
+        learning_rate: step size.
         weight_decay: see each.
-        fused: whether a step of "adam" is one kernel.
+        fused: whether "adam" uses a fused kernel.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
@@ -41,12 +41,12 @@ def make_optimizer(
 
 
 def rate_at(schedule: str, warmup: float, num_steps: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate at each step: up from 0 during `warmup` (a share of the steps), then as named.
+    """Return the learning rate factor at each step: warmup from 0 over a share `warmup` of the steps, then the schedule.
 
-    "constant" stays, "linear" and "cosine" (Loshchilov and Hutter 2017) fall to 0 at the last step.
+    "constant" stays at 1, "linear" and "cosine" (Loshchilov and Hutter 2017) decay to 0 at the last step.
 
     Raises:
-        ValueError: another name, or warmup outside [0, 1).
+        ValueError: an unknown name, or warmup outside [0, 1).
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
@@ -64,18 +64,18 @@ def rate_at(schedule: str, warmup: float, num_steps: int) -> Callable[[int], flo
 
 
 class RowAdam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015) whose second moment is one number a row, and whose sparse gradients cost only their rows.
+    """Adam (Kingma and Ba 2015) with one second moment per row, and sparse updates of only the rows with gradients.
 
-    A table of R rows with gradients of `nn.Embedding(sparse=True)` keeps D + 1 numbers a row beside the weights, and a step
-    reads and writes only the rows of the batch: moments and decay of other rows wait (as "lazy" Adam; one second moment
-    for a row as in the row-wise AdaGrad of Naumov et al. 2019, DLRM, section 4). Other parameters are taken row by row in full.
+    A table of R rows with gradients of `nn.Embedding(sparse=True)` keeps D + 1 numbers per row besides the weights, and a step
+    reads and writes only the rows in the batch: moments and decay of other rows are unchanged (like "lazy" Adam; one second
+    moment per row as in the row-wise AdaGrad of Naumov et al. 2019, DLRM, section 4). Other parameters are updated in full.
 
     Args:
-        parameters: to learn.
-        learning_rate: of a step.
+        parameters: to optimize.
+        learning_rate: step size.
         betas: decay of the first and second moment.
         eps: added to the root of the second moment.
-        weight_decay: share of a touched row's weights taken off, times the learning rate.
+        weight_decay: decoupled weight decay of updated rows, times the learning rate.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class RowAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step along the gradients; return what the closure, if one is given, returned."""
+        """Take a gradient step; return the closure's result, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""How a training runs, whatever the model: precision, processes, validation, checkpoints, loggers."""
+"""How training runs, for any model: precision, processes, validation, checkpoints, loggers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from recsys_dl.arguments import named
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning takes them
+ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # Lightning's names
 SMOOTHING = 5
 WHOLE = (
     "accumulate",
@@ -28,28 +28,28 @@ WHOLE = (
 @named
 @dataclass(frozen=True)
 class TrainerOptions:
-    """Settings of `NeuralModel.fit` that do not belong to the model.
+    """Settings of `NeuralModel.fit` that are not part of the model.
 
     Attributes:
         precision: "32-true"; "bf16-mixed" or "16-mixed" (the latter on a GPU only).
-        accumulate: batches whose gradients are added up before a step.
-        clip_norm: gradients are scaled down to this norm; None leaves them.
-        patience: validations in a row without a better mean of the last `smoothing` ones after which training stops; the weights of
-            the best validation are kept. None trains every epoch and does not validate.
-        smoothing: validations whose mean is compared, so that one lucky or unlucky figure does not decide; no training stops before
-            there are so many and `patience` more.
-        min_delta: by how much that mean must be better to count.
-        min_epochs: epochs before which no training stops.
-        metric: what is validated, over the full catalog: a metric of `metrics.ranking` and a length, such as "ndcg@10".
+        accumulate: batches whose gradients are accumulated per step.
+        clip_norm: maximum gradient norm; None does not clip.
+        patience: training stops after this many consecutive validations without improvement of the mean of the last `smoothing`
+            ones; the weights of the best validation are kept. None trains all epochs without validation.
+        smoothing: number of validations in that moving average, to reduce noise; training does not stop before
+            `smoothing` + `patience` validations.
+        min_delta: minimum improvement of that mean.
+        min_epochs: minimum number of epochs.
+        metric: validation metric over the full catalog: one of `metrics.ranking` with a list length, such as "ndcg@10".
         validate_every: epochs between validations.
-        checkpoint: folder that holds the newest state of the training; a training that finds one there goes on from it. None
-            keeps none.
-        checkpoint_every: steps between checkpoints, beside one at the end of every epoch.
-        processes: on this machine, one GPU each where there are GPUs. A batch is shared out among them. Lightning starts the
-            script, or the command, again for each; or torchrun has started so many.
+        checkpoint: folder with the latest state of the training; training resumes from it if there is one. None
+            writes none.
+        checkpoint_every: steps between checkpoints, in addition to the end of every epoch.
+        processes: on this machine, one GPU each if there are GPUs. A batch is split among them. Lightning starts the
+            script, or the command, again for each; or torchrun has started this many.
         num_nodes: machines, started by torchrun or Slurm.
-        loggers: Lightning loggers (TensorBoard, CSV, MLflow, W&B) that are told loss, rates and validation figures.
-        log_every: steps between what loggers are told.
+        loggers: Lightning loggers (TensorBoard, CSV, MLflow, W&B) that receive loss, learning rate and validation metrics.
+        log_every: steps between logged values.
 
     Raises:
         ValueError: an option out of range.
@@ -103,56 +103,56 @@ class TrainerOptions:
 
     @property
     def world_size(self) -> int:
-        """All processes of all machines."""
+        """Total number of processes on all machines."""
         return self.processes * self.num_nodes
 
     def check(self, *, optimizer: str, device: str, num_gpus: int) -> None:
-        """Check that a training on this device ("cpu", "cuda") can be run so.
+        """Check that these options work on this device ("cpu", "cuda").
 
         Raises:
-            ValueError: options that do not go together, more processes than GPUs, or a launcher that started another number.
+            ValueError: incompatible options, more processes than GPUs, or a launcher that started a different number.
         """
         if self.precision == "16-mixed" and device == "cpu":
             raise ValueError('precision="16-mixed" needs a GPU; on the CPU use "bf16-mixed" or "32-true"')
         if optimizer == "row_adam" and self.clip_norm is not None:
             raise ValueError(
-                'optimizer="row_adam" takes sparse gradients, whose norm cannot be clipped; use clip_norm=None, or "adam"'
+                'optimizer="row_adam" uses sparse gradients, whose norm cannot be clipped; use clip_norm=None, or "adam"'
             )
         if optimizer == "row_adam" and device == "cuda" and self.precision == "16-mixed":
             raise ValueError(
-                'optimizer="row_adam" takes sparse gradients, which "16-mixed" cannot scale; use precision="bf16-mixed"'
+                'optimizer="row_adam" uses sparse gradients, which "16-mixed" cannot scale; use precision="bf16-mixed"'
             )
         if optimizer == "row_adam" and device == "cuda" and self.world_size > 1:
             raise ValueError(
-                'optimizer="row_adam" takes sparse gradients, which NCCL cannot add up over GPUs; use processes=1, or "adam"'
+                'optimizer="row_adam" uses sparse gradients, which NCCL cannot add up over GPUs; use processes=1, or "adam"'
             )
         if device == "cuda" and self.processes > num_gpus:
             raise ValueError(f"processes must be at most the {num_gpus} GPUs of this machine, got {self.processes}")
         if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != self.world_size:
             raise ValueError(
                 f"torchrun started {os.environ['WORLD_SIZE']} processes, but processes={self.processes} on "
-                f"num_nodes={self.num_nodes} makes {self.world_size}; give trainer.processes as many as each machine runs"
+                f"num_nodes={self.num_nodes} makes {self.world_size}; set trainer.processes to the number on each machine"
             )
 
 
 def checked(trainer: Any) -> TrainerOptions:
-    """Return the options given, or those by default.
+    """Return the given options, or the defaults.
 
     Raises:
-        ValueError: anything else.
+        ValueError: any other type.
     """
     if trainer is None:
         return TrainerOptions()
     if not isinstance(trainer, TrainerOptions):
         raise ValueError(
-            f"trainer must be TrainerOptions(…) or None, got {type(trainer).__name__}; a Trainer of your own takes "
+            f"trainer must be TrainerOptions(…) or None, got {type(trainer).__name__}; with your own Trainer use "
             "model.lightning_module(train), see docs/training.md"
         )
     return trainer
 
 
 def check_metric(metric: Any) -> None:
-    """Check that this is a metric of `metrics.ranking` with a length.
+    """Check that this is a metric of `metrics.ranking` with a list length.
 
     Raises:
         ValueError: it is not.
@@ -161,16 +161,18 @@ def check_metric(metric: Any) -> None:
 
     name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
     if name not in METRICS or not k.isdigit() or int(k) < 1:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)} with a length, as ndcg@10; got {metric!r}")
+        raise ValueError(
+            f"metric must be one of {', '.join(METRICS)} with a list length, such as ndcg@10; got {metric!r}"
+        )
 
 
 def _number(value: Any) -> float:
-    """Return a real number, NaN of what is none."""
+    """Return a real number, NaN for anything else."""
     return float("nan") if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
 
 
 def _loggers(given: Any) -> tuple[Any, ...]:
-    """Return loggers, several or one or none, as a tuple."""
+    """Return zero or more loggers as a tuple."""
     if given is None or given is False:
         return ()
     several = tuple(given) if isinstance(given, list | tuple) else (given,)
@@ -183,8 +185,8 @@ def _loggers(given: Any) -> tuple[Any, ...]:
 
 
 def rank_started_as() -> int:
-    """Return the number that a launcher (Lightning, torchrun, Slurm) gave this process, 0 where there is none."""
+    """Return the rank that a launcher (Lightning, torchrun, Slurm) assigned to this process, 0 without one."""
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])
-    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # that it is not 0 is what counts
+    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # only whether it is 0 matters

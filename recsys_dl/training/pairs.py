@@ -1,6 +1,6 @@
-"""Examples of (user, item) pairs: each observed pair with items drawn among those that the user did not have.
+"""Training examples of (user, item) pairs: each observed pair with sampled negatives.
 
-B examples of one process, G of all, L = 1 + S items of a list, S negatives, N pairs, U users, I items, M hard candidates.
+B examples on one process, G over all, L = 1 + S items in a list, S negatives, N pairs, U users, I items, M hard candidates.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .batches import mixed
 
 Negatives = Literal["uniform", "popularity", "hard"]
 KINDS: tuple[Negatives, ...] = ("uniform", "popularity", "hard")
-HARD_SHARE = 0.5  # of the negatives, where they are hard; the rest is drawn alike, so that easy items stay low
+HARD_SHARE = 0.5  # share of hard negatives; the rest is uniform, so that easy items stay low
 
 
 class LabeledLists(NamedTuple):
-    """A list of items for each user: one had, then those drawn.
+    """A list of items per user: one positive, then sampled negatives.
 
     Attributes:
         users_B: int64 rows.
         items_BL: int64 rows, 0 where not valid.
-        labels_BL: float32, 1 for what was had, else 0.
-        valid_BL: bool; False where nothing could be drawn. None where all are valid.
+        labels_BL: float32, 1 for the positive, else 0.
+        valid_BL: bool; False where nothing could be sampled. None if all are valid.
     """
 
     users_B: Tensor
@@ -40,20 +40,20 @@ class LabeledLists(NamedTuple):
 
 
 class PairLists:
-    """Lists of a pair and items drawn among those that its user did not have.
+    """Lists of a positive pair and negatives sampled among items its user did not interact with.
 
     Args:
-        known: all that users had, which is not drawn for them.
-        num_negatives: S, drawn anew in each epoch.
-        negatives: "uniform": all that the user did not have alike; "popularity": in proportion to users of the item to the
-            power `popularity_exponent`, which takes 8 bytes more for each of their interactions; "hard": half of them alike,
-            half from the best `num_hard` that the model would now recommend.
-        popularity_exponent: see there.
-        num_hard: M, see there.
-        best: returns int32 [U, M], the model's best items for each user without what they had, -1 where there are fewer; asked
-            at the start of each epoch of "hard".
-        seed: of the draws.
-        device: where batches are made and stay.
+        known: all interactions, which are never sampled as negatives.
+        num_negatives: S, sampled anew in each epoch.
+        negatives: "uniform" over items without interaction; "popularity": in proportion to users of the item to the
+            power `popularity_exponent`, which takes 8 more bytes per interaction; "hard": half of them uniform,
+            half from the `num_hard` items the model currently ranks highest.
+        popularity_exponent: see `negatives`.
+        num_hard: M, see `negatives`.
+        best: returns int32 [U, M], the model's top items per user excluding interactions, padded with -1; called
+            at the start of each epoch for "hard".
+        seed: for sampling.
+        device: where batches are created.
 
     Raises:
         ValueError: an argument out of range.
@@ -91,22 +91,22 @@ class PairLists:
         self._labels = torch.zeros(0, device=device)
 
     def begin(self, epoch: int) -> None:
-        """Ask the model for the hardest items, unless they came with a checkpoint of this epoch."""
+        """Get the hardest items from the model, unless they were restored from a checkpoint of this epoch."""
         if self.num_hard and self._best is not None and self._hard_of != epoch:
             best_UM = self._best(min(self.num_hard, self.num_items))
             self.hard_UM, self._hard_of = torch.from_numpy(best_UM.astype(np.int32)).to(self.device), epoch
 
     def kept(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold for this epoch to go on: the hardest items as it began."""
+        """Return the checkpoint state needed to resume this epoch: its hardest items."""
         return {"epoch": self._hard_of, "hard_UM": self.hard_UM}
 
     def keep(self, kept: dict[str, Any]) -> None:
-        """Take what `kept` returned."""
+        """Restore the state from `kept`."""
         self._hard_of = kept["epoch"]
         self.hard_UM = None if kept["hard_UM"] is None else kept["hard_UM"].to(self.device)
 
     def lists(self, users_G: Tensor, items_G: Tensor, mine: slice, *, epoch: int, step: int) -> LabeledLists:
-        """Return lists of some pairs, with negatives that are a function of (seed, epoch, step, place in the batch)."""
+        """Return lists of some pairs, with negatives that are a function of (seed, epoch, step, position in the batch)."""
         drawn = sample_negatives(
             users_G.to(torch.int32) if self._where == "cuda" else users_G.numpy(),
             self._starts,
@@ -142,11 +142,11 @@ class PairLists:
 
 
 class PairExamples(PairLists):
-    """One example for each distinct pair of the log.
+    """One example per distinct pair of the log.
 
     Args:
-        log: what users had, and is learned.
-        known: all that users had, which is not drawn for them; None: the log.
+        log: positive interactions to train on.
+        known: all interactions, which are never sampled as negatives; None means the log.
         drawing: `num_negatives` and the rest of `PairLists`.
     """
 

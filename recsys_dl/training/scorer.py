@@ -14,23 +14,23 @@ from .optimizers import make_optimizer, rate_at
 
 
 class DivergedError(ValueError):
-    """A loss that is no number; the message says at which batch and what to do."""
+    """A loss or weight is NaN or infinite; the message says at which batch and what to do."""
 
 
 class Scorer(pl.LightningModule):
     """A network, its objective and its optimizer.
 
-    Training repeats itself to the bit: dropout and the like are seeded anew at each step, by (seed, step, process), so it does
-    not matter where a training was taken up again.
+    Training is bitwise reproducible: dropout and the like are reseeded at each step by (seed, step, process), so it does
+    not matter where training was resumed.
 
     Args:
-        network: what is learned.
+        network: the network to train.
         objective: (network, batch) -> loss, a mean over the batch's examples.
         optimizer: name, see `make_optimizer`.
         learning_rate, weight_decay: of the optimizer.
         schedule, warmup: of the learning rate, see `rate_at`.
         num_steps: of the whole training.
-        seed: of dropout.
+        seed: for dropout.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Scorer(pl.LightningModule):
         self.newest_loss = torch.zeros(())
 
     def forward(self, *inputs: Any) -> Any:
-        """Return what the network returns."""
+        """Return the network's output."""
         return self.network(*inputs)
 
     def training_step(self, share: Share, index: int) -> Tensor:
@@ -65,28 +65,28 @@ class Scorer(pl.LightningModule):
             DivergedError: it is NaN or infinite.
         """
         seed = mixed(self.seed, self.trainer.current_epoch, index, self.global_rank)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 3 ms, for devices that are not there
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 3 ms, for devices that do not exist
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         loss = self.objective(self.network, share.batch)
         self.newest_loss = loss.detach()
         if share.weight != 1:
             loss = loss * share.weight
-        if self.trainer.world_size > 1:  # all processes stop at the same batch, so that none is waited for
+        if self.trainer.world_size > 1:  # all processes stop at the same batch, so that none waits for others
             self.newest_loss = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
         if not torch.isfinite(self.newest_loss):
-            raise DivergedError(_words(f"the loss must stay a number, but is {float(self.newest_loss)}", share.names))
+            raise DivergedError(_words(f"the loss must stay finite, but is {float(self.newest_loss)}", share.names))
         return loss
 
     def check_weights(self, where: str) -> None:
-        """Check that what was learned are numbers.
+        """Check that all weights are finite.
 
         Raises:
             DivergedError: a weight is NaN or infinite; the message says `where`.
         """
         for name, weights in self.network.named_parameters():
             if not torch.isfinite(weights).all():
-                raise DivergedError(_words(f"weights must stay numbers, but some of {name} are not", where))
+                raise DivergedError(_words(f"weights must stay finite, but some of {name} are not", where))
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, where the rate changes, its schedule by step."""
@@ -96,18 +96,19 @@ class Scorer(pl.LightningModule):
             learnable,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            fused=self.trainer.precision == "32-true",  # Lightning does not clip for a fused one in mixed precision
+            fused=self.trainer.precision
+            == "32-true",  # Lightning does not clip gradients of fused optimizers in mixed precision
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Return the batch as it is: it was made on the device."""
+        """Return the batch unchanged: it was created on the device."""
         return batch
 
 
 def _words(what: str, where: str) -> str:
     return (
-        f"{what} at {where}. The last good checkpoint is kept, if trainer.checkpoint names a folder. Lower learning_rate, set "
+        f"{what} at {where}. The last good checkpoint is kept if trainer.checkpoint is set. Lower learning_rate, set "
         "trainer.clip_norm, or look for extreme values in weights and features."
     )

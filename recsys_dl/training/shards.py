@@ -1,6 +1,6 @@
-"""Logs larger than memory: pairs in Parquet files that are streamed, and what users had in arrays that are mapped, not read.
+"""Logs larger than memory: pairs streamed from Parquet files, and users' interactions in memory-mapped arrays.
 
-G rows of a batch, U users, I items, N distinct pairs.
+G rows per batch, U users, I items, N distinct pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .batches import FEWEST_STEPS, Share, mixed, shuffled
 from .pairs import PairLists
 
 FORMAT = 1
-MOST_PAIRS = np.iinfo(np.int32).max  # SciPy would copy the indices of a larger matrix into memory
+MOST_PAIRS = np.iinfo(np.int32).max  # SciPy would copy a larger matrix's indices into memory
 ARRAYS = {"users": np.int32, "items": np.int32, "weights": np.float32}
 
 
@@ -39,19 +39,19 @@ def write_shards(
     num_items: int | None = None,
     overwrite: bool = False,
 ) -> Shards:
-    """Write a log as shards; return them opened.
+    """Write a log as shards, and open them.
 
-    The folder appears whole or not at all. Memory: some 50 bytes a row of a shard, 24 a user, and one of the frames given.
+    The folder is created atomically. Memory: about 50 bytes per row of a shard, 24 per user, plus one of the given frames.
 
     Args:
-        log: Interactions, whose distinct pairs are written in an order drawn once; or frames with integer columns `user` and
-            `item`, rows from 0, which are written as they come: a pair that comes twice is learned twice in an epoch, and frames
-            in an order that means something, such as by user, mix only as far as `Shards.window` reaches.
-        folder: to leave.
-        rows_per_shard: rows of a Parquet file. Each process must get one file at least.
-        num_users: U; None takes the largest row and one. Interactions know theirs.
+        log: Interactions, whose distinct pairs are written in random order; or frames with integer columns `user` and
+            `item`, rows from 0, which are written unchanged: repeated pairs are repeated in each epoch, and ordered
+            frames, such as by user, are shuffled only within `Shards.window`.
+        folder: to write.
+        rows_per_shard: rows per Parquet file. Each process needs at least one file.
+        num_users: U; None means the largest row plus one. Interactions have their own.
         num_items: I; likewise.
-        overwrite: whether a folder that is there is replaced.
+        overwrite: whether to replace an existing folder.
 
     Raises:
         ValueError: frames without these columns, rows that are negative, missing or out of range, or more than 2^31 - 1 pairs.
@@ -80,18 +80,18 @@ def write_shards(
 
 
 class Shards(Interactions):
-    """A log in a folder that `write_shards` left. Whatever takes Interactions takes it; pair models stream it.
+    """A log in a folder written by `write_shards`. Can be used as Interactions; pair models stream it.
 
-    Its columns and the matrix of what users had are memory-mapped: the system holds as much of them as there is room for, 16
-    bytes a pair at most. A training takes at most 32 bytes of memory for each row of a window.
+    Its columns and the user-item matrix are memory-mapped: the system caches as much of them as fits, at most 16
+    bytes per pair. Training takes at most 32 bytes of memory per row of a window.
 
     Args:
         folder: to read.
-        window: shards whose rows are shuffled together. Their order is drawn for each epoch as well.
+        window: number of shards whose rows are shuffled together. The order of shards is shuffled in each epoch too.
 
     Raises:
-        FileNotFoundError: no shards there.
-        ValueError: they are damaged, or of a format this version cannot read.
+        FileNotFoundError: no shards in the folder.
+        ValueError: they are damaged, or in a format this version cannot read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, window: int = 8) -> None:
@@ -99,17 +99,17 @@ class Shards(Interactions):
         if window < 1:
             raise ValueError(f"window must be at least 1 shard, got {window}")
         if not (self.folder / "shards.json").is_file():
-            raise FileNotFoundError(f"{self.folder} must hold what write_shards() left, but has no shards.json")
+            raise FileNotFoundError(f"{self.folder} must be written by write_shards(), but has no shards.json")
         try:
             about = json.loads((self.folder / "shards.json").read_text())
             version, self.rows, self.sha256 = about["format"], list(about["rows"]), dict(about["sha256"])
             num_users, num_items, num_pairs = (int(about[name]) for name in ("num_users", "num_items", "pairs"))
             if version != FORMAT:
-                raise ValueError(f"it is of format {version}, this version reads {FORMAT}")
+                raise ValueError(f"its format is {version}, this version reads {FORMAT}")
             users, items, weights = (np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
             self.starts_U1 = np.load(self.folder / "starts.npy", mmap_mode="r")
             if {len(users), len(items), len(weights)} != {num_pairs} or len(self.starts_U1) != num_users + 1:
-                raise ValueError("its arrays have other lengths than shards.json says")
+                raise ValueError("its arrays do not have the lengths in shards.json")
             missing = [name for name in self.sha256 if not (self.folder / name).is_file()]
             if missing:
                 raise ValueError(f"{missing[0]} is missing")
@@ -122,7 +122,7 @@ class Shards(Interactions):
         """CSR [U, I] of ones over the mapped arrays."""
         arrays = (self.weights_N, self.items_N, self.starts_U1)
         matrix = sp.csr_matrix(arrays, shape=(self.num_users, self.num_items), copy=False)
-        matrix.has_canonical_format = True  # else SciPy reads it all to find out
+        matrix.has_canonical_format = True  # else SciPy reads all of it to find out
         return matrix
 
     @cached_property
@@ -135,7 +135,7 @@ class Shards(Interactions):
 
     @property
     def content_hash(self) -> str:
-        """Hexadecimal SHA-256 over all files and the window: what a training is a function of."""
+        """Hexadecimal SHA-256 over all files and the window, which determine a training."""
         return hashlib.sha256(json.dumps([self.sha256, self.window]).encode()).hexdigest()
 
     def read(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,10 +155,10 @@ class Shards(Interactions):
 
 
 class ShardPairs(PairLists):
-    """Pairs that are streamed.
+    """Streamed pairs.
 
     Args:
-        shards: what to learn from.
+        shards: the training log.
         drawing: `num_negatives` and the rest of `PairLists`.
     """
 
@@ -170,13 +170,13 @@ class ShardPairs(PairLists):
 class ShardBatches:
     """Batches of streamed pairs, in place of `Batches`: step k of epoch e is a function of (seed, e, k, number of processes).
 
-    An epoch draws an order of the shards. Process r of P reads shards r, r + P, ... of it, `Shards.window` at a time, and
-    shuffles the rows of a window. Steps share each process's rows out evenly, so all processes take equally many.
+    Each epoch shuffles the shards. Process r of P reads shards r, r + P, ... of this order, `Shards.window` at a time, and
+    shuffles the rows of a window. Each process's rows are split evenly over the steps, so all processes take the same number.
 
     Args:
-        examples: how lists are made of rows.
-        batch_size: rows a step, of all processes together; at most a sixteenth of all.
-        seed: of the order.
+        examples: builds lists from rows.
+        batch_size: rows per step, over all processes; at most a sixteenth of all.
+        seed: for shuffling.
     """
 
     def __init__(self, examples: ShardPairs, batch_size: int, *, seed: int) -> None:
@@ -190,7 +190,7 @@ class ShardBatches:
         return -(-self.num // self.batch_size)
 
     def seek(self, epoch: int, step: int = 0) -> None:
-        """Make the next iteration begin with this step of this epoch."""
+        """Make the next iteration start at this step of this epoch."""
         self.epoch, self.first = epoch, step
 
     def shards_of(self, epoch: int, rank: int) -> list[int]:
@@ -202,7 +202,7 @@ class ShardBatches:
         rows = self.examples.shards.rows
         if len(rows) < self.world_size:
             raise ValueError(
-                f"each of {self.world_size} processes needs a shard of its own, but there are {len(rows)}; write them with a "
+                f"each of {self.world_size} processes needs its own shard, but there are {len(rows)}; write them with a "
                 "smaller rows_per_shard"
             )
         return shuffled(len(rows), self.seed, epoch)[rank :: self.world_size].tolist()
@@ -220,7 +220,7 @@ class ShardBatches:
             while waiting.shape[1] < size:
                 waiting = np.concatenate([waiting, next(stream)], axis=1)
             batch, waiting = waiting[:, : max(size, 1)], waiting[:, size:]
-            if not batch.shape[1]:  # fewer rows than steps: any row, which counts nothing
+            if not batch.shape[1]:  # fewer rows than steps: any row, with weight 0
                 batch = np.stack(self.examples.shards.read(self.shards_of(epoch, self.rank)[0]))[:, :1]
             users_G, items_G = torch.from_numpy(batch.astype(np.int64)).to(self.examples.device)
             alone = step * self.world_size + self.rank
@@ -233,7 +233,7 @@ class ShardBatches:
         self.first = 0
 
     def _rows(self, epoch: int, start: int) -> Iterator[np.ndarray]:
-        """Yield int32 [2, rows] of users and items, window by window, from a row of the epoch's stream on."""
+        """Yield int32 [2, rows] of users and items, window by window, starting at a row of the epoch's stream."""
         shards = self.examples.shards
         order = self.shards_of(epoch, self.rank)
         for number, first in enumerate(range(0, len(order), shards.window)):
@@ -255,7 +255,7 @@ def _name(shard: int) -> str:
 
 
 def _frames(log: Interactions, size: int) -> Iterator[pl.DataFrame]:
-    """Yield the distinct pairs of a log in an order drawn once."""
+    """Yield the distinct pairs of a log in random order."""
     pairs = log.by_user.tocoo()
     order = np.random.default_rng(0).permutation(pairs.nnz)
     for start in range(0, pairs.nnz, size):
@@ -284,21 +284,21 @@ def _checked(frame: pl.DataFrame, given: dict[str, int | None], most: dict[str, 
     for noun, size in given.items():
         if noun not in frame.columns or not frame[noun].dtype.is_integer():
             raise ValueError(
-                f"frames must have integer columns user and item, rows from 0; got {dict(frame.schema)}. A Vocabulary makes "
-                "rows of ids."
+                f"frames must have integer columns user and item, rows from 0; got {dict(frame.schema)}. A Vocabulary converts "
+                "ids to rows."
             )
         if frame[noun].null_count():
             raise ValueError(f"{noun} rows must all be known, got {frame[noun].null_count()} that are missing")
         low, high = (int(end) for end in (frame[noun].min(), frame[noun].max())) if len(frame) else (0, -1)  # type: ignore[arg-type]
         limit = np.iinfo(np.int32).max if size is None else size
         if low < 0 or high >= limit:
-            raise ValueError(f"{noun} rows must lie in [0, {limit}), got {low if low < 0 else high}")
+            raise ValueError(f"{noun} rows must be in [0, {limit}), got {low if low < 0 else high}")
         most[noun] = max(most[noun], high)
     return frame.select(pl.col("user", "item").cast(pl.Int32))
 
 
 def _write_arrays(folder: Path, num_shards: int, num_users: int) -> int:
-    """Write what users had, ascending and distinct, as arrays to be mapped; return the number of pairs."""
+    """Write users' items, ascending and distinct, as arrays for memory mapping; return the number of pairs."""
     counts_U = np.zeros(num_users, np.int64)
     for shard in range(num_shards):
         counts_U += np.bincount(pl.read_parquet(folder / _name(shard))["user"], minlength=num_users)
@@ -317,7 +317,7 @@ def _write_arrays(folder: Path, num_shards: int, num_users: int) -> int:
     for first, last in _blocks(places_U1):
         users, items = _distinct(unsorted, places_U1, first, last)
         counts_U[first:last] = np.bincount(users - first, minlength=last - first)
-        unsorted[num_pairs : num_pairs + len(items)] = items  # never past what was read
+        unsorted[num_pairs : num_pairs + len(items)] = items  # never overwrites unread data
         num_pairs += len(items)
     if num_pairs > MOST_PAIRS:
         raise ValueError(f"shards hold at most {MOST_PAIRS:,} distinct pairs, got {num_pairs:,}; leave some users out")
@@ -347,7 +347,7 @@ def _distinct(unsorted: np.ndarray, places_U1: np.ndarray, first: int, last: int
 
 
 def _blocks(starts_U1: np.ndarray, size: int = 1 << 20) -> Iterator[tuple[int, int]]:
-    """Yield stretches of users with some `size` entries each, or one user with more."""
+    """Yield ranges of users with about `size` entries each, or one user with more."""
     first, num_users = 0, len(starts_U1) - 1
     while first < num_users:
         last = int(np.searchsorted(starts_U1, int(starts_U1[first]) + size, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Work under settings of our own, whatever the host program's are, and leave the host's as they were."""
+"""Running under our own global settings, and restoring the host program's."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 import torch
 
-# variables that Lightning and Torch set: for deterministic training on a GPU, when they look for one, and when they are imported
+# environment variables set by Lightning and Torch: for deterministic training, for GPU detection, and on import
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
-    """Compute in float32 with gradients, without autocast and inference mode, on generators of our own; restore all of it afterwards.
+    """Compute in float32 with gradients, without autocast and inference mode, with our own random generators; restore everything afterwards.
 
-    What is restored: the states of Python's and Torch's generators, its default type and device, its switches for deterministic algorithms
-    and for the precision of float32 products, and warning filters. On a GPU the precision of products stays the host's.
+    Restored are the states of Python's and Torch's random generators, Torch's default dtype and device, its settings for deterministic
+    algorithms and float32 matmul precision, and warning filters. On a GPU the matmul precision stays the host's.
     """
     cuda = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     products, kind = torch.get_float32_matmul_precision(), torch.get_default_dtype()
@@ -58,7 +58,7 @@ def own_settings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def scoring() -> Iterator[None]:
-    """Compute scores in the types of the numbers as they are, without gradients, whatever autocast or inference mode a host program is in."""
+    """Compute scores in the tensors' own dtypes and without gradients, regardless of the host program's autocast or inference mode."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
@@ -67,7 +67,7 @@ def scoring() -> Iterator[None]:
 
 
 def with_own_settings(function: Function) -> Function:
-    """Return the function so that it runs under `own_settings`."""
+    """Wrap a function to run under `own_settings`."""
 
     @functools.wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:
