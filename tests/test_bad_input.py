@@ -208,7 +208,7 @@ def test_a_bad_row_is_named_by_its_line_or_skipped(row, block, newline, tmp_path
     assert 'on_bad_rows="skip"' in message
     assert "data.on_bad_rows=skip" in message
 
-    with caplog.at_level(logging.WARNING, "recsys_dl.data"):
+    with caplog.at_level(logging.WARNING, "recsys_dl"):
         data = read_log(file, on_bad_rows="skip")
     assert data.users.ids.to_list() == ["a", "b", "d"]
     assert data.interactions.weights_N.tolist() == [1, 2, 4, 4, 4, 4, 4]
@@ -350,7 +350,7 @@ def test_bad_rows_of_side_tables_can_be_skipped(tmp_path, caplog):
     file.write_text("item,year\nx,1990\nx,1991\n,1992\ny,1993,more\n")
     with pytest.raises(ValueError, match=r"items.csv, line 5: has 3 fields, expected 2"):
         read_log(log, item_features=file)
-    with caplog.at_level(logging.INFO, "recsys_dl.data"):
+    with caplog.at_level(logging.INFO, "recsys_dl"):
         data = read_log(log, item_features=file, on_bad_rows="skip")
     assert data.item_features.to_dict(as_series=False) == {"year": [1990, None]}
     assert "1 unreadable rows skipped, such as line 5" in caplog.text

@@ -41,7 +41,7 @@ def written(file: Path, content: str | bytes) -> Path:
 
 def test_one_line_says_which_columns_were_read_as_what(tmp_path, caplog):
     file = written(tmp_path / "log.csv", "userId,movieId,rating,timestamp,tag\n1,2,3,881250949,x\n")
-    with caplog.at_level(logging.INFO, "recsys_dl.data"):
+    with caplog.at_level(logging.INFO, "recsys_dl"):
         line = read_log(file).report.columns
     assert line in caplog.text
     assert "\n" not in line

@@ -301,7 +301,7 @@ def log() -> pl.DataFrame:
 def test_side_tables_join_by_id_and_unknown_ids_are_counted(log, tmp_path, caplog):
     (tmp_path / "movies.csv").write_text(MOVIES)
     users = pl.DataFrame({"userId": ["v", "w"], "age": [30, 40]})
-    with caplog.at_level(logging.INFO, "recsys_dl.data"):
+    with caplog.at_level(logging.INFO, "recsys_dl"):
         data = read_log(log, item_features=tmp_path / "movies.csv", user_features=users, cold="drop")
     assert data.items.ids.to_list() == ["7", "1", "3"]
     assert data.item_titles.to_list() == [None, "One", None]
