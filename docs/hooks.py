@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import html
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ import yaml
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+log = logging.getLogger("mkdocs.hooks")  # whose warnings fail mkdocs build --strict
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "recsys_dl"
@@ -85,7 +88,10 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def mathml(formula: str, display: str) -> str:
     """Return a formula as an element that browsers draw, for readers who do not see it with its source."""
-    return convert(html.unescape(formula).strip(), display=display)
+    drawn = convert(html.unescape(formula).strip(), display=display)
+    if "\\" in drawn:
+        log.warning("a formula has a command that latex2mathml does not know: %s", formula)
+    return drawn
 
 
 # API

@@ -14,7 +14,7 @@ import polars as pl
 from recsys_dl import fine_tune, load_run, read_log
 from recsys_dl.data.generated import generated
 
-data = generated(num_users=800, num_items=400, num_interactions=16_000)
+data = generated(num_users=400, num_items=200, num_interactions=8_000)
 log = pl.DataFrame(
     {
         "user_id": data.users.at(data.interactions.users_N),

@@ -13,7 +13,7 @@ from recsys_dl.rankers.features import CandidateFeatures
 from recsys_dl.rankers.mlp_ranker import MLPRanker
 from recsys_dl.rerankers.mmr import MMR
 
-data = generated(num_users=800, num_items=400, num_interactions=16_000)
+data = generated(num_users=400, num_items=200, num_interactions=8_000)
 train, validation, test = leave_last_out(data)
 
 pipeline = Pipeline(
@@ -21,9 +21,9 @@ pipeline = Pipeline(
     num_retrieved=50,
     num_candidates=80,
     features=CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityTrend(), ItemAge()]),
-    ranker=MLPRanker(epochs=10, seed=7),
+    ranker=MLPRanker(epochs=5, seed=7),
     rerankers={"mmr": MMR(weight=0.1)},  # a little accuracy for variety; `Rules` states what a list must hold
-    examples={"rounds": 2},  # cuts of the log that the ranker's training examples come from
+    examples={"rounds": 1},  # cuts of the log that the ranker's training examples come from
     on_failure={"ranker": "skip"},  # a request is answered without it rather than not at all
 ).fit(train)
 

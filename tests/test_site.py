@@ -91,6 +91,16 @@ def test_formulas_are_drawn_without_a_script(hooks):
     assert "<script" not in drawn
 
 
+def test_every_formula_is_understood(hooks, caplog):
+    for file in (DOCS / "models").glob("*.md"):
+        text = file.read_text()
+        for block, inline in re.findall(r"\$\$(.*?)\$\$|(?<!\$)\$([^$\n]+)\$(?!\$)", text, re.DOTALL):
+            hooks.mathml(block or inline, "block")
+    assert not caplog.records
+    hooks.mathml(r"\nosuchcommand x", "block")
+    assert "nosuchcommand" in caplog.text
+
+
 def test_the_first_page_runs(tmp_path):
     rng = np.random.default_rng(0)
     rows = [
