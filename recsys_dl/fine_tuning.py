@@ -19,9 +19,9 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import Comparison, Evaluation, compare, evaluate
 from recsys_dl.evaluation.rendering import page_width, text_table
-from recsys_dl.folders import new_folder, sha256
+from recsys_dl.folders import new_folder
 from recsys_dl.protocols import Ranking
-from recsys_dl.runs import Run, StageTimer, load_run, logged_to, write_run
+from recsys_dl.runs import Run, StageTimer, load_run, logged_to, weights_hash, write_run
 
 OLD, NEW = "old users", "new users"
 
@@ -149,7 +149,7 @@ class Tuned:
             for when, found in (("before", self.before), ("after", self.after))
             for group, evaluation in found.items()
         }
-        weights = sha256(self.parent.folder / "model" / "arrays.npz")
+        weights = weights_hash(self.parent.folder)
         differences = {
             group: {told.metric: vars(told.differences["after"])} for group, told in self.comparisons.items()
         }

@@ -26,7 +26,10 @@ def from_files(
 
     def get(name: str) -> Any:
         module = (others or {}).get(name) or files.get(name.lower())
-        value = getattr(importlib.import_module(f".{module}", package), name, None) if module else None
+        found = importlib.import_module(f".{module}", package) if module else None
+        value = (
+            found if name == module else getattr(found, name, None)
+        )  # a file's own name is the file, whatever it holds
         if value is None:
             raise AttributeError(f"module {package!r} has no {name!r}{near(name, names)}; there are {', '.join(names)}")
         return value

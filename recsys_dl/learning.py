@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -40,6 +41,11 @@ def learns_whole(cls: type, methods: Iterable[str]) -> None:
     for name in methods:
         if name in vars(cls):
             setattr(cls, name, whole_or_not(vars(cls)[name]))
+
+
+def fit_takes(recommender: Any, argument: str) -> bool:
+    """Return whether the `fit` of a recommender, or of the model that it serves by an index, takes an argument."""
+    return argument in inspect.signature(getattr(recommender, "model", recommender).fit).parameters
 
 
 def not_finite(arrays: Mapping[str, Any]) -> list[str]:

@@ -39,7 +39,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.earlier import in_current_names
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.folders import new_file
+from recsys_dl.folders import new_file, sha256
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender
 from recsys_dl.readers.text_files import shorten
@@ -290,6 +290,12 @@ def logged_to(file: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the SHA-256 of the weights of a run's model; of one that is served by an index, of the model's own."""
+    home = folder / "model"
+    return sha256(next(file for file in (home / "arrays.npz", home / "model" / "arrays.npz") if file.is_file()))
 
 
 def peak_memory() -> int:

@@ -19,8 +19,10 @@ from typing import Any
 CONF = Path(__file__).parent / "conf"
 OURS = __name__.partition(".")[0]
 VARIABLE = "RECSYS_DL_TRUST"
-PARTS = {"pipeline": ("model", "features", "ranker", "reranker")}  # groups whose options stand within one of another
-ROOMS = {"model": "models", "features": "rankers", "ranker": "rankers", "reranker": "rerankers"}
+PARTS = {
+    "pipeline": ("model", "index", "retriever", "features", "ranker", "reranker")
+}  # groups whose options stand within one of another
+ROOMS = {"model": "models", "index": "retrieval", "features": "rankers", "ranker": "rankers", "reranker": "rerankers"}
 
 
 def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) -> type[Any]:

@@ -1,4 +1,4 @@
-"""What every recommender promises. Runs once for each YAML in conf/model; a new model needs no line here."""
+"""What every recommender promises. Runs once for each YAML in conf/model, and for models served by an index; a new model needs no line here."""
 
 import subprocess
 import sys
@@ -12,9 +12,11 @@ from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.protocols import Ranking, Recommender
+from recsys_dl.retrieval import Retriever
+from recsys_dl.saving import load_saved
 
+SERVED = ["als+hnsw", "funk_svd+ivf", "svd+flat", "bpr+exact"]  # a model and the index that serves it
 NUM_USERS, NUM_ITEMS = 62, 41
 NOTHING_USER, NOTHING_ITEM = 60, 40  # known to the vocabulary, never met in training
 ALL_USER = 61  # had every item but NOTHING_ITEM
@@ -48,13 +50,18 @@ def train() -> Dataset:
 
 def build(name: str, *, epochs: int | None = None):
     """A model as its YAML makes it; of few epochs where a test is not about what it has learned."""
-    config = compose("train", [f"model={name}", "device=cpu"]).model
-    if epochs is not None and "epochs" in config:
-        config.epochs = epochs
-    return instantiate(config)
+    model, _, index = name.partition("+")
+    config = compose("train", [f"model={model}", *([f"index={index}"] if index else []), "device=cpu"])
+    if epochs is not None and "epochs" in config.model:
+        config.model.epochs = epochs
+    return Retriever(instantiate(config.model), instantiate(config.index)) if index else instantiate(config.model)
 
 
-@pytest.fixture(scope="module", params=options("model"))
+def load(folder):
+    return load_saved(folder, Recommender, noun="model")
+
+
+@pytest.fixture(scope="module", params=[*options("model"), *SERVED])
 def model(request, train):
     return build(request.param).fit(train)
 
@@ -80,7 +87,8 @@ def test_same_seed_same_model(model, train):
 
 
 def name_of(model) -> str:
-    return type(model).__module__.rpartition(".")[2]
+    parts = [model.model, model.index] if isinstance(model, Retriever) else [model]
+    return "+".join(type(part).__module__.rpartition(".")[2] for part in parts)
 
 
 def test_lists_are_sorted_distinct_and_of_the_right_types(model):
@@ -186,7 +194,8 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
     users = np.array([0, 1, NOTHING_USER, ALL_USER])
     before = model.recommend(users, k=6, exclude=train)
     program = (
-        "import sys, numpy as np; from recsys_dl.families.catalog import CatalogModel; model = CatalogModel.load(sys.argv[1]);"
+        "import sys, numpy as np; from recsys_dl.saving import load_saved; from recsys_dl.protocols import Recommender;"
+        "model = load_saved(sys.argv[1], Recommender, noun='model');"
         "r = model.recommend(np.array([0, 1, 60, 61]), k=6); f = model.recommend(model.fold_in([[0, 2, 4], []]), k=6);"
         "np.savez(sys.argv[2], a=r.items_BK, b=r.scores_BK, c=f.items_BK, ids=np.array(model.items.ids.to_list()))"
     )
@@ -197,7 +206,7 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
     np.testing.assert_array_equal(answer["b"], after.scores_BK)
     np.testing.assert_array_equal(answer["c"], model.recommend(model.fold_in([[0, 2, 4], []]), k=6).items_BK)
     assert list(answer["ids"]) == train.items.ids.to_list()
-    again = CatalogModel.load(tmp_path / "saved").recommend(users, k=6, exclude=train)
+    again = load(tmp_path / "saved").recommend(users, k=6, exclude=train)
     np.testing.assert_array_equal(again.items_BK, before.items_BK)
 
 
@@ -302,14 +311,15 @@ def test_a_damaged_or_foreign_folder(model, tmp_path):
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("format: 1", "format: 99"))
     with pytest.raises(ValueError, match=r"of format 99, this version reads format 1"):
-        CatalogModel.load(folder)
+        load(folder)
     (folder / "config.yaml").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
-        CatalogModel.load(folder)
+        load(folder)
     (folder / "config.yaml").write_text(config)
-    data = (folder / "arrays.npz").read_bytes()
-    (folder / "arrays.npz").write_bytes(data[: len(data) // 2])
+    arrays = next(folder.rglob("arrays.npz"))
+    data = arrays.read_bytes()
+    arrays.write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"arrays\.npz is missing or damaged"):
-        CatalogModel.load(folder)
+        load(folder)
     with pytest.raises(FileNotFoundError, match="has no config"):
-        CatalogModel.load(tmp_path)
+        load(tmp_path)

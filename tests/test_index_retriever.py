@@ -1,13 +1,19 @@
 """A model's lists from an index of its vectors are the model's own."""
 
+import copy
+import inspect
+import sys
+
 import numpy as np
 import pytest
 
+from recsys_dl import evaluate
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.models import ALS, BPR, SVD, FunkSVD, ItemKNN
-from recsys_dl.retrieval import IVF, Exact, Retriever
+from recsys_dl.models import ALS, BPR, SVD, FunkSVD, ItemKNN, Popularity
+from recsys_dl.protocols import Recommender
+from recsys_dl.retrieval import HNSW, IVF, IVFPQ, Exact, Flat, Retriever
 
 MODELS = {
     "als": lambda: ALS(embedding_size=8, epochs=3, device="cpu"),
@@ -132,3 +138,121 @@ def test_a_state_is_taken_by_the_model_that_made_it():
     for answer in (lambda: two.recommend(state, 3), lambda: two.score(state, [[1]]), lambda: two.query_vectors(state)):
         with pytest.raises(ValueError, match=r"created by another model \(ALS\): call fold_in"):
             answer()
+
+
+def large() -> Interactions:
+    """Of 1500 items, more than FAISS is passed over for; nothing is known of user 99."""
+    rng = np.random.default_rng(1)
+    lists = [rng.choice(1400, rng.integers(5, 15), replace=False) for _ in range(99)]
+    return Interactions.from_histories([*map(list, lists), []], num_items=1500)
+
+
+def fresh(index: str, **arguments) -> Retriever:
+    kinds = {"hnsw": HNSW, "ivf": IVF, "flat": Flat, "ivf_pq": IVFPQ, "exact": Exact}
+    return Retriever(ALS(embedding_size=8, epochs=3, device="cpu"), kinds[index](**arguments))
+
+
+@pytest.mark.parametrize("index", ["hnsw", "ivf", "flat", "ivf_pq", "exact"])
+def test_fitted_as_one_it_answers_much_as_the_model(index):
+    train = large()
+    retriever = fresh(index)
+    assert retriever.fit(train) is retriever
+    assert isinstance(retriever, Recommender)
+    users = np.arange(100)
+    mine, its = (one.recommend(users, 10, exclude=train) for one in (retriever, retriever.model))
+    shared = [len({*a} & {*b}) for a, b in zip(mine.items_BK, its.items_BK, strict=True)]
+    assert np.mean(shared) >= (9.9 if index in ("flat", "exact") else 8)  # near ties
+    assert (mine.items_BK[99] == its.items_BK[99]).all()  # by popularity
+    state = retriever.fold_in(Interactions([0, 0, 2], [1, 5, 7], num_users=3, num_items=1500))
+    asked = retriever.recommend(state, 10, exclude=Interactions([0, 1], [3, 4], num_users=3, num_items=1500))
+    assert 4 not in asked.items_BK[1]
+    assert (asked.items_BK >= 0).all()
+    full = retriever.recommend([0], 1500, exclude=train).items_BK[0]
+    assert len({*full[full >= 0]}) == 1500 - int(train.user_counts_U[0])  # padded only where nothing is left
+
+
+@pytest.mark.parametrize("index", ["hnsw", "ivf", "flat", "ivf_pq", "exact"])
+def test_copied_saved_and_loaded(index, tmp_path):
+    retriever = fresh(index).fit(large())
+    before = retriever.recommend(np.arange(100), 7)
+    retriever.save(tmp_path / "saved")
+    for twin in (copy.deepcopy(retriever), Retriever.load(tmp_path / "saved")):
+        np.testing.assert_array_equal(twin.recommend(np.arange(100), 7).items_BK, before.items_BK)
+        twin.fit(Interactions([0, 1, 2] * 200, np.arange(600) % 300, num_items=300))
+        assert twin.num_items == twin.index.num_items == 300
+    np.testing.assert_array_equal(retriever.recommend(np.arange(100), 7).items_BK, before.items_BK)
+    with pytest.raises(FileExistsError, match="exists already"):
+        retriever.save(tmp_path / "saved")
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["config.yaml", "index", "model"]
+
+
+def test_learning_on_rebuilds_the_index():
+    retriever = fresh("hnsw").fit(large())
+    assert list(inspect.signature(retriever.partial_fit).parameters) == ["new", "epochs"]
+    assert (
+        retriever.partial_fit(Interactions([100, 100], [1500, 3], num_users=101, num_items=1501), epochs=1) is retriever
+    )
+    assert retriever.index.num_items == 1501
+    retriever.recommend([100], 5)
+    funk = Retriever(FunkSVD(embedding_size=4, epochs=2), Exact(device="cpu")).fit(log())
+    assert not hasattr(funk, "partial_fit")
+    assert funk.predict([0], [1]).shape == (1,)
+
+
+def test_what_fails_leaves_model_and_index_as_they_were(monkeypatch):
+    retriever = fresh("ivf").fit(large())
+    before = retriever.recommend(np.arange(100), 5)
+
+    def broken(self, emb_ID):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(IVF, "_build", broken)
+    for learn in (lambda: retriever.fit(log()), lambda: retriever.partial_fit(large())):
+        with pytest.raises(RuntimeError, match="no memory"):
+            learn()
+    np.testing.assert_array_equal(retriever.recommend(np.arange(100), 5).items_BK, before.items_BK)
+
+
+def test_what_cannot_be_served_is_refused_before_a_fit(monkeypatch):
+    monkeypatch.setattr(ALS, "fit", lambda self, train: pytest.fail("it was fitted"))
+    with pytest.raises(ValueError, match="num_lists must be at most the 1,500 vectors there are, got 2000"):
+        fresh("ivf", num_lists=2000).fit(large())
+    with pytest.raises(ValueError, match="ivf_pq learns 256 codes and needs as many vectors, got 45"):
+        fresh("ivf_pq").fit(log())
+    with pytest.raises(ValueError, match="ALS is fitted without trainer"):
+        fresh("exact").fit(log(), trainer=object())
+    with pytest.raises(TypeError, match="expected a Dataset or Interactions"):
+        fresh("exact").fit([[1, 2]])
+    for model in (ItemKNN(), Popularity()):
+        with pytest.raises(ValueError, match="are not inner products of vectors"):
+            Retriever(model, HNSW())
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"pip install 'recsys_dl\[cpu\]'"):
+        fresh("hnsw").fit(log())
+
+
+def test_someone_unknown_is_not_offered_what_was_removed():
+    train = large()
+    retriever = fresh("flat").fit(train)
+    best = retriever.recommend([99], 3).items_BK[0]
+    retriever.index.remove(best)
+    for users in ([99], retriever.fold_in([[]])):
+        for allow in (None, [*best.tolist(), 0, 1], Interactions([99, 0], best[:2], num_users=100, num_items=1500)):
+            assert not {*best} & {*retriever.recommend(users, 5, allow=allow).items_BK[0]}
+
+
+def test_an_evaluation_says_what_the_index_loses():
+    train = large()
+    test = Interactions(np.arange(99), np.arange(99) + 1, num_users=100, num_items=1500)
+    exact = fresh("exact").fit(train)
+    short = Retriever(exact.model, HNSW(num_links=4, ef_construction=4, ef_search=1)).build()
+    whole = evaluate(exact, train, test, 10)
+    *others, note = evaluate(short, train, test, 10).notes
+    assert tuple(others) == whole.notes
+    assert whole.values == evaluate(exact.model, train, test, 10).values
+    mine, its = (one.recommend(np.arange(99), 11, exclude=train).items_BK[:, :10] for one in (short, exact))
+    share = np.mean([len({*a} & {*b}) / 10 for a, b in zip(mine, its, strict=True)])
+    assert share < 1
+    assert f"(asked for 11 at once): {share:.2%} of exact search's first 10 are among its first 10" in note
+    turned = Retriever(exact.model, Exact(measure="cosine", device="cpu")).build()
+    assert "lists are found by Exact" in evaluate(turned, train, test, 10).notes[-1]

@@ -111,3 +111,18 @@ def test_a_signature_hides_no_argument(group):
         parameters = inspect.signature(get_class(config["_target_"])).parameters
         assert all(one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in parameters.values())
         assert set(config) - {"_target_", "_convert_", "_partial_"} <= set(parameters), file.name
+
+
+def test_every_option_is_found_by_hydra_in_a_fresh_process():
+    """A file of a package is its module, even where it imports a function of its own name."""
+    targets = {
+        target
+        for group in ("model", "index", "retriever", "ranker", "reranker", "features")
+        for file in (ROOT / "conf" / group).glob("*.yaml")
+        for target in re.findall(r"^_target_: (\S+)", file.read_text(), re.MULTILINE)
+    }
+    program = "import sys; from hydra.utils import get_object; [get_object(target) for target in sys.argv[1:]]"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *sorted(targets)], capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr[-800:]

@@ -170,6 +170,11 @@ def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Comp
                 f"{word.text}: which {word.group} is meant? In place of one that is there: {' or '.join(ways)}; one more: "
                 f"+{word.group}@{inside}.{word.value}={word.value}"
             )
+        elif "pipeline" in groups_of(verb) and word.group == "retriever":
+            raise ValueError(
+                f"{word.text}: a retriever has its place, and a name, in a pipeline: pipeline=three_stage "
+                f"+retriever@pipeline.retrievers.als_indexed={word.value}; a model alone is served by an index=hnsw"
+            )
         elif "pipeline" in groups_of(verb) and word.group in ("features", "ranker", "reranker"):
             raise ValueError(f"{word.text} would have no effect: its place is a pipeline: pipeline=three_stage")
         else:

@@ -48,9 +48,12 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
         part = next(iter(pipeline.get("retrievers") or {"als": None}))
         reason = f"a pipeline is trained in place of a model. Its own are set as pipeline.retrievers.{part}.…, one more is added by "
         reason += "+model@pipeline.retrievers.bpr=bpr"
+        within = f"pipeline.retrievers.{part}_indexed"
+        served = "a pipeline is trained in place of a model, and each of its retrievers may have an index: "
+        served += f"+retriever@{within}=indexed model@{within}.model=als index@{within}.index=hnsw"
         for word in words:
-            if word.key.partition(".")[0] == "model":
-                yield word.text, reason
+            if word.key.partition(".")[0] in ("model", "index"):
+                yield word.text, reason if word.key.startswith("model") else served
     trained = list(_trained(verb, config))
     for word in words:
         if trained and word.key.partition(".")[0] in ("trainer", "logger") and not any(map(takes_trainer, trained)):
@@ -75,7 +78,8 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
             if word.key.startswith("grid.") and name not in config.indexes:
                 yield word.text, f"indexes={list(config.indexes)} does not name {name}"
     if config.get("device") == "cuda" and verb == "train" and trained:
-        used = OmegaConf.to_yaml(config.model if pipeline is None else pipeline)
+        parts = ("model", "index") if pipeline is None else ("pipeline",)
+        used = "".join(OmegaConf.to_yaml(config[name]) for name in parts if config.get(name) is not None)
         if "${device}" not in used and "device:" not in used:
             yield from _typed(words, "device", f"{trained[0].__name__} computes on the CPU alone")
 
@@ -102,6 +106,7 @@ def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
                 return  # a pipeline, a run, or a mistake that the verb answers
             nodes.append(OmegaConf.create(text_of(f"model/{name}").replace("${", "$")))
     for node in nodes:
+        node = node.get("model", node) if node is not None else None  # of what serves a model, that
         if node is not None and node.get("_target_"):
             yield located(node._target_, "model")
 

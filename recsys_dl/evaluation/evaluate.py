@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender
 
 from . import ties
+from .approximate import beside_exact
 from .beyond import BeyondAccuracy
 from .finite import check_finite, check_lists
 from .notes import mostly_excluded, trained_otherwise, unreachable
@@ -73,7 +75,7 @@ def evaluate(
         metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
             popularity_lift (`metrics.catalog`), rmse, mae. None takes all but diversity, which it takes if
             `item_vectors_ID` is given, and rmse and mae, which it takes if the weights are ratings and the model has
-            `predict(users_P, items_P)`.
+            `predict(users_P, items_P)`; and of a model that searches an approximate index, a note says what that loses.
         exclude: further interactions to leave out of the lists, such as the validation part.
         relevant_from: the least weight of a relevant test item, such as 4 of 5 stars; 0 takes every interaction, which asks what
             users interact with next, whether they like it or not. None takes of ratings (a Dataset's `weight_kind`) those in
@@ -106,8 +108,10 @@ def evaluate(
     unknown_I = known.item_counts_I == 0
     shown_unknown = found_unknown = False
 
-    def ask(at_B: np.ndarray, length: int) -> Ranking:
-        return answer(model, *questions.request(users[at_B]), length)
+    def ask_of(one: Recommender, at_B: np.ndarray, length: int) -> Ranking:
+        return answer(one, *questions.request(users[at_B]), length)
+
+    ask = partial(ask_of, model)
 
     size = block_size(memory, known.num_items, ks[-1])
     if accuracy or beyond.names:
@@ -143,6 +147,10 @@ def evaluate(
     notes = [*trained_otherwise(model, known), *mostly_excluded(relevant, num_excluded)]
     if accuracy and not found_unknown:
         notes += unreachable(model, relevant, unknown_I, shown=shown_unknown)
+    if metrics is None:
+        how = {"gains": gains, "blank_users": blank_users}
+        sizes = {"length": length, "size": size}
+        notes += beside_exact(model, ask_of, relevant, per_user, ks[0], **sizes, confidence=confidence, how=how)
     conventions = {
         "relevant": questions.rule,
         "candidates": f"all {known.num_items:,} items",

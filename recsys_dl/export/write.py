@@ -74,7 +74,7 @@ def export(
         except ValueError as error:
             raise ValueError(f"format={format} cannot hold {type(model).__name__}: {error}") from error
         written += _beside(parts, format, folder)
-        manifest = _manifest(parts, format, type(model), written, folder)
+        manifest = _manifest(parts, format, type(getattr(model, "model", model)), written, folder)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return Path(output)
 

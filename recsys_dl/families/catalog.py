@@ -214,6 +214,11 @@ class CatalogModel(Saved):
             raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
         return UserState(self._fold(known), known, self)
 
+    @classmethod
+    def has_vectors(cls) -> bool:
+        """Return whether scores are inner products of `item_vectors` and `query_vectors`; known before any fit."""
+        return cls.item_vectors is not CatalogModel.item_vectors
+
     def item_vectors(self) -> np.ndarray | None:
         """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if the model has no such form."""
         self._check_fitted()

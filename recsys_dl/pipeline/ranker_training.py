@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import logging
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from recsys_dl.data.dataset import Dataset, as_interactions, seen_of
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.learning import fit_takes
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking
 
@@ -84,7 +84,7 @@ def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trai
     """Fit one retriever, by the trainer if it is one that takes it; log the seconds. Each fit has checkpoints of its own."""
     start = time.perf_counter()
     more = {}
-    if trainer is not None and "trainer" in inspect.signature(retriever.fit).parameters:
+    if trainer is not None and fit_takes(retriever, "trainer"):
         if trainer.checkpoint is not None:
             trainer = dataclasses.replace(trainer, checkpoint=str(Path(trainer.checkpoint) / name / when))
         more = {"trainer": trainer}
@@ -94,6 +94,9 @@ def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trai
 
 def try_out(pipeline: Stages, train: Dataset | Interactions) -> None:
     """Let copies of what is cheap to fit meet the log, so that a column it lacks is reported before hours of training, not after."""
+    for retriever in pipeline.retrievers.values():
+        if hasattr(retriever, "check_fit"):
+            retriever.check_fit(train)
     nothing_I1 = np.zeros((as_interactions(train).num_items, 1), np.float32)
     for reranker in pipeline.rerankers.values():
         copy.deepcopy(reranker).prepare(train, item_vectors_ID=nothing_I1)

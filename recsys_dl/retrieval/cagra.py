@@ -9,7 +9,7 @@ import numpy as np
 from recsys_dl.arguments import Links
 
 from .flat import Flat
-from .library import faiss_library, out_of_memory, resolve
+from .library import faiss_library, out_of_memory
 from .vector_index import Measure
 
 
@@ -28,19 +28,24 @@ class CAGRA(Flat):
         RuntimeError: no GPU, or a FAISS without CAGRA.
     """
 
+    exhaustive = False
+
     def __init__(self, *, num_links: Links = 64, measure: Measure = "dot") -> None:
         super().__init__(measure=measure, device="cuda")
         self.num_links = num_links
+
+    def check(self, num_items: int) -> None:
+        """Check that there are a GPU and a FAISS built with cuVS."""
+        super().check(num_items)
+        if not hasattr(faiss_library(), "GpuIndexCagra"):
+            raise RuntimeError("cagra needs a FAISS built with cuVS: pip install 'recsys_dl[cuvs]'")
 
     def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:
         raise ValueError("the graph of cagra does not grow: build it anew with all vectors, or take ivf or hnsw")
 
     def _place(self) -> None:
-        resolve("cuda")
-        faiss = faiss_library()
-        if not hasattr(faiss, "GpuIndexCagra"):
-            raise RuntimeError("cagra needs a FAISS built with cuVS: pip install 'recsys_dl[cuvs]'")
-        self._on_gpu(_Graph(faiss, self._faiss, self.num_links))
+        self.check(len(self.item_P))
+        self._on_gpu(_Graph(faiss_library(), self._faiss, self.num_links))
 
     def _parameters(self, faiss: Any, fetch: int, widen: int, selector: dict[str, Any]) -> Any:
         parameters = faiss.SearchParametersCagra()

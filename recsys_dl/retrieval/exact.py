@@ -28,6 +28,7 @@ class Exact(VectorIndex):
         ValueError: another measure.
     """
 
+    exhaustive = True
     lower = "Take ivf_pq with rescore=0, which keeps a code of each vector, or fewer dimensions."
 
     def __init__(self, *, measure: Measure = "dot", device: Device = "auto") -> None:
@@ -47,6 +48,10 @@ class Exact(VectorIndex):
     def bytes_needed(self, num_items: int, size: int) -> int:
         """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
         return num_items * (4 * size + 1)
+
+    def check(self, num_items: int) -> None:
+        """Check that there is the GPU that was asked for."""
+        resolve(self.device)
 
     def _build(self, emb_ID: np.ndarray) -> None:
         resolve(self.device)

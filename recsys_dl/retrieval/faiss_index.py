@@ -79,6 +79,10 @@ class FaissIndex(VectorIndex):
 
     # What VectorIndex asks
 
+    def check(self, num_items: int) -> None:
+        """Check that FAISS is installed."""
+        faiss_library()
+
     @property
     def num_bytes(self) -> int:
         """Bytes of memory that the index takes, on the CPU."""

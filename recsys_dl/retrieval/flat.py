@@ -24,6 +24,7 @@ class Flat(FaissIndex):
         ValueError: another measure.
     """
 
+    exhaustive = True
     lower = "Take ivf_pq with rescore=0, which keeps a code of each vector, or fewer dimensions."
     share = 2.0  # any number of candidates costs about the same
 
@@ -35,8 +36,12 @@ class Flat(FaissIndex):
         """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
         return num_items * (4 * size + 9)
 
-    def _trained(self, emb_ID: np.ndarray) -> Any:
+    def check(self, num_items: int) -> None:
+        """Check that FAISS is installed, and that there is the GPU that was asked for."""
+        super().check(num_items)
         resolve(self.device)
+
+    def _trained(self, emb_ID: np.ndarray) -> Any:
         return faiss_library().IndexFlatIP(emb_ID.shape[1])
 
     def _place(self) -> None:

@@ -63,14 +63,18 @@ class IVF(FaissIndex):
             return max(1, min(round(4 * num_items**0.5), num_items // FEWEST_A_LIST))
         return self.num_lists
 
-    def _trained(self, emb_ID: np.ndarray) -> Any:
+    def check(self, num_items: int) -> None:
+        """Check that FAISS is installed, that there is the GPU that was asked for, and no more lists than items."""
+        super().check(num_items)
         resolve(self.device)
+        if (num_lists := self._lists_for(num_items)) > max(1, num_items):
+            raise ValueError(
+                f"num_lists must be at most the {num_items:,} vectors there are, got {num_lists}; null chooses it"
+            )
+
+    def _trained(self, emb_ID: np.ndarray) -> Any:
         faiss = faiss_library()
         num_lists = self._lists_for(len(emb_ID))
-        if num_lists > len(emb_ID):
-            raise ValueError(
-                f"num_lists must be at most the {len(emb_ID):,} vectors there are, got {num_lists}; null chooses it"
-            )
         index = self._empty(faiss, emb_ID.shape[1], num_lists)
         index.cp.seed = self.seed
         index.cp.min_points_per_centroid = 1  # the number was checked, or is the user's own

@@ -70,12 +70,13 @@ class IVFPQ(IVF):
         short = -emb.shape[1] % self._parts(emb.shape[1])
         return np.pad(emb, ((0, 0), (0, short))) if short else emb
 
-    def _trained(self, emb_ID: np.ndarray) -> Any:
-        if len(emb_ID) < CODES:
+    def check(self, num_items: int) -> None:
+        """Check as for IVF, and that there are items to learn the codes from."""
+        if num_items < CODES:
             raise ValueError(
-                f"ivf_pq learns {CODES} codes and needs as many vectors, got {len(emb_ID)}; so few are quickly searched by exact"
+                f"ivf_pq learns {CODES} codes and needs as many vectors, got {num_items}; so few are quickly searched by exact"
             )
-        return super()._trained(emb_ID)
+        super().check(num_items)
 
     def _empty(self, faiss: Any, size: int, num_lists: int) -> Any:
         coarse = faiss.IndexFlatIP(size)

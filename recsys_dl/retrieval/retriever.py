@@ -1,28 +1,37 @@
-"""A model and an index of its item vectors, together: lists as the model gives them, found as fast as the index can."""
+"""A model served by an index of its item vectors: itself a recommender, whose lists are found as fast as the index can."""
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.data.dataset import Dataset, check_numbering
+from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.requests import item_lists
+from recsys_dl.data.requests import item_lists, list_length
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.kernels.item_lists import ItemLists
-from recsys_dl.protocols import Ranking, Recommender, Users, UserState
+from recsys_dl.learning import fit_takes
+from recsys_dl.protocols import Ranking, Recommender, Served, Users, UserState
+from recsys_dl.saving import Saved, load_saved
 
 from .index import Index
-from .vector_index import VectorIndex
+from .vector_index import VectorIndex, load_index
 
 SAMPLE = 32  # vectors compared of an index and a model
+LEARNING_ON = ("partial_fit", "fine_tune", "grow")  # methods of models after which the index is built anew
+
+Given = Dataset | Interactions | np.ndarray | Sequence[int]
 
 
+@runtime_checkable
 class HasVectors(Recommender, Protocol):
-    """A recommender whose scores are inner products, up to a number of the user's own."""
+    """A recommender whose scores are inner products of vectors."""
 
     def item_vectors(self) -> np.ndarray | None:
         """Return float32 [I, D]; None if there is no such form."""
@@ -33,28 +42,94 @@ class HasVectors(Recommender, Protocol):
         ...
 
 
-class Retriever:
-    """Recommends what `model` would, from `index`. `build` puts the model's item vectors in; add and remove are the index's.
+class Retriever(Saved):
+    """Recommends what `model` would, from `index`: a `Recommender`, which evaluation, runs and pipelines take as any other.
 
-    Scores are inner products, which for some models differ from `model.score` by a number of the user's own. Whoever the
-    model answers otherwise, as by popularity, is answered by the model.
+    `fit` fits the model and builds the index from its item vectors; `build` does the latter alone, for a model that is fitted.
+    `score`, `similar_items` and what a model has beside (`predict`, ...) are the model's own, and exact; where the model learns on
+    (`partial_fit`, `fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
+    popularity, are answered by the model.
+
+    Args:
+        model: with item vectors, such as ALS, BPR, SVD or a two-tower model; fitted or not.
+        index: built or not. Items may be added to it and removed from it, of which the model knows nothing.
 
     Raises:
-        ValueError: the model's scores are no inner products, or, when it is asked, the index holds other vectors than the model's.
+        ValueError: the model's scores are not inner products, or, when it is asked, the index holds other vectors than the model's.
     """
 
+    noun = "model"
+
     def __init__(self, model: HasVectors, index: Index) -> None:
+        has_vectors = getattr(model, "has_vectors", None)
+        if not hasattr(model, "queries") or (has_vectors is not None and not has_vectors()):
+            raise ValueError(_without_vectors(model))
         self.model = model
         self.index = index
         self._matched: tuple[Any, ...] = ()
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{type(part).__name__}({_arguments(part)})" for part in (self.model, self.index))
+        sizes = [getattr(self.model, f"num_{noun}", None) for noun in ("users", "items")]
+        known = ", not fitted" if None in sizes else f" of {sizes[0]:,} users and {sizes[1]:,} items"
+        return f"Retriever({parts}){known}"
+
+    # Learning
+
+    def fit(self, train: Dataset | Interactions, *, validation: Any = None, trainer: Any = None) -> Self:
+        """Fit the model, then build the index from its item vectors; return self. On an error both are as they were.
+
+        Args:
+            train: the log.
+            validation: as the model's `fit` takes it.
+            trainer: likewise.
+
+        Raises:
+            ValueError: as of the model's `fit`; too few items for the index; an argument that the model's `fit` does not take.
+            ImportError: FAISS is missing; says what to install, before anything is fitted.
+        """
+        more = {name: value for name, value in (("validation", validation), ("trainer", trainer)) if value is not None}
+        if foreign := [name for name in more if not fit_takes(self.model, name)]:
+            raise ValueError(f"{type(self.model).__name__} is fitted without {' and '.join(foreign)}; leave it out")
+        self.check_fit(train)
+        return self._learn("fit", train, **more)
+
+    def check_fit(self, train: Dataset | Interactions) -> None:
+        """Check what can be known before the model is fitted.
+
+        Raises:
+            TypeError: no log.
+            ValueError: too few items for the index.
+            ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
+        """
+        num_items = as_interactions(train).num_items
+        if isinstance(self.index, VectorIndex):
+            self.index.check(num_items)
+
     def build(self) -> Self:
-        """Build the index from the model's item vectors; return self."""
-        vectors = self.model.item_vectors()
-        if vectors is None:
-            raise ValueError(_without_vectors(self.model))
-        self.index.build(vectors)
+        """Build the index from the fitted model's item vectors; return self."""
+        self.index.build(_vectors(self.model))
         return self
+
+    def _learn(self, method: str, *args: Any, **kwargs: Any) -> Self:
+        """Let copies of model and index learn, and take what they have learned."""
+        model, index = copy.copy(self.model), copy.copy(self.index)
+        getattr(model, method)(*args, **kwargs)
+        index.build(_vectors(model))
+        self.model.__dict__, self.index.__dict__ = vars(model), vars(index)
+        self._matched = self._state()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has beside what is here; after learning on the index is built anew."""
+        if name.startswith("__") or name in ("model", "index"):  # what copying looks for
+            raise AttributeError(name)
+        found = getattr(self.model, name)
+        if name not in LEARNING_ON:
+            return found
+        return functools.wraps(found)(functools.partial(self._learn, name))
+
+    # Answering
 
     def recommend(
         self,
@@ -64,12 +139,16 @@ class Retriever:
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> Ranking:
-        """Return the k best items for each user, as far as the index finds them; arguments as of the model's `recommend`."""
-        self._check_index()
+        """Return the k best items for each user, as far as the index finds them; arguments as of the model's `recommend`.
+
+        Scores are the inner products that the index gives. A list is padded only where no more items are permitted.
+        """
+        query_BD, otherwise_B = self.model.queries(users)
+        self._check_fitted()
+        k = list_length(k, self.index.num_items)
         for given in (exclude, allow):
             if isinstance(given, Dataset):
                 check_numbering(given, self.users, self.items)
-        query_BD, otherwise_B = self.model.queries(users)
         rows = np.arange(len(users)) if isinstance(users, UserState) else np.atleast_1d(np.asarray(users))
         out, within = (
             None if given is None else ItemLists(*item_lists(given, rows, num_items=self.index.num_items, name=name))
@@ -77,12 +156,40 @@ class Retriever:
         )
         ranking = self.index.search(query_BD, k, exclude=out, allow=within)
         if otherwise_B.any():
-            asked = users if isinstance(users, UserState) else rows[otherwise_B]
-            mine = self.model.recommend(asked, k, exclude=exclude, allow=allow)
-            chosen = otherwise_B if isinstance(users, UserState) else slice(None)
-            ranking.items_BK[otherwise_B] = mine.items_BK[chosen]
-            ranking.scores_BK[otherwise_B] = mine.scores_BK[chosen]
+            mine = self._by_model(users, rows, np.flatnonzero(otherwise_B), k, exclude, allow)
+            ranking.items_BK[otherwise_B] = mine.items_BK
+            ranking.scores_BK[otherwise_B] = mine.scores_BK
         return ranking
+
+    def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
+        """Return float32 [B, L], as the model does: exact, whatever the index found."""
+        return self.model.score(users, items_BL)
+
+    def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
+        """Return the k items nearest to each item, as the model does."""
+        return self.model.similar_items(items, k)
+
+    def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
+        """Return the state of users never seen, as the model does."""
+        return self.model.fold_in(histories)
+
+    def item_vectors(self) -> np.ndarray | None:
+        """Return float32 [I, D], the model's."""
+        return self.model.item_vectors()
+
+    def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return float32 [B, D], and bool [B]: who is answered otherwise; the model's."""
+        return self.model.queries(users)
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model for export, without the index: every item is scored there. See `protocols.Exportable`."""
+        return self.model.served(seen)  # type: ignore[attr-defined]
+
+    @property
+    def exact(self) -> HasVectors | None:
+        """The model, whose own lists miss nothing; None where the index misses nothing either."""
+        whole = isinstance(self.index, VectorIndex) and self.index.exhaustive and self.index.measure == "dot"
+        return None if whole else self.model
 
     @property
     def users(self) -> Vocabulary | None:
@@ -94,18 +201,72 @@ class Retriever:
         """Ids of the model's item rows."""
         return getattr(self.model, "items", None)
 
-    def _check_index(self) -> None:
+    # Keeping
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments but model and index, which save themselves."""
+        return {}
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all that model and index hold, by name of part and array."""
+        parts: dict[str, Any] = {"model": self.model, "index": self.index}
+        return {f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take what `arrays` returned, in place of fitting."""
+        parts: dict[str, Any] = {"model": self.model, "index": self.index}
+        for name, part in parts.items():
+            part.restore({key.partition(".")[2]: one for key, one in arrays.items() if key.startswith(f"{name}.")})
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        self.model.save(folder / "model")
+        self.index.save(folder / "index")
+        return {}
+
+    @classmethod
+    def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
+        retriever = cls(load_saved(folder / "model", HasVectors, noun="model"), load_index(folder / "index"))
+        try:
+            retriever._check_fitted()
+        except ValueError as error:
+            raise ValueError(f"{folder} is damaged: model and index do not belong together ({error})") from error
+        return retriever
+
+    # Inside
+
+    def _by_model(
+        self, users: Users, rows: np.ndarray, chosen: np.ndarray, k: int, exclude: Any, allow: Any
+    ) -> Ranking:
+        """Return the model's own lists of some of the users, of items that are still in the index."""
+        if isinstance(users, UserState):
+            asked: Users = self.model.fold_in(users.histories.of_users(chosen))
+            exclude, allow = (_of_rows(given, chosen) for given in (exclude, allow))
+        else:
+            asked = rows[chosen]
+        num_items: int = self.model.num_items  # type: ignore[attr-defined]
+        present_I = getattr(self.index, "present_I", np.ones(num_items, bool))[:num_items]
+        if not present_I.all():
+            allow = _only(present_I, allow)
+        items_BK = np.full((len(chosen), k), -1, np.int32)
+        scores_BK = np.full((len(chosen), k), -np.inf, np.float32)
+        length = min(k, num_items)  # an index may hold more items
+        mine = self.model.recommend(asked, length, exclude=exclude, allow=allow)
+        items_BK[:, :length], scores_BK[:, :length] = mine.items_BK, mine.scores_BK
+        return Ranking(items_BK, scores_BK)
+
+    def _state(self) -> tuple[Any, ...]:
+        return (self.index, getattr(self.model, "item_counts_I", None))
+
+    def _check_fitted(self) -> None:
         """Check that the index holds the model's vectors, by some of them; again only when the model has learned since.
 
         Raises:
             ValueError: it is not built, of other sizes, or of other vectors.
         """
-        state = (self.index, getattr(self.model, "item_counts_I", None))
+        state = self._state()
         if len(self._matched) == 2 and all(one is two for one, two in zip(state, self._matched, strict=True)):
             return
-        vectors_ID = self.model.item_vectors()
-        if vectors_ID is None:
-            raise ValueError(_without_vectors(self.model))
+        vectors_ID = _vectors(self.model)
         advice = f"call Retriever(model, {type(self.index).__name__}()).build(), again after each fit or partial_fit of the model"
         if not hasattr(self.index, "num_items"):
             raise ValueError(f"the index holds nothing yet: {advice}")
@@ -125,13 +286,37 @@ class Retriever:
                 )
         self._matched = state
 
-    def fold_in(self, histories: Any) -> UserState:
-        """Return the state of users never seen, as the model does."""
-        return self.model.fold_in(histories)
+
+def _vectors(model: HasVectors) -> np.ndarray:
+    vectors_ID = model.item_vectors()
+    if vectors_ID is None:
+        raise ValueError(_without_vectors(model))
+    return vectors_ID
+
+
+def _of_rows(given: Given | None, rows: np.ndarray) -> Any:
+    """Return what a request leaves out or lets in, for some of its lists."""
+    return seen_of(given).of_users(rows) if isinstance(given, Dataset | Interactions) else given
+
+
+def _only(present_I: np.ndarray, allow: Given | None) -> Any:
+    """Return what a request lets in, without items that are not present."""
+    if allow is None:
+        return np.flatnonzero(present_I)
+    if isinstance(allow, Dataset | Interactions):
+        known = seen_of(allow)
+        return known.select(present_I[known.items_N])
+    items = np.asarray(allow)
+    return items[present_I[items]] if items.size else items
+
+
+def _arguments(part: Any) -> str:
+    arguments = part.arguments() if hasattr(part, "arguments") else {}
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
 
 
 def _without_vectors(model: Any) -> str:
     return (
-        f"the scores of {type(model).__name__} are no inner products of vectors, so no index can hold them: take a factorization "
+        f"the scores of {type(model).__name__} are not inner products of vectors, so no index can hold them: take a factorization "
         "or a two-tower model, such as als, bpr, svd"
     )

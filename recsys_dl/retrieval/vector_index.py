@@ -41,6 +41,7 @@ class VectorIndex(Saved):
     measure: Measure = "dot"
     lower: ClassVar[str]  # what to do where memory does not suffice
     tunable: ClassVar[tuple[str, ...]] = ()  # arguments that may be set anew after the build
+    exhaustive: ClassVar[bool] = False  # whether every vector is compared, so that nothing is missed
 
     num_items: int
     embedding_size: int
@@ -103,6 +104,14 @@ class VectorIndex(Saved):
 
     # What users call
 
+    def check(self, num_items: int) -> None:
+        """Check what can be known before there are vectors: what this kind needs is installed, and so many items suffice.
+
+        Raises:
+            ValueError: too few items for this index.
+            ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
+        """
+
     def build(self, item_emb_ID: np.ndarray) -> Self:
         """Take the vectors of items 0 ... I - 1 in place of all there were; return self.
 
@@ -116,6 +125,7 @@ class VectorIndex(Saved):
         emb_ID = self._checked(item_emb_ID, "item vectors")
         if not emb_ID.size:
             raise ValueError(f"an index needs at least one vector of at least one number, got shape {emb_ID.shape}")
+        self.check(len(emb_ID))
         self._build(emb_ID)
         self.num_items, self.embedding_size = emb_ID.shape
         self._present(np.ones(self.num_items, bool))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 HELD_OUT = {  # part -> settings of splits that say how much of it there is
@@ -34,12 +37,15 @@ def holds_out_nothing(config: DictConfig) -> bool:
 
 
 def check_beforehand(config: DictConfig, trainer: Any) -> None:
-    """Refuse what a config asks for and its split, or the disk, cannot give.
+    """Refuse what a config asks for and its model, its split, or the disk, cannot give.
 
     Raises:
-        ValueError: a part to evaluate on, or to stop by, that the split does not make.
+        ValueError: a part to evaluate on, or to stop by, that the split does not make; an index of a model without vectors.
+        ImportError, RuntimeError: what an index needs is missing; says what to install.
         OSError: a place for checkpoints that cannot be one.
     """
+    if config.get("index") is not None and config.get("pipeline") is None:
+        _check_index(config)
     part = config.evaluate.part
     if part not in HELD_OUT:
         raise ValueError(f"evaluate.part must be validation or test, got {part!r}")
@@ -64,6 +70,27 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
                         f"trainer.checkpoint={trainer.checkpoint} must be a folder, but {folder} is a file; name another"
                     )
                 break
+
+
+def _check_index(config: DictConfig) -> None:
+    """Refuse an index that cannot be built here, or of a model whose scores are no inner products."""
+    from recsys_dl.compose import options
+    from recsys_dl.compose.options import text_of
+    from recsys_dl.compose.types import located
+
+    def has_vectors(target: str) -> bool:
+        return getattr(located(target, "model"), "has_vectors", lambda: True)()
+
+    if not has_vectors(config.model._target_):
+        targets = {
+            name: re.findall(r"^_target_: (\S+)", text_of(f"model/{name}"), re.M)[0] for name in options("model")
+        }
+        suited = [name for name, target in targets.items() if has_vectors(target)]
+        raise ValueError(
+            f"index={config.index._target_.split('.')[-2]} needs a model whose scores are inner products of vectors, and those of "
+            f"{config.model._target_.rpartition('.')[2]} are not. Take model={', '.join(suited)}; or leave index out"
+        )
+    instantiate(config.index).check(sys.maxsize)  # the number of items is known, and checked, before the fit
 
 
 def check_parts(config: DictConfig, asked: Any, train: Any) -> None:

@@ -97,12 +97,14 @@ def contender_of(entry: str, config: DictConfig) -> Contender:
     group = "pipeline" if option in pipelines else "model"
     if wrong := [word for word in settings if not re.match(r"~[\w.@/-]+$|[+~]*[\w.@/-]+=", word)]:
         raise ValueError(f"models: settings of {option} must be written key=value, got {wrong[0]!r} in {entry!r}")
-    ours = {key for key in map(str, compose("train").keys()) if key not in ("model", "pipeline")}
+    ours = {key for key in map(str, compose("train").keys()) if key not in ("model", "pipeline")} | {"index"}
     words = [word if _top(word) in (*ours, group) or "@" in word else f"{group}.{word}" for word in settings]
     if shared := [word for word in words if _top(word) in OF_ALL]:
         raise ValueError(
             f"models: {shared[0]} must be the same for all that are compared; give it outside of models=[…]"
         )
+    if group == "pipeline" and (lost := [word for word in words if _top(word) == "index"]):
+        raise ValueError(f"models: {lost[0]} would have no effect on {option}, whose retrievers may each have an index")
     one = compose("train", [f"{group}={option}", *words])
     given = {_top(word) for word in words} & ours
     OmegaConf.set_struct(one, False)

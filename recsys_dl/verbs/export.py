@@ -34,4 +34,9 @@ def export(config: DictConfig) -> None:
     )
     for file in sorted(target.iterdir()):
         print(f"{file.stat().st_size:>14,} bytes  {shown(file)}")
+    if hasattr(run.model, "index"):
+        print(
+            f"\nThe index of the run, {type(run.model.index).__name__}, is not exported: the files score every item, which is exact. "
+            "The vectors to build one from are the item embeddings among them"
+        )
     print("\nHow a process without this package reads them: docs/export.md")

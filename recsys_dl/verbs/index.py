@@ -126,7 +126,8 @@ def of_run(config: DictConfig) -> Task:
         raise ValueError(
             f"{config.run} held no {config.part} part out to ask queries of; take part=… or a run that did"
         )
-    retriever = Retriever(run.model, Exact(device="cpu")).build()
+    model = getattr(run.model, "model", run.model)  # of one that is served by an index, the model
+    retriever = Retriever(model, Exact(device="cpu")).build()
     split = read_parts(trained, StageTimer(), expected_hash=run.data_hash)
     asked, known = asked_of(split, config.part)
     left_out = Interactions.concat([split.train.seen, seen_of(known)])
@@ -137,14 +138,14 @@ def of_run(config: DictConfig) -> Task:
     state: Any = users
     if asked.histories is not None:
         histories = asked.histories.of_users(users)
-        exclude, state = Interactions.concat([exclude, histories]), run.model.fold_in(histories)
-    query_BD, otherwise_B = run.model.queries(state)
+        exclude, state = Interactions.concat([exclude, histories]), model.fold_in(histories)
+    query_BD, otherwise_B = model.queries(state)
     if otherwise_B.all():
         raise ValueError(f"no user of {config.part} had anything in training, so there is no query to search with")
 
     def evaluated(index: VectorIndex) -> Evaluation:
-        found = Retriever(run.model, index)
-        return evaluate(found, split.train, asked, k=config.k, metrics=["ndcg"], exclude=known)  # type: ignore[arg-type]
+        found = Retriever(model, index)
+        return evaluate(found, split.train, asked, k=config.k, metrics=["ndcg"], exclude=known)
 
     return Task(
         f"{name_of(trained)} on {run.manifest['data']['name']}, {config.part}",

@@ -13,8 +13,7 @@ from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
 
 def refit(config: DictConfig) -> None:
     """Fit a run's settings on everything there is; leave a new run that names its parent."""
-    from recsys_dl.folders import sha256
-    from recsys_dl.runs import load_run
+    from recsys_dl.runs import load_run, weights_hash
 
     run = load_run(config.run)
     known = run.manifest.get("paths", {})
@@ -41,7 +40,7 @@ def refit(config: DictConfig) -> None:
         return
     parent = {
         "folder": str(run.folder.resolve()),
-        "model": sha256(run.folder / "model" / "arrays.npz"),
+        "model": weights_hash(run.folder),
         "how": "refit",
         "data": run.manifest["data"],
         "epochs": epochs,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import json
 import logging
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.learning import fit_takes
 from recsys_dl.threads import keep_freed_memory, limit_threads
 
 from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
@@ -115,7 +115,7 @@ def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder
     from recsys_dl.training import TrainerOptions
 
     model = instantiate(chosen(config))
-    if not takes_trainer(model):
+    if not fit_takes(model, "trainer"):
         if trainer != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger are not for it", name_of(config))
         return model.fit(split.train)
@@ -123,16 +123,11 @@ def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder
     limit_threads(max(1, threads // trainer.processes))
     keep_freed_memory()
     try:
-        takes = "validation" in inspect.signature(model.fit).parameters and len(split.validation)
+        takes = fit_takes(model, "validation") and len(split.validation)
         more = {"validation": split.validation} if takes else {}
         return model.fit(split.train, trainer=trainer, **more)
     finally:
         limit_threads(threads)
-
-
-def takes_trainer(model: Any) -> bool:
-    """Return whether a model, or its class, is trained by a trainer."""
-    return "trainer" in inspect.signature(model.fit).parameters
 
 
 def is_helper(config: DictConfig) -> bool:
@@ -147,8 +142,8 @@ def help_to_fit(config: DictConfig) -> None:
     from recsys_dl.runs import StageTimer
 
     threads = limit_threads(config.threads)
-    module, _, name = chosen(config)._target_.rpartition(".")
-    if not takes_trainer(getattr(importlib.import_module(module), name)):
+    module, _, name = (config.model if config.get("pipeline") is None else config.pipeline)._target_.rpartition(".")
+    if not fit_takes(getattr(importlib.import_module(module), name), "trainer"):
         return
     logging.getLogger("recsys_dl").setLevel(logging.ERROR)
     from recsys_dl.training.scorer import DivergedError
@@ -248,13 +243,21 @@ def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
 
 
 def name_of(config: DictConfig) -> str:
-    """Return the name of the model's file, or "pipeline"."""
-    return "pipeline" if config.get("pipeline") is not None else config.model._target_.split(".")[-2]
+    """Return the name of the model's file, with that of the index that serves it ("als-hnsw"); or "pipeline"."""
+    if config.get("pipeline") is not None:
+        return "pipeline"
+    parts = [config.model, *([] if config.get("index") is None else [config.index])]
+    return "-".join(part._target_.split(".")[-2] for part in parts)
 
 
 def chosen(config: DictConfig) -> DictConfig:
-    """Return what a config has trained: its pipeline where it has one, else its model."""
-    return config.model if config.get("pipeline") is None else config.pipeline
+    """Return what a config has trained: its pipeline where it has one, else its model, with the index that serves it if it has one."""
+    if config.get("pipeline") is not None:
+        return config.pipeline
+    if config.get("index") is None:
+        return config.model
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "index")}
+    return OmegaConf.create({"_target_": "recsys_dl.retrieval.retriever.Retriever", **parts})
 
 
 def shown(path: Path) -> str:

@@ -20,4 +20,6 @@ def train(config: DictConfig) -> None:
     if evaluation is not None:
         print(f"  recsys-dl evaluate run={shown(target)} part=test")
         print(f"  recsys-dl refit run={shown(target)}")
+        if config.get("index") is not None:
+            print(f"  recsys-dl index run={shown(target)}   (what other settings of an index cost)")
     print(f"  recsys-dl recommend run={shown(target)} 'users=[...]'")
