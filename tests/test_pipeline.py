@@ -128,7 +128,7 @@ def test_an_unknown_user_gets_what_is_popular_and_a_note(pipeline, train):
     answer = pipeline.recommend([0, NOTHING_USER], 5, exclude=train)
     assert (answer.items_BK >= 0).all()
     assert answer.notes(0) == []
-    assert answer.notes(1) == ["nothing is known of this user: retrievers answered as to anyone"]
+    assert answer.notes(1) == ["this user has no interactions: retrievers gave their fallback"]
     with pytest.raises(ValueError, match=r"user row 122 is outside the 122 users.*fold_in"):
         pipeline.recommend([122], 5)
 
@@ -137,14 +137,14 @@ def test_a_user_who_has_seen_everything_gets_an_empty_list_and_a_note(pipeline, 
     answer = pipeline.recommend([ALL_USER, 0], 5, exclude=train)
     assert (answer.items_BK[0] == -1).all()
     assert np.isneginf(answer.scores_BK[0]).all()
-    assert answer.notes(0) == ["only 0 of 5 places could be filled"]
+    assert answer.notes(0) == ["only 0 of 5 positions could be filled"]
     assert (answer.items_BK[1] >= 0).all()
 
 
 def test_no_candidate_at_all(pipeline):
     answer = pipeline.recommend([0, 1], 3, allow=[])
     assert (answer.items_BK == -1).all()
-    assert answer.notes(1) == ["only 0 of 3 places could be filled"]
+    assert answer.notes(1) == ["only 0 of 3 positions could be filled"]
     assert pipeline.recommend(np.array([], np.int64), 3).items_BK.shape == (0, 3)
 
 
@@ -153,7 +153,7 @@ def test_rules_that_leave_nothing(train):
     only = Rules(rules=[{"name": "what user 0 had", "allow": {"item_id": [f"i{item}" for item in had]}}])
     answer = build(rerankers={"rules": only}, on_failure={}).fit(train).recommend([0, 1], 3, exclude=train)
     assert (answer.items_BK[0] == -1).all()
-    assert "only 0 of 3 places could be filled" in answer.notes(0)
+    assert "only 0 of 3 positions could be filled" in answer.notes(0)
     assert {row["reason"] for row in taken_out(answer, 0)} == {"what user 0 had"}
     with pytest.raises(ValueError, match="neither"):  # for nobody: told when it is prepared
         nothing = Rules(rules=[{"name": "neither", "deny": {"kind": ["even", "odd"]}}])
@@ -177,7 +177,7 @@ def test_a_stage_that_may_fail_is_passed_over_and_told(train):
     whole.retrievers["knn"] = broken
     answer = whole.recommend([0, 1], 5, exclude=train)
     assert (answer.items_BK >= 0).all()
-    told = "knn failed (OSError: the index is on fire): the answer went without it"
+    told = "knn failed (OSError: the index is on fire) and was skipped"
     assert answer.notes(0) == answer.notes(1) == [told]
     assert "knn" not in [stage.name for stage in answer.stages]
     whole.on_failure = {}
@@ -273,12 +273,12 @@ def test_what_is_explained(pipeline, train):
         ),
         ({"features": None}, "a ranker needs features"),
         ({"num_retrieved": 0}, "num_retrieved must be an integer of at least 1"),
-        ({"on_failure": {"fish": "skip"}}, "on_failure must say raise or skip for one of als"),
+        ({"on_failure": {"fish": "skip"}}, "on_failure must be raise or skip for one of als"),
         ({"examples": {"by": "luck"}}, "examples must be by one of"),
         ({"examples": {"laast": 1}}, "examples must be a mapping of by, last, .*got 'laast'"),
         ({"examples": 3}, "examples must be a mapping of"),
         ({"examples": {"last": "1"}}, "last must be an integer of at least 1, got '1'"),
-        ({"examples": {"share": float("nan"), "by": "newest"}}, "share must lie between 0 and 1, got nan"),
+        ({"examples": {"share": float("nan"), "by": "newest"}}, "share must be between 0 and 1, got nan"),
         ({"examples": {"order": "tme"}}, "order must be one of time, log, got 'tme'"),
         ({"examples": {"seed": -1}}, "seed must be an integer of at least 0"),
         ({"retrievers": {"x": None}}, "got None as 'x'"),

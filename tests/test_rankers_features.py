@@ -258,13 +258,15 @@ def test_what_is_declared_in_yaml(name, tmp_path):
 
 def test_a_moment_knows_nothing_later():
     features = CandidateFeatures([ItemPopularity()])
-    with pytest.raises(ValueError, match=f"the log goes on to {100 * DAY} and now is {99 * DAY}; cut the log there"):
+    with pytest.raises(
+        ValueError, match=f"after now={99 * DAY}, but the log extends to {100 * DAY}; cut the log there"
+    ):
         features.fit(data(), now=99 * DAY)
     before = data().with_interactions(data().interactions.select(data().interactions.times_N <= 70 * DAY))
     at = features.fit(before, now=70 * DAY).compute([0], [[0, 1, 2, 3]])
     np.testing.assert_allclose(at[0, :, 0], np.log1p([0, 2, 1, 0]), rtol=1e-6)
     timeless = Interactions([0], [0], num_users=1, num_items=1)
-    with pytest.raises(ValueError, match="now has no meaning for a log without times"):
+    with pytest.raises(ValueError, match="now requires a log with times"):
         features.fit(timeless, now=5)
     assert features.fit(timeless).compute([0], [[0]])[0, 0, 0] == np.float32(np.log(2))
     for column in (ItemPopularity(window_days=3), PopularityTrend(), ItemAge()):
@@ -302,8 +304,8 @@ def test_columns_that_do_not_hold(columns, message):
         (lambda f: f.compute([0, 1], [[0]], {"als": [[1.0]]}), "a row for each of 2 users"),
         (lambda f: f.compute([0], [[0]], {"knn": [[1.0]]}), "need the scores of the retriever 'als', got those of knn"),
         (lambda f: f.compute([0], [[0]]), "need the scores of the retriever 'als', got those of none"),
-        (lambda f: f.compute([0], [[0, 1]], {"als": [[1.0]]}), r"one a candidate, shape \(1, 2\), got \(1, 1\)"),
-        (lambda f: f.compute([0], [[0]], {"als": [[np.nan]]}), "must be numbers, or -inf where"),
+        (lambda f: f.compute([0], [[0, 1]], {"als": [[1.0]]}), r"one per candidate, shape \(1, 2\), got \(1, 1\)"),
+        (lambda f: f.compute([0], [[0]], {"als": [[np.nan]]}), "must be numbers, or -inf for"),
         (
             lambda f: f.compute(Popularity().fit(generated()).fold_in([[1]]), [[0]]),
             "over the 4 items of training, got 200",

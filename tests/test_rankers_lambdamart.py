@@ -99,7 +99,7 @@ def test_gain_shares():
         ({"gains": "square"}, "gains must be one of binary, linear, exponential, got 'square'"),
         (
             {"propensities": [1], "learn_position_bias": True},
-            "corrected once: by propensities or by learn_position_bias",
+            "set either propensities or learn_position_bias, not both",
         ),
         ({"monotone": {"left": 1}}, "monotone must name features of training (up, down, c, d), got 'left'"),
         ({"monotone": {4: 1}}, "monotone must name features of training (up, down, c, d), got 4"),
@@ -117,7 +117,7 @@ def test_arguments_that_do_not_hold(arguments, message):
     ("grade", "gains", "words"),
     [
         (0.5, "exponential", r"grades that are whole numbers, got 0\.5: round or bin the labels, as np\.digitize"),
-        (31, "exponential", r'up to 30, got 31: bin .*np\.digitize.*, or take gains="linear"'),
+        (31, "exponential", r'up to 30, got 31: bin .*np\.digitize.*, or use gains="linear"'),
         (10_001, "linear", r"up to 10,000, got 10001: bin the labels"),
     ],
 )

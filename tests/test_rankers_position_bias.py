@@ -110,7 +110,7 @@ def test_propensities_that_cannot_be_known():
         randomized_propensities([0, 1], [1, 1])
     with pytest.raises(ValueError, match="documents must be one for each of 2 shown"):
         harvested_propensities([1], [1, 2], [1, 1])
-    with pytest.raises(ValueError, match="positions and clicks must be one a document shown"):
+    with pytest.raises(ValueError, match="positions and clicks must be one per document shown"):
         harvested_propensities([1], [1, 2], [1])
 
 
@@ -121,7 +121,7 @@ def test_propensities_that_cannot_be_known():
         ([0, 0], [1, 2], [1], "needs at least one, got none"),
         ([1, 0], [2, 1], [1], "clicks must be at ranks 1 to 1, which have propensities, got one at 2"),
         ([1, 0], [0, 1], [1], "clicks must be at ranks 1 to 1, which have propensities, got one at 0"),
-        ([1, 0], [1, 2], [1, 0], r"propensities must be numbers above 0, one a rank, got \[1.0, 0.0\]"),
+        ([1, 0], [1, 2], [1, 0], r"propensities must be numbers above 0, one per rank, got \[1.0, 0.0\]"),
         ([1, 0], [1, 2], [], "propensities must be numbers above 0"),
     ],
 )

@@ -132,7 +132,7 @@ def test_places_below_k_are_left_alone_and_what_is_kept_beyond_k_is_sure():
         ({"places": [0]}, "places must be a list, each a whole number of at least 1"),
         ({"places": [2, 2]}, "places must be distinct"),
         ({"places": [1], "pool": {"brand": "a"}}, "needs the item column 'brand'"),
-        ({"places": [1], "pool": {"item_id": "99"}}, "must hold items"),
+        ({"places": [1], "pool": {"item_id": "99"}}, "must not be empty"),
     ],
 )
 def test_what_is_refused(arguments, message):

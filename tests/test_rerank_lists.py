@@ -184,7 +184,7 @@ for name in {options("reranker")!r}:
         ([[3, -2]], [[2, 1]], [0], 2, "item row -2 is outside"),
         ([[3.0, 4.0]], [[2, 1]], [0], 2, "item rows must be integers"),
         ([[3, 4]], [[2, 1]], [0, 1], 2, "a row for each user"),
-        ([[3, 4]], [[2, 1, 0]], [0], 2, "of one shape"),
+        ([[3, 4]], [[2, 1, 0]], [0], 2, "of the same shape"),
         ([[3, 4]], [[2, 1]], [0], 0, "k must be an integer of at least 1, got 0"),
         ([[3, 4]], [[2, 1]], [0], 2.0, "k must be an integer of at least 1, got 2.0"),
         ([[3, 4]], [[2, 1]], ["a"], 2, "users must be rows"),
@@ -261,7 +261,7 @@ def test_ages_out_of_a_column():
         ({"half_life_days": 0}, "half_life_days must be a finite number above 0, got 0"),
         ({"half_life_days": 1, "age_unit": "days"}, "age_unit must be one of"),
         ({"half_life_days": 1, "age_column": "year"}, "needs the item column 'year'"),
-        ({"half_life_days": 1, "relevance": "scores"}, "scores below 0 would rise"),
+        ({"half_life_days": 1, "relevance": "scores"}, "negative scores would increase"),
     ],
 )
 def test_freshness_refuses(arguments, message):

@@ -56,13 +56,13 @@ def test_rules_of_a_file_stand_where_its_path_does(tmp_path):
     file.write_text("rules:\n- name: new\n  deny: already_had\n")
     assert Rules(rules=[str(file)]).rules == [had]
     for text, message in (
-        ("name: new", "must hold a list of rules, one mapping each, got dict"),
+        ("name: new", "must hold a list of rules, one mapping per rule, got dict"),
         ("[", "must be YAML"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             Rules(rules=[str(file)])
-    with pytest.raises(FileNotFoundError, match=r"paths of YAML files of them, but there is no file .*nowhere\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"paths of YAML files with them, but .*nowhere\.yaml does not exist"):
         Rules(rules=[str(tmp_path / "nowhere.yaml")])
 
 
@@ -76,7 +76,7 @@ def test_allow_and_deny_take_items_out_and_say_which_rule_did():
     assert shown(answer) == [1, 8]
     assert answer.reasons == ("", "stock", "price", "no z", "the rules together")
     assert answer.dropped_BL.tolist() == [[1, 1, 2, 3, 2, 0, 0]]
-    assert answer.unmet(0) == ["the rules leave a list of 2"]
+    assert answer.unmet(0) == ["the rules leave a list of only 2"]
 
 
 def test_what_a_user_had_is_denied_to_that_user_alone():
@@ -127,7 +127,7 @@ def test_pins_stand_where_they_are_put_whether_candidates_or_not():
     assert shown(short) == [8, 0, 2]
     nothing = ask(rules, [], 4)
     assert shown(nothing) == [8, 2]
-    assert nothing.unmet(0) == ["rule 'third' (item i2 at 3): stands at 2, where the list ends"]
+    assert nothing.unmet(0) == ["rule 'third' (item i2 at 3): moved to 2, where the list ends"]
     assert nothing.scores_BK.tolist() == [[0, 0, -np.inf, -np.inf]]
 
 
@@ -135,7 +135,7 @@ def test_a_shorter_list_in_which_a_pin_meets_a_need_keeps_all_rules():
     rules = [{"name": "w", "at_least": 1, "of": {"kinds": "w"}, "within": 1}, {"name": "second", "pin": "i9", "at": 2}]
     answer = ask(rules, [0], 2)
     assert shown(answer) == [9]
-    assert answer.unmet(0) == ["rule 'second' (item i9 at 2): stands at 1, where the list ends"]
+    assert answer.unmet(0) == ["rule 'second' (item i9 at 2): moved to 1, where the list ends"]
 
 
 def test_a_pin_the_user_had_is_left_out_and_said():
@@ -152,21 +152,21 @@ def test_a_pin_the_user_had_is_left_out_and_said():
 @pytest.mark.parametrize(
     ("rules", "items", "k", "expected", "message"),
     [
-        ([{"at_least": 3, "of": {"kinds": "x"}}], [3, 4, 0], 3, [3, 4, 0], "2 missing, no more candidates are of that kind"),
-        ([{"at_least": 1, "of": {"kinds": "x"}}], [3, 4, 6], 2, [3, 4], "1 missing, no more candidates are of that kind"),
+        ([{"at_least": 3, "of": {"kinds": "x"}}], [3, 4, 0], 3, [3, 4, 0], "2 missing, no more candidates match"),
+        ([{"at_least": 1, "of": {"kinds": "x"}}], [3, 4, 6], 2, [3, 4], "1 missing, no more candidates match"),
         (
             [{"at_least": 2, "of": {"kinds": "y"}}, {"at_most": 1, "of": {"brand": "a"}}],
             [0, 1, 2, 3, 4],
             3,
             [1, 3, 4],
-            "1 missing, rule 'rule 1' (at most 1) lets no more in",
+            "1 missing, rule 'rule 1' (at most 1) allows no more",
         ),
         (
             [{"at_least": 1, "of": {"brand": "a"}}, {"at_least": 1, "of": {"kinds": "z"}}, {"at_most": 1, "of": {"price": {"max": 8}}}],
             [0, 4, 8, 9],
             2,
             [0, 8],
-            "1 missing, it cannot be kept together with the other rules",
+            "1 missing, it cannot be satisfied together with the other rules",
         ),
     ],
 )  # fmt: skip
@@ -180,7 +180,7 @@ def test_rules_that_leave_nothing():
     answer = ask([{"name": "no a", "deny": {"brand": "a"}}], [0, 1, 2], 2)
     assert answer.items_BK.tolist() == [[-1, -1]]
     assert np.isneginf(answer.scores_BK).all()
-    assert answer.unmet(0) == ["the rules leave a list of 0"]
+    assert answer.unmet(0) == ["the rules leave a list of only 0"]
     assert (answer.dropped_BL == 1).all()
 
 
@@ -197,9 +197,9 @@ def test_messages_belong_to_their_lists():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([{"pin": "i1", "at": 1}, {"pin": "i2", "at": 1}], "put two items at one place"),
-        ([{"pin": "i1", "at": 1}, {"pin": "i1", "at": 2}], "put one item at two places"),
-        ([{"at_least": 4, "of": {"brand": "a"}, "within": 3}], "at least 4 items do not fit within 3 places"),
+        ([{"pin": "i1", "at": 1}, {"pin": "i2", "at": 1}], "put two items at the same position"),
+        ([{"pin": "i1", "at": 1}, {"pin": "i1", "at": 2}], "put one item at two positions"),
+        ([{"at_least": 4, "of": {"brand": "a"}, "within": 3}], "at least 4 items do not fit within 3 positions"),
         ([{"at_most": 2}], "needs one of per and of"),
         ([{"at_most": 2, "per": "brand", "of": {"brand": "a"}}], "needs one of per and of"),
         ([{"at_least": 2, "per": "brand"}], "got 'per' beside it"),
@@ -222,16 +222,16 @@ def test_rules_that_make_no_sense_are_refused_when_written(rules, message):
     ("rules", "message"),
     [
         ([{"deny": {"brnd": "a"}}], "did you mean 'brand'"),
-        ([{"pin": "i99", "at": 1}], "there is no such item among the 12 known"),
-        ([{"deny": {"brand": "a"}}, {"pin": "i1", "at": 2}], r"'rule 0' \(deny\) takes out the item that rule 'rule 1' \(item i1 at 2\) pins"),
-        ([{"allow": {"stock": True}}, {"pin": "i11", "at": 2}], "takes out the item that rule 'rule 1'"),
-        ([{"at_least": 5, "of": {"kinds": "x"}}], "only 4 of the items that may be shown are of that kind"),
-        ([{"deny": {"brand": "a"}}, {"at_least": 3, "of": {"kinds": "x"}}], "only 2 of the items that may be shown"),
-        ([{"at_least": 3, "of": {"brand": "a"}}, {"at_most": 2, "per": "brand"}], r"rule 'rule 1' \(at most 2 per brand\) lets at most 2 items in where rule 'rule 0' \(at least 3\) wants 3"),
-        ([{"at_least": 2, "of": {"kinds": "w"}, "within": 3}, {"at_most": 1, "of": {"kinds": "w"}, "within": 5}], "lets at most 1 items in"),
+        ([{"pin": "i99", "at": 1}], "the item is not among the 12 known items"),
+        ([{"deny": {"brand": "a"}}, {"pin": "i1", "at": 2}], r"'rule 0' \(deny\) removes the item that rule 'rule 1' \(item i1 at 2\) pins"),
+        ([{"allow": {"stock": True}}, {"pin": "i11", "at": 2}], "removes the item that rule 'rule 1'"),
+        ([{"at_least": 5, "of": {"kinds": "x"}}], "only 4 of the allowed items match it"),
+        ([{"deny": {"brand": "a"}}, {"at_least": 3, "of": {"kinds": "x"}}], "only 2 of the allowed items"),
+        ([{"at_least": 3, "of": {"brand": "a"}}, {"at_most": 2, "per": "brand"}], r"rule 'rule 1' \(at most 2 per brand\) allows at most 2 items where rule 'rule 0' \(at least 3\) needs 3"),
+        ([{"at_least": 2, "of": {"kinds": "w"}, "within": 3}, {"at_most": 1, "of": {"kinds": "w"}, "within": 5}], "allows at most 1 items"),
         ([{"at_most": 1, "of": {"brand": "a"}, "within": 3}, {"pin": "i0", "at": 1}, {"pin": "i1", "at": 3}], "bars what rules 'rule 1' .* 'rule 2' .* pin together"),
-        ([{"at_least": 2, "of": {"brand": "a"}, "within": 3}, {"at_least": 2, "of": {"brand": "b"}, "within": 3}], "want more than 3 places hold"),
-        ([{"at_least": 2, "of": {"brand": "a"}, "within": 2}, {"pin": "i8", "at": 2}], "want more than 2 places hold, 1 of them pinned"),
+        ([{"at_least": 2, "of": {"brand": "a"}, "within": 3}, {"at_least": 2, "of": {"brand": "b"}, "within": 3}], "need more than the 3 positions"),
+        ([{"at_least": 2, "of": {"brand": "a"}, "within": 2}, {"pin": "i8", "at": 2}], "need more than the 2 positions, 1 of them pinned"),
         ([{"deny": {"price": {"max": 6}}}, {"deny": {"price": {"min": 6}}}], "together leave none of the 12 items"),
         ([{"deny": {"brand": {"max": 6}}}], "a range needs numbers or times"),
         ([{"deny": {"price": {"maximum": 6}}}], "a range has min, max or both"),
@@ -251,9 +251,9 @@ def test_needs_beyond_k_are_refused_when_asked_and_pins_below_k_are_not():
         {"name": "pin", "pin": "i8", "at": 4},
     ]
     prepared = Rules(rules=rules).prepare(shop())
-    with pytest.raises(ValueError, match="want more than 3 places hold"):
+    with pytest.raises(ValueError, match="need more than the 3 positions"):
         prepared.rerank([2], lists([0, 1, 2, 3, 4, 5]), 3)
-    with pytest.raises(ValueError, match="want more than 4 places hold, 1 of them pinned"):
+    with pytest.raises(ValueError, match="need more than the 4 positions, 1 of them pinned"):
         prepared.rerank([2], lists([0, 1, 2, 3, 4, 5]), 4)
     assert shown(prepared.rerank([2], lists([0, 1, 2, 3, 4, 5]), 5)) == [0, 1, 3, 8, 4]
 

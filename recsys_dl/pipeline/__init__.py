@@ -1,4 +1,4 @@
-"""Retrieve, rank, re-rank: several recommenders, a ranker and re-rankers as one recommender. One YAML each in `conf/pipeline/`."""
+"""Retrieve, rank, re-rank: retrievers, a ranker and re-rankers combined into one recommender. One YAML each in `conf/pipeline/`."""
 
 from .pipeline import Pipeline
 

@@ -1,4 +1,4 @@
-"""What each retriever says of candidates: at which rank of its own list it returned them, and its score. B users, L candidates."""
+"""Each retriever's scores and ranks of the candidates, from which ranker features are computed. B users, L candidates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .stages import Stages
 
 @dataclass(frozen=True)
 class Evidence:
-    """What retrievers say of candidates, by retriever.
+    """Scores and ranks of candidates, by retriever.
 
     Attributes:
-        scores: float32 [B, L], whether the retriever returned the candidate or not; -inf where it gives none.
-        ranks: int32 [B, L], from 1, in the list that the retriever returned; 0 where that does not hold the candidate.
+        scores: float32 [B, L], whether or not the retriever returned the candidate; -inf if it has no score.
+        ranks: int32 [B, L], from 1, in the retriever's list; 0 if the candidate is not in it.
     """
 
     scores: dict[str, np.ndarray]
@@ -36,14 +36,14 @@ class Evidence:
         *,
         silent: Sequence[str] = (),
     ) -> Evidence:
-        """Return what retrievers say of candidates; those of `silent` returned nothing and score nothing.
+        """Return scores and ranks of candidates; retrievers in `silent` returned nothing and have no scores.
 
         Args:
             retrievers: by name, fitted.
-            lists: what each of them returned for these users.
+            lists: the list each of them returned for these users.
             users: user rows, or the state that `Pipeline.fold_in` returned.
             items_BL: item rows, -1 where there is no candidate.
-            silent: names of retrievers that did not answer.
+            silent: names of retrievers without an answer.
         """
         scores = {name: one.score(of_retriever(users, name), items_BL) for name, one in retrievers.items()}
         ranks = {name: ranks_in(lists[name].items_BK, items_BL) for name in retrievers}
@@ -53,12 +53,12 @@ class Evidence:
         return cls(scores, ranks)
 
     def part(self, chosen: slice) -> Evidence:
-        """Return what is said of some users' candidates."""
+        """Return the evidence for some users."""
         return Evidence(*({name: one[chosen] for name, one in kind.items()} for kind in (self.scores, self.ranks)))
 
 
 def features_of(pipeline: Stages, features: Any, users: Users, items_BL: np.ndarray, evidence: Evidence) -> np.ndarray:
-    """Return float32 [B, L, F]: what the ranker sees of candidates, in training and in serving."""
+    """Return float32 [B, L, F]: the ranker's input, identical in training and serving."""
     ranks = evidence.ranks if pipeline.returned_ranks else None
     return features.compute(users, items_BL, evidence.scores, retriever_ranks=ranks)
 
@@ -71,14 +71,14 @@ def ranked(
     lists: Mapping[str, Ranking],
     retrievers: Mapping[str, Recommender],
 ) -> Ranking:
-    """Return candidates in the order of the ranker's scores; features are made for some users at a time.
+    """Return candidates sorted by the ranker's scores; features are computed for a block of users at a time.
 
     Args:
         pipeline: fitted, with a ranker.
         users: user rows, or the state that `Pipeline.fold_in` returned.
         rows: of the users, or of that state.
-        merged: their candidates; equal scores keep this order.
-        lists: what each retriever that answered returned.
+        merged: their candidates; ties keep this order.
+        lists: the list of each retriever that answered.
         retrievers: those that answered.
     """
     items_BL = merged.items_BK
@@ -98,11 +98,11 @@ def ranked(
 
 
 def ranks_in(list_BK: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
-    """Return int32 [B, L]: the first rank, from 1, of each item in its user's list; 0 where it is not there, or is -1."""
+    """Return int32 [B, L]: the first rank, from 1, of each item in its user's list; 0 if it is not in it, or is -1."""
     rows, length = list_BK.shape
     if not list_BK.size or not items_BL.size:
         return np.zeros(items_BL.shape, np.int32)
-    base = int(max(list_BK.max(), items_BL.max())) + 2  # -1 has a key of its own
+    base = int(max(list_BK.max(), items_BL.max())) + 2  # -1 has its own key
     starts_B1 = base * np.arange(rows)[:, None] + 1
     keys = (starts_B1 + list_BK).ravel()
     order = np.argsort(keys, kind="stable")
@@ -114,5 +114,5 @@ def ranks_in(list_BK: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
 
 
 def of_retriever(users: Users, name: str) -> Users:
-    """Return the users of a pipeline as one of its retrievers knows them."""
+    """Return the users of a pipeline in the form for one of its retrievers."""
     return users.values[name] if isinstance(users, UserState) else users

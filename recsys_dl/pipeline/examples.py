@@ -1,6 +1,6 @@
-"""The ranker's training examples: candidates of retrievers that did not see what the user did next.
+"""The ranker's training examples: candidates from retrievers that were not fitted on the labels.
 
-A ranker that is trained on candidates of retrievers which saw the labels learns to trust them: they find what they were fitted on.
+A ranker trained on candidates of retrievers that saw the labels learns to trust them too much: they find what they were fitted on.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ By = Literal["last", "newest", "folds"]
 
 @dataclass(frozen=True)
 class RankerExamples:
-    """How the log is cut into what retrievers may see and what the ranker is to find.
+    """How the log is split into retrievers' training data and the ranker's labels.
 
     Attributes:
-        by: "last": what each user did last is to be found, from everything before it. "newest": the newest share of all
-            interactions, from those before; users and items that are new then are new to the retrievers. "folds": a random
-            part, from the other parts; for logs without times.
-        last: interactions of each user, of `by="last"`.
-        share: of the interactions, of `by="newest"`.
-        rounds: "last" and "newest" repeat on what the round before left to be seen, as long as that can be cut; "folds" is cut into so many. Retrievers
-            are fitted once a round, and once more on everything.
-        order: of a user's interactions: "time", or "log" where a log without times is in order.
-        validation: share of the users whose candidates are kept to stop the ranker's training by.
-        max_users: of a round, drawn at random; a bound on memory: users * candidates * features * 4 bytes.
-        seed: of folds and draws.
+        by: "last": labels are each user's last interactions, retrievers see everything before. "newest": labels are the newest share of all
+            interactions, retrievers see those before; users and items new in it are new to the retrievers. "folds": labels are a random
+            fold, retrievers see the others; for logs without times.
+        last: interactions per user, for `by="last"`.
+        share: share of the interactions, for `by="newest"`.
+        rounds: "last" and "newest" are repeated on the previous round's retriever data, as long as it can be split; for "folds" the
+            number of folds. Retrievers are fitted once per round, and finally on everything.
+        order: of a user's interactions: "time", or "log" if a log without times is in time order.
+        validation: share of the users whose candidates are held out for early stopping of the ranker.
+        max_users: users per round, sampled at random; bounds memory: users * candidates * features * 4 bytes.
+        seed: for folds and sampling.
 
     Raises:
         ValueError: a value out of range.
@@ -65,7 +65,7 @@ class RankerExamples:
                 raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
         for name, share in (("share", self.share), ("validation", self.validation)):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {share!r}")
+                raise ValueError(f"{name} must be between 0 and 1, got {share!r}")
         if self.order not in get_args(Order):
             raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
@@ -73,10 +73,10 @@ class RankerExamples:
 
     @classmethod
     def of(cls, arguments: Any) -> RankerExamples:
-        """Return what a mapping of arguments says.
+        """Build from a mapping of arguments.
 
         Raises:
-            ValueError: no mapping, or an argument that there is not.
+            ValueError: not a mapping, or an unknown argument.
         """
         known = [one.name for one in fields(cls)]
         if not isinstance(arguments, Mapping) or (wrong := [name for name in arguments if name not in known]):
@@ -85,10 +85,10 @@ class RankerExamples:
         return cls(**arguments)
 
     def cut(self, train: Dataset | Interactions) -> Iterator[tuple[Dataset | Interactions, Interactions]]:
-        """Yield for each round what retrievers may see and what is to be found. No pair is in both.
+        """Yield for each round the retrievers' training data and the labels. No pair is in both.
 
         Raises:
-            ValueError: a log without times where they are needed, or too short a log.
+            ValueError: a log without times although they are needed, or too short a log.
         """
         log = as_interactions(train)
         data = train if isinstance(train, Dataset) else None
@@ -104,7 +104,7 @@ class RankerExamples:
                 asked = _new_pairs(seen, asked)
                 if not len(seen) or not len(asked):
                     raise ValueError(
-                        f"examples by {self.by} leave {len(seen):,} interactions to be seen and {len(asked):,} to be found"
+                        f"examples by {self.by} leave {len(seen):,} interactions for the retrievers and {len(asked):,} labels"
                     )
             except ValueError as error:
                 if not number:
@@ -122,21 +122,21 @@ class RankerExamples:
         return split.train.interactions, split.test.interactions
 
     def users(self, asked: Interactions, number: int) -> np.ndarray:
-        """Return the users to be asked for in a round, ascending: those with a weight above 0 to be found, `max_users` at most."""
+        """Return the users of a round, ascending: those with a label of positive weight, at most `max_users`."""
         users = np.unique(asked.users_N[asked.weights_N > 0])
         if len(users) > self.max_users:
             drawn = np.random.default_rng([self.seed, number]).choice(users, self.max_users, replace=False)
             users = np.sort(drawn)
         return users
 
-    def kept_back(self, users: np.ndarray) -> np.ndarray:
-        """Return bool: whose candidates validate the ranker; a user is always on the same side, in every round."""
+    def held_out(self, users: np.ndarray) -> np.ndarray:
+        """Return bool: users held out for validation; each user is on the same side in every round."""
         drawn_U = np.random.default_rng([self.seed, 1]).random(int(users.max(initial=0)) + 1)
         return drawn_U[users] < self.validation
 
 
 def relevant(asked: Interactions, users_B: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
-    """Return float32 [B, L]: 1 where a candidate is to be found, else 0."""
+    """Return float32 [B, L]: 1 if a candidate is relevant, else 0."""
     wanted = asked.select(asked.weights_N > 0)
     keys = np.unique(wanted.users_N.astype(np.int64) * asked.num_items + wanted.items_N)
     mine_BL = users_B[:, None].astype(np.int64) * asked.num_items + items_BL
@@ -144,7 +144,7 @@ def relevant(asked: Interactions, users_B: np.ndarray, items_BL: np.ndarray) -> 
 
 
 def _new_pairs(seen: Interactions, asked: Interactions) -> Interactions:
-    """Return what is asked for without pairs that were seen already: a list never repeats them."""
+    """Return the labels without pairs seen by the retrievers, which lists never repeat."""
     keys = seen.users_N.astype(np.int64) * seen.num_items + seen.items_N
     return asked.select(~np.isin(asked.users_N.astype(np.int64) * asked.num_items + asked.items_N, keys))
 

@@ -1,4 +1,4 @@
-"""How an item came to its place in a pipeline's answer. B users, K list."""
+"""Explaining an item's position in a pipeline's answer. B users, K list."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from recsys_dl.protocols import Ranking, Reranked, Staged
 
 
 def explained(answer: Staged, b: int) -> list[dict[str, Any]]:
-    """Return for each item of list b how it came there, best first.
+    """Explain each item of list b, best first.
 
     Returns:
-        Of each item: `item` (row), `score`, `found_by` (retrievers, each with its rank: "als 3, item_knn 1"), a rank from 1 after
-        each further stage under the stage's name (None where the stage had not chosen it), and `moved_by`, the reasons of re-rankers.
+        For each item: `item` (row), `score`, `found_by` (retrievers, each with its rank: "als 3, item_knn 1"), the rank from 1 after
+        each further stage under the stage's name (None if the stage did not choose it), and `moved_by`, the reasons of re-rankers.
     """
     rows = []
     for place in np.flatnonzero(answer.items_BK[b] >= 0):
@@ -36,10 +36,10 @@ def explained(answer: Staged, b: int) -> list[dict[str, Any]]:
 
 
 def taken_out(answer: Staged, b: int) -> list[dict[str, Any]]:
-    """Return what stood within list b's length before a re-ranker took it out.
+    """Return the items within list b's length that a re-ranker removed.
 
     Returns:
-        Of each item: `item` (row), `rank` from 1 before the stage, `stage` and `reason`.
+        For each item: `item` (row), `rank` from 1 before the stage, `stage` and `reason`.
     """
     rows = []
     for before, stage in zip(answer.stages, answer.stages[1:], strict=False):

@@ -1,6 +1,6 @@
-"""Several retrievers' lists -> one list of candidates.
+"""Merging several retrievers' lists into one list of candidates.
 
-B users, R retrievers, N places of the longest list, L candidates.
+B users, R retrievers, N positions of the longest list, L candidates.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from recsys_dl.protocols import Ranking
 
 
 def round_robin(lists: Mapping[str, Ranking], length: int) -> Ranking:
-    """Let retrievers in turn give their best item that is not taken yet, in the order in which they are named.
+    """Take each retriever's best remaining item in turn, in the order of the retrievers.
 
     Args:
-        lists: what each retriever found, over the same B users.
-        length: L, of the merged list at most.
+        lists: each retriever's list, over the same B users.
+        length: L, maximum length of the merged list.
 
     Returns:
-        Ranking of [B, L]; scores are 1 / place.
+        Ranking of [B, L]; scores are 1 / position.
     """
     items_BRN = _stacked(lists)
     return _in_turns(items_BRN, np.full(len(lists), items_BRN.shape[2]), length, alternate=True)
 
 
 def quota(lists: Mapping[str, Ranking], length: int, *, quotas: Mapping[str, int]) -> Ranking:
-    """Let each retriever give its best items that none before it gave, up to its quota.
+    """Take each retriever's best items not taken from an earlier one, up to its quota.
 
     Args:
-        lists: what each retriever found, over the same B users.
-        length: L, of the merged list at most.
-        quotas: items of each retriever.
+        lists: each retriever's list, over the same B users.
+        length: L, maximum length of the merged list.
+        quotas: number of items per retriever.
 
     Returns:
-        Ranking of [B, L]; scores are 1 / place.
+        Ranking of [B, L]; scores are 1 / position.
     """
     return _in_turns(_stacked(lists), np.array([quotas[name] for name in lists]), length, alternate=False)
 
@@ -45,16 +45,16 @@ def quota(lists: Mapping[str, Ranking], length: int, *, quotas: Mapping[str, int
 def reciprocal_rank(
     lists: Mapping[str, Ranking], length: int, *, offset: float = 60.0, weights: Mapping[str, float] | None = None
 ) -> Ranking:
-    """Order items by the sum over retrievers of weight / (offset + rank).
+    """Sort items by the sum over retrievers of weight / (offset + rank).
 
     Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and Individual Rank
     Learning Methods"), where the weights are 1 and the offset, their k, is 60.
 
     Args:
-        lists: what each retriever found, over the same B users.
-        length: L, of the merged list at most.
-        offset: how little the first ranks stand out.
-        weights: of the retrievers; 1 where one is not named.
+        lists: each retriever's list, over the same B users.
+        length: L, maximum length of the merged list.
+        offset: larger values reduce the advantage of top ranks.
+        weights: of the retrievers; 1 for those not named.
 
     Returns:
         Ranking of [B, L]; scores are the sums.
@@ -75,10 +75,10 @@ MERGES: dict[str, Callable[..., Ranking]] = {
 
 
 def check_merge(merge: str, arguments: Mapping[str, Any], retrievers: Mapping[str, Any]) -> None:
-    """Check how lists are to be merged.
+    """Validate the merge method and its arguments.
 
     Raises:
-        ValueError: no such way, an argument it does not take, numbers out of range, or a retriever there is not.
+        ValueError: an unknown method, argument or retriever, or numbers out of range.
     """
     known = {"round_robin": set(), "quota": {"quotas"}, "reciprocal_rank": {"offset", "weights"}}
     if merge not in known:
@@ -96,14 +96,14 @@ def check_merge(merge: str, arguments: Mapping[str, Any], retrievers: Mapping[st
     for name in retrievers if merge == "quota" else ():
         count = quotas.get(name)
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"quotas must give every retriever an integer of at least 1, got {count!r} for {name}")
+            raise ValueError(f"quotas must have an integer of at least 1 for every retriever, got {count!r} for {name}")
     offset, weights = arguments.get("offset", 60), dict(arguments.get("weights") or {})
     if not _is_finite(offset) or offset < 0:
         raise ValueError(f"offset must be a number that is not negative, got {offset!r}")
     if any(not _is_finite(weight) or weight < 0 for weight in weights.values()):
         raise ValueError(f"weights must be numbers that are not negative, got {weights}")
     if all(weights.get(name, 1) == 0 for name in retrievers):
-        raise ValueError("weights must be above 0 for at least one retriever, got 0 for all: nothing would be ordered")
+        raise ValueError("weights must be above 0 for at least one retriever, got 0 for all")
 
 
 def _is_finite(value: Any) -> bool:
@@ -111,7 +111,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _stacked(lists: Mapping[str, Ranking]) -> np.ndarray:
-    """Return int32 [B, R, N], shorter lists filled with -1."""
+    """Return int32 [B, R, N], shorter lists padded with -1."""
     given = [one.items_BK for one in lists.values()]
     items_BRN = np.full((len(given[0]), len(given), max(one.shape[1] for one in given)), -1, np.int32)
     for at, items_BN in enumerate(given):

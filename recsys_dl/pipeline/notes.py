@@ -1,4 +1,4 @@
-"""What an answer has to say of itself."""
+"""Notes attached to an answer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 
 class Notes:
-    """Messages about lists, each worded once."""
+    """Messages about lists, deduplicated."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.pairs: list[tuple[int, int]] = []
 
     def all(self, message: str) -> None:
-        """Say something of every list."""
+        """Add a note to every list."""
         self.lists([-1], message)
 
     def lists(self, rows: Sequence[int] | np.ndarray, messages: str | Sequence[str]) -> None:
-        """Say something of some lists: to all of them the same, or to each its own."""
+        """Add notes to some lists: the same for all, or one each."""
         each = [messages] * len(rows) if isinstance(messages, str) else messages
         for row, message in zip(rows, each, strict=True):
             if message not in self.messages:

@@ -1,15 +1,15 @@
-"""The parts of a pipeline, checked before anything is fitted."""
+"""Validating the parts of a pipeline up front."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MISSING = object()  # in place of a stage that could not be loaded
+MISSING = object()  # placeholder for a stage that could not be loaded
 
 
 def named(what: str, given: Any, methods: Sequence[str]) -> dict[str, Any]:
-    """Return stages by name, each an object that has these methods; None for one that is `MISSING`."""
+    """Return stages by name, each with these methods; None for a `MISSING` one."""
     if not isinstance(given, Mapping):
         raise ValueError(
             f"{what} must be a mapping from names to objects, such as {{'als': ALS()}}, got {given!r:.200}"
@@ -23,19 +23,19 @@ def named(what: str, given: Any, methods: Sequence[str]) -> dict[str, Any]:
 
 
 def check_stage(what: str, stage: Any, methods: Sequence[str], where: str = "") -> None:
-    """Raise ValueError for what is no object with these methods."""
+    """Raise ValueError for an object without these methods."""
     if isinstance(stage, type) or not all(callable(getattr(stage, method, None)) for method in methods):
         raise ValueError(f"{what} must be objects that can {', '.join(methods)}, got {stage!r:.200}{where}")
 
 
 def check_ranker(ranker: Any, features: Any) -> None:
-    """Check what can be known of a ranker and its features before anything is fitted.
+    """Validate a ranker and its features up front.
 
     Raises:
-        ValueError: one without the other, other objects, or a ranker that corrects logged positions, which candidates do not have.
+        ValueError: one without the other, unsuitable objects, or a ranker that corrects logged positions, which candidates do not have.
     """
     if (ranker is None) != (features is None):
-        raise ValueError("a ranker needs features, and features a ranker; give both, or neither")
+        raise ValueError("a ranker needs features, and features a ranker; set both or neither")
     if ranker is None:
         return
     check_stage("rankers", ranker, ("fit", "score"))
@@ -48,5 +48,5 @@ def check_ranker(ranker: Any, features: Any) -> None:
 
 
 def plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested mappings as dicts."""
+    """Convert nested mappings to dicts."""
     return {str(name): plain(value) if isinstance(value, Mapping) else value for name, value in given.items()}

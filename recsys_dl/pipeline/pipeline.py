@@ -29,52 +29,52 @@ log = logging.getLogger(__name__)
 
 
 class Pipeline(Stages):
-    """Several retrievers find candidates, which are merged, ranked and re-ranked; itself a `Recommender`.
+    """Several retrievers find candidates, which are merged, ranked and re-ranked; a `Recommender` itself.
 
-    `fit` cuts the log (`examples`), fits copies of the retrievers on the earlier part, lets the ranker learn to find the later part
+    `fit` splits the log (`examples`), fits copies of the retrievers on the earlier part, trains the ranker to find the later part
     among their candidates, and then fits retrievers and features on the whole log.
 
-    A stage that raises an error stops the answer, unless `on_failure` says "skip" for it: then the answer goes without it, and
-    says so in its notes and in the log. Without a retriever, the others' candidates stand; without the ranker, the merged order;
-    without a re-ranker, the order before it. If no retriever answers, the error is raised in any case.
+    An error in a stage is raised, unless `on_failure` is "skip" for it: then the answer is computed without it, which is
+    noted in the answer and logged. Without a retriever, the others' candidates are used; without the ranker, the merged order;
+    without a re-ranker, the previous order. If no retriever answers, the error is always raised.
 
-    A user of whom nothing is known gets what each retriever answers to such (most: what is popular), ranked as for anyone; a note
-    says so. A list that runs out of items is padded with -1 / -inf; a note says so.
+    A user without interactions gets the retrievers' fallback (usually popular items), ranked as for anyone, with a note.
+    A list that runs out of items is padded with -1 / -inf, with a note.
 
     Args:
-        retrievers: by name, in the order in which merging asks them. They must save and load themselves.
-        num_retrieved: items that each is asked for, at least; k where that is more.
+        retrievers: by name, in merge order. They must support save and load.
+        num_retrieved: items requested from each retriever; k if that is larger.
         merge: "reciprocal_rank", "round_robin" or "quota": see `pipeline.merging`.
-        merge_arguments: of that function.
-        num_candidates: L, kept of the merged list; k where that is more.
-        features: what the ranker sees of each candidate; needed with a ranker.
-        ranker: orders candidates; None keeps the merged order.
-        examples: what the ranker learns from, or its arguments.
-        rerankers: by name, in the order in which they run.
-        on_failure: by name of the stage, "raise" (all that are not named) or "skip".
+        merge_arguments: arguments of that function.
+        num_candidates: L, length of the merged list; k if that is larger.
+        features: the ranker's input for each candidate; required with a ranker.
+        ranker: sorts candidates; None keeps the merged order.
+        examples: `RankerExamples`, or a mapping of their arguments.
+        rerankers: by name, in execution order.
+        on_failure: by stage name, "raise" (the default) or "skip".
 
     Attributes:
-        num_users: U, rows known from training.
+        num_users: U, user rows in training.
         num_items: I.
         users: ids of the user rows, or None if fitted on bare Interactions.
         items: ids of the item rows, likewise.
         user_counts_U: int64, distinct items of each user in training.
 
     Raises:
-        ValueError: a name twice, an argument out of range, a ranker without features.
+        ValueError: a repeated name, an argument out of range, or a ranker without features.
     """
 
-    # Learning
+    # Fitting
 
     def fit(self, train: Dataset | Interactions, *, trainer: Any = None) -> Self:
-        """Let the ranker learn from lists of retrievers that did not see its labels; then fit every stage on all of `train`.
+        """Train the ranker on lists from retrievers that did not see its labels; then fit every stage on all of `train`.
 
         Args:
             train: the log.
-            trainer: `TrainerOptions` for retrievers that take them; of one process.
+            trainer: `TrainerOptions` for retrievers that take them; single process only.
 
         Raises:
-            ValueError: an empty log, or one that the examples cannot be cut from.
+            ValueError: an empty log, or one that cannot be split into examples.
         """
         known = as_interactions(train)
         if not len(known):
@@ -107,7 +107,7 @@ class Pipeline(Stages):
         self.broken = {}
         return self
 
-    # Answering
+    # Recommending
 
     def recommend(
         self,
@@ -118,21 +118,21 @@ class Pipeline(Stages):
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
         request: int = 0,
     ) -> Staged:
-        """Return the best k items of each user, with the lists after every stage.
+        """Return the top k items of each user, with the lists after every stage.
 
-        Memory: 8 bytes for each user, candidate and stage.
+        Memory: 8 bytes per user, candidate and stage.
 
         Args:
             users: user rows [B], or the state that `fold_in` returned.
             k: length of each list, between 1 and the number of items.
-            exclude: interactions whose items are left out, by user row; for a `fold_in` state by position in it.
-            allow: item rows that alone may be recommended, for all users or, as Interactions, for each.
-            request: which request of the users' this is; re-rankers draw anew for another.
+            exclude: interactions whose items are excluded, by user row; for a `fold_in` state by position in it.
+            allow: the only item rows that may be recommended, for all users or, as Interactions, per user.
+            request: number of the request; random re-rankers draw anew for each.
 
         Raises:
-            ValueError: k, a user row or an item row out of range; exclude or allow over other rows.
+            ValueError: k, a user row or an item row out of range; exclude or allow over different rows.
         """
-        rows, blank_B = self._asked(users)
+        rows, blank_B = self._rows_of(users)
         k = list_length(k, self.num_items)
         for name, given in (("exclude", exclude), ("allow", allow)):
             if isinstance(given, Dataset):
@@ -166,10 +166,10 @@ class Pipeline(Stages):
                 stages.append(Stage(name, "reranker", *answer))
                 notes.lists(ranking.unmet_N2[:, 0], [f"{name}: {ranking.messages[m]}" for m in ranking.unmet_N2[:, 1]])
         items_BK, scores_BK = ranking.items_BK[:, :k].copy(), ranking.scores_BK[:, :k].copy()
-        notes.lists(np.flatnonzero(blank_B), "nothing is known of this user: retrievers answered as to anyone")
+        notes.lists(np.flatnonzero(blank_B), "this user has no interactions: retrievers gave their fallback")
         short_B = (items_BK < 0).any(axis=1)
         for b in np.flatnonzero(short_B):
-            notes.lists([int(b)], f"only {int((items_BK[b] >= 0).sum())} of {k} places could be filled")
+            notes.lists([int(b)], f"only {int((items_BK[b] >= 0).sum())} of {k} positions could be filled")
         return Staged(items_BK, scores_BK, tuple(stages), *notes.written())
 
     def score(
@@ -180,16 +180,16 @@ class Pipeline(Stages):
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> np.ndarray:
-        """Return float32 [B, L]: scores in the order in which `recommend(users, L)` has the items; -inf for what it leaves out.
+        """Return float32 [B, L]: scores consistent with the order of `recommend(users, L)`; -inf for items it leaves out.
 
-        That is the ranker's score of a candidate or, without a ranker, the merged list's; with re-rankers, whose order is that of
-        places, 1 / place. An item is left out that no retriever returned, that did not get into the merged list, that a re-ranker
-        took out, and that is -1. `exclude` and `allow` change what retrievers return: give those of the request.
+        This is the ranker's score of a candidate or, without a ranker, the merged list's; with re-rankers, which only define an
+        order, 1 / position. Left out are items that no retriever returned, that did not make the merged list, that a re-ranker
+        removed, and -1. `exclude` and `allow` change what retrievers return: pass those of the request.
 
         Raises:
-            ValueError: a user or item row out of range, or not one row of items for each user; as `recommend`.
+            ValueError: a user or item row out of range, or not one row of items per user; as in `recommend`.
         """
-        rows, _ = self._asked(users)
+        rows, _ = self._rows_of(users)
         items_BL = item_table(items_BL, len(rows))
         check_item_rows(items_BL, self.num_items, lowest=-1)
         if not items_BL.size:
@@ -204,22 +204,22 @@ class Pipeline(Stages):
         return np.where(ranks_BL > 0, scores_BL, -np.inf).astype(np.float32)
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
-        """Return the k items nearest to each item, as the first retriever says."""
+        """Return the k items most similar to each item according to the first retriever."""
         self._check_fitted()
         return next(iter(self._alive.values())).similar_items(items, k)
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen: that of each retriever.
+        """Return the state of new users: that of each retriever.
 
         Raises:
-            ValueError: an item row that training did not know.
+            ValueError: an item row that was not in training.
         """
         self._check_fitted()
         states = {name: retriever.fold_in(histories) for name, retriever in self._alive.items()}
         return UserState(states, next(iter(states.values())).histories)
 
     def item_vectors(self) -> None:
-        """Return None: a pipeline's scores are no inner products of vectors, and no index holds them."""
+        """Return None: a pipeline's scores are not inner products of vectors and cannot be indexed."""
 
 
 def _item_vectors(retriever: Any) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""What a pipeline's ranker is trained on. B users, L candidates, F features."""
+"""Collecting the training data of a pipeline's ranker. B users, L candidates, F features."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> tuple[Groups, Groups]:
-    """Return the candidates to learn from, and those to validate by, of copies of the retrievers that saw no label.
+    """Return training and validation candidates from copies of the retrievers that saw no labels.
 
-    Users of whom no next item is among the candidates are left out: there is no order to learn from them.
+    Users without a relevant item among the candidates are dropped: there is no order to learn from them.
 
     Raises:
-        ValueError: the log cannot be cut, or no candidates are left.
+        ValueError: the log cannot be split, or no candidates remain.
     """
     examples = pipeline.examples
     learned: list[Groups] = []
@@ -56,7 +56,7 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
             lists = {name: Ranking(one.items_BK[some_B], one.scores_BK[some_B]) for name, one in lists.items()}
             evidence = Evidence.of(retrievers, lists, block, items_BL)
             features_BLF = features_of(pipeline, features, block, items_BL, evidence)
-            back_B = examples.kept_back(block)
+            back_B = examples.held_out(block)
             for into, mine_B in ((learned, ~back_B), (held, back_B)):
                 if mine_B.any():
                     ids = [f"{number}:{user}" for user in block[mine_B]]
@@ -73,15 +73,15 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
         )
     if not learned or not held:
         raise ValueError(
-            "the ranker needs users whose next items are among the candidates, for learning and for validation; got "
-            f"{sum(map(len, learned))} and {sum(map(len, held))} lists. Retrieve more, cut more off (examples), or leave the "
+            "the ranker needs users with relevant items among the candidates, for training and for validation; got "
+            f"{sum(map(len, learned))} and {sum(map(len, held))} lists. Retrieve more, hold out more (examples), or leave the "
             "ranker out"
         )
     return Groups.concat(learned), Groups.concat(held)
 
 
 def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trainer: Any, when: str) -> None:
-    """Fit one retriever, by the trainer if it is one that takes it; log the seconds. Each fit has checkpoints of its own."""
+    """Fit one retriever, with the trainer if it takes one; log the seconds. Each fit has its own checkpoints."""
     start = time.perf_counter()
     more = {}
     if trainer is not None and fit_takes(retriever, "trainer"):
@@ -93,7 +93,7 @@ def fit_retriever(name: str, retriever: Any, train: Dataset | Interactions, trai
 
 
 def try_out(pipeline: Stages, train: Dataset | Interactions) -> None:
-    """Let copies of what is cheap to fit meet the log, so that a column it lacks is reported before hours of training, not after."""
+    """Fit copies of the cheap stages on the log, so that a missing column is reported up front, not after hours of training."""
     for retriever in pipeline.retrievers.values():
         if hasattr(retriever, "check_fit"):
             retriever.check_fit(train)

@@ -1,10 +1,10 @@
-"""What a pipeline is made of: its stages, checked, run one by one, saved and loaded.
+"""The stages of a pipeline: validated, run one by one, saved and loaded.
 
 B users, K list, L candidates.
 
-config.yaml       class, arguments, which stages there are
+config.yaml       class, arguments, list of stages
 arrays.npz        counts       users.parquet, items.parquet   the vocabularies
-retrievers/NAME   each as it saves itself; likewise features, ranker, rerankers/NAME
+retrievers/NAME   each in its own format; likewise features, ranker, rerankers/NAME
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Stages(Saved):
     user_counts_U: np.ndarray
     staged = True  # its answers are `Staged`
     returned_ranks = (
-        True  # False of one saved by an earlier version: its ranker learned from ranks by score among all candidates
+        True  # False if saved by an earlier version, whose ranker was trained on ranks by score among all candidates
     )
 
     def __init__(
@@ -77,7 +77,7 @@ class Stages(Saved):
         names = [*self.retrievers, MERGE, RANKER, *self.rerankers]
         if len(set(names)) < len(names):
             twice = next(name for at, name in enumerate(names) if name in names[:at])
-            raise ValueError(f"every stage needs a name of its own, but two are called {twice!r}")
+            raise ValueError(f"every stage needs its own name, but two are called {twice!r}")
         if wrong := [name for name in names if not name.replace("_", "").replace("-", "").isalnum()]:
             raise ValueError(f"names of stages must be letters, digits, _ and -, got {wrong[0]!r}")
         for name, count in (("num_retrieved", num_retrieved), ("num_candidates", num_candidates)):
@@ -88,12 +88,12 @@ class Stages(Saved):
         for name, what in self.on_failure.items():
             if name not in names or name == MERGE or what not in ("raise", "skip"):
                 stages = ", ".join(one for one in names if one != MERGE)
-                raise ValueError(f"on_failure must say raise or skip for one of {stages}, got {name}: {what}")
+                raise ValueError(f"on_failure must be raise or skip for one of {stages}, got {name}: {what}")
 
-    # Keeping
+    # Saving
 
     def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments but the stages."""
+        """Return the constructor's arguments except the stages."""
         return {
             "num_retrieved": self.num_retrieved,
             "merge": self.merge,
@@ -104,7 +104,7 @@ class Stages(Saved):
         }
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that the stages learned, by name of stage and array."""
+        """Return the fitted state of all stages, by stage and array name."""
         stages: dict[str, Any] = {**self.retrievers, RANKER: self.ranker, "features": self.features, **self.rerankers}
         return {
             f"{name}.{key}": array
@@ -114,7 +114,7 @@ class Stages(Saved):
         }
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `load` read of the log; each stage restores itself."""
+        """Restore the pipeline's own state; each stage restores itself."""
         self.num_users, self.num_items = map(int, arrays["shape_UI"])
         self.user_counts_U = arrays["user_counts_U"]
 
@@ -140,7 +140,7 @@ class Stages(Saved):
 
     @classmethod
     def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
-        """Return the pipeline; a stage that cannot be read is an error, or, where `on_failure` says "skip", noted in `broken`."""
+        """Return the pipeline; a stage that cannot be read is an error, or, if `on_failure` is "skip", noted in `broken`."""
         arguments, stages = pipeline_arguments(config["arguments"]), config["stages"]
         broken: dict[str, str] = {}
 
@@ -176,30 +176,30 @@ class Stages(Saved):
 
     @property
     def _alive(self) -> dict[str, Recommender]:
-        """Retrievers that are there."""
+        """Retrievers that were loaded."""
         return {name: retriever for name, retriever in self.retrievers.items() if name not in self.broken}
 
     def _run(self, name: str, notes: Notes, stage: Callable[..., Any] | None, **more: Any) -> tuple[Any, float] | None:
-        """Return what a stage answers and its seconds; None if it is missing, or fails and may."""
+        """Return a stage's result and its seconds; None if it is missing, or fails and may be skipped."""
         start = time.perf_counter()
         if stage is None or name in self.broken:
-            notes.all(f"{name} is missing ({self.broken[name]}): the answer went without it")
+            notes.all(f"{name} is missing ({self.broken[name]}) and was skipped")
             return None
         try:
             return stage(**more), time.perf_counter() - start
         except Exception as error:
             if self.on_failure.get(name, "raise") == "raise":
                 raise
-            log.warning("%s failed, the answer goes without it", name, exc_info=True)
-            notes.all(f"{name} failed ({type(error).__name__}: {error}): the answer went without it")
+            log.warning("%s failed and was skipped", name, exc_info=True)
+            notes.all(f"{name} failed ({type(error).__name__}: {error}) and was skipped")
             return None
 
     def merged(self, lists: Mapping[str, Ranking], length: int) -> Ranking:
-        """Return what retrievers found as one list of candidates."""
+        """Merge the retrievers' lists into one list of candidates."""
         return MERGES[self.merge](lists, length, **self.merge_arguments)
 
-    def _asked(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows into exclude / allow, and of which users nothing is known."""
+    def _rows_of(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows into exclude / allow, and which users have no interactions."""
         self._check_fitted()
         if isinstance(users, UserState):
             return np.arange(len(users)), users.histories.user_counts_U == 0

@@ -1,6 +1,6 @@
-"""Rankers: candidates and their features in, scores out. One promise (`ranker.Ranker`), trees and networks behind it.
+"""Rankers: candidates and their features in, scores out. One interface (`ranker.Ranker`) for trees and networks.
 
-One YAML each in `conf/ranker/`. `features` makes the features of retrieved candidates, `propensity` corrects position bias of
+One YAML each in `conf/ranker/`. `features` computes features of retrieved candidates, `propensity` corrects the position bias of
 clicks. Nothing is imported before it is used.
 """
 

@@ -11,13 +11,13 @@ from .neural import NeuralRanker, RankerTraining
 
 
 class AttentionRanker(NeuralRanker):
-    """Scores every candidate in the light of the others in its list (Pobrotyn et al. 2020), see `networks.AttentionRankerNetwork`.
+    """Scores every candidate in the context of its list (Pobrotyn et al. 2020), see `networks.AttentionRankerNetwork`.
 
     Args:
-        width: of the blocks.
-        num_blocks: of attention and perceptron.
-        num_heads: of attention; must divide `width`.
-        dropout: share of units left out at random in training.
+        width: width of the blocks.
+        num_blocks: number of attention + MLP blocks.
+        num_heads: attention heads; must divide `width`.
+        dropout: dropout rate.
         training: `loss`, `normalization`, `epochs` and the rest of `NeuralRanker`.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What a column of candidate features is: a few features that belong together.
+"""The interface of a feature column: a few candidate features that belong together.
 
-U users, I items, B users of a block, L candidates, C features of a column.
+U users, I items, B users in a block, L candidates, C features in a column.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from recsys_dl.data.interactions import Interactions
 
 @dataclass(frozen=True)
 class Known:
-    """What features are made from.
+    """The data that features are computed from.
 
     Attributes:
-        log: what users did up to `now`.
-        data: the same with names and side features; None where the log came alone.
-        now: seconds since 1970; None where the log has no times.
-        retrievers: names of those whose scores come with candidates.
+        log: interactions up to `now`.
+        data: the same with ids and side features; None if only interactions were given.
+        now: seconds since 1970; None if the log has no times.
+        retrievers: names of the retrievers whose scores come with candidates.
     """
 
     log: Interactions
@@ -36,15 +36,15 @@ class Known:
 
 @dataclass(frozen=True)
 class Block:
-    """Candidates that features are wanted of.
+    """A block of candidates to compute features for.
 
     Attributes:
-        users_B: user rows; None for users that are no rows.
-        histories: what those did, user b in row b; None for user rows.
+        users_B: user rows; None for new users.
+        histories: of new users, user b in row b; None for user rows.
         items_BL: item rows, 0 at padding.
         valid_BL: False at padding.
-        retriever_scores: by retriever, float32 [B, L], -inf where it gives the candidate none.
-        retriever_ranks: by retriever, int32 [B, L], from 1, in the list that it returned; 0 where that does not hold the candidate.
+        retriever_scores: by retriever, float32 [B, L], -inf if it has no score for the candidate.
+        retriever_ranks: by retriever, int32 [B, L], from 1, in the retriever's list; 0 if the candidate is not in it.
     """
 
     users_B: np.ndarray | None
@@ -56,10 +56,10 @@ class Block:
 
 
 class Column(ABC):
-    """A few features that belong together. Arguments are plain values, kept under their own names.
+    """A few features that belong together. Arguments are plain values, stored under their own names.
 
-    A subclass sets `names` in `fit` and lists what it learned in `fitted`. `values` must not depend on which other users are in
-    the block, to the bit: training asks for thousands at once, serving for one.
+    A subclass sets `names` in `fit` and lists its learned arrays in `fitted`. `values` must be bitwise independent of the other users
+    in the block: training computes thousands at once, serving one.
 
     Attributes:
         names: of the C features.
@@ -70,22 +70,22 @@ class Column(ABC):
 
     @abstractmethod
     def fit(self, known: Known) -> None:
-        """Learn what is needed of users and items."""
+        """Learn what is needed from users and items."""
 
     @abstractmethod
     def values(self, block: Block) -> np.ndarray:
-        """Return float32 [B, L, C], finite; whatever at padding."""
+        """Return float32 [B, L, C], finite; arbitrary at padding."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in parameters_of(type(self))}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what was learned."""
+        """Return the learned arrays."""
         return {name: getattr(self, name) for name in self.fitted} | {"names": np.array(self.names, np.str_)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take what `arrays` returned."""
+        """Restore from `arrays`."""
         for name in self.fitted:
             setattr(self, name, arrays[name])
         self.names = tuple(arrays["names"].tolist())
@@ -103,7 +103,7 @@ class ItemColumn(Column):
 
 
 class UserColumn(Column):
-    """Features of what a user did, whether a row of the log or not: a subclass gives `_of` and sets `names`."""
+    """Features of a user's interactions, for known and new users: a subclass implements `_of` and sets `names`."""
 
     fitted: ClassVar[tuple[str, ...]] = ("values_UC", "now")
     values_UC: np.ndarray
@@ -111,10 +111,10 @@ class UserColumn(Column):
 
     @abstractmethod
     def _of(self, log: Interactions, now: int) -> np.ndarray:
-        """Return float32 [U, C] of a log's users; `now` is 0 where there are no times."""
+        """Return float32 [U, C] of a log's users; `now` is 0 without times."""
 
     def fit(self, known: Known) -> None:
-        """Describe the log's users."""
+        """Compute features of the log's users."""
         self.now = np.asarray(known.now or 0)
         self.values_UC = self._of(known.log, int(self.now))
 

@@ -1,4 +1,4 @@
-"""Features that follow from retrievers and from the log: what was done, by whom, when.
+"""Features from retrievers and from the log.
 
 U users, I items, L candidates, B users of a block, C features of a column.
 """
@@ -18,10 +18,10 @@ DAY = 86_400  # seconds
 
 
 class _Retrievers(Column):
-    """Columns of what retrievers say.
+    """Base of columns from retrievers.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
+        retrievers: their names; None takes all passed to `CandidateFeatures.fit`.
     """
 
     fitted = ("taken",)
@@ -31,7 +31,7 @@ class _Retrievers(Column):
         self.retrievers = None if retrievers is None else list(retrievers)
 
     def fit(self, known: Known) -> None:
-        """Note which retrievers to take."""
+        """Select the retrievers."""
         taken = known.retrievers if self.retrievers is None else self.retrievers
         if not taken:
             raise ValueError(
@@ -45,12 +45,12 @@ class _Retrievers(Column):
 
 
 class RetrieverScores(_Retrievers):
-    """The score that each retriever gives the candidate, whoever returned it, and 1 where this retriever returned it, else 0.
+    """Each retriever's score of the candidate, and whether this retriever returned it (1 or 0).
 
-    Where a retriever gives none, its lowest score in the list stands.
+    If a retriever has no score for it, the retriever's lowest score in the list is used.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
+        retrievers: their names; None takes all passed to `CandidateFeatures.fit`.
     """
 
     def fit(self, known: Known) -> None:
@@ -65,7 +65,7 @@ class RetrieverScores(_Retrievers):
             scores_BL = _of_retriever(name, block.retriever_scores, "scores")
             scored_BL = block.valid_BL & ~np.isneginf(scores_BL)
             if not np.isfinite(scores_BL[scored_BL]).all():
-                raise ValueError(f"the scores of {name!r} must be numbers, or -inf where it gives the candidate none")
+                raise ValueError(f"the scores of {name!r} must be numbers, or -inf for candidates without a score")
             lowest_B = np.where(scored_BL, scores_BL, np.float32(np.inf)).min(axis=1, initial=np.float32(np.inf))
             lowest_B = np.where(np.isfinite(lowest_B), lowest_B, np.float32(0))
             ranks_BL = _of_retriever(name, block.retriever_ranks, "ranks")
@@ -74,10 +74,10 @@ class RetrieverScores(_Retrievers):
 
 
 class RetrieverRanks(_Retrievers):
-    """1 / rank of the candidate in the list that each retriever returned; 0 where it is not there.
+    """1 / rank of the candidate in the list that each retriever returned; 0 if it is not in it.
 
     Args:
-        retrievers: their names; None takes all that `CandidateFeatures.fit` is given.
+        retrievers: their names; None takes all passed to `CandidateFeatures.fit`.
     """
 
     def fit(self, known: Known) -> None:
@@ -93,10 +93,10 @@ class RetrieverRanks(_Retrievers):
 
 
 class ItemPopularity(ItemColumn):
-    """ln(1 + users who had the item).
+    """ln(1 + users who interacted with the item).
 
     Args:
-        window_days: counts only so many days before now; None counts all.
+        window_days: count only the last days before now; None counts all.
     """
 
     def __init__(self, *, window_days: float | None = None) -> None:
@@ -111,7 +111,7 @@ class ItemPopularity(ItemColumn):
 
 
 class PopularityTrend(ItemColumn):
-    """ln(1 + users of the last days) - ln(1 + users of as many days before): above 0 where an item rises.
+    """ln(1 + users in the last window) - ln(1 + users in the window before): positive if an item is trending.
 
     Args:
         window_days: length of each of the two windows.
@@ -129,7 +129,7 @@ class PopularityTrend(ItemColumn):
 
 
 class ItemAge(ItemColumn):
-    """ln(1 + days since the item was first had), and likewise last. An item that nobody had is new, and last had before the log."""
+    """ln(1 + days since the item's first interaction), and likewise the last. An item without users is new, with its last before the log."""
 
     def fit(self, known: Known) -> None:
         """Find first and last times."""
@@ -143,12 +143,12 @@ class ItemAge(ItemColumn):
 
 
 class UserActivity(UserColumn):
-    """ln(1 + items the user had), and with times ln(1 + those of the last days) and ln(1 + days since the last).
+    """ln(1 + the user's items), and with times ln(1 + those in the window) and ln(1 + days since the last).
 
-    A history that comes without times, of someone new, counts as had just now.
+    A new user's history without times counts as just now.
 
     Args:
-        window_days: of the second.
+        window_days: length of the window.
     """
 
     fitted: ClassVar[tuple[str, ...]] = (*UserColumn.fitted, "oldest")
@@ -178,7 +178,7 @@ class UserActivity(UserColumn):
 
 
 def _of_retriever(name: str, given: Mapping[str, np.ndarray], what: str) -> np.ndarray:
-    """Return what one retriever says of each candidate, [B, L]."""
+    """Return one retriever's values for each candidate, [B, L]."""
     if name not in given:
         raise ValueError(
             f"candidates need the {what} of the retriever {name!r}, got those of {', '.join(given) or 'none'}"
@@ -195,8 +195,8 @@ def _days(days: float) -> float:
 def _times(known: Known, column: Column) -> tuple[np.ndarray, int]:
     if known.log.times_N is None or known.now is None:
         raise ValueError(
-            f"{type(column).__name__} needs interactions with times, got none; read a time column (time=… of read_log, "
-            "data.time=…), or take features without: features=untimed, or leave this column out"
+            f"{type(column).__name__} needs interactions with times, got none; include a time column (time=… in read_log, "
+            "data.time=…), or use features without times: features=untimed, or remove this column"
         )
     return known.log.times_N, known.now
 

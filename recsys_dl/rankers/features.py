@@ -1,4 +1,4 @@
-"""Features of retrieved candidates, declared as a list of columns; training and serving run the same lines.
+"""Features of retrieved candidates, declared as a list of columns; training and serving run the same code.
 
 U users, I items, B users, L candidates, F features.
 """
@@ -25,10 +25,10 @@ from .column import Block, Column, Known
 
 
 class CandidateFeatures(Saved):
-    """What a ranker sees of each (user, candidate).
+    """A ranker's input features for each (user, candidate).
 
     Args:
-        columns: of `rankers.columns` and `rankers.side_columns`, or mappings of `_target_` (import path) and arguments that name one.
+        columns: of `rankers.columns` and `rankers.side_columns`, or mappings of `_target_` (import path) and arguments.
 
     Attributes:
         names: of the F features.
@@ -36,7 +36,7 @@ class CandidateFeatures(Saved):
         num_items: I.
 
     Raises:
-        ValueError: no column.
+        ValueError: no columns.
     """
 
     noun = "set of candidate features"
@@ -50,27 +50,27 @@ class CandidateFeatures(Saved):
             raise ValueError("candidates need at least one column of features, got none")
 
     def fit(self, train: Dataset | Interactions, *, now: int | None = None, retrievers: Sequence[str] = ()) -> Self:
-        """Learn what the columns need to know of users and items.
+        """Fit the columns.
 
         Args:
-            train: the log up to `now`; for a ranker's training that is before the labels' period.
-            now: seconds since 1970 of the moment that is described; None takes the log's latest time.
-            retrievers: names of those whose scores `compute` will be given.
+            train: the log up to `now`; when training a ranker, only interactions before the labels.
+            now: reference time, seconds since 1970; None means the log's latest time.
+            retrievers: names of the retrievers whose scores are passed to `compute`.
 
         Raises:
-            ValueError: something in the log comes after `now`, or a column needs what is not there.
+            ValueError: an interaction is later than `now`, or a column needs data that is missing.
         """
         log = as_interactions(train)
         if log.times_N is not None and len(log):
             latest = int(log.times_N.max())
             if now is not None and latest > now:
                 raise ValueError(
-                    f"features of a moment may know nothing later, but the log goes on to {latest} and now is {now}; cut the "
+                    f"features must not use interactions after now={now}, but the log extends to {latest}; cut the "
                     "log there"
                 )
             now = latest if now is None else now
         elif now is not None:
-            raise ValueError("now has no meaning for a log without times; read a time column, or leave now out")
+            raise ValueError("now requires a log with times; include a time column, or leave now out")
         known = Known(log, train if isinstance(train, Dataset) else None, now, tuple(retrievers))
         self.num_users, self.num_items = log.num_users, log.num_items
         for column in self.columns:
@@ -87,15 +87,15 @@ class CandidateFeatures(Saved):
         *,
         retriever_ranks: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Return float32 [B, L, F], 0 at padding. What a user gets does not depend on who else is asked for, to the bit.
+        """Return float32 [B, L, F], 0 at padding. A user's features are bitwise independent of the other users.
 
         Args:
             users: user rows, or the state that a recommender's `fold_in` returned.
             items_BL: item rows of each user's candidates, -1 at padding.
-            retriever_scores: by name, [B, L], -inf where the retriever gives the candidate none.
-            valid_BL: False at padding; None takes what is not -1.
-            retriever_ranks: by name, [B, L], the rank from 1 of the candidate in the list that the retriever returned, 0 where
-                that does not hold it. None: a candidate with a score counts as returned, at its rank by score among these.
+            retriever_scores: by name, [B, L], -inf if the retriever has no score for the candidate.
+            valid_BL: False at padding; None means items that are not -1.
+            retriever_ranks: by name, [B, L], the candidate's rank from 1 in the retriever's list, 0 if it is
+                not in it. None: a candidate with a score counts as returned, at its rank by score.
 
         Raises:
             ValueError: rows out of range, shapes that differ, a retriever's scores or ranks missing.
@@ -152,14 +152,14 @@ class CandidateFeatures(Saved):
         }
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name."""
+        """Return the fitted state by name."""
         own: dict[str, Any] = {"num_users": np.int64(self.num_users), "num_items": np.int64(self.num_items)}
         for at, column in enumerate(self.columns):
             own |= {f"{at}.{name}": array for name, array in column.arrays().items()}
         return own
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         self.num_users, self.num_items = int(arrays["num_users"]), int(arrays["num_items"])
         for at, column in enumerate(self.columns):
             column.restore(
@@ -175,13 +175,11 @@ class CandidateFeatures(Saved):
         self.names = tuple(name for column in self.columns for name in column.names)
         if len(set(self.names)) < len(self.names):
             twice = next(name for at, name in enumerate(self.names) if name in self.names[:at])
-            raise ValueError(
-                f"every feature needs a name of its own, but two are called {twice!r}; leave one column out"
-            )
+            raise ValueError(f"every feature needs its own name, but two are called {twice!r}; remove one column")
 
 
 def ranks_by_score(scores_BL: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
-    """Return int32 [B, L]: ranks from 1 among the candidates of a list that have a score, equal ones as they stand; else 0."""
+    """Return int32 [B, L]: ranks from 1 among the candidates with a score, ties in list order; else 0."""
     scored_BL = valid_BL & ~np.isneginf(scores_BL)
     order_BL = np.argsort(np.where(scored_BL, -scores_BL, np.float32(np.inf)), axis=1, kind="stable")
     ranks_BL = np.empty(order_BL.shape, np.int32)
@@ -192,11 +190,11 @@ def ranks_by_score(scores_BL: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
 def _of_candidates(
     given: Mapping[str, np.ndarray], what: str, dtype: DTypeLike, shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """Return what each retriever says of candidates, as arrays of one shape and type."""
+    """Return each retriever's values for the candidates, as arrays of the same shape and type."""
     arrays = {name: np.asarray(one, dtype) for name, one in given.items()}
     for name, array in arrays.items():
         if array.shape != shape:
-            raise ValueError(f"the {what} of {name!r} must be one a candidate, shape {shape}, got {array.shape}")
+            raise ValueError(f"the {what} of {name!r} must be one per candidate, shape {shape}, got {array.shape}")
     return arrays
 
 
@@ -214,7 +212,7 @@ def _part(block: Block, chosen: slice) -> Block:
 
 
 def _built(column: Mapping[str, Any]) -> Column:
-    """Return the column that a mapping of `_target_` and arguments names."""
+    """Build a column from a mapping of `_target_` and arguments."""
     arguments = dict(column)
     home = current_path(str(arguments.pop("_target_", "")))
     return class_named(home, Column, where="a column of features")(**arguments)

@@ -1,4 +1,4 @@
-"""LambdaMART by LightGBM."""
+"""LambdaMART, using LightGBM."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ except ModuleNotFoundError as error:
         "LambdaMART needs the package lightgbm, which is not installed: pip install 'recsys_dl[rank]'"
     ) from error
 
-# 2^30 - 1 is the largest gain that LightGBM's own table holds, and one such document outweighs a thousand million of grade 1.
+# 2^30 - 1 is the largest gain in LightGBM's own table; one such document outweighs a billion of grade 1.
 HIGHEST_GRADE = {"exponential": 30, "linear": 10_000}
-MOST_DOCUMENTS = 10_000  # of a group, LightGBM's limit
+MOST_DOCUMENTS = 10_000  # per group, LightGBM's limit
 
 
 class LambdaMART(Ranker):
     """Boosted regression trees on LambdaRank's gradients (Burges 2010, "From RankNet to LambdaRank to LambdaMART"), by LightGBM.
 
-    Every document is scored by itself. Training stops by NDCG@k in `metrics.ranking`'s convention, queries without a relevant
-    document left out; LightGBM's own figure counts those 1, which changes the figure and never the best round. The same seed
+    Every document is scored independently. Early stopping uses NDCG@k in `metrics.ranking`'s convention, leaving out queries without
+    a relevant document; LightGBM's own figure counts those as 1, which changes the figure but never the best round. The same seed
     gives the same trees on any number of threads.
 
     Args:
-        num_trees: at most.
-        learning_rate: of each tree.
-        num_leaves: of each tree, at most.
-        min_documents: of a leaf.
-        regularization: L2, of the leaves' values.
-        feature_fraction: share of the features that each tree may use.
-        query_fraction: share of the queries that each tree is fitted to.
-        truncation: pairs count whose better document is within so many ranks.
-        gains: of a grade, in gradients and NDCG: "exponential" 2^g - 1, or "linear" g.
-        k: of the NDCG that is validated.
-        patience: rounds without a better NDCG@k on validation after which training stops; the best round's trees are kept.
-            Without validation all trees are.
-        monotone: feature (name, or number from 0) -> 1 or -1, if the score may only rise or only fall with it.
-        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected; see `propensity.per_click`.
-        learn_position_bias: let LightGBM estimate and subtract a bias of each logged position while it trains. Validation is
-            taken as it is: grades, or clicks on lists in random order.
+        num_trees: maximum number of trees.
+        learning_rate: shrinkage of each tree.
+        num_leaves: maximum number of leaves per tree.
+        min_documents: minimum number of documents per leaf.
+        regularization: L2 penalty on leaf values.
+        feature_fraction: share of the features available to each tree.
+        query_fraction: share of the queries each tree is fitted on.
+        truncation: only pairs whose better document is within this many ranks count.
+        gains: gain of a grade, in gradients and NDCG: "exponential" 2^g - 1, or "linear" g.
+        k: of the validation NDCG.
+        patience: training stops after this many rounds without a better validation NDCG@k; the trees up to the best round are kept.
+            Without validation all trees are kept.
+        monotone: feature (name, or number from 0) -> 1 or -1, if the score may only increase or only decrease with it.
+        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected for position bias; see `propensity.per_click`.
+        learn_position_bias: let LightGBM estimate and subtract a bias for each logged position during training. Validation is
+            not corrected: use grades, or clicks on randomly ordered lists.
         position_regularization: of these biases.
-        seed: of the fractions.
+        seed: for the fractions.
 
     Attributes:
-        booster: LightGBM's, cut after the best round.
+        booster: LightGBM's booster, truncated after the best round.
 
     Raises:
-        ValueError: an argument out of range, a monotone feature there is not, grades that are not whole numbers up to 30
+        ValueError: an argument out of range, an unknown monotone feature, grades that are not whole numbers up to 30
             (10,000 with linear gains), a group of more than 10,000 documents.
     """
 
@@ -88,7 +88,9 @@ class LambdaMART(Ranker):
         if gains == "binary":
             raise ValueError('gains must be "exponential" or "linear"; for binary grades the two are the same')
         if learn_position_bias and propensities is not None:
-            raise ValueError("position bias is corrected once: by propensities or by learn_position_bias, got both")
+            raise ValueError(
+                "set either propensities or learn_position_bias, not both: position bias must be corrected only once"
+            )
         self.num_trees, self.learning_rate, self.num_leaves = num_trees, learning_rate, num_leaves
         self.min_documents, self.regularization = min_documents, regularization
         self.feature_fraction, self.query_fraction, self.truncation = feature_fraction, query_fraction, truncation
@@ -99,29 +101,29 @@ class LambdaMART(Ranker):
         self.seed = seed
 
     def fit(self, groups: Groups, *, validation: Groups | None = None) -> Self:
-        """Grow trees, with `validation` until NDCG@k on it has not risen for `patience` rounds."""
+        """Grow trees; with `validation`, until its NDCG@k has not improved for `patience` rounds."""
         groups, validation = self._begin(groups, validation)
         grades = groups.labels_N
         if (broken := grades[grades != np.round(grades)]).size:
             raise ValueError(
                 f"LambdaMART needs grades that are whole numbers, got {broken[0]:g}: round or bin the labels, as "
-                "np.digitize(labels, edges) does, or take a ranker that regresses on them, such as MLPRanker(loss='mse_loss')"
+                "np.digitize(labels, edges) does, or use a ranker that regresses on them, such as MLPRanker(loss='mse_loss')"
             )
         highest = HIGHEST_GRADE[self.gains]
         if grades.max(initial=0) > highest:
             raise ValueError(
                 f'LambdaMART with gains="{self.gains}" takes grades up to {highest:,}, got {grades.max():g}: bin the labels into a '
                 "few grades, as np.digitize(labels, np.quantile(labels[labels > 0], [0, 0.5, 0.8, 0.95])) does into 0 to 4"
-                + (', or take gains="linear"' if self.gains == "exponential" else "")
+                + (', or use gains="linear"' if self.gains == "exponential" else "")
             )
         if groups.sizes_Q.max() > MOST_DOCUMENTS:
             at = int(groups.sizes_Q.argmax())
             raise ValueError(
                 f"LambdaMART learns from groups of up to {MOST_DOCUMENTS:,} documents, got {groups.sizes_Q[at]:,} in group "
-                f"{groups.group_ids[at]!r}; keep the candidates that count, or take another ranker"
+                f"{groups.group_ids[at]!r}; keep the most relevant candidates, or use another ranker"
             )
         if self.learn_position_bias and groups.positions_N is None:
-            raise ValueError("learn_position_bias needs the positions at which documents were shown; give positions_N")
+            raise ValueError("learn_position_bias needs the positions at which documents were shown; set positions_N")
         data = lgb.Dataset(
             groups.features_NF,
             grades,
@@ -151,7 +153,7 @@ class LambdaMART(Ranker):
         return self
 
     def feature_importance(self, groups: Groups | None = None, *, seed: int = 0) -> dict[str, float]:
-        """Return each feature's share of the gain of all splits; with `groups`, the NDCG@k lost without it, see `Ranker`."""
+        """Return each feature's share of the gain of all splits; with `groups`, the NDCG@k lost by permuting it, see `Ranker`."""
         if groups is not None:
             return super().feature_importance(groups, seed=seed)
         self._check_fitted()
@@ -174,7 +176,7 @@ class LambdaMART(Ranker):
             "bagging_freq": int(self.query_fraction < 1),
             "bagging_by_query": True,
             "lambdarank_truncation_level": self.truncation,
-            # The norm makes small what a list that is far from right adds, so that clicks would not sum up to a loss.
+            # Normalization shrinks the gradients of badly ranked lists, so that losses over clicks would not add up.
             "lambdarank_norm": self.propensities is None,
             "lambdarank_position_bias_regularization": self.position_regularization,
             "label_gain": gains.tolist(),
@@ -214,11 +216,11 @@ class LambdaMART(Ranker):
         return scores_BL
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned; `model` is LightGBM's text model, as bytes of UTF-8."""
+        """Return the fitted state; `model` is LightGBM's text model as UTF-8 bytes."""
         text = self.booster.model_to_string().encode()
         return super().arrays() | {"model": np.frombuffer(text, np.uint8)}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         super().restore(arrays)
         self.booster = lgb.Booster(model_str=arrays["model"].tobytes().decode())

@@ -1,4 +1,4 @@
-"""A perceptron over each candidate's features."""
+"""An MLP over each candidate's features."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .neural import NeuralRanker, RankerTraining
 
 
 class MLPRanker(NeuralRanker):
-    """score(candidate) = perceptron(features): each candidate by itself.
+    """score(candidate) = MLP(features), independently for each candidate.
 
     Args:
-        hidden_sizes: widths of the hidden layers; none makes the score linear.
-        dropout: share of hidden units left out at random in training.
+        hidden_sizes: widths of the hidden layers; empty makes the score linear.
+        dropout: dropout rate of the hidden layers.
         training: `loss`, `normalization`, `epochs` and the rest of `NeuralRanker`.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What neural rankers share: features on one scale, a network trained by Lightning under any loss, weights kept as arrays.
+"""The base of neural rankers: normalized features, a network trained by Lightning with any loss, weights saved as arrays.
 
-B lists, L candidates, F features, Q groups, N documents, G outputs a candidate.
+B lists, L candidates, F features, Q groups, N documents, G outputs per candidate.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ class RankerTraining(TypedDict, total=False):
 
 
 class NeuralRanker(Ranker):
-    """A ranker whose scores are a network's; a subclass gives `_build`.
+    """A ranker whose scores come from a network; a subclass implements `_build`.
 
-    The same seed gives the same weights to the bit, on one device and number of threads.
+    The same seed gives bitwise the same weights, for a given device and number of threads.
 
     Args:
-        loss: name of a function of `recsys_dl.losses`. "ordinal_loss" gives the network one output for each grade above 0.
-        loss_arguments: its own, such as {"temperature": 0.1}.
+        loss: name of a function of `recsys_dl.losses`. "ordinal_loss" gives the network one output per grade above 0.
+        loss_arguments: arguments of the loss, such as {"temperature": 0.1}.
         normalization: of features: "none", "standard", "log1p" or "quantile", see `learn_normalization`.
-        epochs: passes over the groups; fewer where validation stops them.
-        batch_size: groups a step.
+        epochs: passes over the groups; fewer with early stopping.
+        batch_size: groups per step.
         learning_rate: of Adam.
-        weight_decay: of all weights.
+        weight_decay: of Adam, for all weights.
         schedule: of the learning rate: "constant", "linear" or "cosine".
-        warmup: share of the steps in which it rises.
-        gains: of a grade, in the NDCG that is validated.
+        warmup: share of the steps during which it increases.
+        gains: gain of a grade in the validation NDCG.
         k: of that NDCG.
-        patience: epochs without a better NDCG@k on validation after which training stops; the best epoch's weights are kept.
-        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected; see `propensity.per_click`.
-        seed: of weights, order and dropout.
+        patience: training stops after this many epochs without a better validation NDCG@k; the best epoch's weights are kept.
+        propensities: of ranks 1, 2, ...: labels are clicks at logged positions, to be corrected for position bias; see `propensity.per_click`.
+        seed: for weights, shuffling and dropout.
         device: where to train and score.
 
     Attributes:
@@ -116,19 +116,19 @@ class NeuralRanker(Ranker):
 
     @abstractmethod
     def _build(self, num_outputs: int) -> nn.Module:
-        """Return a new network for `num_features`, called with features_BLF and valid_BL; Torch's generator is seeded."""
+        """Return a new network for `num_features`, called with features_BLF and valid_BL; Torch's random generator is seeded."""
 
     @with_own_settings
     def fit(self, groups: Groups, *, validation: Groups | None = None, trainer: TrainerOptions | None = None) -> Self:
-        """Learn from `groups`; with `validation`, keep the epoch whose NDCG@k on it is highest.
+        """Fit to `groups`; with `validation`, keep the epoch with the highest NDCG@k on it.
 
         Args:
-            groups: what to learn from.
+            groups: training groups.
             validation: with the same features.
-            trainer: precision, checkpoints, loggers and the like; its `patience` and `metric` are the ranker's own.
+            trainer: precision, checkpoints, loggers and the like; its `patience` and `metric` are overridden by the ranker's.
 
         Raises:
-            ValueError: data that does not fit, or a checkpoint of another training.
+            ValueError: mismatched data, or a checkpoint of another training.
             RuntimeError: device "cuda" without a usable GPU.
         """
         from recsys_dl.training.fitting import fit_scorer
@@ -147,7 +147,7 @@ class NeuralRanker(Ranker):
         batches = Batches(examples, self.batch_size, seed=mixed(self.seed, 1))
         batches.batch_size = min(
             self.batch_size, len(groups)
-        )  # a list is many examples: a small set is not cut any finer
+        )  # a list is many examples: small sets are not cut into smaller batches
         scorer = Scorer(
             self.network,
             self._objective,
@@ -175,13 +175,13 @@ class NeuralRanker(Ranker):
         return self
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name; the network's weights as `network.…`."""
+        """Return the fitted state by name; the network's weights as `network.…`."""
         weights = {f"network.{name}": value.cpu().numpy() for name, value in self.network.state_dict().items()}
         return super().arrays() | self.learned | weights | {"num_outputs": np.int64(self.num_outputs)}
 
     @with_own_settings
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         super().restore(arrays)
         self.losses = []
         self.num_outputs = int(arrays["num_outputs"])
@@ -194,10 +194,10 @@ class NeuralRanker(Ranker):
 
     @property
     def torch_device(self) -> torch.device:
-        """Where the network lies.
+        """The network's device.
 
         Raises:
-            RuntimeError: device "cuda" where Torch finds none.
+            RuntimeError: device "cuda" if Torch finds none.
         """
         return torch_device(self.device)
 
@@ -228,7 +228,7 @@ class NeuralRanker(Ranker):
         return normalized(features_NF, self.learned, self.normalization)
 
     def _identity(self, groups: Groups) -> dict[str, Any]:
-        """Return what a checkpoint must agree in, plain values."""
+        """Return plain values that a checkpoint must match."""
         arguments = {key: repr(value) for key, value in self.arguments().items() if key != "device"}
         return {"ranker": type(self).__name__, "data": groups.content_hash} | arguments
 
@@ -254,10 +254,10 @@ class _Lists:
         return len(self.starts_Q) - 1
 
     def begin(self, epoch: int) -> None:
-        """Nothing to make ready."""
+        """Nothing to prepare."""
 
     def take(self, chosen_G: Tensor, mine: slice, *, epoch: int, step: int) -> _Batch:
-        """Return lists side by side, filled up to the longest."""
+        """Return lists padded to the longest."""
         groups_B = chosen_G[mine]
         starts_B, ends_B = self.starts_Q[groups_B], self.starts_Q[groups_B + 1]
         steps_L = torch.arange(int((ends_B - starts_B).max()), device=self.device)
@@ -269,7 +269,7 @@ class _Lists:
 
 
 class _Validation:
-    """NDCG@k on validation, its lists made ready once."""
+    """NDCG@k on validation, with its lists prepared once."""
 
     def __init__(self, ranker: NeuralRanker, groups: Groups) -> None:
         self.ranker, self.groups = ranker, groups
@@ -279,7 +279,7 @@ class _Validation:
         ]
 
     def figure(self) -> float:
-        """Return it, and write it into the ranker's history."""
+        """Return it, and append it to the ranker's history."""
         scores_N = np.empty(self.groups.num_documents, np.float32)
         for features_BLF, valid_BL, rows in self.parts:
             scores_N[rows] = self.ranker._network_scores(features_BLF, valid_BL)[valid_BL]
@@ -299,5 +299,5 @@ def _check_loss(name: str, arguments: Mapping[str, Any]) -> None:
         check_argument(f"loss_arguments.{key}", arguments[key], hints[key])
     if needed := [key for key in own if parameters[key].default is inspect.Parameter.empty]:
         raise ValueError(
-            f"{name} needs {', '.join(needed)} with every list, which groups do not hold; take another loss"
+            f"{name} needs {', '.join(needed)} with every list, which groups do not have; use another loss"
         )

@@ -1,4 +1,4 @@
-"""Features brought to one scale, as a network needs them; trees do not. F features, N documents, T quantiles."""
+"""Feature normalization for networks; trees do not need it. F features, N documents, T quantiles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 import numpy as np
 
 Normalization = Literal["none", "standard", "log1p", "quantile"]
-NUM_QUANTILES = 256  # a feature's distribution is kept as so many of its values
+NUM_QUANTILES = 256  # number of quantiles stored per feature
 
 
 def learn_normalization(features_NF: np.ndarray, kind: Normalization) -> dict[str, np.ndarray]:
-    """Return what `normalized` needs, learned from the documents of training.
+    """Return the state for `normalized`, learned from the training documents.
 
-    "standard" takes off the mean and divides by the standard deviation; "log1p" first takes sign(x) log(1 + |x|), for counts and
-    amounts with long tails; "quantile" first replaces a value by the share of documents below it. A feature that is constant
+    "standard" subtracts the mean and divides by the standard deviation; "log1p" first applies sign(x) log(1 + |x|), for counts and
+    amounts with long tails; "quantile" first replaces a value by the share of documents below it. A constant feature
     becomes 0.
     """
     if kind == "none":
@@ -31,7 +31,7 @@ def learn_normalization(features_NF: np.ndarray, kind: Normalization) -> dict[st
 
 
 def normalized(features_NF: np.ndarray, learned: dict[str, np.ndarray], kind: Normalization) -> np.ndarray:
-    """Return float32 [..., F]: the features on the scale that was learned."""
+    """Return float32 [..., F]: the normalized features."""
     if kind == "none":
         return features_NF
     return (_shaped(features_NF, learned, kind) - learned["mean_F"]) / learned["scale_F"]
@@ -46,5 +46,5 @@ def _shaped(features_NF: np.ndarray, learned: dict[str, np.ndarray], kind: Norma
     for feature, quantiles_T in enumerate(learned["quantiles_FT"]):
         below = np.searchsorted(quantiles_T, features_NF[..., feature], side="left")
         upto = np.searchsorted(quantiles_T, features_NF[..., feature], side="right")
-        shares_NF[..., feature] = (below + upto) / (2 * NUM_QUANTILES)  # equal values share the middle of their ranks
+        shares_NF[..., feature] = (below + upto) / (2 * NUM_QUANTILES)  # ties get their mean rank
     return shares_NF

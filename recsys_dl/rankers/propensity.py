@@ -1,4 +1,4 @@
-"""Position bias: clicks say what was seen and liked, not what is liked.
+"""Correcting position bias: clicks show what was examined and liked, not everything that is liked.
 
 Position-based model: a document at rank k is examined with probability p_k (its propensity), and clicked if examined and liked.
 N documents shown, K ranks.
@@ -17,30 +17,28 @@ from recsys_dl.data.groups import Groups
 
 
 def per_click(groups: Groups, propensities_K: Sequence[float] | np.ndarray) -> Groups:
-    """Return one group for each click, in which the clicked document alone is relevant, weighing 1 / propensity of its rank.
+    """Return one group per click, in which only the clicked document is relevant, weighted by 1 / propensity of its rank.
 
     Summed over clicks, a ranker's loss on these groups is an unbiased estimate of its loss summed over the relevant documents,
-    whatever the order in which they were shown (Joachims, Swaminathan and Schnabel 2017, "Unbiased Learning-to-Rank with
+    regardless of the order in which they were shown (Joachims, Swaminathan and Schnabel 2017, "Unbiased Learning-to-Rank with
     Biased Feedback", section 4; Agarwal et al. 2019, "A General Framework for Counterfactual Learning-to-Rank"). Groups
-    without a click say nothing and are left out; clicks on the same document of the very same list are one group that weighs
-    as much as they do together. Weights are scaled to a mean of 1.
+    without a click carry no information and are dropped; clicks on the same document of the same list become one group with
+    their total weight. Weights are scaled to a mean of 1.
 
     Args:
-        groups: one a session: labels above 0 are clicks, `positions_N` the ranks shown. Documents that were not shown
-            (position 0) are kept as what a click was preferred to.
-        propensities_K: of ranks 1, 2, ...; above 0. Only their ratios matter. Those that are tiny, or estimated from little, are
-            better raised to a floor (`np.maximum(propensities, 0.05)`): some bias for much less variance.
+        groups: one per session: labels above 0 are clicks, `positions_N` the ranks shown. Documents that were not shown
+            (position 0) are kept as negatives.
+        propensities_K: of ranks 1, 2, ...; above 0. Only their ratios matter. Clip those that are tiny or estimated
+            from little data (`np.maximum(propensities, 0.05)`): a little bias for much less variance.
 
     Raises:
-        ValueError: no positions, no click, a click where nothing was shown or at a rank without a propensity.
+        ValueError: no positions, no clicks, or a click on a document that was not shown or at a rank without a propensity.
     """
     propensities = np.asarray(propensities_K, np.float64)
     if propensities.ndim != 1 or not propensities.size or not (np.isfinite(propensities) & (propensities > 0)).all():
-        raise ValueError(f"propensities must be numbers above 0, one a rank, got {propensities.tolist()}")
+        raise ValueError(f"propensities must be numbers above 0, one per rank, got {propensities.tolist()}")
     if groups.positions_N is None:
-        raise ValueError(
-            "propensities correct clicks at logged positions, but these groups have none; give positions_N"
-        )
+        raise ValueError("propensities correct clicks at logged positions, but these groups have none; set positions_N")
     clicks = np.flatnonzero(groups.labels_N > 0)
     if not clicks.size:
         raise ValueError("correcting clicks needs at least one, got none (all labels are 0)")
@@ -70,7 +68,7 @@ def per_click(groups: Groups, propensities_K: Sequence[float] | np.ndarray) -> G
 
 
 def _first_alike(groups: Groups) -> np.ndarray:
-    """Return int64 [Q]: the first group that has the very same documents as each."""
+    """Return int64 [Q]: the first group with exactly the same documents as each."""
     first: dict[bytes, int] = {}
     bounds = groups.starts_Q
     return np.array(
@@ -81,7 +79,7 @@ def _first_alike(groups: Groups) -> np.ndarray:
 def randomized_propensities(positions_N: Any, clicks_N: Any) -> np.ndarray:
     """Return float64 [K], the first 1: propensities from lists that were shown in random order.
 
-    What stands at each rank is then as good as at any other, so that the share clicked is proportional to the propensity
+    Documents are then equally relevant at every rank on average, so that the click rate is proportional to the propensity
     (Joachims et al. 2017, section 5.2).
 
     Args:
@@ -97,7 +95,7 @@ def randomized_propensities(positions_N: Any, clicks_N: Any) -> np.ndarray:
     if (clicked_K == 0).any():
         rank = int((clicked_K == 0).argmax()) + 1
         raise ValueError(
-            f"every rank up to {len(shown_K)} needs a click, got none at rank {rank}; log more, or cut the lists there"
+            f"every rank up to {len(shown_K)} needs a click, got none at rank {rank}; log more, or truncate the lists there"
         )
     rates_K = clicked_K / shown_K
     return rates_K / rates_K[0]
@@ -106,10 +104,10 @@ def randomized_propensities(positions_N: Any, clicks_N: Any) -> np.ndarray:
 def harvested_propensities(documents_N: Any, positions_N: Any, clicks_N: Any) -> np.ndarray:
     """Return float64 [K], the first 1: propensities from documents that were shown at several ranks.
 
-    A document of a query is as good at rank k as at rank l, so where both were logged (by two rankers, an A/B test, or swaps
-    made for the purpose) its clicks tell their ratio. All pairs of ranks are fitted together by maximum likelihood (Agarwal et
-    al. 2019, "Estimating Position Bias without Intrusive Interventions", section 5.3, the all-pairs estimator). Which ranker
-    shows a document where must not depend on the user.
+    A query's document is equally relevant at ranks k and l, so if both were logged (by two rankers, an A/B test, or
+    deliberate swaps) its clicks determine the ratio of propensities. All pairs of ranks are fitted together by maximum likelihood (Agarwal et
+    al. 2019, "Estimating Position Bias without Intrusive Interventions", section 5.3, the all-pairs estimator). The choice of
+    ranker must not depend on the user.
 
     Args:
         documents_N: integers, the same for the same document of the same query.
@@ -117,7 +115,7 @@ def harvested_propensities(documents_N: Any, positions_N: Any, clicks_N: Any) ->
         clicks_N: above 0 where it was clicked.
 
     Raises:
-        ValueError: a rank that no chain of such documents links to rank 1, or no click among them.
+        ValueError: a rank that no chain of such documents connects to rank 1, or without a click.
     """
     positions, clicks = _shown(positions_N, clicks_N)
     documents = np.asarray(documents_N)
@@ -131,7 +129,7 @@ def harvested_propensities(documents_N: Any, positions_N: Any, clicks_N: Any) ->
     rank_C = rank_C - 1
     clicked_KK, passed_KK = np.zeros((num_ranks, num_ranks)), np.zeros((num_ranks, num_ranks))
     starts = np.flatnonzero(np.diff(owner_C, prepend=-1, append=-1))
-    for start, end in itertools.pairwise(starts):  # [k, l]: at k, of documents that were also at l
+    for start, end in itertools.pairwise(starts):  # [k, l]: at rank k, of documents that were also shown at l
         ranks, rates = rank_C[start:end], rate_C[start:end]
         clicked_KK[np.ix_(ranks, ranks)] += rates[:, None]
         passed_KK[np.ix_(ranks, ranks)] += 1 - rates[:, None]
@@ -156,7 +154,7 @@ def _all_pairs(clicked_KK: np.ndarray, passed_KK: np.ndarray) -> np.ndarray:
         p_K, r_KK = 1 / (1 + np.exp(-logit_K)), 1 / (1 + np.exp(-logit_KK))
         seen_KK = np.minimum(p_K[:, None] * r_KK, 1 - 1e-12)
         value = -(clicked_KK * np.log(seen_KK) + passed_KK * np.log1p(-seen_KK)).sum()
-        by_log_KK = -clicked_KK + passed_KK * seen_KK / (1 - seen_KK)  # derivative by log(p_k r_kl)
+        by_log_KK = -clicked_KK + passed_KK * seen_KK / (1 - seen_KK)  # derivative with respect to log(p_k r_kl)
         slope_K = (by_log_KK.sum(axis=1)) * (1 - p_K)
         slope_KK = by_log_KK * (1 - r_KK)
         return value, np.concatenate([slope_K, (slope_KK + slope_KK.T)[upper]])
@@ -188,7 +186,9 @@ def _check_linked(clicked_KK: np.ndarray, shown_KK: np.ndarray) -> None:
 def _shown(positions_N: Any, clicks_N: Any) -> tuple[np.ndarray, np.ndarray]:
     positions, clicks = np.asarray(positions_N), np.asarray(clicks_N) > 0
     if positions.shape != clicks.shape or positions.ndim != 1 or not positions.size:
-        raise ValueError(f"positions and clicks must be one a document shown, got {positions.shape} and {clicks.shape}")
+        raise ValueError(
+            f"positions and clicks must be one per document shown, got {positions.shape} and {clicks.shape}"
+        )
     if not np.issubdtype(positions.dtype, np.integer) or positions.min() < 1:
         raise ValueError(f"positions must be ranks from 1, got {positions.dtype} from {positions.min()}")
     return positions, clicks.astype(np.float64)

@@ -1,4 +1,4 @@
-"""What every ranker shares: lists and rows, checks, importance, saving and loading.
+"""The base of every ranker: scoring lists and rows, validation, feature importance, saving and loading.
 
 B lists, L candidates, F features, N documents, Q groups.
 """
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 class Ranker(Saved):
     """Learns to order the documents of a group by their labels.
 
-    A subclass stores its arguments under their own names as plain values, calls `_begin` first in `fit`, gives `_scores`, and
-    adds what it learned to `arrays` and `restore`.
+    A subclass stores its arguments under their own names as plain values, calls `_begin` first in `fit`, implements `_scores`, and
+    adds its fitted state to `arrays` and `restore`.
 
     Attributes:
         num_features: F, of training.
-        names: of the features; None where training had none.
-        history: NDCG@k on validation after each round or epoch, queries without a relevant document left out; empty without
+        names: of the features; None if training had none.
+        history: NDCG@k on validation after each round or epoch, leaving out queries without a relevant document; empty without
             validation.
     """
 
@@ -52,21 +52,21 @@ class Ranker(Saved):
 
     @abstractmethod
     def fit(self, groups: Groups, *, validation: Groups | None = None) -> Self:
-        """Learn from `groups`; with `validation`, stop where NDCG@k on it is highest. Return self."""
+        """Fit to `groups`; with `validation`, keep the model with the highest NDCG@k on it. Return self."""
 
     @abstractmethod
     def _scores(self, features_BLF: np.ndarray, valid_BL: np.ndarray) -> np.ndarray:
-        """Return float32 [B, L]; whatever at padding."""
+        """Return float32 [B, L]; arbitrary at padding."""
 
     def score(self, features_BLF: Any, valid_BL: Any = None) -> np.ndarray:
-        """Return float32 [B, L]: scores of lists of candidates, -inf at padding. More is better; only order has a meaning.
+        """Return float32 [B, L]: scores of lists of candidates, -inf at padding. Higher is better; only the order is meaningful.
 
         Args:
-            features_BLF: finite at every valid place.
-            valid_BL: False at padding; None where there is none.
+            features_BLF: finite at every valid position.
+            valid_BL: False at padding; None for no padding.
 
         Raises:
-            ValueError: another number of features than in training, or one that is not finite.
+            ValueError: a different number of features than in training, or a value that is not finite.
         """
         features = np.asarray(features_BLF, np.float32)
         valid = np.ones(features.shape[:2], bool) if valid_BL is None else np.asarray(valid_BL).astype(bool)
@@ -101,7 +101,7 @@ class Ranker(Saved):
         """Return float32 [N]: scores of all documents, in bounded memory.
 
         Raises:
-            ValueError: other features than in training.
+            ValueError: different features than in training.
         """
         self._check_same(groups, "groups")
         scores_N = np.empty(groups.num_documents, np.float32)
@@ -110,15 +110,15 @@ class Ranker(Saved):
         return scores_N
 
     def feature_importance(self, groups: Groups | None = None, *, seed: int = 0) -> dict[str, float]:
-        """Return what each feature is worth: the NDCG@k lost on `groups` when its values are shuffled among all documents.
+        """Return each feature's importance: the NDCG@k lost on `groups` when its values are shuffled among all documents.
 
-        Permutation importance (Breiman 2001, "Random Forests", section 10). Features that tell the same share their worth.
+        Permutation importance (Breiman 2001, "Random Forests", section 10). Redundant features share their importance.
 
         Raises:
             ValueError: no groups to measure it on.
         """
         if groups is None:
-            raise ValueError(f"the importance of features of a {type(self).__name__} is measured on data: give groups")
+            raise ValueError(f"feature importance of a {type(self).__name__} is measured on data: pass groups")
         self._check_same(groups, "groups")
         rng = np.random.default_rng(seed)
         whole = self._ndcg(self.score_groups(groups), groups)
@@ -131,26 +131,26 @@ class Ranker(Saved):
         return worth
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name."""
+        """Return the fitted state by name."""
         arrays = {"num_features": np.int64(self.num_features), "history": np.array(self.history, np.float64)}
         return arrays if self.names is None else arrays | {"names": np.array(self.names, np.str_)}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `fit`."""
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
         self.num_features, self.history = int(arrays["num_features"]), arrays["history"].tolist()
         self.names = tuple(arrays["names"].tolist()) if "names" in arrays else None
 
     def check_features(self, names: Sequence[str]) -> None:
-        """Check arguments that name features, before anything is fitted.
+        """Validate arguments that name features, up front.
 
         Raises:
-            ValueError: one names a feature that is not among `names`.
+            ValueError: a feature that is not in `names`.
         """
 
     # For subclasses
 
     def _begin(self, groups: Groups, validation: Groups | None) -> tuple[Groups, Groups | None]:
-        """Check the data and remember its shape; return it with logged clicks corrected, where there are propensities."""
+        """Validate the data and store its shape; return it with logged clicks corrected if there are propensities."""
         if not len(groups):
             raise ValueError("training needs at least one group, got none")
         self.num_features, self.names, self.history = groups.num_features, groups.names, []
@@ -171,7 +171,7 @@ class Ranker(Saved):
         return groups, validation
 
     def _ndcg(self, scores_N: np.ndarray, groups: Groups) -> float:
-        """Return NDCG@k, groups weighing as much as their documents do on average; blank groups are left out."""
+        """Return NDCG@k, with groups weighted by the mean weight of their documents; blank groups are left out."""
         judged = judge_groups(scores_N, groups.labels_N, groups.starts_Q, k=self.k)
         ndcg_Q = per_user(judged, ["ndcg"], [self.k], gains=self.gains)[f"ndcg@{self.k}"]
         counted = ~np.isnan(ndcg_Q)
@@ -181,7 +181,7 @@ class Ranker(Saved):
         return float(np.average(ndcg_Q[counted], weights=weights_Q[counted]))
 
     def _report(self, groups: Groups) -> None:
-        """Warn of what orders none of the documents that it was fitted on.
+        """Warn if the ranker does not order any of the documents it was fitted on.
 
         Raises:
             ValueError: scores that are not finite.
@@ -190,12 +190,12 @@ class Ranker(Saved):
         if not np.isfinite(scores_N).all():
             raise ValueError(
                 f"{type(self).__name__} learned scores that are not finite, for {int((~np.isfinite(scores_N)).sum()):,} of "
-                f"{len(scores_N):,} documents; lower the learning rate, or bring features to one scale"
+                f"{len(scores_N):,} documents; lower the learning rate, or normalize features"
             )
         if all_tied(scores_N, groups.starts_Q):
             log.warning(
-                "%s gives all documents of a group the same score: it learned one constant and orders nothing. Look for "
-                "features that differ within groups, fewer documents of a leaf (min_documents), or more training",
+                "%s gives all documents of a group the same score: it learned a constant and ranks nothing. Try "
+                "features that differ within groups, fewer documents per leaf (min_documents), or more training",
                 type(self).__name__,
             )
 
@@ -215,6 +215,6 @@ class Ranker(Saved):
         if groups.names is not None and self.names is not None and groups.names != self.names:
             at = next(i for i, pair in enumerate(zip(groups.names, self.names, strict=True)) if pair[0] != pair[1])
             raise ValueError(
-                f"{what} must have the features of training in their order, got {groups.names[at]!r} where training had "
+                f"{what} must have the features of training in the same order, got {groups.names[at]!r} where training had "
                 f"{self.names[at]!r}"
             )

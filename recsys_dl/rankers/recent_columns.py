@@ -1,7 +1,7 @@
-"""Features that follow from what the user had last.
+"""Features from the user's most recent items.
 
-U users, I items, B users of a block, L candidates, H items had last, N numbers, V values of categories and lists, G side features of
-such, C = N + G.
+U users, I items, B users in a block, L candidates, H recent items, N numeric features, V values of categories and lists, G features
+of those kinds, C = N + G.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from .side_columns import NONE, encoded, side
 
 
 class LastItems(Column):
-    """How like the items that the user had last the candidate is, in each of the items' side features.
+    """Similarity of the candidate to the user's most recent items, for each item side feature.
 
-    Of a number: minus the distance from their mean, in standard deviations. Of a category or a list: the cosine of the candidate's
-    values with the sum of theirs. 0 where nothing is known of either. What came last is told by times, and by the log's order without
-    them.
+    For a number: minus the distance from their mean, in standard deviations. For a category or a list: the cosine of the candidate's
+    values with the sum of theirs. 0 where either is unknown. Recency is by time, or by log order without times.
 
     Args:
         last: H.
-        columns: of `Dataset.item_features`; None takes all.
-        num_values: of categories and lists that are kept, the most frequent.
+        columns: columns of `Dataset.item_features`; None takes all.
+        num_values: number of the most frequent values of categories and lists to keep.
 
     Raises:
         ValueError: last below 1.
@@ -47,7 +46,7 @@ class LastItems(Column):
         self.num_values = num_values
 
     def fit(self, known: Known) -> None:
-        """Encode the side features, and note what each user had last."""
+        """Encode the side features, and store each user's most recent items."""
         frame = side(known, "item", self.columns)
         values_IC, names = encoded(FeatureEncoder(noun="item").fit(frame), frame, self.num_values, "item")
         valued = [at for at, name in enumerate(names) if "=" in name and not name.endswith(f"={NONE}")]
@@ -73,7 +72,7 @@ class LastItems(Column):
         num_groups = len(self.names) - self.numbers_IN.shape[1]
         theirs_BV = self._unit((self.unit_IV[recent_BH] * seen_BH1).sum(axis=1), num_groups)
         shared_BLV = self.unit_IV[block.items_BL] * theirs_BV[:, None]
-        # Summed along one axis, never by a matrix product: that adds in another order for another number of users.
+        # Summed along one axis, not by a matrix product, whose summation order depends on the number of users.
         cosines = [shared_BLV[:, :, self.group_V == g].sum(axis=2, dtype=np.float32) for g in range(num_groups)]
         return np.concatenate([-far_BLN, np.stack(cosines, axis=2)] if cosines else [-far_BLN], axis=2)
 
@@ -87,7 +86,7 @@ class LastItems(Column):
         return unit_RV
 
     def _recent(self, log: Interactions) -> np.ndarray:
-        """Return int32 [U, H], newest first, -1 where a user had fewer."""
+        """Return int32 [U, H], newest first, padded with -1."""
         order_N, starts_U1 = log.sequences
         places_UH = starts_U1[1:, None] - 1 - np.arange(self.last)
         seen_UH = places_UH >= starts_U1[:-1, None]

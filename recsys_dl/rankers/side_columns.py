@@ -1,4 +1,4 @@
-"""Features that follow from what is known of users and items beside the log.
+"""Features from user and item side information.
 
 U users, I items, R rows, V values, B users of a block, L candidates, C features of a column, T size of a content vector.
 """
@@ -17,15 +17,15 @@ from recsys_dl.data.text_vectors import TextVectors
 
 from .column import Block, Column, ItemColumn, Known
 
-NONE = "none of these"  # the value of what has no value, or one that is too rare
+NONE = "none of these"  # stands for missing and rare values
 
 
 class ItemFeatures(ItemColumn):
-    """The item's side features: numbers, and 0 or 1 for each frequent value of the others; a list's values share 1.
+    """The item's side features: numbers, and one-hot encoded frequent values of the others; a list's values sum to 1.
 
     Args:
-        columns: of `Dataset.item_features`; None takes all.
-        num_values: of categories and lists that are kept, the most frequent.
+        columns: columns of `Dataset.item_features`; None takes all.
+        num_values: number of the most frequent values of categories and lists to keep.
     """
 
     def __init__(self, *, columns: Sequence[str] | None = None, num_values: int = 50) -> None:
@@ -39,11 +39,11 @@ class ItemFeatures(ItemColumn):
 
 
 class UserFeatures(Column):
-    """The user's side features, as `ItemFeatures`; a user who is no row of the log counts as one of whom nothing is known.
+    """The user's side features, as `ItemFeatures`; a new user has unknown features.
 
     Args:
-        columns: of `Dataset.user_features`; None takes all.
-        num_values: of categories and lists that are kept, the most frequent.
+        columns: columns of `Dataset.user_features`; None takes all.
+        num_values: number of the most frequent values of categories and lists to keep.
     """
 
     fitted = ("values_UC",)
@@ -53,7 +53,7 @@ class UserFeatures(Column):
         self.columns, self.num_values = None if columns is None else list(columns), num_values
 
     def fit(self, known: Known) -> None:
-        """Encode them, and in a last row someone unknown."""
+        """Encode them, with a last row for unknown users."""
         frame = side(known, "user", self.columns)
         encoder = FeatureEncoder(noun="user").fit(frame)
         self.values_UC, self.names = encoded(encoder, pl.concat([frame, frame.clear(1)]), self.num_values, "user")
@@ -65,14 +65,14 @@ class UserFeatures(Column):
 
 
 class ContentSimilarity(Column):
-    """Cosine of the item's content with the user's profile, the sum of the contents they had, weighed as in the log.
+    """Cosine of the item's content with the user's profile: the weighted sum of the contents of their items.
 
-    Content is the words of texts and of all side features of text or lists of text, as vectors of TF-IDF projected on its first
-    singular vectors (`TextVectors`). 0 where nothing is known of either.
+    Content is the words of texts and of all text or list-of-text side features, as TF-IDF vectors projected on their first
+    singular vectors (`TextVectors`). 0 where either is unknown.
 
     Args:
         size: T.
-        seed: of the singular vectors.
+        seed: for the singular vectors.
     """
 
     fitted = ("unit_IT", "profiles_UT")
@@ -83,7 +83,7 @@ class ContentSimilarity(Column):
         self.size, self.seed = size, seed
 
     def fit(self, known: Known) -> None:
-        """Read contents, and sum them for each user."""
+        """Encode contents, and sum them per user."""
         self.names = ("content similarity",)
         texts = _contents(known)
         vectors_IT = TextVectors(size=self.size, seed=self.seed).fit(texts).transform(texts)
@@ -96,7 +96,7 @@ class ContentSimilarity(Column):
             profiles_BT = self._profiles(block.histories)
         else:
             profiles_BT = self.profiles_UT[block.users_B]
-        # Summed along one axis, never by a matrix product: that adds in another order for another number of users.
+        # Summed along one axis, not by a matrix product, whose summation order depends on the number of users.
         cosines_BL = (self.unit_IT[block.items_BL] * profiles_BT[:, None]).sum(axis=2, dtype=np.float32)
         return cosines_BL[..., None]
 
@@ -110,9 +110,9 @@ def encoded(
     """Return float32 [R, C] and names such as "item year" and "item genres=Comedy".
 
     Args:
-        encoder: fitted; without columns of free text.
+        encoder: fitted; without free text columns.
         frame: what to encode.
-        num_values: of categories and lists, the most frequent, that have a column; the rest is all 0.
+        num_values: number of the most frequent values of categories and lists with a column; the rest are all 0.
         noun: "item" or "user".
     """
     features = encoder.transform(frame)
@@ -140,7 +140,7 @@ def side(known: Known, noun: str, columns: Sequence[str] | None) -> pl.DataFrame
     """Return the side features of users or items.
 
     Raises:
-        ValueError: there are none, or not those columns.
+        ValueError: there are none, or a column does not exist.
     """
     frame = None if known.data is None else getattr(known.data, f"{noun}_features")
     if frame is None:
@@ -151,7 +151,7 @@ def side(known: Known, noun: str, columns: Sequence[str] | None) -> pl.DataFrame
 
 
 def _contents(known: Known) -> pl.Series:
-    """Return one text an item, null where nothing is known."""
+    """Return one text per item, null where unknown."""
     data = known.data
     parts = [] if data is None or data.item_texts is None else [data.item_texts.cast(pl.String).alias("texts")]
     for column in () if data is None or data.item_features is None else data.item_features:

@@ -1,4 +1,4 @@
-"""Candidates in another order: one file a re-ranker, and one YAML of the same name in `conf/reranker/`.
+"""Re-rankers: one file each, and one YAML of the same name in `conf/reranker/`.
 
 Nothing is imported before it is used.
 """

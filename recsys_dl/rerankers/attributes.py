@@ -1,4 +1,4 @@
-"""Columns of item features as re-rankers use them: categories, conditions, ages.
+"""Item feature columns for re-rankers: categories, conditions, ages.
 
 I items, C categories.
 """
@@ -22,16 +22,16 @@ from recsys_dl.data.times import to_times
 
 log = logging.getLogger(__name__)
 
-MARKS = ("|", ";", ",", "/")  # what separates values in one text
-SHARE_WITHIN = 0.1  # items with a value among others in one text, to those with it alone, that go without a warning
+MARKS = ("|", ";", ",", "/")  # separators of multiple values in one text
+SHARE_WITHIN = 0.1  # ratio of items with a value inside a multi-valued text to those with it alone, above which a warning is logged
 YEAR = 365.2425 * 86400  # seconds
 
 
 def column(train: Dataset | Interactions, name: str, purpose: str) -> pl.Series:
-    """Return a column of the items' features; `item_id` and `title` are there without features.
+    """Return a column of the item features; `item_id` and `title` are available without features.
 
     Raises:
-        ValueError: there is no such column; the message says what it is for and what comes nearest.
+        ValueError: an unknown column; the message says what it is needed for and suggests a similar one.
     """
     known: dict[str, pl.Series] = {}
     if isinstance(train, Dataset):
@@ -42,7 +42,7 @@ def column(train: Dataset | Interactions, name: str, purpose: str) -> pl.Series:
             known |= {one.name: one for one in train.item_features}
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        here = f"the data has {', '.join(known)}" if known else "bare Interactions have none; give a Dataset"
+        here = f"the data has {', '.join(known)}" if known else "bare Interactions have none; pass a Dataset"
         raise ValueError(
             f"{purpose} needs the item column {name!r}{f' (did you mean {close[0]!r}?)' if close else ''}; {here}"
         )
@@ -50,9 +50,9 @@ def column(train: Dataset | Interactions, name: str, purpose: str) -> pl.Series:
 
 
 def categories(values: pl.Series) -> tuple[sp.csr_matrix, list[str]]:
-    """Return which item is in which category, CSR [I, C] of ones, and the categories' names in their order.
+    """Return category membership, CSR [I, C] of ones, and the category names in order.
 
-    A list has a category for each of its distinct elements, any other column one a value; null has none.
+    A list column has one category per distinct element, any other column one per value; null has none.
     """
     frame = pl.DataFrame({"row": np.arange(len(values), dtype=np.int64), "name": values})
     if isinstance(values.dtype, pl.List | pl.Array):
@@ -67,16 +67,16 @@ def categories(values: pl.Series) -> tuple[sp.csr_matrix, list[str]]:
 
 
 def shares(member_IC: sp.csr_matrix) -> sp.csr_matrix:
-    """Return CSR [I, C] of float64: each item's one spread evenly over its categories (Steck 2018)."""
+    """Return CSR [I, C] of float64: each item's unit mass spread evenly over its categories (Steck 2018)."""
     counts_I = np.diff(member_IC.indptr)
     spread = np.repeat(1.0 / np.maximum(counts_I, 1), counts_I)
     return sp.csr_matrix((spread, member_IC.indices, member_IC.indptr), shape=member_IC.shape)
 
 
 def tastes(histories_BI: sp.csr_matrix, shares_IC: sp.csr_matrix) -> sp.csr_matrix:
-    """Return CSR [B, C] of float64: the shares of categories in what each user did, by weight.
+    """Return CSR [B, C] of float64: the shares of categories in each user's history, by weight.
 
-    They sum to 1; for a user in whose history no category has a weight, to 0.
+    They sum to 1, or to 0 for a history without any category weight.
     """
     mass_BC = (histories_BI.astype(np.float64) @ shares_IC).tocsr()
     mass_BC.sort_indices()
@@ -89,11 +89,11 @@ def tastes(histories_BI: sp.csr_matrix, shares_IC: sp.csr_matrix) -> sp.csr_matr
 def meets(train: Dataset | Interactions, condition: Mapping[str, Any], where: str) -> np.ndarray:
     """Return bool [I]: the items that meet a condition on every one of its columns.
 
-    A column is asked for a value, one of a list of values (of a column of lists: any element), or a range
-    {min: …, max: …} with both ends. An item without a value meets nothing.
+    A column is compared with a value, a list of values (for list columns: any element), or a range
+    {min: …, max: …}, ends included. An item without a value meets no condition.
 
     Raises:
-        ValueError: no such column, or a condition that does not fit its type.
+        ValueError: an unknown column, or a condition that does not fit its type.
     """
     if not isinstance(condition, Mapping) or not condition:
         raise ValueError(f"{where} must be a condition such as {{genres: [Horror]}}, got {condition!r}")
@@ -109,11 +109,11 @@ def meets(train: Dataset | Interactions, condition: Mapping[str, Any], where: st
 
 
 def ages(values: pl.Series, unit: str, now: float) -> np.ndarray:
-    """Return float64 [I] seconds since the times in a column, not below 0, NaN where there is none.
+    """Return float64 [I] seconds since the times in a column, at least 0, NaN where missing.
 
     Args:
         values: dates, times or text in ISO 8601, or numbers in `unit`.
-        unit: of numbers: s, ms, us, ns since 1970, or year (its first of January).
+        unit: of numbers: s, ms, us, ns since 1970, or year (January 1).
         now: seconds since 1970.
     """
     if unit == "year":
@@ -168,7 +168,7 @@ def _among(values: pl.Series, wanted: Sequence[Any], where: str) -> np.ndarray:
 
 
 def _question(values: pl.Series, text: str, where: str) -> None:
-    """Warn where items have a text as one of several values in one, and not for their value."""
+    """Warn if items contain a text as one of several values rather than as their value."""
     have = int((values == text).sum())
     name = values.name
     for mark in MARKS:
@@ -177,7 +177,7 @@ def _question(values: pl.Series, text: str, where: str) -> None:
         within = several.filter(parts.list.contains(text))
         if len(within) > SHARE_WITHIN * have:
             log.warning(
-                "%s: %s has the value %r, but %s hold it, such as %s. If the column holds several values, read it so: "
+                "%s: %s has the value %r, but %s hold it, such as %s. If the column is multi-valued, read it with "
                 'item_lists={%s: "%s"} (data.item_lists={%s: "%s"})',
                 *(where, f"{have:,} item" if have == 1 else f"{have:,} items", text, f"{have + len(within):,}"),
                 *(some([within[0]]), name, mark, name, mark),

@@ -1,4 +1,4 @@
-"""What items are compared by when a list is to hold unlike ones. I items, D vector size."""
+"""The base of diversity re-rankers that compare items by vectors. I items, D vector size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Compared(ListReranker):
 
     Args:
         weight: of diversity against relevance, in [0, 1]; 0 keeps the order of the scores.
-        compare_by: `users`: the users who had both items, over the geometric mean of those who had either; `vectors`:
-            those given to `prepare`; else a column of item features: its categories. An item without any is like nothing.
-        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
+        compare_by: `users`: cosine of the items' user sets; `vectors`:
+            those passed to `prepare`; else a column of item features: its categories. An item without any has similarity 0.
+        relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged.
 
     Attributes:
-        item_vectors_ID: float32, the vectors given, or [I, 0].
+        item_vectors_ID: float32, the given vectors, or [I, 0].
         sparse_vectors_IC: CSR, users or categories of each item, or [I, 0].
     """
 
@@ -55,7 +55,7 @@ class Compared(ListReranker):
         self._measure()
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `prepare`."""
+        """Restore the state that `arrays` returned, in place of `prepare`."""
         super().restore(arrays)
         self._measure()
 
@@ -70,12 +70,10 @@ class Compared(ListReranker):
 
 def _checked(vectors_ID: np.ndarray | None, num_items: int) -> np.ndarray:
     if vectors_ID is None:
-        raise ValueError('compare_by="vectors" needs prepare(train, item_vectors_ID=...): one row for each item')
+        raise ValueError('compare_by="vectors" needs prepare(train, item_vectors_ID=...): one row per item')
     vectors_ID = np.ascontiguousarray(vectors_ID, np.float32)
     if vectors_ID.ndim != 2 or len(vectors_ID) != num_items or not vectors_ID.shape[1]:
-        raise ValueError(
-            f"item vectors must have the shape [{num_items}, D], a row for each item, got {vectors_ID.shape}"
-        )
+        raise ValueError(f"item vectors must have shape [{num_items}, D], one row per item, got {vectors_ID.shape}")
     finite_I = np.isfinite(vectors_ID).all(axis=1)
     if not finite_I.all():
         raise ValueError(f"item vectors must be finite; that of item row {int(np.argmin(finite_I))} is not")

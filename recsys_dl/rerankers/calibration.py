@@ -1,4 +1,4 @@
-"""Calibration: lists with the categories a user likes, in the user's own proportions."""
+"""Calibration: lists that match a user's category proportions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .tastes import Tasteful
 
 
 class Calibration(Tasteful):
-    """Each place takes the item with the largest (1 - weight) relevance - weight * KL(p, q) of the list with it, in nats.
+    """Each position takes the item with the largest (1 - weight) relevance - weight * KL(p, q) of the list with it, in nats.
 
     Steck 2018, "Calibrated Recommendations"; his lambda is `weight`. p are the shares of
-    categories in what the user did, by weight; q those of the list, every place alike, mixed with `smoothing` of p. Having
-    no category is a category. Equal items go to the lower row.
+    categories in the user's history, by weight; q those of the list, with equal weight per position, mixed with a share `smoothing`
+    of p. Having no category is a category of its own. Ties go to the lower row.
 
     Args:
         categories: column of item features; an item of n categories has a share of 1 / n in each.
         weight: of calibration against relevance, in [0, 1]; 0 keeps the order of the scores.
-        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
-        smoothing: share of p in what p is compared with, in (0, 1); keeps the divergence finite.
+        relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged.
+        smoothing: share of p mixed into q, in (0, 1); keeps the divergence finite.
     """
 
     nothing_counts = True

@@ -1,4 +1,4 @@
-"""De-duplication: of items that are the same thing, one."""
+"""De-duplication: show only one of several duplicates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .list_reranker import Chosen, ListReranker, RerankBatch
 
 
 class Distinct(ListReranker):
-    """The candidates in their order, of each group only the first.
+    """Keeps the candidates' order, with only the first of each group.
 
     Args:
-        by: column of item features whose equal values make a group; or `title`: titles that have the same words up to letter
+        by: column of item features whose equal values form a group; or `title`: titles with the same words, ignoring
             case, accents, punctuation and order ("Matrix, The (1999)" and "The Matrix (1999)"). An item without a value is
-            a group of its own.
+            its own group.
 
     Attributes:
         group_I: int32.
@@ -54,7 +54,7 @@ class Distinct(ListReranker):
 
 
 def words(title: str | None) -> str | None:
-    """Return a title's words in order of the alphabet, without case and accents; None where there are none."""
+    """Return a title's words sorted alphabetically, without case and accents; None if there are none."""
     bare = unicodedata.normalize("NFKD", title or "").casefold()
     bare = "".join(char for char in bare if not unicodedata.combining(char))
     return " ".join(sorted(re.findall(r"\w+", bare))) or None

@@ -1,4 +1,4 @@
-"""A determinantal point process: lists whose items span much room."""
+"""A determinantal point process (DPP): lists of diverse items."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .list_reranker import Chosen, RerankBatch, relevance
 
 
 class DPP(Compared):
-    """Each place takes the item with the largest (1 - weight) relevance + weight * gain in log det of the list's cosines.
+    """Each position takes the item with the largest (1 - weight) relevance + weight * gain in log det of the list's cosines.
 
     The greedy maximum of Chen, Zhang and Zhou 2018, "Fast Greedy MAP Inference for Determinantal Point Process to Improve
-    Recommendation Diversity", section 5; their theta is 1 - weight. Where no item left adds to the span of the list (there
-    are no more than D such, and no two with the same vector), those left follow in their order. Equal items go to the
+    Recommendation Diversity", section 5; their theta is 1 - weight. Once no remaining item adds to the span of the list (at
+    most D do, and no two with the same vector), the rest follow in order. Ties go to the
     lower row.
     """
 
@@ -25,4 +25,4 @@ class DPP(Compared):
         filled_B = dpp(items_BL, relevance(batch, self.relevance), self._vectors, float(self.weight), places_BK)
         moved_BK = ((places_BK != np.arange(k)) & (places_BK >= 0)).astype(np.int16)
         moved_BK[(np.arange(k) >= filled_B[:, None]) & (places_BK >= 0)] = 2
-        return Chosen(places_BK, moved_BK=moved_BK, reasons=["dpp", "dpp: nothing unlike was left"])
+        return Chosen(places_BK, moved_BK=moved_BK, reasons=["dpp", "dpp: no dissimilar item was left"])

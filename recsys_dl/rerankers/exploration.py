@@ -1,4 +1,4 @@
-"""Exploration: random items at given places, with the probability of each logged."""
+"""Exploration: random items at given positions, with logged propensities."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .list_reranker import Chosen, ListReranker, RerankBatch, plain
 
 
 class Exploration(ListReranker):
-    """The best candidates in their order, and at some places items drawn at random, so that logs can tell what others are worth.
+    """Keeps the candidates' order, but draws random items at some positions, so that logs reveal the value of other items.
 
-    Draws are uniform and without replacement. `Reranked.propensities_BK` holds the probability of each item shown to stand at its
-    place: 1 over the size of the pool at an exploring place, 1 everywhere else; over the pool they sum to 1 at each exploring
-    place. They are what inverse propensity weighting divides by (Li et al. 2011, "Unbiased Offline Evaluation of
-    Contextual-bandit-based News Article Recommendation Algorithms"). Put this stage last: whatever reorders after it falsifies
-    them. A pool smaller than its places is shown whole.
+    Draws are uniform and without replacement. `Reranked.propensities_BK` holds the probability of each shown item at its
+    position: 1 over the size of the pool at an exploring position, 1 elsewhere; over the pool they sum to 1 at each exploring
+    position. They are the weights' denominators in inverse propensity weighting (Li et al. 2011, "Unbiased Offline Evaluation of
+    Contextual-bandit-based News Article Recommendation Algorithms"). Put this stage last: reordering after it would invalidate
+    them. A pool smaller than the number of positions is shown entirely.
 
-    The same user and request get the same draw, in any batch and on any number of threads. A user is known by the row, one
-    never seen by the history.
+    The same user and request get the same draw, in any batch and on any number of threads. A user is identified by row, a new
+    one by history.
 
     Args:
-        places: that explore, from 1; those beyond k are left alone.
-        pool: condition on item features (as in Rules) that items to draw meet, out of the whole catalog but what the user had
-            in training and what the list shows anyway; None draws from the candidates that would not be shown.
-        seed: of the draws.
+        places: exploring positions, from 1; those beyond k are ignored.
+        pool: condition on item features (as in Rules) for items to draw from the catalog, excluding the user's training
+            items and items in the list; None draws from the candidates that would not be shown.
+        seed: for the draws.
 
     Attributes:
         pool_P: int32, ascending; empty without a condition.
-        seen_UI: CSR, what users had; without entries where there is no condition.
+        seen_UI: CSR, users' training items; empty without a condition.
     """
 
     fitted = ("pool_P", "had_UI")
@@ -61,9 +61,7 @@ class Exploration(ListReranker):
             return
         self.pool_P = np.flatnonzero(meets(train, self.pool, "the pool of exploration")).astype(np.int32)
         if not len(self.pool_P):
-            raise ValueError(
-                f"the pool of exploration must hold items, but none of {train.num_items} meets {self.pool}"
-            )
+            raise ValueError(f"the exploration pool must not be empty, but none of {train.num_items} meets {self.pool}")
         self.seen_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:

@@ -1,4 +1,4 @@
-"""Freshness: relevance that halves with the age of an item."""
+"""Freshness: relevance that decays with an item's age."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Unit = Literal["s", "ms", "us", "ns", "year"]
 
 
 class Freshness(ListReranker):
-    """Candidates in the order of relevance * (1 - weight + weight * 2^(-age / half_life)).
+    """Sorts candidates by relevance * (1 - weight + weight * 2^(-age / half_life)).
 
     The form is the usual exponential decay (Ding and Li 2005, "Time Weight Collaborative Filtering") on items
-    instead of ratings. Equal items go to the lower row.
+    instead of ratings. Ties go to the lower row.
 
     Args:
-        half_life_days: after which an item counts half.
-        weight: of the decay, in [0, 1]: an item of endless age keeps 1 - weight of its relevance.
-        age_column: column of item features with dates, times or numbers; None takes the first interaction with an item in
-            training. An item without a time has the median age of those that have one; with None, where an item without
-            interactions is one that has not been seen before, age 0.
-        age_unit: of a column of numbers: s, ms, us or ns since 1970, or year.
-        now: what ages are counted to, seconds since 1970; None takes the last interaction in training.
-        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are, and none below 0.
+        half_life_days: age at which the decay is one half.
+        weight: of the decay, in [0, 1]: a very old item keeps 1 - weight of its relevance.
+        age_column: column of item features with dates, times or numbers; None uses the item's first interaction in
+            training. An item without a time gets the median age of the others; with None, an item without
+            interactions is new, with age 0.
+        age_unit: of a numeric column: s, ms, us or ns since 1970, or year.
+        now: reference time for ages, seconds since 1970; None means the last interaction in training.
+        relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged, which must not be negative.
 
     Attributes:
         age_I: float64, seconds.
@@ -82,7 +82,7 @@ class Freshness(ListReranker):
         there_BL = batch.items_BL >= 0
         if self.relevance == "scores" and (relevance_BL[there_BL] < 0).any():
             raise ValueError(
-                f"scores below 0 would rise as they decay, got {relevance_BL[there_BL].min()}; use relevance=min_max"
+                f"negative scores would increase as they decay, got {relevance_BL[there_BL].min()}; use relevance=min_max"
             )
         decay_I = 1 - self.weight + self.weight * np.exp2(-self.age_I / (self.half_life_days * DAY))
         fresh_BL = np.where(there_BL, np.where(there_BL, relevance_BL, 0.0) * decay_I[batch.items_BL], -np.inf)

@@ -1,6 +1,6 @@
-"""What every re-ranker here shares: checking a request, writing the answer out, saving and loading.
+"""The base of every re-ranker: validating a request, building the answer, saving and loading.
 
-B lists, L candidates, K places, M places and what is kept after them, D vector size.
+B lists, L candidates, K positions, M positions including those kept after them, D vector size.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Relevance = Literal["min_max", "scores"]
 
 @dataclass(frozen=True)
 class RerankBatch:
-    """A request that has been checked.
+    """A validated request.
 
     Attributes:
-        users: rows [B], or the state of users never seen.
+        users: rows [B], or the state of new users.
         items_BL: int32, C-contiguous, -1 where there is no candidate.
         scores_BL: float32, C-contiguous.
-        request: which request of a user's it is.
+        request: number of the request.
     """
 
     users: np.ndarray | UserState
@@ -42,32 +42,32 @@ class RerankBatch:
         """Return user rows, int64 [B].
 
         Raises:
-            ValueError: one is outside the users that `prepare` saw.
+            ValueError: one is outside the users passed to `prepare`.
         """
         assert isinstance(self.users, np.ndarray)
         bad = self.users[(self.users < 0) | (self.users >= num_users)]
         if bad.size:
             raise ValueError(
                 f"user row {bad[0]} is outside the {num_users} users seen in training. "
-                "Give the state that fold_in() of a model returned, which holds the user's history."
+                "Pass the state from a model's fold_in(), which holds the user's history."
             )
         return self.users
 
 
 @dataclass
 class Chosen:
-    """What a re-ranker decided.
+    """A re-ranker's decisions.
 
     Attributes:
-        places_BK: int32, positions among the candidates; -1 where there is none.
-        outside_BK: int32, items that are no candidates, where `places_BK` is -1; else -1.
-        scores_BL: float32, the candidates' scores where the re-ranker changed them.
+        places_BK: int32, positions among the candidates, or -1.
+        outside_BK: int32, items that are not candidates, where `places_BK` is -1; else -1.
+        scores_BL: float32, the candidates' scores if the re-ranker changed them.
         moved_BK: int16, as in `Reranked`.
         dropped_BL: int16, as in `Reranked`.
-        reasons: names, without the first empty one.
+        reasons: names, without the empty first one.
         unmet_N2: as in `Reranked`.
         messages: as in `Reranked`.
-        propensities_BK: as in `Reranked`, 1 after the places chosen.
+        propensities_BK: as in `Reranked`, 1 after the chosen positions.
     """
 
     places_BK: np.ndarray
@@ -82,13 +82,13 @@ class Chosen:
 
 
 class ListReranker(Saved):
-    """A re-ranker of lists of candidates.
+    """A re-ranker of candidate lists.
 
-    A subclass stores its arguments under their own names, lists the arrays that `_learn` leaves in `fitted`, and gives
-    `_choose`. Its answer for a user depends on nothing but that user, the candidates, k and the request.
+    A subclass stores its arguments under their own names, lists the arrays that `_learn` sets in `fitted`, and implements
+    `_choose`. Its answer for a user depends only on that user, the candidates, k and the request.
 
     Attributes:
-        num_users: U, rows known from training.
+        num_users: U, user rows in training.
         num_items: I.
     """
 
@@ -101,27 +101,27 @@ class ListReranker(Saved):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
         return f"{type(self).__name__}({arguments}){'' if hasattr(self, 'num_items') else ', not prepared'}"
 
-    # What a re-ranker gives
+    # Implemented by re-rankers
 
     @abstractmethod
     def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
-        """Set what `fitted` lists."""
+        """Set the attributes listed in `fitted`."""
 
     @abstractmethod
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
-        """Fill k places of each list."""
+        """Fill k positions of each list."""
 
-    # What users call
+    # Public methods
 
     def prepare(self, train: Dataset | Interactions, *, item_vectors_ID: np.ndarray | None = None) -> Self:
-        """Learn what lists are judged by, and return self. Cheap: call it again when attributes (stock, prices) change.
+        """Fit the re-ranker and return self. Cheap: call it again when attributes (stock, prices) change.
 
         Args:
-            train: what users did, and the items' features where the re-ranker asks for a column of them.
-            item_vectors_ID: float, one row an item, for re-rankers that compare items by vectors.
+            train: interactions, and item features if the re-ranker uses a column of them.
+            item_vectors_ID: float, one row per item, for re-rankers that compare items by vectors.
 
         Raises:
-            ValueError: a column is missing, or the configuration cannot be met by these items.
+            ValueError: a column is missing, or the configuration is infeasible for these items.
         """
         interactions = as_interactions(train)
         self.num_users, self.num_items = interactions.num_users, interactions.num_items
@@ -131,18 +131,18 @@ class ListReranker(Saved):
     def rerank(
         self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
     ) -> Reranked:
-        """Return k items of each list of candidates in a new order.
+        """Return k items of each candidate list in a new order.
 
         Args:
-            users: one for each list: user rows, or the state that a model's `fold_in` returned.
-            candidates: items of each list, the best first, -1 where there is none; scores are their relevance.
-            k: places to fill; a list of fewer candidates is padded.
-            keep: length of the answer where it must go on beyond k, for a stage after this one: the candidates that were
-                neither chosen nor taken out follow in their order. None keeps k.
-            request: which request of the user's this is; only chance depends on it.
+            users: one per list: user rows, or the state from a model's `fold_in`.
+            candidates: items of each list, best first, padded with -1; scores are their relevance.
+            k: positions to fill; a list with fewer candidates is padded.
+            keep: length of the answer if it must extend beyond k, for a later stage: candidates that were
+                neither chosen nor removed follow in order. None means k.
+            request: number of the user's request; only random choices depend on it.
 
         Raises:
-            ValueError: not prepared, k or keep out of range, items out of range or twice in a list, a score that is NaN
+            ValueError: not prepared, k or keep out of range, items out of range or repeated in a list, a score that is NaN
                 or infinite.
         """
         self._check_fitted()
@@ -153,20 +153,20 @@ class ListReranker(Saved):
         chosen = self._choose(batch, int(k))
         return self._answer(batch, chosen, int(k if keep is None else keep))
 
-    # What is saved
+    # Saving
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name."""
+        """Return the fitted state by name."""
         learned = {name: getattr(self, name) for name in self.fitted}
         return {"shape_UI": np.array([self.num_users, self.num_items]), **learned}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `prepare`."""
+        """Restore the state that `arrays` returned, in place of `prepare`."""
         self.num_users, self.num_items = map(int, arrays["shape_UI"])
         for name in self.fitted:
             setattr(self, name, arrays[name])
 
-    # Inside
+    # Internal
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "num_items"):
@@ -189,7 +189,7 @@ class ListReranker(Saved):
             given = given.astype(np.int64)
         if items_BL.ndim != 2 or items_BL.shape != scores_BL.shape or len(items_BL) != size:
             raise ValueError(
-                f"candidates must be items and scores of one shape [{size}, L], a row for each user, "
+                f"candidates must be items and scores of the same shape [{size}, L], one row per user, "
                 f"got {items_BL.shape} and {scores_BL.shape}"
             )
         if items_BL.size and not np.issubdtype(items_BL.dtype, np.integer):
@@ -207,7 +207,7 @@ class ListReranker(Saved):
             if fault == NOT_FINITE:
                 raise ValueError(f"scores of candidates must be finite, got {score} for item row {item} in list {b}")
             assert fault == REPEATED
-            raise ValueError(f"an item must stand once in a list, got item row {item} twice in list {b}")
+            raise ValueError(f"an item must occur only once in a list, got item row {item} twice in list {b}")
         return RerankBatch(given, items_BL, scores_BL, int(request))
 
     def _answer(self, batch: RerankBatch, chosen: Chosen, length: int) -> Reranked:
@@ -219,7 +219,7 @@ class ListReranker(Saved):
         items_BM, out_places_BM = np.empty((rows, length), np.int32), np.empty((rows, length), np.int32)
         scores_BM = np.empty((rows, length), np.float32)
         written(batch.items_BL, scores_BL, places_BK, outside_BK, dropped_BL, items_BM, scores_BM, out_places_BM)
-        if chosen.moved_BK is None:  # one reason for all: another place than before
+        if chosen.moved_BK is None:  # a single reason: the item changed position
             moved_BM = ((out_places_BM != np.arange(length)) & (items_BM >= 0)).astype(np.int16)
             moved_BM[:, k:] = 0
         else:
@@ -243,10 +243,10 @@ class ListReranker(Saved):
 
 
 def relevance(batch: RerankBatch, scale: Relevance) -> np.ndarray:
-    """Return float64 [B, L]: how relevant candidates are, on the scale asked for; -inf where there is none.
+    """Return float64 [B, L]: the candidates' relevance on the given scale; -inf at padding.
 
-    `min_max` runs from 0, the lowest score of the list, to 1, its highest, so that it can be weighed against another term
-    whatever model gave the scores; `scores` are taken as they are.
+    `min_max` runs from 0, the lowest score of the list, to 1, its highest, so that it can be combined with another term
+    for any model; `scores` are unchanged.
     """
     if scale == "min_max":
         return min_max(batch.items_BL, batch.scores_BL)
@@ -254,7 +254,7 @@ def relevance(batch: RerankBatch, scale: Relevance) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """Return mappings as dicts and sequences as lists, as YAML can hold them."""
+    """Convert mappings to dicts and sequences to lists, for YAML."""
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

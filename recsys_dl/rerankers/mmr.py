@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: what is relevant, and unlike what stands above."""
+"""Maximal marginal relevance (MMR): relevant items that differ from those above them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .list_reranker import Chosen, RerankBatch, relevance
 
 
 class MMR(Compared):
-    """Each place takes the item with the largest (1 - weight) relevance - weight * largest cosine with those above it.
+    """Each position takes the item with the largest (1 - weight) relevance - weight * largest cosine with those above it.
 
     Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking"; their lambda is 1 - weight. At the
-    first place there is nothing to be unlike. Equal items go to the lower row.
+    first position the cosine term is 0. Ties go to the lower row.
     """
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:

@@ -1,6 +1,6 @@
-"""Rules that no list can keep, whoever asks: found from the rules, the items and k, before any candidate is seen.
+"""Detecting rules that no list can satisfy, from the rules, the items and k alone, independent of candidates.
 
-I items, G groups, M rules of at least, P pins, as in `kernels/rerank/search.py`.
+I items, G groups, M at-least rules, P pins, as in `kernels/rerank/search.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .rule_words import Rule
 
 
 def check_rules(rules: Sequence[Rule], tables: tuple[Caps, Needs, Pins], denied_I: np.ndarray, k: int) -> None:
-    """Check that rules do not contradict one another over these items in lists of k.
+    """Check that rules do not contradict each other for these items in lists of k.
 
     Raises:
         ValueError: they do; the message names the rules.
@@ -25,7 +25,7 @@ def check_rules(rules: Sequence[Rule], tables: tuple[Caps, Needs, Pins], denied_
     pinned_P, places_P, rule_P = pins.items_P[shown], pins.places_P[shown], pins.rule_P[shown]
     for item, rule in zip(pinned_P, rule_P, strict=True):
         if denied_I[item]:
-            raise ValueError(f"rule {rules[denied_I[item] - 1]} takes out the item that rule {rules[rule]} pins")
+            raise ValueError(f"rule {rules[denied_I[item] - 1]} removes the item that rule {rules[rule]} pins")
     if denied_I.all() and not len(pinned_P):
         causes = ", ".join(str(rules[number - 1]) for number in np.unique(denied_I))
         raise ValueError(f"rules {causes} together leave none of the {len(denied_I)} items")
@@ -52,10 +52,10 @@ def _check_pins(
 
 
 def _check_need(rules: Sequence[Rule], caps: Caps, serving: np.ndarray, window: int, rule: int) -> None:
-    """Check that allowed items of a kind are enough, in number and under each rule of at most."""
+    """Check that there are enough allowed items of a kind, in number and under each at-most rule."""
     least = rules[rule].number
     if len(serving) < least:
-        raise ValueError(f"rule {rules[rule]}: only {len(serving)} of the items that may be shown are of that kind")
+        raise ValueError(f"rule {rules[rule]}: only {len(serving)} of the allowed items match it")
     counts = np.diff(caps.indptr)[serving]
     starts = caps.indptr[serving]
     owners = np.repeat(np.arange(len(serving)), counts)
@@ -66,11 +66,11 @@ def _check_need(rules: Sequence[Rule], caps: Caps, serving: np.ndarray, window: 
         met, sizes = np.unique(groups[mine], return_counts=True)
         given = np.minimum(sizes, caps.most_G[met]).sum() + len(serving) - len(np.unique(owners[mine]))
         if given < least:
-            raise ValueError(f"rule {rules[cap]} lets at most {given} items in where rule {rules[rule]} wants {least}")
+            raise ValueError(f"rule {rules[cap]} allows at most {given} items where rule {rules[rule]} needs {least}")
 
 
 def _check_room(rules: Sequence[Rule], needs: Needs, allowed: np.ndarray, pinned: np.ndarray, window: int) -> None:
-    """Check that the first places hold what all rules of at least want there, even if items serve several at once."""
+    """Check that the top positions can satisfy all at-least rules, even if items serve several at once."""
     asking = [m for m in range(len(needs.rule_M)) if needs.window_M[m] <= window]
     wanted_M = {m: max(0, int(needs.least_M[m]) - int(_serves(needs, pinned, m).sum())) for m in asking}
     wanted = sum(wanted_M.values())
@@ -86,7 +86,7 @@ def _check_room(rules: Sequence[Rule], needs: Needs, allowed: np.ndarray, pinned
     if wanted > 0:
         names = ", ".join(str(rules[needs.rule_M[m]]) for m in asking if wanted_M[m])
         beside = f", {len(pinned)} of them pinned" if len(pinned) else ""
-        raise ValueError(f"rules {names} want more than {window} places hold{beside}")
+        raise ValueError(f"rules {names} need more than the {window} positions{beside}")
 
 
 def _serves(needs: Needs, items: np.ndarray, m: int) -> np.ndarray:

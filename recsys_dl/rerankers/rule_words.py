@@ -1,4 +1,4 @@
-"""Rules as they are written in YAML: read, and checked as far as that goes without data."""
+"""Parsing rules from YAML, and validating them as far as possible without data."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Rule:
     """One rule.
 
     Attributes:
-        name: what answers and messages call it.
+        name: used in answers and messages.
         kind: allow, deny, at_most, at_least or pin.
-        condition: of allow, deny, at_most and at_least: which items it speaks of; None with `per`, and for what was had.
-        per: of at_most: the column each of whose values may come so often.
-        number: of at_most and at_least: items; of a pin: its place, from 1.
-        within: of at_most and at_least: the first places alone; None for all.
+        condition: of allow, deny, at_most and at_least: the items it applies to; None with `per`, and for already_had.
+        per: of at_most: the column whose values are each limited.
+        number: of at_most and at_least: items; of a pin: its position, from 1.
+        within: of at_most and at_least: only the top positions; None for all.
         item_id: of a pin.
     """
 
@@ -45,7 +45,7 @@ class Rule:
 
     @property
     def forbids_seen(self) -> bool:
-        """Whether it takes out what the user had."""
+        """Whether it removes items the user already interacted with."""
         return self.kind == "deny" and self.condition is None
 
     def __str__(self) -> str:
@@ -59,33 +59,33 @@ class Rule:
 
 
 def read_rules(given: Sequence[Mapping[str, Any]]) -> list[Rule]:
-    """Return rules as written, in their order.
+    """Parse rules, in order.
 
     Raises:
-        ValueError: a rule without a name or with another's, a word that no rule knows, a number that makes no sense, or
-            rules that contradict one another whatever the items: two items pinned to one place, an item pinned twice.
+        ValueError: a rule without a unique name, an unknown word, an invalid number, or
+            rules that always contradict each other: two items pinned to the same position, an item pinned twice.
     """
     if not isinstance(given, Sequence) or isinstance(given, str):
-        raise ValueError(f"rules must be a list, one mapping a rule, got {given!r}")
+        raise ValueError(f"rules must be a list with one mapping per rule, got {given!r}")
     rules = [_read(number, words) for number, words in enumerate(given, 1)]
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"rules must have names of their own, got {name!r} twice")
+            raise ValueError(f"rules must have distinct names, got {name!r} twice")
     if sum(rule.kind == "at_least" for rule in rules) > 32 or sum(rule.kind == "at_most" for rule in rules) > 32:
-        raise ValueError("there may be no more than 32 rules of at_least, and of at_most")
+        raise ValueError("there may be at most 32 at_least rules, and 32 at_most rules")
     pins = [rule for rule in rules if rule.kind == "pin"]
     for n, pin in enumerate(pins):
         for other in pins[:n]:
             if other.number == pin.number:
-                raise ValueError(f"rules {other} and {pin} put two items at one place; move one of them")
+                raise ValueError(f"rules {other} and {pin} put two items at the same position; move one of them")
             if other.item_id == pin.item_id:
-                raise ValueError(f"rules {other} and {pin} put one item at two places; drop one of them")
+                raise ValueError(f"rules {other} and {pin} put one item at two positions; remove one of them")
     return rules
 
 
 def gathered(given: Sequence[Mapping[str, Any] | str]) -> Any:
-    """Return rules with those of files in place of their paths.
+    """Return rules with file paths replaced by the rules in those files.
 
     Raises:
         FileNotFoundError: no such file.
@@ -101,7 +101,7 @@ def gathered(given: Sequence[Mapping[str, Any] | str]) -> Any:
 
 def _rules_of(file: Path) -> list[Any]:
     if not file.is_file():
-        raise FileNotFoundError(f"rules must be mappings, or paths of YAML files of them, but there is no file {file}")
+        raise FileNotFoundError(f"rules must be mappings, or paths of YAML files with them, but {file} does not exist")
     try:
         rules = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,7 +109,7 @@ def _rules_of(file: Path) -> list[Any]:
     if isinstance(rules, Mapping) and set(rules) == {"rules"}:
         rules = rules["rules"]
     if not isinstance(rules, list) or not all(isinstance(words, Mapping) for words in rules):
-        raise ValueError(f"{file} must hold a list of rules, one mapping each, got {type(rules).__name__}")
+        raise ValueError(f"{file} must hold a list of rules, one mapping per rule, got {type(rules).__name__}")
     return rules
 
 
@@ -128,7 +128,7 @@ def _read(number: int, words: Mapping[str, Any]) -> Rule:
         if word not in KINDS[kind] | {"name"}:
             known = sorted(KINDS[kind] - {kind})
             raise ValueError(
-                f"rule {name!r}: {kind} goes with {', '.join(known) or 'nothing else'}, got {word!r} beside it"
+                f"rule {name!r}: {kind} can be combined with {', '.join(known) or 'nothing else'}, got {word!r}"
             )
     if kind in ("allow", "deny"):
         condition = words[kind]
@@ -145,7 +145,7 @@ def _read(number: int, words: Mapping[str, Any]) -> Rule:
     most = _count(name, kind, words[kind], 0 if kind == "at_most" else 1)
     within = None if words.get("within") is None else _count(name, "within", words["within"], 1)
     if kind == "at_least" and within is not None and most > within:
-        raise ValueError(f"rule {name!r}: at least {most} items do not fit within {within} places")
+        raise ValueError(f"rule {name!r}: at least {most} items do not fit within {within} positions")
     if (words.get("per") is None) == (words.get("of") is None):
         raise ValueError(f"rule {name!r}: {kind} needs {'one of per and of' if kind == 'at_most' else 'of'}")
     if words.get("per") is not None:

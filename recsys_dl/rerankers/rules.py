@@ -1,4 +1,4 @@
-"""Business rules: what may be shown, where, and how much of each kind."""
+"""Business rules: which items may be shown, where, and how many of each kind."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ EVERYWHERE = 2**31 - 1  # window of a rule without one
 
 
 class Rules(ListReranker):
-    """The candidates in their order, as far as rules allow.
+    """Keeps the candidates' order, as far as rules allow.
 
-    Of all lists that keep the rules the answer is the longest, and of these the first in the order of the candidates, place by
-    place. Where no list keeps them all, rules of at_least give way, the last written first, each by as little as is needed;
-    allow, deny and at_most never do. Then a pin that at_most bars is left out, and a pin below the end of a short list stands
-    at its end. `Reranked.unmet` says which and why. What can be known from the rules, the items and k alone is an error.
+    Among all lists that satisfy the rules the result is the longest, and among these the first in lexicographic candidate order.
+    If no list satisfies them all, at_least rules are relaxed, the last first, each by as little as needed;
+    allow, deny and at_most never are. Then a pin barred by at_most is left out, and a pin past the end of a short list is placed
+    at its end. `Reranked.unmet` says which and why. Conflicts that follow from the rules, the items and k alone are errors.
 
     Each rule has a name and one of:
 
     - `allow: {price: {min: 5, max: 60}}`: only these items. A condition names columns of item features (`item_id` and `title`
       too), each with a value, a list of values, or a range; all must hold. An item without a value meets no condition.
-    - `deny: {in_stock: false}`: none of these; `deny: already_had`: nothing the user had in training.
-    - `at_most: 2`, with `per: brand` (of each value; of each element where a column holds lists) or `of:` a condition;
-      `within: 3` counts the first three places alone.
+    - `deny: {in_stock: false}`: none of these; `deny: already_had`: no item the user interacted with in training.
+    - `at_most: 2`, with `per: brand` (per value, or per element of a list column) or `of:` a condition;
+      `within: 3` counts only the top three positions.
     - `at_least: 1` with `of:` a condition; likewise `within`.
-    - `pin: b42` with `at: 1`: this item, by id, at this place, whether it is a candidate or not; if k is smaller it is not
-      shown.
+    - `pin: b42` with `at: 1`: this item, by id, at this position, whether or not it is a candidate; not shown if k is
+      smaller.
 
     Args:
-        rules: mappings as above, in the order of their importance; text among them is the path of a YAML file that holds a list of such.
+        rules: mappings as above, in order of importance; strings among them are paths of YAML files with lists of rules.
 
     Attributes:
-        denied_I: int16, 1 + the first rule that takes an item out whoever asks, or 0.
-        groups_IG: CSR, groups of each item under rules of at_most.
-        family_G: int32, which of these rules a group belongs to.
-        serves_I: uint32, bit m says that an item counts for the m-th rule of at_least.
-        kinds_I: int32, the same for items with the same groups and needs.
-        pinned_P: int32, pinned items by ascending place.
-        seen_UI: CSR, what users had; without entries if no rule asks for it.
+        denied_I: int16, 1 + the first rule that removes an item for every user, or 0.
+        groups_IG: CSR, groups of each item under at_most rules.
+        family_G: int32, the rule of each group.
+        serves_I: uint32, bit m is set if an item counts for the m-th at_least rule.
+        kinds_I: int32, equal for items with the same groups and needs.
+        pinned_P: int32, pinned items by ascending position.
+        seen_UI: CSR, users' training items; empty if no rule needs them.
     """
 
     fitted = ("denied_I", "groups_IG", "family_G", "serves_I", "kinds_I", "pinned_P", "had_UI")
@@ -106,7 +106,7 @@ class Rules(ListReranker):
         self._get_ready()
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `prepare`."""
+        """Restore the state that `arrays` returned, in place of `prepare`."""
         super().restore(arrays)
         self._get_ready()
 
@@ -120,7 +120,7 @@ class Rules(ListReranker):
             self._checked_k.add(k)
 
     def _tables(self, k: int) -> tuple[search.Caps, search.Needs, search.Pins]:
-        """Return the rules as kernels take them, windows no longer than k."""
+        """Return the rules in the form kernels take, windows no longer than k."""
         number = {rule.name: n for n, rule in enumerate(self._rules)}
 
         def of(rules: Sequence[Rule], value: Any) -> np.ndarray:
@@ -176,7 +176,7 @@ class Rules(ListReranker):
         return Seen(starts_B, ends_B, matrix.indices.astype(np.int32, copy=False), self._seen)
 
     def _in_words(self, problems_BR3: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Return which lists have which problem, int32 [N, 2], and the problems in words."""
+        """Return which lists have which problem, int32 [N, 2], and the messages."""
         lists_N, rules_N = np.nonzero(problems_BR3[:, :, 0])
         found_N4 = np.column_stack([rules_N, problems_BR3[lists_N, rules_N]])
         distinct, which_N = np.unique(found_N4, axis=0, return_inverse=True)
@@ -185,31 +185,31 @@ class Rules(ListReranker):
 
     def _message(self, rule: int, cause: int, count: int, other: int) -> str:
         if cause == search.SHORT:
-            return f"the rules leave a list of {count}"
+            return f"the rules leave a list of only {count}"
         why = {
-            search.FEW: f"{count} missing, no more candidates are of that kind",
-            search.CAPPED: f"{count} missing, rule {self._rules[other]} lets no more in",
+            search.FEW: f"{count} missing, no more candidates match",
+            search.CAPPED: f"{count} missing, rule {self._rules[other]} allows no more",
             search.NO_ROOM: f"{count} missing, pinned items and the length of the list leave no room",
-            search.TOGETHER: f"{count} missing, it cannot be kept together with the other rules",
-            search.GIVEN_UP: f"{count} missing, no list that keeps all rules was found in {search.STEPS} steps",
+            search.TOGETHER: f"{count} missing, it cannot be satisfied together with the other rules",
+            search.GIVEN_UP: f"{count} missing, no list that satisfies all rules was found in {search.STEPS} steps",
             search.SEEN: f"left out by rule {self._rules[other]}",
-            search.PIN_CAPPED: "left out, a rule of at_most bars it",
-            search.PIN_RAISED: f"stands at {count}, where the list ends",
+            search.PIN_CAPPED: "left out, barred by an at_most rule",
+            search.PIN_RAISED: f"moved to {count}, where the list ends",
         }
         return f"rule {self._rules[rule]}: {why[cause]}"
 
 
 def _item_row(train: Dataset | Interactions, pin: Rule) -> int:
     if not isinstance(train, Dataset):
-        raise ValueError(f"rule {pin} names an item by id: give a Dataset, bare Interactions know none")
+        raise ValueError(f"rule {pin} names an item by id: pass a Dataset, bare Interactions have no ids")
     row = int(train.items.find([pin.item_id])[0])
     if row < 0:
-        raise ValueError(f"rule {pin}: there is no such item among the {train.num_items} known")
+        raise ValueError(f"rule {pin}: the item is not among the {train.num_items} known items")
     return row
 
 
 def _kinds(groups_IG: sp.csr_matrix, serves_I: np.ndarray) -> np.ndarray:
-    """Return int32 [I]: the same number for items of the same groups and needs."""
+    """Return int32 [I]: the same number for items with the same groups and needs."""
     numbers: dict[tuple[int, bytes], int] = {}
     indptr, indices = groups_IG.indptr, groups_IG.indices.astype(np.int32)
     keys = ((int(serves), indices[indptr[i] : indptr[i + 1]].tobytes()) for i, serves in enumerate(serves_I))

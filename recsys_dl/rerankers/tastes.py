@@ -1,4 +1,4 @@
-"""What users like, as shares of categories. B users asked for, U users, I items, C categories."""
+"""Users' tastes as shares of categories. B users requested, U users, I items, C categories."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .list_reranker import ListReranker, Relevance, RerankBatch
 
 
 class Tasteful(ListReranker):
-    """A re-ranker that knows the shares of categories in what each user did.
+    """A re-ranker that uses the category shares of each user's history.
 
-    A user of whom nothing is known has the taste of all users together.
+    A user without interactions gets the average taste of all users.
 
     Args:
         categories: column of item features; an item of n categories has a share of 1 / n in each.
         weight: of the categories against relevance, in [0, 1]; 0 keeps the order of the scores.
-        relevance: `min_max`: the scores of a list scaled to [0, 1]; `scores`: as they are.
+        relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged.
 
     Attributes:
         shares_IC: CSR, float64.
         taste_UC: CSR, float64: each user's shares.
-        everyone_C: float64: those of all users.
+        everyone_C: float64: shares over all users.
     """
 
     fitted = ("shares_IC", "taste_UC", "everyone_C")
-    nothing_counts: ClassVar[bool] = False  # whether to have no category is a category
+    nothing_counts: ClassVar[bool] = False  # whether having no category is a category of its own
     shares_IC: sp.csr_matrix
     taste_UC: sp.csr_matrix
     everyone_C: np.ndarray

@@ -1,4 +1,4 @@
-"""xQuAD: of the categories a user likes, each satisfied by some item."""
+"""xQuAD: lists that cover each category a user likes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .tastes import Tasteful
 class XQuAD(Tasteful):
     """Explicit query aspect diversification, with the categories of items as aspects.
 
-    Each place takes the item i with the largest (1 - weight) relevance + weight * sum over categories c of P(c | user) P(i
+    Each position takes the item i with the largest (1 - weight) relevance + weight * sum over categories c of P(c | user) P(i
     satisfies c) * product over those above it of (1 - P(they satisfy c)): Santos, Macdonald and Ounis 2010, "Exploiting Query
     Reformulations for Web Search Result Diversification", section 3; their lambda is `weight`. P(c | user) is the share
-    of c in what the user did; an item of n categories satisfies each with probability 1 / n. Equal items go to the lower row.
+    of c in the user's history; an item of n categories satisfies each with probability 1 / n. Ties go to the lower row.
     """
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
