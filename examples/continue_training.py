@@ -30,15 +30,8 @@ with tempfile.TemporaryDirectory() as name:
     log.filter(pl.col("timestamp").is_between(first, second, closed="right")).write_csv(folder / "this_month.csv")
     log.filter(pl.col("timestamp") > second).write_csv(folder / "next_month.csv")
 
-    words = [
-        "train",
-        "model=gmf",
-        "data=log",
-        f"data.path={folder / 'last_month.csv'}",
-        f"run={folder / 'run'}",
-        "seed=7",
-    ]
-    subprocess.run([sys.executable, "-m", "recsys_dl", *words], check=True)
+    words = ["train", "model=gmf", "model.epochs=5", "data=log", "data.path=last_month.csv", "run=run", "seed=7"]
+    subprocess.run([sys.executable, "-m", "recsys_dl", *words], cwd=folder, check=True)
 
     tuned = fine_tune(
         folder / "run",

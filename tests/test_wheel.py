@@ -1,14 +1,18 @@
 """What a user installs: the built wheel holds kernels and configs, and its command runs in an environment of its own."""
 
+import ast
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+
+from recsys_dl.version import __version__
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +36,20 @@ def test_it_holds_what_the_checkout_holds(wheel):
     assert "recsys_dl/py.typed" in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"recsys_dl", next(top for top in tops if top.endswith(".dist-info"))}
+
+
+def test_its_metadata_are_those_of_pyproject(wheel):
+    names = zipfile.ZipFile(wheel)
+    inside = next(name.rpartition("/")[0] for name in names.namelist() if name.endswith("/METADATA"))
+    told = message_from_bytes(names.read(f"{inside}/METADATA"))
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert told["Version"] == __version__
+    assert told["License-Expression"] == project["license"]
+    assert set(told.get_all("Provides-Extra")) == set(project["optional-dependencies"])
+    assert told["Requires-Python"] == project["requires-python"]
+    assert f"recsys-dl = {project['scripts']['recsys-dl']}" in names.read(f"{inside}/entry_points.txt").decode()
+    calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.Call)]
+    assert [ast.unparse(call) for call in calls] == ["setup()"]
 
 
 def test_its_command_runs_in_an_environment_of_its_own(wheel, tmp_path):
