@@ -161,9 +161,9 @@ def test_other_users_are_refused(evaluations):
     [
         (lambda e: {}, {}, "at least one evaluation"),
         (lambda e: e, {"baseline": "als"}, "one of noisy, popular, noisier, got 'als'"),
-        (lambda e: e, {"metric": "coverage@10"}, "'coverage@10' has no values of each user"),
-        (lambda e: e, {"metric": "ndcg@7"}, "'ndcg@7' has no values of each user"),
-        (lambda e: {"bare": Evaluation.from_dict(e["noisy"].to_dict())}, {}, "bare has no values of each user"),
+        (lambda e: e, {"metric": "coverage@10"}, "'coverage@10' has no per-user values"),
+        (lambda e: e, {"metric": "ndcg@7"}, "'ndcg@7' has no per-user values"),
+        (lambda e: {"bare": Evaluation.from_dict(e["noisy"].to_dict())}, {}, "bare has no per-user values"),
         (lambda e: e | {"wide": replace(e["noisy"], confidence=0.99)}, {}, "intervals differ: 0.95 for noisy, 0.99"),
     ],
 )

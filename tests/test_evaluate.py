@@ -213,7 +213,7 @@ def test_users_who_are_folded_in_by_hand():
     table = evaluate(model, TRAIN, asked, k=2, exclude=more)
     np.testing.assert_array_equal(table.per_user["recall@2"], [1, 1 / 2])
     assert table.conventions["excluded"] == "train and histories and more"
-    with pytest.raises(ValueError, match="rmse compares predicted ratings with given ones, of test users that have"):
+    with pytest.raises(ValueError, match="rmse compares predicted ratings with true ones, and test users are given by"):
         evaluate(Rater(scores_UI=scores).fit(TRAIN), TRAIN, asked, k=2, metrics=["rmse"])
 
 
@@ -346,8 +346,8 @@ NAMED = [
         (TRAIN, TEST.with_weights(np.zeros(4)), {}, "all weights are 0"),
         (TRAIN, SMALL, {}, "test must be over the rows of train, 5 users x 5 items, got 2 x 5"),
         (TRAIN, TEST, {"exclude": SMALL}, "exclude must be over the rows of train"),
-        (NAMED[0], NAMED[1], {}, "test must name the same users in the same rows"),
-        (TRAIN, TEST, {"metrics": ["ndcg@10"]}, "got 'ndcg@10'; the length of list is given by k"),
+        (NAMED[0], NAMED[1], {}, "test must have the same users in the same rows"),
+        (TRAIN, TEST, {"metrics": ["ndcg@10"]}, "got 'ndcg@10'; set the list length with k"),
         (TRAIN, TEST, {"metrics": []}, "metrics must be among"),
         (TRAIN, TEST, {"metrics": ["mae"]}, "Popularity has no predict"),
         (TRAIN, TEST, {"gains": "graded"}, "gains must be one of binary, linear, exponential"),

@@ -173,7 +173,7 @@ def test_the_same_ids_and_scores_without_this_package(name, format, consumers, t
     if model is None:
         pytest.skip(f"{name} offers no served()")
     if format == "parquet" and model.served().item_emb_ID is None:
-        with pytest.raises(ValueError, match=f"format=parquet cannot hold {type(model).__name__}: .* safetensors"):
+        with pytest.raises(ValueError, match=f"format=parquet cannot represent {type(model).__name__}: .* safetensors"):
             export(model, tmp_path / "out", format=format, seen=seen())
         assert list(tmp_path.iterdir()) == []
         return

@@ -147,7 +147,7 @@ def test_what_is_refused(model, train, tmp_path, monkeypatch):
 
     refused(ValueError, "format must be one of torchscript, torch_export, onnx, .* got 'pickle'", format="pickle")
     refused(ValueError, "must offer served.* UserKNN does not", given=build("user_knn").fit(train))
-    refused(ValueError, "this SVD knows none: fit it on a Dataset", given=build("svd").fit(train.interactions))
+    refused(ValueError, "this SVD has none: fit it on a Dataset", given=build("svd").fit(train.interactions))
     refused(ValueError, "k must be a whole number of at least 1, got 0", k=0)
     refused(ValueError, r"exclude_seen=True, the default, .* seen=train .* or exclude_seen=False", seen=None)
     order = Vocabulary(train.items.ids.reverse(), noun="item")
@@ -156,7 +156,10 @@ def test_what_is_refused(model, train, tmp_path, monkeypatch):
     refused(ValueError, "item 'new' is not among the 41 known items", allow=["3", "new"])
     refused(ValueError, "seen must be over the model's 62 users and 41 items, got 1 and 3", seen=Interactions([0], [2]))
     refused(
-        ValueError, "parquet cannot hold EASE: .* Take safetensors", given=build("ease").fit(train), format="parquet"
+        ValueError,
+        "parquet cannot represent EASE: .* Use safetensors",
+        given=build("ease").fit(train),
+        format="parquet",
     )
     monkeypatch.setitem(write.NEEDS, "onnx", ("torch", "no_such_package"))
     refused(ImportError, r"format=onnx needs no_such_package: pip install 'recsys_dl\[export\]'", format="onnx")
@@ -198,7 +201,7 @@ def test_the_command_leaves_what_the_run_recommends(place, monkeypatch, capsys):
     assert main(["export", "run=runs/knn", "format=safetensors", "allow=[3,8]"]) == 0
     capsys.readouterr()
     for words, told in (
-        (["format=parquet"], "format=parquet cannot hold ItemKNN"),
+        (["format=parquet"], "format=parquet cannot represent ItemKNN"),
         (["format=pickle"], "format must be "),
         (["allow=nothing.txt"], "there is no file nothing.txt"),
         (["allow=[new]"], "item 'new' is not among"),

@@ -203,9 +203,13 @@ class Factorial(Scorer):
 @pytest.mark.parametrize(
     ("format", "scorer", "words"),
     [
-        ("torchscript", Uncompilable, "format=torchscript cannot hold Toy: TorchScript does not compile its"),
-        ("torch_export", Branching, "format=torch_export cannot hold Toy: torch.export does not trace its recommender"),
-        ("onnx", Factorial, "format=onnx cannot hold Toy: ONNX does not hold its recommender"),
+        ("torchscript", Uncompilable, "format=torchscript cannot represent Toy: TorchScript cannot compile its"),
+        (
+            "torch_export",
+            Branching,
+            "format=torch_export cannot represent Toy: torch.export cannot trace its recommender",
+        ),
+        ("onnx", Factorial, "format=onnx cannot represent Toy: ONNX cannot represent its recommender"),
     ],
 )
 def test_what_a_format_cannot_hold(tmp_path, monkeypatch, format, scorer, words):

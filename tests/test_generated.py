@@ -160,5 +160,5 @@ def test_bad_arguments(arguments, message):
 def test_what_the_oracle_refuses(data):
     with pytest.raises(ValueError, match="asked must have times"):
         Oracle(SMALL, Interactions([0], [0]))
-    with pytest.raises(ValueError, match="one interaction a user, got .* use leave_last_out"):
+    with pytest.raises(ValueError, match="one interaction per user, got .* use leave_last_out"):
         Oracle(SMALL).best_possible(data, data, 10)

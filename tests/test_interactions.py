@@ -146,7 +146,7 @@ def test_wrong_weights(weights, message):
         ([0, -1], {}, r"user rows must be in \[0, 2147483647\), got -1"),
         ([0, 3], {"num_users": 3}, r"user rows must be in \[0, 3\), got 3"),
         ([0, 2**40], {}, "got 1099511627776"),
-        ([0, 1], {"num_users": -1}, "the number of users must lie in"),
+        ([0, 1], {"num_users": -1}, "the number of users must be in"),
         ([0.0, 1.0], {}, "one-dimensional array of integers, got float64"),
         (["a", "b"], {}, "ids become rows through a Vocabulary"),
         ([[0, 1]], {}, r"of shape \(1, 2\)"),

@@ -184,7 +184,7 @@ def test_unsorted_and_repeated_grades_are_summed():
     ("call", "message"),
     [
         (lambda: judge(np.array([[1, 2, 1]]), sp.csr_matrix((1, 4))), "item 1 twice in list 0"),
-        (lambda: judge(np.array([[1, 4]]), sp.csr_matrix((1, 4))), r"in \[0, 4\), or be -1, got 4"),
+        (lambda: judge(np.array([[1, 4]]), sp.csr_matrix((1, 4))), r"in \[0, 4\), or -1, got 4"),
         (lambda: judge(np.array([[1, 2]]), sp.csr_matrix((2, 4))), "one row for each of 1 lists, got 2"),
         (lambda: judge(np.array([[0.5]]), sp.csr_matrix((1, 4))), "item rows of shape"),
         (lambda: judge(np.array([[0]]), sp.csr_matrix(np.array([[-1.0]]))), "not negative"),

@@ -109,7 +109,7 @@ def test_implicit_logs_have_no_errors_of_ratings():
         assert ("rmse" in found.values) == (noun == "rating")
         if noun is None:
             with pytest.raises(
-                ValueError, match="rmse compares predicted ratings with given ones, and this log has none"
+                ValueError, match="rmse compares predicted ratings with true ones, and this log has none"
             ):
                 evaluate(model, train, test, k=5, metrics=["rmse"])
     log = Interactions([0, 1, 1], [0, 0, 1], num_users=2, num_items=3)
@@ -119,7 +119,7 @@ def test_implicit_logs_have_no_errors_of_ratings():
 def test_what_cannot_be_reached_is_said(tmp_path: Path):
     train, _, test = cold_items(read_log(ratings()), seed=1, test=0.2)
     found = evaluate(Popularity().fit(train), train, test, k=5, relevant_from=0)
-    text = f"{len(test)} of {len(test)} relevant test items are unknown to training, and Popularity never recommends such an item"
+    text = f"{len(test)} of {len(test)} relevant test items are unknown to training, and Popularity never recommends such items"
     assert text in joined(found)
     assert found.values["recall@5"] == 0
     found.save(tmp_path / "figures")

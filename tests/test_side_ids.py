@@ -27,7 +27,7 @@ def movies(ids: list, **more: list) -> pl.DataFrame:
         (["01", "02", "03", "04"], "without leading zeros, 4 of them match"),
         (["1.0", "2.0", "3.0"], "with 12.0 written 12, 3 of them match"),
         ([" 1", "2 ", "3 "], "without surrounding blanks, 3 of them match"),
-        (["movie:1", "movie:2", "movie:9"], "without what stands before the last : / or _, 2 of them match"),
+        (["movie:1", "movie:2", "movie:9"], "without everything up to the last : / or _, 2 of them match"),
         (["tt1", "tt2", "tt3"], "the log such as '1', '2', '3'"),
     ],
 )
@@ -154,7 +154,7 @@ def test_lists_as_python_or_json_write_them(texts, lists, declared, caplog):
     with caplog.at_level(logging.INFO):
         data = read_log(LOG, item_features=items_with(texts), item_lists=declared)
     assert data.item_features["genres"].to_list()[: len(lists)] == lists
-    assert declared or "read as lists, in Python or JSON notation, into" in caplog.text
+    assert declared or "read as lists, in Python or JSON notation into" in caplog.text
 
 
 def test_lists_in_brackets_that_cannot_be_read_are_said(caplog):
@@ -214,7 +214,7 @@ def test_ids_in_a_rule_that_no_item_has_are_named_once(caplog):
 
 def test_a_table_of_a_header_alone_says_so(tmp_path):
     (tmp_path / "items.csv").write_text("item,year\n")
-    with pytest.raises(ValueError, match="must hold rows, but it has none, only a header"):
+    with pytest.raises(ValueError, match="must hold rows, but it has none, just a header"):
         read_log(LOG, item_features=tmp_path / "items.csv")
 
 

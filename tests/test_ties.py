@@ -96,7 +96,7 @@ def parts(num_users=60, num_items=50):
 def test_a_constant_model_gets_what_chance_gives(metric, caplog):
     train, test = parts()
     figure = evaluate(Given(scores_UI=np.ones((60, 50), np.float32)).fit(train), train, test, 10, metrics=[metric])
-    assert "Given gives all items of a list the same score, for every one of 60 users" in caplog.text
+    assert "Given gives all items of a list the same score, for each of 60 users" in caplog.text
     rng = np.random.default_rng(0)
     lists = rng.permuted(np.tile(np.arange(49), (20_000, 1)), axis=1)[:, :10]
     relevant = sp.csr_matrix(np.tile(np.arange(50) < 2, (20_000, 1)).astype(float))

@@ -1,4 +1,4 @@
-"""From a fitted recommender and a split to figures that can be trusted, and to a verdict between models."""
+"""Evaluation of fitted recommenders on a split, and comparison of models, with confidence intervals."""
 
 from .attribution import Attribution, attribute
 from .compare import Comparison, compare

@@ -1,4 +1,4 @@
-"""What each stage of a pipeline adds: its lists evaluated like a model's, what they could reach, and the time they take.
+"""Attributing a pipeline's quality to its stages: their lists evaluated like a model's, recall ceilings, and latencies.
 
 B users of a block, U test users, K list, L candidates.
 """
@@ -29,16 +29,16 @@ from .ties import with_ties
 
 @dataclass(frozen=True, eq=False)
 class StageFigures:
-    """What one stage came to.
+    """The figures of one stage.
 
     Attributes:
         name: as configured.
         kind: retriever, merge, ranker or reranker.
         evaluation: of its first K items.
-        ceiling: mean recall of all items it kept, which no stage that only reorders them can exceed at any length of list.
+        ceiling: mean recall of all items it kept, an upper bound for later stages at any list length.
         kept: mean number of items it kept.
-        change: in NDCG, against the best retriever for a merge, against the stage above for later ones; None of a retriever.
-        ms: median and 99th percentile of its milliseconds for one user.
+        change: in NDCG, relative to the best retriever for a merge, and to the previous stage for later ones; None for a retriever.
+        ms: median and 99th percentile of its latency for one user, in milliseconds.
     """
 
     name: str
@@ -52,14 +52,14 @@ class StageFigures:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What each stage of a pipeline adds. `print` shows it as a table with its conventions.
+    """The contribution of each stage of a pipeline. `print` shows a table with its conventions.
 
     Attributes:
         stages: in the order in which they ran.
-        k: length of list that the table and the changes are about.
-        whole_ms: median and 99th percentile of the milliseconds from one user's request to the answer.
-        num_timed: users that were timed.
-        left_out: names of stages that were passed over for some users and so have no figures.
+        k: list length of the table and the changes.
+        whole_ms: median and 99th percentile of the total latency for one user, in milliseconds.
+        num_timed: number of users timed.
+        left_out: names of stages that were skipped for some users and therefore have no figures.
     """
 
     stages: tuple[StageFigures, ...]
@@ -72,12 +72,12 @@ class Attribution:
         return self.text(page_width())
 
     def text(self, width: int | None = None) -> str:
-        """Return the table with its conventions, as wide as it is or, with a width, in parts below each other."""
+        """Return the table with its conventions, split into stacked parts if it exceeds `width`."""
         header, rows = self._table()
         return f"{text_table(header, rows, width=width)}\n{self._below(width or WIDEST)}"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return HTML for notebooks."""
         return html_table(*self._table(), self._below())
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
@@ -100,12 +100,12 @@ class Attribution:
 
     def _below(self, width: int = WIDEST) -> str:
         lines = [
-            f"change: in NDCG@{self.k}, paired; a merge against the best retriever, later stages against the row above | "
+            f"change: in NDCG@{self.k}, paired; a merge vs. the best retriever, later stages vs. the row above | "
             f"times: one user at a time, {self.num_timed:,} users",
         ]
         if self.left_out:
             lines.append(
-                f"no figures of stages that were passed over for some users: {', '.join(self.left_out)}; where that is the "
+                f"no figures for stages that were skipped for some users: {', '.join(self.left_out)}; if that includes the "
                 "last stage, the last row is not the whole pipeline"
             )
         last = self.stages[-1].evaluation
@@ -113,7 +113,7 @@ class Attribution:
         return "\n".join([*wrapped, conventions_text(last.conventions, last.confidence, width)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but users' values as what JSON can hold."""
+        """Return everything except per-user values in JSON-compatible form."""
         return {
             "k": self.k,
             "stages": [
@@ -137,10 +137,10 @@ class Attribution:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Attribution:
-        """Return an attribution, without users' values, from what `to_dict` gave.
+        """Build an attribution, without per-user values, from `to_dict`.
 
         Raises:
-            ValueError: a part is missing or of another kind.
+            ValueError: a part is missing or invalid.
         """
         try:
             stages = tuple(
@@ -160,7 +160,9 @@ class Attribution:
             whole, left_out = tuple(stored["whole_ms"]), tuple(stored["left_out"])
             return cls(stages, int(stored["k"]), whole, int(stored["num_timed"]), left_out)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"these are not the figures of a pipeline's stages ({error!r}); evaluate again") from error
+            raise ValueError(
+                f"these are not the figures of a pipeline's stages ({error!r}); rerun the evaluation"
+            ) from error
 
 
 def attribute(
@@ -177,26 +179,26 @@ def attribute(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Attribution:
-    """Return what each stage of a fitted pipeline adds to the lists of test users.
+    """Return the contribution of each stage of a fitted pipeline to the lists of test users.
 
-    Users, what is left out of lists and figures are those of `evaluate`; the last stage's evaluation is that of the pipeline.
-    Test users are asked for once for the figures, and some again one at a time for the times.
+    Users, excluded items and figures are the same as in `evaluate`; the last stage's evaluation is the pipeline's.
+    All test users are queried once for the figures, and some again one at a time for the latencies.
 
     Args:
-        model: a pipeline fitted on `train`, which answers with `protocols.Staged`.
-        train: what it was fitted on.
+        model: a pipeline fitted on `train`, whose answers are `protocols.Staged`.
+        train: its training data.
         test: over the same user and item rows.
-        k: length or lengths of list; changes and the table are about the first.
-        exclude: further interactions to leave out of the lists, such as the validation part.
-        relevant_from: the least weight of a relevant test item; 0 takes every interaction, None goes by the log, see `evaluate`.
-        num_timed: test users, drawn at random, that are timed; at most all of them.
-        memory: allowed for one block of users.
+        k: list length or lengths; changes and the table are for the first.
+        exclude: further interactions to exclude from lists, such as the validation part.
+        relevant_from: minimum weight of a relevant test item; 0 takes every interaction, None depends on the log, see `evaluate`.
+        num_timed: number of random test users to time; at most all of them.
+        memory: limit for one block of users.
         confidence: of the intervals.
         num_resamples: of the bootstrap.
-        seed: of the bootstrap, and of which users are timed.
+        seed: for the bootstrap and the choice of timed users.
 
     Raises:
-        ValueError: the model is no pipeline, or what `evaluate` raises one for.
+        ValueError: the model is not a pipeline, or as in `evaluate`.
     """
     check_resampling(confidence, num_resamples)
     if num_timed < 1:
@@ -243,10 +245,10 @@ Part = tuple[Ranking, np.ndarray, np.ndarray]  # of a block: first items, recall
 def _walk(
     model: Recommender, questions: Questions, k: int, memory: str | int
 ) -> tuple[dict[Key, list[Part]], list[str]]:
-    """Return parts of stages that ran in every block, and the names of those that did not."""
+    """Return the stages that ran in every block, and the names of those that did not."""
     users = questions.users
     widths = [stage.ranking.items_BK.shape[1] for stage in _staged(model, questions.request(users[:1]), k).stages]
-    # beside two scores an item: an item and a score of each candidate and stage, and 200 bytes a rank to judge one stage
+    # in addition to two scores per item: an item and a score per candidate and stage, and 200 bytes per rank to judge one stage
     size = block_size(memory, questions.known.num_items + sum(widths) + 25 * max(widths), k)
     found: dict[Key, list[Part]] = defaultdict(list)
     steps = blocks(len(users), size)
@@ -269,11 +271,11 @@ def _walk(
 def _times(
     model: Recommender, questions: Questions, k: int, num_timed: int, seed: int
 ) -> tuple[dict[Key, list[float]], list[float]]:
-    """Return milliseconds of each stage, and of the whole, for one user after the other."""
+    """Return milliseconds per stage and in total, for one user at a time."""
     users = np.random.default_rng(seed).permutation(questions.users)[:num_timed]
     own: dict[Key, list[float]] = defaultdict(list)
     whole = []
-    _staged(model, questions.request(users[:1]), k)  # whatever is compiled or cached at first
+    _staged(model, questions.request(users[:1]), k)  # warm up: compilation and caches
     for at in track(range(len(users)), "time"):
         request = questions.request(users[at : at + 1])
         start = time.perf_counter()
@@ -292,7 +294,7 @@ def _staged(model: Recommender, request: tuple[np.ndarray | Interactions, Intera
 
 
 def _against(stages: Sequence[StageFigures], kind: str, metric: str) -> Sample | None:
-    """Return what a stage is compared with: the best retriever for a merge, else the stage above."""
+    """Return the baseline of a stage: the best retriever for a merge, else the previous stage."""
     if kind == "retriever" or not stages:
         return None
     above = stages if kind == "merge" else stages[-1:]
@@ -305,7 +307,7 @@ def _percentiles(ms: Sequence[float]) -> tuple[float, float]:
 
 
 def _beneath(parts: Sequence[Ranking], least: int) -> Ranking:
-    """Return the lists of all blocks, filled up to the longest, and at least to some length."""
+    """Stack the lists of all blocks, padded to the longest and at least to `least`."""
     width = max(least, *(part.items_BK.shape[1] for part in parts))
     items, scores = [], []
     for part in parts:
@@ -316,13 +318,13 @@ def _beneath(parts: Sequence[Ranking], least: int) -> Ranking:
 
 
 class _Replay:
-    """Gives stored lists to whoever asks for the test users in order."""
+    """A recommender that replays stored lists for the test users in order."""
 
     staged = True
 
     def __init__(self, questions: Questions, name: str, kind: str, lists: Ranking) -> None:
         self.questions, self.name, self.lists, self.at = questions, name, lists, 0
-        # ties that nobody saw the end of are taken out already
+        # incomplete ties were already removed
         self.kind: Literal["ranker", "reranker"] = "reranker" if kind == "reranker" else "ranker"
 
     def fold_in(self, histories: Interactions) -> Interactions:
@@ -335,7 +337,7 @@ class _Replay:
         expected, _ = self.questions.request(self.questions.users[block])
         one, two = (part.items_N if isinstance(part, Interactions) else part for part in (users, expected))
         if not np.array_equal(one, two):
-            raise RuntimeError("evaluate asked for other users than attribute did")
+            raise RuntimeError("evaluate requested different users than attribute did")
         lists = Ranking(self.lists.items_BK[block], self.lists.scores_BK[block])
         stage = Stage(self.name, self.kind, lists, 0.0)
         return Staged(lists.items_BK[:, :k], lists.scores_BK[:, :k], (stage,), NO_NOTES, ())

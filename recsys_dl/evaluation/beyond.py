@@ -1,4 +1,4 @@
-"""The figures beyond accuracy, gathered block by block. B users of a block, U test users, I items, K list, D vector size."""
+"""Beyond-accuracy metrics, accumulated block by block. B users of a block, U test users, I items, K list, D vector size."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class BeyondAccuracy:
     """Coverage, Gini, novelty, diversity and popularity lift of the lists of test users.
 
     Args:
-        names: of the metrics wanted.
-        ks: lengths of list.
-        known: the training interactions, in which popularity is counted.
-        profiles: CSR [U, I], what each test user had before.
-        item_vectors_ID: what diversity compares items by; None: the users they share in `known`.
+        names: of the requested metrics.
+        ks: list lengths.
+        known: the training interactions, which define popularity.
+        profiles: CSR [U, I], each test user's known interactions.
+        item_vectors_ID: vectors for diversity; None uses shared users in `known`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class BeyondAccuracy:
     ) -> None:
         if item_vectors_ID is not None and len(item_vectors_ID) != known.num_items:
             raise ValueError(
-                f"item vectors must be one for each of {known.num_items} items, got {len(item_vectors_ID)}"
+                f"item vectors must have one row for each of {known.num_items} items, got {len(item_vectors_ID)}"
             )
         self.names, self.ks, self.known, self.item_vectors_ID = names, ks, known, item_vectors_ID
         self.num_active = int((known.user_counts_U > 0).sum())
@@ -41,7 +41,7 @@ class BeyondAccuracy:
         self.exposures = {k: np.zeros(known.num_items, np.int64) for k in ks}
 
     def per_user(self, items_BK: np.ndarray, block: slice) -> dict[str, np.ndarray]:
-        """Return the metrics that are means over users, float64 [B] each, and count what the others need."""
+        """Return the metrics that are means over users, float64 [B] each, and update the counts for the others."""
         columns = {}
         similarity_BK = self._similarity(items_BK) if "diversity" in self.names else None
         for name in self.names:
@@ -59,11 +59,11 @@ class BeyondAccuracy:
         return columns
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return how much each user counts, for the metrics where that differs."""
+        """Return user weights, for the metrics that are weighted."""
         return {f"popularity_lift@{k}": self.profile_U for k in self.ks} if "popularity_lift" in self.names else {}
 
     def figures(self) -> dict[str, float]:
-        """Return the metrics of all lists together."""
+        """Return the metrics over all lists."""
         whole = {"coverage": catalog.coverage, "gini": catalog.gini}
         return {f"{name}@{k}": whole[name](self.exposures[k]) for name in self.names if name in whole for k in self.ks}
 

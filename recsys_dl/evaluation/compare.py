@@ -1,4 +1,4 @@
-"""Models beside each other on the same users: who is ahead, by how much, and whether chance could do it."""
+"""Comparing models on the same users: differences, confidence intervals and significance."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOWER_IS_BETTER = ("rmse", "mae")
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Models sorted by one metric, and how far each is from one of them. `print` shows it as tables.
+    """Models sorted by one metric, with differences to a baseline. `print` shows tables.
 
     Attributes:
-        metric: what models are sorted and tested by.
-        baseline: the model that others are compared with.
+        metric: for sorting and testing.
+        baseline: the model the others are compared with.
         evaluations: best first.
         differences: model -> its figure minus the baseline's.
         p_values: model -> two-sided p-value of the difference, corrected by Holm's method for their number.
@@ -42,7 +42,7 @@ class Comparison:
         return "\n\n".join(tables) + f"\n{self._below(width)}"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return HTML for notebooks."""
         return html_table(*self._verdicts()) + html_table(*self._others(), self._below())
 
     def _verdicts(self) -> tuple[list[str], list[list[str]]]:
@@ -50,7 +50,7 @@ class Comparison:
         return header, [[name, *self._verdict(name)] for name in self.evaluations]
 
     def _others(self) -> tuple[list[str], list[list[str]]]:
-        """The other figures at the same length of list."""
+        """The other figures at the same k."""
         _, _, k = self.metric.partition("@")
         names = [name for name in self._common() if name != self.metric and name.partition("@")[2] in (k, "")]
         return ["model", *names], [[model, *map(one.cell, names)] for model, one in self.evaluations.items()]
@@ -76,7 +76,7 @@ class Comparison:
         return pl.concat(frames)
 
     def _common(self) -> list[str]:
-        """Figures that every model has, of the same ratings where they are errors of ratings."""
+        """Figures that every model has; rating errors only if over the same ratings."""
         first, *others = self.evaluations.values()
         same_ratings = all(other.conventions.get("ratings") == first.conventions.get("ratings") for other in others)
         return [
@@ -93,7 +93,7 @@ class Comparison:
         return figure, f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]", f"{self.p_values[name]:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but users' values as what JSON can hold."""
+        """Return everything except per-user values in JSON-compatible form."""
         return {
             "metric": self.metric,
             "baseline": self.baseline,
@@ -122,10 +122,10 @@ def compare(
 
     Args:
         evaluations: name -> evaluation, all under the same conventions over the same users.
-        metric: one that has values of each user, such as "ndcg@10".
-        baseline: name of the model to compare with; None takes the best, which is then chosen on the same data and so looks
-            a little better than it is.
-        num_resamples: of the bootstrap; the smallest p-value is 1 / (num_resamples + 1).
+        metric: one with per-user values, such as "ndcg@10".
+        baseline: name of the model to compare with; None uses the best, whose figure is then slightly optimistic, since it is
+            selected on the same data.
+        num_resamples: of the bootstrap; the smallest possible p-value is 1 / (num_resamples + 1).
         seed: of the bootstrap.
 
     Raises:

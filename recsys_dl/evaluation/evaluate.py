@@ -71,26 +71,26 @@ def evaluate(
         train: what the model was fitted on; all that users have `seen` by then is left out of the lists, and popularity is
             counted in the interactions.
         test: over the same user and item rows.
-        k: length or lengths of list.
+        k: list length or lengths.
         metrics: of precision, recall, hit_rate, map, mrr, ndcg (see `metrics.ranking`), coverage, gini, novelty, diversity,
-            popularity_lift (`metrics.catalog`), rmse, mae. None takes all but diversity, which it takes if
-            `item_vectors_ID` is given, and rmse and mae, which it takes if the weights are ratings and the model has
-            `predict(users_P, items_P)`; and of a model that searches an approximate index, a note says what that loses.
-        exclude: further interactions to leave out of the lists, such as the validation part.
-        relevant_from: the least weight of a relevant test item, such as 4 of 5 stars; 0 takes every interaction, which asks what
-            users interact with next, whether they like it or not. None takes of ratings (a Dataset's `weight_kind`) those in
-            the upper third of their scale, of other logs every interaction.
-        gains: what a grade is worth in NDCG: "binary", "linear", "exponential" (2^grade - 1).
-        blank_users: what users without a relevant item count as: "left_out", "zero", "one".
-        item_vectors_ID: what diversity compares items by; None: the users they share in train.
-        memory: allowed for one block of users, such as "512MiB" or bytes; sets how many are asked for at once.
+            popularity_lift (`metrics.catalog`), rmse, mae. None means all except diversity, included if
+            `item_vectors_ID` is given, and rmse and mae, included if the weights are ratings and the model has
+            `predict(users_P, items_P)`. For a model that searches an approximate index, a note reports the loss.
+        exclude: further interactions to exclude from lists, such as the validation part.
+        relevant_from: minimum weight of a relevant test item, such as 4 of 5 stars; 0 takes every interaction, whether
+            or not users liked it. None takes, for ratings (a Dataset's `weight_kind`), those in
+            the upper third of the scale, and for other logs every interaction.
+        gains: gain of a grade in NDCG: "binary", "linear", "exponential" (2^grade - 1).
+        blank_users: how users without a relevant item count: "left_out", "zero", "one".
+        item_vectors_ID: vectors for diversity; None uses shared users in train.
+        memory: limit for one block of users, such as "512MiB" or bytes; determines the block size.
         confidence: of the intervals.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
         ValueError: train, test or exclude over different rows, nothing to evaluate, k out of range, an unknown metric or
-            convention, rating metrics where the model cannot `predict` or nobody rated.
+            convention, rating metrics although the model has no `predict` or there are no ratings.
     """
     ranking.check_conventions(gains, blank_users)
     check_resampling(confidence, num_resamples)
@@ -116,7 +116,7 @@ def evaluate(
     size = block_size(memory, known.num_items, ks[-1])
     if accuracy or beyond.names:
         check_finite(model, users, users if histories is None else histories.of_users(users), known.num_items)
-    # One more item shows whether a tie goes on; a pipeline, whose lists depend on their length, shows it in its stages.
+    # One more item shows whether a tie continues; a pipeline's lists depend on their length, so its stages are used instead.
     length = ks[-1] if getattr(model, "staged", False) else min(ks[-1] + 1, known.num_items)
     for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
         at_B = np.arange(block.start, block.stop)
@@ -137,7 +137,7 @@ def evaluate(
         flat.append(ties.orders_nothing(first, ks[-1]))
     if flat and np.concatenate(flat).all():
         log.warning(
-            "%s gives all items of a list the same score, for every one of %d users: it ranks nothing, and its figures are chance's",
+            "%s gives all items of a list the same score, for each of %d users: it does not rank, and its figures are those of a random ranking",
             type(model).__name__,
             len(users),
         )
@@ -194,19 +194,19 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What a model is asked for and judged by.
+    """The queries and ground truth of an evaluation.
 
     Attributes:
         known: the training interactions.
-        asked: the test interactions.
-        more: to be left out of lists besides, or None.
-        seen_only: what train's users have seen beside `known`, or None.
-        histories: that users are folded in from, or None.
+        asked: test interactions.
+        more: further interactions to exclude from lists, or None.
+        seen_only: other interactions of train's users, or None.
+        histories: from which users are folded in, or None.
         left_out: `known`, `seen_only` and `more`.
         users: rows of the test users, ascending.
-        relevant: CSR [U, I], the grades of each, 0 of what is not relevant.
-        num_blank: test users without a relevant item.
-        rule: what makes an item relevant, in words.
+        relevant: CSR [U, I] of grades, 0 for items that are not relevant.
+        num_blank: number of test users without a relevant item.
+        rule: the relevance rule, in words.
     """
 
     known: Interactions
@@ -229,10 +229,10 @@ class Questions:
         exclude: Dataset | Interactions | None,
         relevant_from: float | None = None,
     ) -> Questions:
-        """Return what `evaluate` asks; its arguments.
+        """Build the queries of `evaluate` from its arguments.
 
         Raises:
-            ValueError: rows of other logs, or nothing to evaluate.
+            ValueError: rows of different logs, or nothing to evaluate.
         """
         known, asked = as_interactions(train), _beside(train, test, "test")
         if exclude is not None:
@@ -256,7 +256,7 @@ class Questions:
         return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank, rule)
 
     def request(self, users_B: np.ndarray) -> tuple[np.ndarray | Interactions, Interactions]:
-        """Return these users, as rows or as histories to be folded in, and what is left out of their lists."""
+        """Return these users, as rows or as histories to fold in, and the interactions excluded from their lists."""
         if self.histories is None:
             return users_B, self.left_out
         mine = self.histories.of_users(users_B)
@@ -264,16 +264,16 @@ class Questions:
 
 
 def answer(model: Recommender, users: np.ndarray | Interactions, unwanted: Interactions, k: int) -> Ranking:
-    """Return what the model answers to a request."""
+    """Return the model's answer to a request."""
     state = model.fold_in(users) if isinstance(users, Interactions) else users
     return model.recommend(state, k, exclude=unwanted)
 
 
 def lengths(k: int | Sequence[int], most: int) -> list[int]:
-    """Return the distinct lengths of list, ascending.
+    """Return the distinct list lengths, ascending.
 
     Raises:
-        ValueError: one is no integer in [1, most], or there is none.
+        ValueError: one is not an integer in [1, most], or there are none.
     """
     given: list = [k] if np.isscalar(k) else list(k)  # type: ignore[arg-type]
     bad = [n for n in given if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most]
@@ -294,21 +294,21 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"{noun} must be over the rows of train, {shapes[0][0]} users x {shapes[0][1]} items, got {shapes[1][0]} x "
-            f"{shapes[1][1]}. Split one log, or give both num_users and num_items."
+            f"{shapes[1][1]}. Split one log, or set num_users and num_items for both."
         )
     if isinstance(train, Dataset) and isinstance(other, Dataset):
         for name, one, two in (("user", train.users, other.users), ("item", train.items, other.items)):
             if one is not two and one.content_hash != two.content_hash:
-                raise ValueError(f"{noun} must name the same {name}s in the same rows as train; split one log")
+                raise ValueError(f"{noun} must have the same {name}s in the same rows as train; split one log")
     return given
 
 
 def _why_not_rated(
     model: Recommender, known: Interactions, asked: Interactions, test: Dataset | Interactions, histories: Any
 ) -> str | None:
-    """Return why there are no errors of ratings; None if there are."""
+    """Return why there are no rating errors; None if there are."""
     if histories is not None:
-        return "of test users that have histories"
+        return "and test users are given by histories"
     if not callable(getattr(model, "predict", None)):
         return f"and {type(model).__name__} has no predict()"
     kind = test.weight_kind if isinstance(test, Dataset) else None
@@ -327,15 +327,15 @@ def _names(metrics: Sequence[str] | None, *, with_vectors: bool, why_not_rated: 
     if unknown or not names:
         raise ValueError(
             f"metrics must be among {', '.join(METRICS)}, got {unknown[0] if unknown else 'none'!r}; "
-            "the length of list is given by k"
+            "set the list length with k"
         )
     if why_not_rated and (rated := [name for name in names if name in RATING_METRICS]):
-        raise ValueError(f"{rated[0]} compares predicted ratings with given ones, {why_not_rated}; leave it out")
+        raise ValueError(f"{rated[0]} compares predicted ratings with true ones, {why_not_rated}; leave it out")
     return names
 
 
 def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
-    """Return a rating for each test interaction."""
+    """Return a predicted rating for each test interaction."""
     parts = [
         model.predict(asked.users_N[block], asked.items_N[block])  # type: ignore[attr-defined]
         for block in track(blocks(len(asked), PAIRS_AT_ONCE), "predict ratings")
@@ -350,7 +350,7 @@ def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
 
 
 def block_size(memory: str | int, num_items: int, k: int) -> int:
-    """Return how many users fit: a model may hold two scores an item, and judging takes about 200 bytes a rank."""
+    """Return how many users fit: a model may hold two scores per item, and judging takes about 200 bytes per rank."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*", str(memory), re.IGNORECASE)
     if not match:
         raise ValueError(f'memory must be bytes, or a size such as "512MiB", got {memory!r}')
@@ -359,18 +359,18 @@ def block_size(memory: str | int, num_items: int, k: int) -> int:
 
 
 def _num_excluded(relevant: sp.csr_matrix, *unwanted: sp.csr_matrix) -> int:
-    """Return how many relevant items no list can hold."""
+    """Return how many relevant items are excluded from lists."""
     out = sum((_pattern(matrix) for matrix in unwanted[1:]), start=_pattern(unwanted[0]))
     return int((relevant > 0).multiply(out).nnz)
 
 
 def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """Return ones wherever the matrix stores something, a weight of 0 among it."""
+    """Return ones wherever the matrix stores an entry, including weights of 0."""
     return sp.csr_matrix((np.ones(matrix.nnz, np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _digest(*parts: Interactions | None, graded: bool) -> str:
-    """Return a hash of who had what in each part, whatever the order; of grades too where gains depend on them."""
+    """Return an order-independent hash of each part's interactions, including grades if gains depend on them."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(b"-")

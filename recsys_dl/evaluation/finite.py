@@ -1,4 +1,4 @@
-"""Scores that are no numbers: told, and never counted as misses. B users, I items, K list."""
+"""Rejecting scores that are not finite, instead of counting them as misses. B users, I items, K list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Ranking, Recommender
 
-TRIED = 16  # users whose scores of the whole catalog are looked at
-PAIRS = 4 << 20  # of them, at most
+TRIED = 16  # users whose scores of the whole catalog are checked
+PAIRS = 4 << 20  # maximum number of scores checked
 
 
 def check_finite(
@@ -19,14 +19,14 @@ def check_finite(
     """Check the scores of all items for some users.
 
     Args:
-        model: who answers.
+        model: the model.
         users_B: their rows, for the message.
-        asked: the same as the model takes them: rows, or histories to be folded in.
+        asked: the users in the form the model takes: rows, or histories to fold in.
         num_items: I.
-        where: which users these are, for the message.
+        where: description of these users, for the message.
 
     Raises:
-        ValueError: some are NaN or infinite (-inf alone may mean that the model never recommends an item).
+        ValueError: some are NaN or infinite (only -inf is allowed, for items the model never recommends).
     """
     if not callable(getattr(model, "score", None)) or not len(users_B):
         return
@@ -46,7 +46,7 @@ def check_lists(
     found: Ranking,
     num_items: int,
 ) -> None:
-    """Check a block's answer: its scores, and where lists are shorter than they could be, why.
+    """Check a block's answer: its scores, and if lists are shorter than possible, the scores of all items.
 
     Raises:
         ValueError: scores that are NaN or infinite.
@@ -67,9 +67,9 @@ def check_lists(
 
 
 def refuse_scores(model: Recommender, users: np.ndarray, num: int, where: str, pairs: int) -> None:
-    """Raise ValueError that names the model, the users and how many scores."""
+    """Raise a ValueError that names the model, the users and the number of scores."""
     raise ValueError(
         f"{type(model).__name__} gives scores that are NaN or infinite, so it cannot be evaluated: {pairs:,} scores of "
-        f"{len(users):,} of {num:,} users {where}, the first of them user row {int(users[0])}. Its training may have run away: "
+        f"{len(users):,} of {num:,} users {where}, the first of them user row {int(users[0])}. Its training may have diverged: "
         "lower its learning_rate, raise its regularization or scale the weights, and fit it again"
     )

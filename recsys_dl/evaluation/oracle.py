@@ -1,4 +1,4 @@
-"""The best possible answers to a generated log: what a recommender would say that knew the truth."""
+"""The best possible recommendations for a generated log, from its ground truth."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking
 
-BLOCK = 1_000  # users at once
+BLOCK = 1_000  # users at a time
 
 
 class Oracle:
-    """Ranks by the planted probability of the next item; `evaluate` takes it as it takes a fitted model.
+    """Ranks by the true probability of the next item; `evaluate` accepts it like a fitted model.
 
-    Where each user is asked for one interaction and what they had before is excluded (leave_last_out), no recommender has
+    With one test interaction per user and known items excluded (leave_last_out), no recommender has
     a higher expected hit rate, recall, MRR, MAP or NDCG at any k.
 
     Args:
-        planted: the truth of the log.
-        asked: the part that is evaluated: each user is answered for the time of their first interaction in it. None, or a
-            user who is not in it: for the mean over all the time, which knows no season.
+        planted: the log's ground truth.
+        asked: the evaluated part: recommendations are for the time of each user's first interaction in it. For None, and
+            for users not in it, probabilities are averaged over the whole period, without seasons.
     """
 
     def __init__(self, planted: Planted, asked: Dataset | Interactions | None = None) -> None:
@@ -43,7 +43,7 @@ class Oracle:
     def recommend(
         self, users: np.ndarray | Sequence[int], k: int, *, exclude: Dataset | Interactions | None = None
     ) -> Ranking:
-        """Return the k likeliest items of each user, without those excluded; padded with -1 / -inf."""
+        """Return the k most likely items of each user, without excluded ones; padded with -1 / -inf."""
         rows = np.asarray(users)
         items_BK = np.empty((len(rows), k), np.int32)
         scores_BK = np.empty((len(rows), k), np.float32)
@@ -64,11 +64,11 @@ class Oracle:
         return np.where(items_BL < 0, -np.inf, scores_BL).astype(np.float32)
 
     def best_possible(self, test: Dataset | Interactions, known: Dataset | Interactions, k: int) -> dict[str, float]:
-        """Return what a recommender can expect at most, in closed form: hit rate and NDCG at k of one interaction a user.
+        """Return the maximum expected hit rate and NDCG at k for one interaction per user, in closed form.
 
         Args:
-            test: who is asked for; one interaction a user, the next after `known`.
-            known: what each user had before, which no list shows.
+            test: one interaction per user, the next after `known`.
+            known: each user's previous interactions, excluded from lists.
             k: length of the lists.
 
         Raises:
@@ -76,7 +76,7 @@ class Oracle:
         """
         users, counts = np.unique(as_interactions(test).users_N, return_counts=True)
         if counts.max(initial=1) > 1:
-            raise ValueError(f"test must have one interaction a user, got {counts.max()} of one; use leave_last_out")
+            raise ValueError(f"test must have one interaction per user, got {counts.max()} of one; use leave_last_out")
         gains_K = 1 / np.log2(np.arange(2, k + 2))
         hits = ndcg = 0.0
         for start in track(range(0, len(users), BLOCK), "best possible"):

@@ -1,4 +1,4 @@
-"""A ranker on grouped documents becomes figures over queries, with intervals and conventions."""
+"""Evaluating a ranker on grouped documents, over queries, with intervals and conventions."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def evaluate_queries(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Return how well a fitted ranker orders the documents of each query; a document is relevant if its label is above 0.
+    """Evaluate a fitted ranker on grouped documents; a document is relevant if its label is above 0.
 
     Args:
-        ranker: with `score_groups` and `gains`, which say what a grade is worth in NDCG.
-        groups: what it is judged on.
-        k: length or lengths of list; a query may have fewer documents.
+        ranker: with `score_groups`, and `gains` for NDCG.
+        groups: test groups.
+        k: list length or lengths; a query may have fewer documents.
         metrics: of `metrics.ranking`.
-        blank_queries: what queries without a relevant document count as: "left_out", "zero", "one".
+        blank_queries: how queries without a relevant document count: "left_out", "zero", "one".
         confidence: of the intervals, over queries.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: other features than in training, no relevant document, a length below 1, an unknown metric or convention.
+        ValueError: different features than in training, no relevant document, a k below 1, an unknown metric or convention.
     """
     ks = sorted({int(one) for one in np.atleast_1d(k)})
     if not (groups.labels_N > 0).any():
-        raise ValueError("evaluation needs a document that is relevant (label above 0), got none")
+        raise ValueError("evaluation needs a relevant document (label above 0), got none")
     longest = max(*ks, int(groups.sizes_Q.max()))
     judged = judge_groups(ranker.score_groups(groups), groups.labels_N, groups.starts_Q, k=longest)
     per_query = ranking.per_user(judged, metrics, ks, gains=ranker.gains, blank_users=blank_queries)

@@ -1,4 +1,4 @@
-"""Tables as plain text that fits the page, and as HTML."""
+"""Rendering tables as plain text that fits the page, and as HTML."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ NARROWEST, WIDEST = 60, 160  # pages, in characters
 
 
 def page_width() -> int:
-    """Return the columns of the terminal or of the variable COLUMNS; of what is no terminal, such as a file, 160."""
+    """Return the width of the terminal or the variable COLUMNS; 160 if the output is not a terminal."""
     if os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty()):
         return max(shutil.get_terminal_size().columns, NARROWEST)
     return WIDEST
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
-    """Return the rows under the header, columns aligned: the first to the left, the others to the right.
+    """Return an aligned text table: the first column left-aligned, the others right-aligned.
 
-    Columns that exceed `width` go to further tables below, each of which begins with the first column again; None is no limit.
+    Columns that exceed `width` continue in further tables below, each repeating the first column; None means no limit.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
@@ -45,7 +45,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: i
 
 
 def shortened_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, long: int, width: int) -> str:
-    """Return rows under a header, all columns to the left, the texts of column `long` cut so that a row fits into `width`."""
+    """Return a left-aligned text table, with the texts of column `long` truncated so that rows fit into `width`."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     left = max(width - sum(widths) - 2 * (len(widths) - 1) + widths[long], 12)
     cut = [
@@ -60,7 +60,7 @@ def shortened_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, lon
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], below: str = "") -> str:
-    """Return the rows under the header as HTML, with a text below."""
+    """Return an HTML table, with a text below."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     note = f"<p><small>{html.escape(below)}</small></p>".replace("\n", "<br>") if below else ""

@@ -15,7 +15,7 @@ from .evaluate import blocks, lengths
 from .finite import refuse_scores
 from .scorecard import Evaluation
 
-CANDIDATES_AT_ONCE = 1 << 20  # scored by one call
+CANDIDATES_AT_ONCE = 1 << 20  # scored per call
 
 
 def evaluate_sampled(
@@ -28,13 +28,13 @@ def evaluate_sampled(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Return hit rate and NDCG of one relevant item among sampled ones (see `metrics.sampled` for what they are not).
+    """Return hit rate and NDCG of one relevant item among sampled ones (see `metrics.sampled` for their limitations).
 
     Args:
         model: fitted.
-        users_B: user rows; a user may come several times.
-        items_BL: the relevant item in column 0, the sampled ones after it, -1 at padding. A sampled item that is the
-            relevant one does not take part.
+        users_B: user rows; users may repeat.
+        items_BL: the relevant item in column 0, the sampled ones after it, -1 at padding. Sampled copies of the
+            relevant item are ignored.
         k: ranks counted.
         confidence: of the intervals.
         num_resamples: of the bootstrap.

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures, how sure they are, each user's share in them, and the conventions they hold under."""
+"""The result of an evaluation: figures, confidence intervals, per-user values and conventions."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from recsys_dl.saving import load_arrays, save_arrays
 
 from .rendering import html_table, page_width, text_table
 
-_WEIGHT = " weight"  # of a metric whose users count unequally, in the arrays of a saved evaluation
+_WEIGHT = " weight"  # suffix of user weights in the arrays of a saved evaluation
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of one model on one test set. `print` shows them as a table with their conventions.
+    """Figures of one model on one test set. `print` shows a table with its conventions.
 
     Attributes:
         values: each figure, under names such as "ndcg@10".
-        intervals: lower and upper end for each figure that is a mean over users; coverage and Gini are none.
-        conventions: what the figures hold under; evaluations that differ in it are not compared.
-        notes: what a reader must know to read them right, such as that this model cannot reach what was asked for.
-        k: the lengths of list that were measured.
+        intervals: lower and upper end for each figure that is a mean over users, which excludes coverage and Gini.
+        conventions: the protocol; evaluations with different conventions cannot be compared.
+        notes: caveats, such as that this model cannot reach the relevant items.
+        k: list lengths.
         confidence: of the intervals.
-        users: int32, the rows that were evaluated; empty if read from JSON alone.
-        per_user: float64 aligned with `users`, NaN where a user does not count; empty if read from JSON alone.
-        weights: how much each user counts, for the figures where that differs (pairs in RMSE and MAE, popularity of the
-            profile in popularity lift).
+        users: int32, the evaluated rows; empty if read from JSON only.
+        per_user: float64 aligned with `users`, NaN where a user does not count; empty if read from JSON only.
+        weights: user weights of weighted figures (number of pairs for RMSE and MAE, profile popularity for
+            popularity lift).
     """
 
     values: dict[str, float]
@@ -66,7 +66,7 @@ class Evaluation:
         num_resamples: int,
         seed: int,
     ) -> Evaluation:
-        """Return the figures that follow from users' values, with intervals, beside `figures` that have none."""
+        """Build an evaluation from per-user values, with intervals, and `figures` without intervals."""
         samples = [_sample(name, per_user, weights) for name in per_user]
         ends = intervals(samples, confidence=confidence, num_resamples=num_resamples, seed=seed)
         values = dict(figures) | {name: sample.value for name, sample in zip(per_user, samples, strict=True)}
@@ -83,11 +83,9 @@ class Evaluation:
         )
 
     def sample(self, name: str) -> Sample:
-        """Return a figure's values over users, for intervals and tests of one's own."""
+        """Return a figure's per-user values, for your own intervals and tests."""
         if name not in self.per_user:
-            raise ValueError(
-                f"{name!r} has no values of each user here; there are {', '.join(self.per_user) or 'none'}"
-            )
+            raise ValueError(f"{name!r} has no per-user values here; there are {', '.join(self.per_user) or 'none'}")
         return _sample(name, self.per_user, self.weights)
 
     def __str__(self) -> str:
@@ -96,13 +94,13 @@ class Evaluation:
         return "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width, self.notes)}"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return HTML for notebooks."""
         *above, last = self._tables()
         below = conventions_text(self.conventions, self.confidence, notes=self.notes)
         return "".join([*(html_table(*table) for table in above), html_table(*last, below)])
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
-        """One row a metric, one column a k; those of ratings, which have no k, in a table of their own."""
+        """One row per metric, one column per k; rating metrics, which have no k, in a separate table."""
         metrics = list(dict.fromkeys(name.partition("@")[0] for name in self.values))
         header = ["metric", *(f"@{k}" for k in self.k)]
         listed = [[name, *(self.cell(f"{name}@{k}") for k in self.k)] for name in metrics if name not in self.values]
@@ -111,7 +109,7 @@ class Evaluation:
         return [table for table in tables if table[1]]
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a row for each figure: metric, k (null of ratings), value, low and high end of the interval (null where none)."""
+        """Return a row per figure: metric, k (null for ratings), value, low and high end of the interval (null if none)."""
         rows = []
         for name, value in self.values.items():
             metric, _, k = name.partition("@")
@@ -121,7 +119,7 @@ class Evaluation:
         return pl.DataFrame(rows, schema=kinds, orient="row")
 
     def cell(self, name: str) -> str:
-        """Return a figure as text, with its interval where it has one."""
+        """Return a figure as text, with its interval if it has one."""
         value = f"{self.values[name]:.4f}"
         return (
             f"{value} [{self.intervals[name][0]:.4f}, {self.intervals[name][1]:.4f}]"
@@ -130,7 +128,7 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return figures, intervals and conventions as what JSON can hold."""
+        """Return figures, intervals and conventions in JSON-compatible form."""
         return {
             "values": dict(self.values),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
@@ -141,16 +139,16 @@ class Evaluation:
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return users' values and weights as what `saving.save_arrays` can hold."""
+        """Return per-user values and weights for `saving.save_arrays`."""
         weights = {f"{name}{_WEIGHT}": array for name, array in self.weights.items()}
         return {"users": self.users, **self.per_user, **weights}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> Evaluation:
-        """Return an evaluation from what `to_dict`, and for users' values `arrays`, gave.
+        """Build an evaluation from `to_dict` and, for per-user values, `arrays`.
 
         Raises:
-            ValueError: a part is missing or of another kind.
+            ValueError: a part is missing or invalid.
         """
         found = dict(arrays or {})
         try:
@@ -166,10 +164,10 @@ class Evaluation:
                 weights={name.removesuffix(_WEIGHT): array for name, array in found.items() if name.endswith(_WEIGHT)},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"these are not the figures of an evaluation ({error!r}); evaluate again") from error
+            raise ValueError(f"these are not the figures of an evaluation ({error!r}); rerun the evaluation") from error
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `metrics.json` and `per_user.npz` to a folder that appears whole or not at all.
+        """Write `metrics.json` and `per_user.npz` to a new folder, atomically.
 
         Raises:
             FileExistsError: the folder exists.
@@ -193,20 +191,20 @@ class Evaluation:
         try:
             return cls.from_dict(json.loads((path / "metrics.json").read_text()), load_arrays(path / "per_user.npz"))
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"the evaluation in {path} is damaged ({error}); evaluate again") from error
+            raise ValueError(f"the evaluation in {path} is damaged ({error}); rerun the evaluation") from error
 
 
 def conventions_text(
     conventions: Mapping[str, Any], confidence: float, width: int = 110, notes: Sequence[str] = ()
 ) -> str:
-    """Return what figures hold under, as lines to stand below a table; notes stand first."""
+    """Return the conventions as lines below a table, after the notes."""
     pairs = [f"{name.replace('_', ' ')}: {value}" for name, value in conventions.items()]
     lines = [
         f"brackets: {confidence:.0%} confidence, bootstrap over {'queries' if 'queries' in conventions else 'users'}"
     ]
     if str(conventions.get("candidates", "")).startswith("sampled"):
         lines.insert(
-            0, "SAMPLED metrics: no estimate of full-catalog ones; only for reproducing papers that report them"
+            0, "SAMPLED metrics: not an estimate of full-catalog ones; only for reproducing papers that report them"
         )
     for pair in pairs:
         if len(lines[-1]) + len(pair) + 3 <= min(width, 110):

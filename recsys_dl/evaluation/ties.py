@@ -1,4 +1,4 @@
-"""A model's lists judged where equal scores decide no order. B users of a block, K ranks counted, D ranks looked through, I items."""
+"""Judging a model's lists with ties averaged. B users in a block, K ranks counted, D ranks examined, I items."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from recsys_dl.metrics import ranking
 from recsys_dl.protocols import Ranking, Staged
 
-DEPTH = 100  # times K: ranks looked through for the end of a tie
-TOGETHER = 64 << 20  # bytes of such long lists judged at once, of about 200 a rank
+DEPTH = 100  # times K: ranks examined for the end of a tie
+TOGETHER = 64 << 20  # bytes of such long lists judged at a time, at about 200 per rank
 
 Ask = Callable[[np.ndarray, int], Ranking]  # positions among the test users [B], length of list -> their lists
 
@@ -28,20 +28,20 @@ def accuracy(
     gains: ranking.Gains,
     blank_users: ranking.BlankUsers,
 ) -> dict[str, np.ndarray]:
-    """Return float64 [B] for each metric at each k, as the mean over all orders of equal scores.
+    """Return float64 [B] for each metric at each k, averaged over all orders of ties.
 
-    A tie that goes on beyond rank K is looked through in longer lists, of K * DEPTH ranks. What is tied with yet more than that
-    counts as missed, which is at most 1 / DEPTH too little of a hit.
+    A tie that continues beyond rank K is resolved with longer lists, of K * DEPTH ranks. Ties beyond that
+    count as misses, which underestimates a hit by at most 1 / DEPTH.
 
     Args:
-        ask: for longer lists.
-        first: lists that were asked for already: one longer than K, or of all items, or a pipeline's of K.
+        ask: called for longer lists.
+        first: lists computed already: one longer than K, or of all items, or a pipeline's of K.
         at_B: positions of its users among the test users.
         relevant: CSR [B, I] of grades.
         metrics: of `ranking.METRICS`.
         ks: ascending; K is the last.
-        gains: what a grade is worth in NDCG.
-        blank_users: what users without a relevant item count as.
+        gains: gain of a grade in NDCG.
+        blank_users: how users without a relevant item count.
     """
     k, num_items = ks[-1], relevant.shape[1]
     known, deep = with_ties(first, k, num_items), np.zeros(0, np.int64)
@@ -64,10 +64,10 @@ def accuracy(
 
 
 def with_ties(answer: Ranking, k: int, num_items: int) -> Ranking:
-    """Return lists in which equal scores mean a tie, longer than the answer where that is known.
+    """Return lists in which equal scores mean a tie, extended beyond the answer if possible.
 
-    The order of a re-ranker is that of its places, whatever scores it shows; the stages before it may leave ties, and keep more
-    items than the answer has.
+    A re-ranker's order is by position, regardless of scores; earlier stages may leave ties, and keep more
+    items than the answer.
     """
     if not isinstance(answer, Staged):
         return answer
@@ -79,7 +79,7 @@ def with_ties(answer: Ranking, k: int, num_items: int) -> Ranking:
 
 
 def _closed(lists: Ranking, k: int, num_items: int) -> Ranking:
-    """Return lists without what is tied with rank K and with the last rank, and so with no one knows what else."""
+    """Remove items tied with both rank K and the last rank, whose tie may continue beyond the list."""
     items_BD, scores_BD = lists.items_BK, lists.scores_BK
     if not k < items_BD.shape[1] < num_items:
         return lists
@@ -89,7 +89,7 @@ def _closed(lists: Ranking, k: int, num_items: int) -> Ranking:
 
 
 def orders_nothing(answer: Ranking, k: int) -> np.ndarray:
-    """Return bool [B]: lists of two or more items, all with one score."""
+    """Return bool [B]: lists of two or more items with equal scores."""
     if isinstance(answer, Staged):
         scored = [stage.ranking for stage in answer.stages if stage.kind != "reranker"]
         if not scored:

@@ -1,6 +1,6 @@
 """A fitted recommender -> files that another process serves without this package.
 
-`export` writes them; what a model must offer is `recsys_dl.protocols.Exportable`, what a consumer does is in docs/export.md.
+`export` writes them; models must implement `recsys_dl.protocols.Exportable`; docs/export.md describes how to consume the files.
 """
 
 from .write import FORMATS, export

@@ -1,4 +1,4 @@
-"""Safetensors and Parquet: the numbers alone, for a consumer that does its own arithmetic."""
+"""Safetensors and Parquet: only the arrays, for consumers with their own arithmetic."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def write_safetensors(parts: Parts, folder: Path) -> list[Written]:
 
 
 def write_parquet(parts: Parts, folder: Path) -> list[Written]:
-    """Write `users.parquet` and `items.parquet`: a vector for each id; the score of a pair is their inner product.
+    """Write `users.parquet` and `items.parquet`: a vector per id; the score of a pair is their inner product.
 
     Raises:
-        ValueError: the model's scores are no inner products.
+        ValueError: the model's scores are not inner products.
     """
     served = parts.served
     if served.item_emb_ID is None or not isinstance(served.states, np.ndarray):
         raise ValueError(
             "parquet holds a vector for each user and item, whose inner product is the score, and this model "
-            "has none. Take safetensors for its numbers, or torchscript, onnx or torch_export to run it."
+            "has none. Use safetensors for its arrays, or torchscript, onnx or torch_export to run it."
         )
     nobody_U = None if served.popularity_I is None else ~np.asarray(served.known_U, bool)
     users = {"id": pa.array(parts.user_ids, pa.string()), "vector": _vectors(served.states, nobody_U)}
@@ -76,13 +76,13 @@ def _flat(name: str, matrix: sp.csr_matrix) -> dict[str, np.ndarray]:
 
 
 def _weights(name: str, module: nn.Module | None, have: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the tensors of a module by name, but for those that stand there already."""
+    """Return the tensors of a module by name, except those already present."""
     tensors: dict[str, Tensor] = {} if module is None else module.state_dict()
     arrays = {f"{name}.{key}": value.detach().cpu().numpy() for key, value in tensors.items()}
     return {key: one for key, one in arrays.items() if not any(np.array_equal(one, two) for two in have.values())}
 
 
 def _vectors(emb: np.ndarray, missing: np.ndarray | None = None) -> Any:
-    """Return a column of vectors of one length; null where one is missing."""
+    """Return a column of fixed-size vectors; null where missing."""
     mask = None if missing is None else pa.array(missing)
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(emb)), emb.shape[1], mask=mask)

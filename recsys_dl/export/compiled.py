@@ -1,4 +1,4 @@
-"""The recommender that TorchScript compiles: it knows ids and takes any k. See `recommender` for how this is written.
+"""The recommender compiled by TorchScript: takes ids and any k. See `recommender` for coding conventions.
 
 B batch, K list, H length of a history, E of a list of exclusions, A of allowed items, I items, S size of a state.
 """
@@ -13,11 +13,11 @@ from .parts import Port
 from .recommender import Catalog, best_rows
 from .states import Users
 
-BLOCK_BYTES = 64 << 20  # of scores and what goes with them, held at once
+BLOCK_BYTES = 64 << 20  # scores and related buffers held at a time
 
 
 class Fills(nn.Module):
-    """Named inputs, completed by what stands where nobody says anything."""
+    """Named inputs, completed with default values."""
 
     templates: dict[str, Tensor]
     along: list[str]
@@ -37,7 +37,7 @@ class Fills(nn.Module):
             given = extra
         for name in given.keys():  # noqa: SIM118  TorchScript
             if name not in self.templates:
-                raise ValueError(f"there is no input {name}; there are: {list(self.templates.keys())}")
+                raise ValueError(f"there is no input {name}; available: {list(self.templates.keys())}")
         filled: dict[str, Tensor] = {}
         for name, template in self.templates.items():
             if name in given:

@@ -1,4 +1,4 @@
-"""ONNX: what a process with onnxruntime alone runs."""
+"""ONNX files, which need only onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from .parts import Parts, Port, Written, ranked
 from .recommender import TracedForOnnx, TracedUsers
 from .torch_files import EXAMPLE, catalog, halves, traced
 
-WITHIN = 1 << 30  # bytes of weights that a file holds itself; more lie beside it, since a file of ONNX ends at 2 GB
+WITHIN = (
+    1 << 30
+)  # bytes of weights stored in the file itself; more go into separate files, since ONNX files are limited to 2 GB
 
 
 def write_onnx(parts: Parts, folder: Path) -> list[Written]:
     """Write `recommender.onnx`, `user_tower.onnx` and `scorer.onnx`, with B, H and E open and k fixed.
 
     Raises:
-        ValueError: an operation of the model's modules that `torch.export` cannot trace or ONNX does not have.
+        ValueError: the model's modules use an operation that `torch.export` cannot trace or ONNX does not support.
     """
     whole = catalog(parts)
     graphs: dict[str, tuple[nn.Module, list[Port], list[Port]]] = {
@@ -47,14 +49,14 @@ def write_onnx(parts: Parts, folder: Path) -> list[Written]:
 
 
 def _converted(name: str, module: nn.Module, inputs: Sequence[Port], outputs: Sequence[Port]) -> Any:
-    """Return the ONNX program of a module, its axes named as ours."""
+    """Return a module's ONNX program, with our axis names."""
     program = traced(name, module, inputs)
     spoken = logging.getLogger("torch.onnx")
     level = spoken.level
-    spoken.setLevel(logging.ERROR)  # else it warns of operators of torchvision, which nobody asked for
+    spoken.setLevel(logging.ERROR)  # otherwise it warns about missing torchvision operators
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parts of torch that torch itself calls old
+            warnings.simplefilter("ignore")  # torch's own deprecation warnings
             converted: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -64,7 +66,7 @@ def _converted(name: str, module: nn.Module, inputs: Sequence[Port], outputs: Se
                 verbose=False,
             )
     except RuntimeError as error:
-        raise ValueError(f"ONNX does not hold its {name}: {error}") from error
+        raise ValueError(f"ONNX cannot represent its {name}: {error}") from error
     finally:
         spoken.setLevel(level)
     graph = converted.model.graph

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""A solver for ONNX, which has none: Gauss-Jordan elimination in a loop of its own operators. B batch, D unknowns."""
+"""A linear solver for ONNX, which has none: Gauss-Jordan elimination in an ONNX loop. B batch, D unknowns."""
 
 from onnxscript import DOUBLE, script
 from onnxscript import opset18 as op
@@ -7,7 +7,7 @@ from onnxscript import opset18 as op
 
 @script(default_opset=op)
 def solve_positive(matrix_BDD: DOUBLE, right_BDR: DOUBLE) -> DOUBLE:
-    """Return x [B, D, R] of matrix x = right, for positive definite matrices: no pivot is looked for."""
+    """Return x [B, D, R] of matrix x = right, for positive definite matrices, without pivoting."""
     last, before, second = op.Constant(value_ints=[-1]), op.Constant(value_ints=[-2]), op.Constant(value_ints=[1])
     sizes = op.Shape(matrix_BDD, start=-1)
     size = op.Squeeze(sizes)
@@ -22,5 +22,5 @@ def solve_positive(matrix_BDD: DOUBLE, right_BDR: DOUBLE) -> DOUBLE:
 
 
 def solve_ex(matrix, right, left=True, check_errors=False):
-    """Return what `torch.linalg.solve_ex` does of positive definite matrices; the exporter traces it."""
+    """Replacement of `torch.linalg.solve_ex` for positive definite matrices, traced by the exporter."""
     return solve_positive(matrix, right), op.Constant(value_int=0)

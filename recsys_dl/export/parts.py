@@ -1,4 +1,4 @@
-"""What every format writes from: a served model, ids, who had what; and how tensors are described.
+"""The input of every format (a served model, ids, interactions), and tensor descriptions.
 
 B batch, H length of a history, E of a list of exclusions, I items, K list, S size of a state.
 """
@@ -18,13 +18,13 @@ from recsys_dl.protocols import Served
 
 @dataclass(frozen=True)
 class Port:
-    """A tensor that a file takes or gives.
+    """An input or output tensor of a file.
 
     Attributes:
-        name: as the manifest and ONNX call it.
+        name: in the manifest and ONNX.
         dtype: of its numbers.
-        shape: sizes; "B", "H", "E" where the caller chooses.
-        fill: what says nothing; None for what a file gives.
+        shape: sizes; "B", "H", "E" for dynamic axes.
+        fill: default value; None for outputs.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Port:
 
     @property
     def described(self) -> dict[str, Any]:
-        """As the manifest says it."""
+        """Return the manifest entry."""
         filled = {} if self.fill is None else {"fill": bool(self.fill) if self.dtype == "bool" else self.fill}
         return {"dtype": self.dtype, "shape": list(self.shape)} | filled
 
 
 @dataclass(frozen=True)
 class Written:
-    """One file of an export: its name, what it holds, what it takes (in their order) and gives."""
+    """One file of an export: its name, contents, inputs (in order) and outputs."""
 
     name: str
     holds: str
@@ -51,16 +51,16 @@ class Written:
 
 @dataclass(frozen=True)
 class Parts:
-    """A model ready to be written.
+    """A model ready for export.
 
     Attributes:
-        served: what it offers.
+        served: the model's export form.
         user_ids: id of each user row.
         item_ids: id of each item row.
-        seen: CSR [U, I], what is never recommended to a user, as the items of a history never are; None leaves nothing else out.
-        allowed_I: bool, the items that alone may be recommended; None allows all.
-        k: length of the lists of formats that fix it.
-        about: where it came from; goes into the manifest.
+        seen: CSR [U, I], items never recommended to a user, in addition to those in a given history; None excludes nothing else.
+        allowed_I: bool, the only items that may be recommended; None allows all.
+        k: list length for formats with a fixed k.
+        about: origin of the model, for the manifest.
     """
 
     served: Served
@@ -73,7 +73,7 @@ class Parts:
 
     @cached_property
     def bytes_a_user(self) -> int:
-        """Of memory for one user's answer, about: state, scores, what the scorer holds, and the ranking."""
+        """Approximate memory in bytes for one user's answer: state, scores, scorer buffers and ranking."""
         return 4 * self.state_size + len(self.item_ids) * (4 * (self.served.pair_floats + 3) + 16)
 
     @cached_property
@@ -83,31 +83,31 @@ class Parts:
 
     @cached_property
     def extra(self) -> list[Port]:
-        """What the user tower takes beside users and histories."""
+        """The user tower's inputs besides users and histories."""
         return [Port(one.name, one.dtype, ("B", *one.shape), one.fill) for one in self.served.inputs]
 
     @cached_property
     def tower(self) -> list[Port]:
-        """What a user tower takes."""
+        """The user tower's inputs."""
         return [Port("users_B", "int64", ("B",), -1), Port("history_BH", "int64", ("B", "H"), -1), *self.extra]
 
     @cached_property
     def asked(self) -> list[Port]:
-        """What a recommender with a fixed k takes."""
+        """The inputs of a recommender with fixed k."""
         exclude, allow = Port("exclude_BE", "int64", ("B", "E"), -1), Port("allow_I", "bool", (len(self.item_ids),), 1)
         return [*self.tower[:2], exclude, allow, *self.extra]
 
     @cached_property
     def states(self) -> list[Port]:
-        """What a user tower gives and a scorer takes."""
+        """The user tower's outputs, which are the scorer's inputs."""
         return [Port("state_BS", "float32", ("B", self.state_size))]
 
     @cached_property
     def scores(self) -> list[Port]:
-        """What a scorer gives."""
+        """The scorer's outputs."""
         return [Port("scores_BI", "float32", ("B", len(self.item_ids)))]
 
 
 def ranked(k: int | str) -> list[Port]:
-    """Return what a recommender gives."""
+    """Return a recommender's outputs."""
     return [Port("items_BK", "int32", ("B", k)), Port("scores_BK", "float32", ("B", k))]

@@ -1,7 +1,7 @@
-"""The modules that are exported: users in, the best k items out. Once compiled or traced they need nothing of this package.
+"""The exported modules: users in, top k items out. Once compiled or traced they do not need this package.
 
-B batch, U users, I items, K list, H length of a history, E of a list of exclusions, L of the longest list of what users had, S
-size of a state. Written in the part of Python that TorchScript compiles; `torch.export` and ONNX trace the same code.
+B batch, U users, I items, K list, H length of a history, E of a list of exclusions, L of the longest list of seen items, S
+size of a state. Written in the subset of Python that TorchScript compiles; `torch.export` and ONNX trace the same code.
 """
 
 import math
@@ -64,17 +64,17 @@ class Catalog(nn.Module):
             out.append(torch.where(within_B.unsqueeze(1), seen_BL, -1))
         items_BX = torch.cat(out, 1)
         items_BX = torch.where((items_BX >= 0) & (items_BX < self.num_items), items_BX, self.num_items)
-        wide_BI1 = torch.cat([scores_BI, scores_BI[:, :1]], 1)  # one column more, for what is no item
+        wide_BI1 = torch.cat([scores_BI, scores_BI[:, :1]], 1)  # an extra column for padding
         return wide_BI1.scatter(1, items_BX, -math.inf)[:, : self.num_items]
 
 
 def best_rows(scores_BI: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return int32 items and float32 scores, both [B, K], best first, equal scores by row; -1 / -inf where there are no more.
+    """Return int32 items and float32 scores, both [B, K], best first, ties by row; padded with -1 / -inf.
 
-    `topk` alone may take any of equal scores. So: all above the k-th score, then as many of those equal to it as are
-    missing, from the lowest row on; in the order of their rows, which a stable sort by score keeps.
+    `topk` alone breaks ties arbitrarily. So take all items above the k-th score, then as many of those equal to it as
+    needed, from the lowest row on; a stable sort by score then keeps ties in row order.
     """
-    scores_BI = torch.where(scores_BI > -math.inf, scores_BI, -math.inf) + 0.0  # no NaN, and one zero of both
+    scores_BI = torch.where(scores_BI > -math.inf, scores_BI, -math.inf) + 0.0  # no NaN, and -0 becomes 0
     worst_B1 = scores_BI.topk(k, 1)[0][:, -1:]
     above_BI, equal_BI = scores_BI > worst_B1, scores_BI == worst_B1
     taken_BI = above_BI | (equal_BI & (equal_BI.cumsum(1) <= k - above_BI.sum(1, keepdim=True)))
@@ -107,21 +107,21 @@ class Traced(nn.Module):
         return self.best(self.catalog(users_B, history_BH, exclude_BE, allow_I, named))
 
     def best(self, scores_BI: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best k; equal scores go to the lower row."""
+        """Return the top k; ties go to the lower row."""
         return best_rows(scores_BI, self.k)
 
 
 class TracedForOnnx(Traced):
-    """The same for ONNX, whose operator TopK gives equal values in the order of their rows, by its specification."""
+    """The same for ONNX, whose TopK operator breaks ties by lower index, by specification."""
 
     def best(self, scores_BI: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best k."""
+        """Return the top k."""
         scores_BI = torch.where(scores_BI > -math.inf, scores_BI, -math.inf)
         return _listed(scores_BI, scores_BI.topk(self.k, 1)[1])
 
 
 class TracedUsers(nn.Module):
-    """The user tower with named inputs in a row, for `torch.export` and ONNX."""
+    """The user tower with positional inputs, for `torch.export` and ONNX."""
 
     def __init__(self, users: Users, inputs: Sequence[Port]) -> None:
         super().__init__()

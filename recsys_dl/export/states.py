@@ -1,4 +1,4 @@
-"""Who asks: states looked up where there are any, else made from a history. See `recommender` for how this is written.
+"""User states: looked up if stored, else computed from a history. See `recommender` for coding conventions.
 
 B batch, U users, H length of a history, L of the longest row of a sparse matrix, S size of a state.
 """
@@ -31,12 +31,12 @@ class Rows(nn.Module):
     def __init__(self, matrix: sp.csr_matrix) -> None:
         super().__init__()
         self.starts_U1 = buffer(matrix.indptr.astype(np.int64))
-        self.columns_N = buffer(np.append(matrix.indices, 0).astype(np.int32))  # never empty, so that it can be indexed
+        self.columns_N = buffer(np.append(matrix.indices, 0).astype(np.int32))  # never empty, so that indexing works
         self.longest = max(1, int(np.diff(matrix.indptr).max(initial=0)))
         self.num_columns = int(matrix.shape[1])
 
     def places(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where the entries of each row lie, int64 [B, L], and which of these are the row's."""
+        """Return the positions of each row's entries, int64 [B, L], and their validity mask."""
         starts_B1 = self.starts_U1[rows_B].unsqueeze(1)
         places_BL = starts_B1 + torch.arange(self.longest, device=rows_B.device)
         return places_BL.clamp(max=self.columns_N.size(0) - 1), places_BL < self.starts_U1[rows_B + 1].unsqueeze(1)
@@ -48,7 +48,7 @@ class Rows(nn.Module):
 
 
 class SparseStates(nn.Module):
-    """States written out from a sparse matrix."""
+    """States expanded from a sparse matrix."""
 
     def __init__(self, states: sp.csr_matrix) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SparseStates(nn.Module):
 
 
 class Users(nn.Module):
-    """Users and histories in, states out: stored where there is one, else made by the model's tower."""
+    """Users and histories in, states out: stored if available, else computed by the model's tower."""
 
     along: list[str]
 
@@ -79,13 +79,13 @@ class Users(nn.Module):
         self.along = [one.name for one in served.inputs if one.shape == ("H",)]
 
     def rows(self, users_B: Tensor) -> Tensor:
-        """Return the users' rows, -1 for whoever has no state."""
+        """Return the users' rows, -1 for users without a state."""
         num_users = self.known_U.size(0)
         safe_B = users_B.clamp(0, num_users - 1)
         return torch.where((users_B >= 0) & (users_B < num_users) & self.known_U[safe_B], safe_B, -1)
 
     def forward(self, users_B: Tensor, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
-        """Return the states [B, S]; zeros for whoever the model cannot serve."""
+        """Return the states [B, S]; zeros for users the model cannot serve."""
         rows_B = self.rows(users_B)
         stored_BS = self.states(rows_B.clamp(min=0))
         known_B1 = (rows_B >= 0).unsqueeze(1)
@@ -100,16 +100,18 @@ class Users(nn.Module):
         return torch.where(known_B1, stored_BS, tower(history_BH, ordered))
 
     def _order(self, history_BH: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the order that brings known items to the front, each in its turn, and which places they then fill."""
+        """Return the order that moves known items to the front, stably, and the mask of positions they fill."""
         length = history_BH.size(1)
         known_BH = (history_BH >= 0) & (history_BH < self.num_items)
         places_BH = torch.where(known_BH, known_BH.long().cumsum(1) - 1, length)
         at_H = torch.arange(length, device=history_BH.device)
-        nowhere_BH = torch.zeros_like(torch.cat([history_BH, history_BH[:, :1]], 1))  # one place more, for the unknown
+        nowhere_BH = torch.zeros_like(
+            torch.cat([history_BH, history_BH[:, :1]], 1)
+        )  # an extra position for unknown items
         order_BH = nowhere_BH.scatter(1, places_BH, at_H.expand_as(places_BH))[:, :length]
         return order_BH, at_H < known_BH.sum(1, keepdim=True)
 
 
 def buffer(array: np.ndarray) -> nn.Buffer:
-    """Return an array as a buffer; copied only where it may not be written to."""
+    """Return an array as a buffer; copied only if read-only."""
     return nn.Buffer(torch.from_numpy(np.require(array, requirements=["C", "W"])))

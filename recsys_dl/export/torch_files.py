@@ -1,4 +1,4 @@
-"""TorchScript and `torch.export`: what a process with torch alone runs."""
+"""TorchScript and `torch.export` files, which need only torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .parts import Parts, Port, Written, ranked
 from .recommender import Catalog, Traced, TracedUsers
 
 OPEN = {name: Dim(name, min=1) for name in "BHE"}
-EXAMPLE = {"B": 2, "H": 3, "E": 4}  # unlike one another, and none is 0 or 1, which would be taken for constants
+EXAMPLE = {"B": 2, "H": 3, "E": 4}  # distinct, and none is 0 or 1, which would be specialized as constants
 
 
 def catalog(parts: Parts) -> Catalog:
@@ -28,7 +28,7 @@ def catalog(parts: Parts) -> Catalog:
 
 
 def write_torchscript(parts: Parts, folder: Path) -> list[Written]:
-    """Write `recommender.pt`, which knows ids and takes any k, `user_tower.pt` and `scorer.pt`.
+    """Write `recommender.pt`, which takes ids and any k, `user_tower.pt` and `scorer.pt`.
 
     Raises:
         ValueError: TorchScript cannot compile the model's modules.
@@ -45,8 +45,8 @@ def write_torchscript(parts: Parts, folder: Path) -> list[Written]:
             try:
                 compiled = torch.jit.script(module.eval())
             except (RuntimeError, FrontendError) as error:
-                raise ValueError(f"TorchScript does not compile its {name}: {error}") from error
-        # torch's own writer ends the process where the disk is full, and what Python writes is an error
+                raise ValueError(f"TorchScript cannot compile its {name}: {error}") from error
+        # torch's own writer aborts the process on a full disk; writing from Python raises an error
         (folder / f"{name}.pt").write_bytes(compiled.save_to_buffer())
     users, history, *extra = parts.tower
     call = [
@@ -85,7 +85,7 @@ def write_torch_export(parts: Parts, folder: Path) -> list[Written]:
 
 
 def halves(parts: Parts, ending: str) -> list[Written]:
-    """Return what is to say of the two files that a recommender is made of."""
+    """Return descriptions of the two halves of a recommender."""
     return [
         Written(f"user_tower.{ending}", "users and histories -> states", parts.tower, parts.states),
         Written(f"scorer.{ending}", "states -> scores of the whole catalog", parts.states, parts.scores),
@@ -93,16 +93,16 @@ def halves(parts: Parts, ending: str) -> list[Written]:
 
 
 def traced(name: str, module: nn.Module, inputs: Sequence[Port]) -> ExportedProgram:
-    """Return the program of a module whose inputs are these, its open axes left open."""
+    """Return the exported program of a module with these inputs and dynamic axes."""
     sizes = [[EXAMPLE[size] if isinstance(size, str) else size for size in one.shape] for one in inputs]
     examples = tuple(
         torch.full(size, one.fill or 0).to(getattr(torch, one.dtype)) for one, size in zip(inputs, sizes, strict=True)
     )
     axes = [{axis: OPEN[size] for axis, size in enumerate(one.shape) if isinstance(size, str)} for one in inputs]
-    extra = len(getattr(module, "names", ()))  # they come as `*extra`, which is one argument
+    extra = len(getattr(module, "names", ()))  # passed as `*extra`, which is one argument
     shapes: tuple[Any, ...] = (*axes[:-extra], tuple(axes[-extra:])) if extra else tuple(axes)
     try:
         with torch.no_grad():
             return torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
-    except RuntimeError as error:  # torch's own errors are of this class
-        raise ValueError(f"torch.export does not trace its {name}: {error}") from error
+    except RuntimeError as error:  # torch raises its own errors as this class
+        raise ValueError(f"torch.export cannot trace its {name}: {error}") from error

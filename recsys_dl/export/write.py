@@ -1,4 +1,4 @@
-"""Writing an export: a folder of files and a manifest, which appears whole or not at all."""
+"""Writing an export: a folder of files and a manifest, created atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recsys_dl.version import __version__
 
 from .parts import Parts, Port, Written
 
-NEEDS = {  # format -> packages beside numpy, in the words of pip
+NEEDS = {  # format -> required packages besides numpy, by pip name
     "torchscript": ("torch",),
     "torch_export": ("torch",),
     "onnx": ("torch", "onnx", "onnxscript"),
@@ -28,7 +28,7 @@ NEEDS = {  # format -> packages beside numpy, in the words of pip
     "parquet": ("pyarrow",),
 }
 FORMATS = tuple(NEEDS)
-LAYOUT = 1  # of the folder; raised when a consumer of an older one must change
+LAYOUT = 1  # version of the folder layout; increased on incompatible changes
 
 
 def export(
@@ -45,20 +45,20 @@ def export(
     """Write a fitted model to a new folder that another process serves without this package; return the folder.
 
     Args:
-        model: fitted on a Dataset, so that it knows ids; `protocols.Exportable`.
+        model: fitted on a Dataset, so that it has ids; `protocols.Exportable`.
         output: the folder.
-        format: "torchscript", "onnx", "torch_export" (they answer "user in, top-k out"), "safetensors" or "parquet".
-        seen: what users interacted with, by the model's rows: a Dataset's `seen` (that of the training data), or Interactions. Users
-            that training had nothing of are folded in from it, without weights of 0, which are seen but not learned from.
-        exclude_seen: whether that is never recommended; it needs `seen`. The items of a history given in a call never are.
-        allow: ids of the items that alone may ever be recommended; None allows all.
-        k: length of the lists of "onnx" and "torch_export", at most the number of items; the first ones of a list are a
-            shorter list. The others take any k.
-        about: whatever the manifest shall say of the model's origin.
+        format: "torchscript", "onnx", "torch_export" (user in, top k out), "safetensors" or "parquet".
+        seen: known interactions, in the model's rows: a Dataset's `seen` (of the training data), or Interactions. Users
+            without training interactions are folded in from it, ignoring weights of 0.
+        exclude_seen: whether to never recommend these; requires `seen`. Items of a history passed in a call are never recommended.
+        allow: ids of the only items that may be recommended; None allows all.
+        k: length of the lists of "onnx" and "torch_export", at most the number of items; truncate lists for a
+            smaller k. The others take any k.
+        about: information on the model's origin, for the manifest.
 
     Raises:
-        ValueError: a format that there is not or that cannot hold this model, a model without ids, k below 1, an empty `allow` or an
-            id there that the model does not know, `exclude_seen` without `seen`, or `seen` over other rows.
+        ValueError: an unknown format or one that cannot represent this model, a model without ids, k below 1, an empty `allow` or an
+            unknown id in it, `exclude_seen` without `seen`, or `seen` over different rows.
         ImportError: a package that the format needs is not installed.
         FileExistsError: the folder exists.
     """
@@ -72,7 +72,7 @@ def export(
         try:
             written = _writer(format)(parts, folder)
         except ValueError as error:
-            raise ValueError(f"format={format} cannot hold {type(model).__name__}: {error}") from error
+            raise ValueError(f"format={format} cannot represent {type(model).__name__}: {error}") from error
         written += _beside(parts, format, folder)
         manifest = _manifest(parts, format, type(getattr(model, "model", model)), written, folder)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -94,13 +94,13 @@ def _parts(
         )
     users, items = getattr(model, "users", None), getattr(model, "items", None)
     if users is None or items is None:
-        raise ValueError(f"an export answers by id, and this {name} knows none: fit it on a Dataset (read_log)")
+        raise ValueError(f"an export is queried by id, and this {name} has none: fit it on a Dataset (read_log)")
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if given is None and exclude_seen:
         raise ValueError(
-            "exclude_seen=True, the default, leaves out what users interacted with, so the export must be given it: "
-            "seen=train (the model's training data); or exclude_seen=False, which may recommend to users what they have"
+            "exclude_seen=True, the default, excludes known interactions, so the export needs them: "
+            "seen=train (the model's training data); or exclude_seen=False, which may recommend items users already have"
         )
     check_numbering(given, users, items)
     seen = None if given is None else seen_of(given)
@@ -110,7 +110,7 @@ def _parts(
         )
     served = model.served(None if seen is None else seen.select(seen.weights_N > 0))
     if served.user_tower is None and served.popularity_I is None:
-        raise ValueError(f"{name}.served() must give a user_tower, or popularity_I for users unseen; it gives neither")
+        raise ValueError(f"{name}.served() must return a user_tower, or popularity_I for new users; it returns neither")
     allowed_I = None
     if allow is not None:
         if not len(allow):
@@ -129,7 +129,7 @@ def _parts(
 
 
 def _writer(format: str) -> Callable[[Parts, Path], list[Written]]:
-    """Return what writes a format; each brings its own slow imports."""
+    """Return the writer of a format; each has its own slow imports."""
     if format == "onnx":
         from .onnx_files import write_onnx
 
@@ -144,7 +144,7 @@ def _writer(format: str) -> Callable[[Parts, Path], list[Written]]:
 
 
 def _beside(parts: Parts, format: str, folder: Path) -> list[Written]:
-    """Write the ids in the order of their rows, and the item embeddings where they are not in the format's own files."""
+    """Write the ids in row order, and the item embeddings unless they are in the format's own files."""
     if format == "parquet":
         return []
     written = []

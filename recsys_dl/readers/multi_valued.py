@@ -95,9 +95,7 @@ def with_lists(
         split.append(lists)
         if name not in declared:
             log.info(
-                "%s: %s is read as lists, %s, into %s values; keep it as text with %s={%s: null}"
-                if how.startswith("as")
-                else "%s: %s is read as lists, %s into %s values; keep it as text with %s={%s: null}",
+                "%s: %s is read as lists, %s into %s values; keep it as text with %s={%s: null}",
                 *(where, name, how, f"{lists.explode().drop_nulls().n_unique():,}", setting, name),
             )
     return frame.with_columns(split)

@@ -39,12 +39,12 @@ class Exploration(ListReranker):
 
     Attributes:
         pool_P: int32, ascending; empty without a condition.
-        seen_UI: CSR, users' training items; empty without a condition.
+        had_UI: CSR, users' training items; empty without a condition.
     """
 
     fitted = ("pool_P", "had_UI")
     pool_P: np.ndarray
-    seen_UI: sp.csr_matrix
+    had_UI: sp.csr_matrix
 
     def __init__(self, *, places: Counts, pool: Mapping[str, Any] | None = None, seed: Seed = 0) -> None:
         if len(set(places)) < len(places):
@@ -57,18 +57,18 @@ class Exploration(ListReranker):
         by_user = seen_of(train).by_user
         if self.pool is None:
             self.pool_P = np.zeros(0, np.int32)
-            self.seen_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)
+            self.had_UI = sp.csr_matrix(by_user.shape, dtype=np.int8)
             return
         self.pool_P = np.flatnonzero(meets(train, self.pool, "the pool of exploration")).astype(np.int32)
         if not len(self.pool_P):
             raise ValueError(f"the exploration pool must not be empty, but none of {train.num_items} meets {self.pool}")
-        self.seen_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
+        self.had_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         if isinstance(batch.users, UserState):
             matrix, rows = batch.users.histories.by_user, np.arange(len(batch.users))
         else:
-            matrix, rows = self.seen_UI, batch.rows(self.num_users)
+            matrix, rows = self.had_UI, batch.rows(self.num_users)
         starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
         seen_H = matrix.indices.astype(np.int32, copy=False)
         if isinstance(batch.users, UserState):

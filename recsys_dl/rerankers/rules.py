@@ -52,7 +52,7 @@ class Rules(ListReranker):
         serves_I: uint32, bit m is set if an item counts for the m-th at_least rule.
         kinds_I: int32, equal for items with the same groups and needs.
         pinned_P: int32, pinned items by ascending position.
-        seen_UI: CSR, users' training items; empty if no rule needs them.
+        had_UI: CSR, users' training items; empty if no rule needs them.
     """
 
     fitted = ("denied_I", "groups_IG", "family_G", "serves_I", "kinds_I", "pinned_P", "had_UI")
@@ -62,7 +62,7 @@ class Rules(ListReranker):
     serves_I: np.ndarray
     kinds_I: np.ndarray
     pinned_P: np.ndarray
-    seen_UI: sp.csr_matrix
+    had_UI: sp.csr_matrix
 
     def __init__(self, *, rules: Sequence[Mapping[str, Any] | str]) -> None:
         self.rules = plain(gathered(rules))
@@ -96,13 +96,11 @@ class Rules(ListReranker):
             self.serves_I[meets(train, rule.condition, f"rule {rule.name!r}")] |= np.uint32(1 << m)
         self.kinds_I = _kinds(self.groups_IG, self.serves_I)
         self.pinned_P = np.array([_item_row(train, pin) for pin in self._pins], np.int32)
-        seen_UI = seen_of(train).by_user
+        had_UI = seen_of(train).by_user
         if self._seen >= 0:
-            self.seen_UI = sp.csr_matrix(
-                (np.ones(seen_UI.nnz, np.int8), seen_UI.indices, seen_UI.indptr), seen_UI.shape
-            )
+            self.had_UI = sp.csr_matrix((np.ones(had_UI.nnz, np.int8), had_UI.indices, had_UI.indptr), had_UI.shape)
         else:
-            self.seen_UI = sp.csr_matrix(seen_UI.shape, dtype=np.int8)
+            self.had_UI = sp.csr_matrix(had_UI.shape, dtype=np.int8)
         self._get_ready()
 
     def restore(self, arrays: dict[str, Any]) -> None:
@@ -171,7 +169,7 @@ class Rules(ListReranker):
         if isinstance(batch.users, UserState):
             matrix, rows = batch.users.histories.by_user, np.arange(len(batch.users))
         else:
-            matrix, rows = self.seen_UI, batch.rows(self.num_users)
+            matrix, rows = self.had_UI, batch.rows(self.num_users)
         starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
         return Seen(starts_B, ends_B, matrix.indices.astype(np.int32, copy=False), self._seen)
 
