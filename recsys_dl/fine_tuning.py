@@ -196,7 +196,7 @@ def fine_tune(
 
     Raises:
         TypeError: `new` or `test` is no Dataset.
-        ValueError: a model that cannot learn on, an option that its way of learning on does not have, nothing new, features
+        ValueError: a model that cannot be fine-tuned, an option that it does not take, nothing new, features
             missing or of another type than in training.
     """
     run = run if isinstance(run, Run) else load_run(run)
@@ -208,10 +208,10 @@ def fine_tune(
     if not len(new):
         raise ValueError("new must have at least one interaction to learn from, got an empty log")
     model: Any = copy.deepcopy(run.model)
-    learn = getattr(model, "fine_tune", None) or getattr(model, "partial_fit", None)
+    learn = getattr(model, "fine_tune", None)
     if learn is None:
         raise ValueError(
-            f"{type(model).__name__} does not learn on: {run.folder} has to be trained again on all data. Those that do: neural "
+            f"{type(model).__name__} cannot be fine-tuned: {run.folder} has to be trained again on all data. Models that can: neural "
             "models, ALS, BPR, ItemKNN, UserKNN."
         )
     options = {"epochs": epochs, "freeze": freeze, "learning_rate": learning_rate, "replay": replay}
@@ -219,7 +219,7 @@ def fine_tune(
     parameters = inspect.signature(learn).parameters
     if foreign := [name for name in given if name not in parameters]:
         raise ValueError(
-            f"{type(model).__name__} learns on without {', '.join(foreign)}; leave {'it' if len(foreign) == 1 else 'them'} out"
+            f"{type(model).__name__} is fine-tuned without {', '.join(foreign)}; leave {'it' if len(foreign) == 1 else 'them'} out"
         )
     stages = StageTimer()
     with stages.stage("fine-tune"):

@@ -155,7 +155,7 @@ def halves():
 def test_learning_on_approaches_a_fit_to_everything(objective):
     whole, first, later = halves()
     model = ALS(embedding_size=6, epochs=30, device="cpu", **OBJECTIVES[objective]).fit(first)
-    model.partial_fit(later, epochs=30)
+    model.fine_tune(later, epochs=30)
     everything = ALS(embedding_size=6, epochs=60, device="cpu", **OBJECTIVES[objective]).fit(whole)
     assert model.loss() == pytest.approx(everything.loss(), rel=0.02)  # another of the near-equal local minima
 
@@ -169,10 +169,10 @@ def test_learning_on_approaches_a_fit_to_everything(objective):
 def test_learning_on_survives_saving(tmp_path):
     _, first, later = halves()
     arguments = {"embedding_size": 6, "epochs": 3, "device": "cpu"}
-    straight = ALS(**arguments).fit(first).partial_fit(later).partial_fit(first)
+    straight = ALS(**arguments).fit(first).fine_tune(later).fine_tune(first)
     ALS(**arguments).fit(first).save(tmp_path / "one")
-    ALS.load(tmp_path / "one").partial_fit(later).save(tmp_path / "two")
-    saved = ALS.load(tmp_path / "two").partial_fit(first)
+    ALS.load(tmp_path / "one").fine_tune(later).save(tmp_path / "two")
+    saved = ALS.load(tmp_path / "two").fine_tune(first)
     np.testing.assert_array_equal(saved.user_emb_UD, straight.user_emb_UD)
     assert saved.items.ids.to_list() == straight.items.ids.to_list()
     assert straight.train_UI.sum() == 2 * first.interactions.weights_N.sum() + later.interactions.weights_N.sum()
@@ -180,7 +180,7 @@ def test_learning_on_survives_saving(tmp_path):
 
 def test_learning_on_by_rows():
     model = ALS(embedding_size=6, epochs=5, device="cpu").fit(Interactions([0, 0, 1, 2], [0, 1, 1, 2]))
-    model.partial_fit(Interactions([4, 4, 1], [0, 5, 2]), epochs=5)
+    model.fine_tune(Interactions([4, 4, 1], [0, 5, 2]), epochs=5)
     assert (model.num_users, model.num_items) == (5, 6)
     assert model.item_counts_I.tolist() == [2, 2, 2, 0, 0, 1]
     assert model.user_emb_UD[4].any()
@@ -188,16 +188,16 @@ def test_learning_on_by_rows():
     assert not model.item_emb_ID[3:5].any()
 
 
-def test_what_partial_fit_refuses():
+def test_what_fine_tune_refuses():
     _, first, later = halves()
     with pytest.raises(ValueError, match="has not been fitted"):
-        ALS().partial_fit(first)
+        ALS().fine_tune(first)
     model = ALS(embedding_size=4, epochs=1, device="cpu").fit(first)
     with pytest.raises(ValueError, match="pass new interactions as a Dataset"):
-        model.partial_fit(later.interactions)
+        model.fine_tune(later.interactions)
     bare = ALS(embedding_size=4, epochs=1, device="cpu").fit(first.interactions)
     with pytest.raises(ValueError, match="knows no ids"):
-        bare.partial_fit(later)
+        bare.fine_tune(later)
 
 
 def test_arguments_out_of_range():

@@ -114,7 +114,7 @@ def test_learning_on_keeps_the_old_and_learns_the_new(data):
     model = BPR(embedding_size=16, epochs=60, device="cpu").fit(dataset(early))
     old_users, old_items = model.users.ids.to_list(), model.items.ids.to_list()
     old_rows = model.user_emb_UD.copy()
-    assert model.partial_fit(dataset(late[::-1]), epochs=20) is model
+    assert model.fine_tune(dataset(late[::-1]), epochs=20) is model
     assert model.users.ids.to_list()[: len(old_users)] == old_users
     assert model.items.ids.to_list()[: len(old_items)] == old_items
     assert (model.num_users, model.num_items) == (NUM_USERS, NUM_ITEMS)
@@ -140,12 +140,12 @@ def test_learning_on_draws_anew_and_survives_saving(tmp_path):
     loaded = BPR.load(tmp_path / "bpr")
     more = Interactions([3], [4])
     np.testing.assert_array_equal(
-        model.partial_fit(more, epochs=2).item_emb_ID, loaded.partial_fit(more, epochs=2).item_emb_ID
+        model.fine_tune(more, epochs=2).item_emb_ID, loaded.fine_tune(more, epochs=2).item_emb_ID
     )
     assert model.epochs_taken == 5
     assert model.user_emb_UD.shape == (4, 4)
     with pytest.raises(ValueError, match="pass Interactions, not a Dataset"):
-        model.partial_fit(dataset([(0, 0)]))
+        model.fine_tune(dataset([(0, 0)]))
 
 
 @pytest.mark.parametrize(

@@ -509,19 +509,21 @@ def test_the_command_says_why_it_cannot_read_the_data_again(tuned, tmp_path, cap
 def test_classical_models_learn_on_through_the_same_call(place, new, later, old):
     for name, arguments in (("als", {"epochs": 2}), ("item_knn", {})):
         tuned = fine_tune(place / name, new, test=later, k=5, **arguments)
-        straight = CatalogModel.load(place / name / "model").partial_fit(new, **arguments)
+        straight = CatalogModel.load(place / name / "model").fine_tune(new, **arguments)
         assert same(tuned.model.arrays(), straight.arrays())
         assert set(tuned.after) == {OLD, NEW}
         assert load_run(place / name).model.num_users == 40
-    with pytest.raises(ValueError, match="ItemKNN learns on without epochs, freeze; leave them out"):
+    with pytest.raises(ValueError, match="ItemKNN is fine-tuned without epochs, freeze; leave them out"):
         fine_tune(place / "item_knn", new, epochs=3, freeze=["x"])
-    with pytest.raises(ValueError, match="ALS learns on without replay; leave it out"):
+    with pytest.raises(ValueError, match="ALS is fine-tuned without replay; leave it out"):
         fine_tune(place / "als", new, replay=1.0)
-    with pytest.raises(ValueError, match="EASE does not learn on") as told:
+    with pytest.raises(ValueError, match="EASE cannot be fine-tuned") as told:
         fine_tune(place / "ease", new)
     said = re.search(r"neural models, (.*)\.$", str(told.value)).group(1).split(", ")
     classes = [type(instantiate(compose("train", [f"model={name}"]).model)) for name in options("model")]
-    assert sorted(said) == sorted(one.__name__ for one in classes if hasattr(one, "partial_fit"))
+    assert sorted(said) == sorted(
+        one.__name__ for one in classes if hasattr(one, "fine_tune") and not issubclass(one, NeuralModel)
+    )
     assert all(
         "epochs" in inspect.signature(one.fine_tune).parameters for one in classes if issubclass(one, NeuralModel)
     )

@@ -100,7 +100,7 @@ def test_an_index_of_other_vectors_is_refused(model):
         (np.pad(vectors_ID, ((0, 0), (0, 1))), r"\d+ numbers each, got 45 of \d+"),
         (rng.standard_normal(vectors_ID.shape), "holds other vectors than this model's"),
     ):
-        with pytest.raises(ValueError, match=words + r".*\.build\(\), again after each fit or partial_fit"):
+        with pytest.raises(ValueError, match=words + r".*\.build\(\), again after each fit or fine_tune"):
             Retriever(model, Exact(device="cpu").build(other)).recommend([3], 5)
     with pytest.raises(ValueError, match="holds nothing yet"):
         Retriever(model, Exact()).recommend([3], 5)
@@ -112,7 +112,7 @@ def test_an_index_is_out_of_date_once_the_model_learned_on():
     model = BPR(embedding_size=8, epochs=5, device="cpu").fit(log())
     retriever = Retriever(model, Exact(device="cpu")).build()
     retriever.recommend([3], 5)
-    model.partial_fit(log(), epochs=2)
+    model.fine_tune(log(), epochs=2)
     with pytest.raises(ValueError, match="other vectors than this model's, of another fit"):
         retriever.recommend([3], 5)
     ranking = retriever.build().recommend([3], 5)
@@ -188,14 +188,14 @@ def test_copied_saved_and_loaded(index, tmp_path):
 
 def test_learning_on_rebuilds_the_index():
     retriever = fresh("hnsw").fit(large())
-    assert list(inspect.signature(retriever.partial_fit).parameters) == ["new", "epochs"]
+    assert list(inspect.signature(retriever.fine_tune).parameters) == ["new", "epochs"]
     assert (
-        retriever.partial_fit(Interactions([100, 100], [1500, 3], num_users=101, num_items=1501), epochs=1) is retriever
+        retriever.fine_tune(Interactions([100, 100], [1500, 3], num_users=101, num_items=1501), epochs=1) is retriever
     )
     assert retriever.index.num_items == 1501
     retriever.recommend([100], 5)
     funk = Retriever(FunkSVD(embedding_size=4, epochs=2), Exact(device="cpu")).fit(log())
-    assert not hasattr(funk, "partial_fit")
+    assert not hasattr(funk, "fine_tune")
     assert funk.predict([0], [1]).shape == (1,)
 
 
@@ -207,7 +207,7 @@ def test_what_fails_leaves_model_and_index_as_they_were(monkeypatch):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(IVF, "_build", broken)
-    for learn in (lambda: retriever.fit(log()), lambda: retriever.partial_fit(large())):
+    for learn in (lambda: retriever.fit(log()), lambda: retriever.fine_tune(large())):
         with pytest.raises(RuntimeError, match="no memory"):
             learn()
     np.testing.assert_array_equal(retriever.recommend(np.arange(100), 5).items_BK, before.items_BK)

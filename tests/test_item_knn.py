@@ -50,7 +50,7 @@ def test_scores_by_hand(device):
 def test_learning_on_is_learning_anew(options):
     log = ratings()
     old, more = log.select(np.arange(460)), log.select(np.arange(460, 500))
-    model = ItemKNN(num_neighbors=6, device="cpu", **options).fit(old).partial_fit(more)
+    model = ItemKNN(num_neighbors=6, device="cpu", **options).fit(old).fine_tune(more)
     assert_same(model, ItemKNN(num_neighbors=6, device="cpu", **options).fit(log), log)
 
 
@@ -58,7 +58,7 @@ def test_learning_on_is_learning_anew(options):
 def test_one_new_interaction(options):
     log = ratings(num=300, num_users=200, num_items=150)
     old, more = log.select(np.arange(299)), log.select([299])
-    model = ItemKNN(num_neighbors=4, device="cpu", **options).fit(old).partial_fit(more)
+    model = ItemKNN(num_neighbors=4, device="cpu", **options).fit(old).fine_tune(more)
     assert_same(model, ItemKNN(num_neighbors=4, device="cpu", **options).fit(log), log)
 
 
@@ -84,7 +84,7 @@ def test_new_users_and_items_come_by_id(tmp_path):
     first = named(Interactions([0, 0, 1, 1], [0, 1, 0, 1]), ["ann", "bob"], ["x", "y"])
     ItemKNN(num_neighbors=3, device="cpu").fit(first).save(tmp_path / "first")
     model = ItemKNN.load(tmp_path / "first")
-    model.partial_fit(named(Interactions([0, 0, 1, 1], [0, 1, 1, 0]), ["cleo", "ann"], ["z", "y"]))
+    model.fine_tune(named(Interactions([0, 0, 1, 1], [0, 1, 1, 0]), ["cleo", "ann"], ["z", "y"]))
     assert model.users.ids.to_list() == ["ann", "bob", "cleo"]
     assert model.items.ids.to_list() == ["x", "y", "z"]
     wanted = ItemKNN(num_neighbors=3, device="cpu").fit(

@@ -172,12 +172,12 @@ def test_learning_on_is_whole_or_not_at_all(name, place, error, monkeypatch):
 
     monkeypatch.setattr(place, fail)
     with pytest.raises(error):
-        model.partial_fit(MORE)
+        model.fine_tune(MORE)
     monkeypatch.undo()
     assert (model.num_users, model.num_items) == (62, 41)
     for one, two in zip(before, answers(model), strict=True):
         np.testing.assert_array_equal(one, two)
-    model.partial_fit(MORE)
+    model.fine_tune(MORE)
     assert (model.num_users, model.num_items) == (63, 42)
 
 

@@ -60,7 +60,7 @@ def test_towers_go_on_without_features_and_with_them():
 )
 def test_learning_on_says_of_a_frame_what_fit_says(model):
     model.fit(data())
-    for learn in (getattr(model, "partial_fit", None), getattr(model, "grow", None), getattr(model, "fine_tune", None)):
+    for learn in (getattr(model, "fine_tune", None), getattr(model, "grow", None)):
         if learn is not None:
             with pytest.raises(TypeError, match="expected a Dataset or Interactions, got DataFrame. Use read_log"):
                 learn(pl.DataFrame({"user": [1]}))

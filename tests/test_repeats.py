@@ -126,7 +126,7 @@ def test_every_model_of_ratings_averages_what_it_is_given_twice(model):
 def test_learning_on_keeps_averages(tmp_path: Path):
     first = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 1], [5, 1, 4, 2, 3], num_users=3, num_items=2)
     again = Interactions([0, 2], [0, 0], [3, 2], num_users=3, num_items=2)
-    model = ItemKNN().fit(first).partial_fit(again)
+    model = ItemKNN().fit(first).fine_tune(again)
     assert model._ratings().toarray().tolist() == [[4, 1], [4, 2], [2, 3]]
     assert model.interactions_UI.toarray().tolist() == [[8, 1], [4, 2], [2, 3]]
     model.save(tmp_path / "knn")

@@ -42,7 +42,7 @@ def test_someone_unseen_is_compared_as_a_known_user_is(options):
 def test_learning_on_is_learning_anew(options):
     log = ratings()
     old, more = log.select(np.arange(460)), log.select(np.arange(460, 500))
-    model = UserKNN(num_neighbors=6, device="cpu", **options).fit(old).partial_fit(more)
+    model = UserKNN(num_neighbors=6, device="cpu", **options).fit(old).fine_tune(more)
     assert_same(model, UserKNN(num_neighbors=6, device="cpu", **options).fit(log), log)
 
 

@@ -206,7 +206,7 @@ def check_numbering(data: Dataset | Interactions | None, users: Vocabulary | Non
         if theirs is not None and not mine.begins(theirs):
             raise ValueError(
                 f"this Dataset numbers its {noun} differently from the data the model was fitted on, so rows would be mixed up. "
-                "Use parts of the same Dataset, or read the same file in the same order; partial_fit matches by id."
+                "Use parts of the same Dataset, or read the same file in the same order; fine_tune matches by id."
             )
 
 

@@ -69,7 +69,7 @@ class CatalogModel(Saved):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        learns_whole(cls, ("fit", "partial_fit", "grow", "fine_tune"))
+        learns_whole(cls, ("fit", "fine_tune", "grow"))
 
     # Implemented by models
 

@@ -96,7 +96,7 @@ class Neighborhood(CatalogModel):
         self.neighbors_RR = list_matrix(rows_RK, best_RK)
         return self
 
-    def partial_fit(self, new: Dataset | Interactions) -> Self:
+    def fine_tune(self, new: Dataset | Interactions) -> Self:
         """Update with new interactions; the result is the same as `fit` on the old and new ones together.
 
         Neighbors are recomputed only where interactions changed. New users and items are appended.

@@ -56,7 +56,7 @@ class ALS(CatalogModel):
     Attributes:
         user_emb_UD: float32.
         item_emb_ID: float32.
-        train_UI: CSR float32, r of all training interactions, for `partial_fit`.
+        train_UI: CSR float32, r of all training interactions, for `fine_tune`.
 
     Raises:
         ValueError: an argument out of range.
@@ -107,7 +107,7 @@ class ALS(CatalogModel):
         self._alternate(interactions, self.epochs, "ALS")
         return self
 
-    def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
+    def fine_tune(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
         """Continue training with new interactions of known and new users and items; return self.
 
         All interactions since `fit` are kept (8 bytes each, also in saved folders), the new ones are added (weights of

@@ -48,8 +48,8 @@ class BPR(CatalogModel):
         user_emb_UD: float32.
         item_emb_ID: float32.
         item_bias_I: float32.
-        train_UI: CSR float32, all training interactions, for `partial_fit`.
-        epochs_taken: int64 scalar; so that `partial_fit` draws new samples.
+        train_UI: CSR float32, all training interactions, for `fine_tune`.
+        epochs_taken: int64 scalar; so that `fine_tune` draws new samples.
 
     Raises:
         ValueError: an argument out of range.
@@ -96,7 +96,7 @@ class BPR(CatalogModel):
         self._learn(interactions, self.epochs, "BPR")
         return self
 
-    def partial_fit(self, new: Dataset | Interactions, *, epochs: int = 20) -> Self:
+    def fine_tune(self, new: Dataset | Interactions, *, epochs: int = 20) -> Self:
         """Continue training with new interactions of known and new users and items; return self.
 
         All interactions since `fit` are kept (8 bytes each, also in saved folders), and `epochs` more epochs run over old and

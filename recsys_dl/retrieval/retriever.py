@@ -24,7 +24,7 @@ from .index import Index
 from .vector_index import VectorIndex, load_index
 
 SAMPLE = 32  # vectors compared of an index and a model
-LEARNING_ON = ("partial_fit", "fine_tune", "grow")  # methods of models after which the index is built anew
+LEARNING_ON = ("fine_tune", "fine_tune", "grow")  # methods of models after which the index is built anew
 
 Given = Dataset | Interactions | np.ndarray | Sequence[int]
 
@@ -47,7 +47,7 @@ class Retriever(Saved):
 
     `fit` fits the model and builds the index from its item vectors; `build` does the latter alone, for a model that is fitted.
     `score`, `similar_items` and what a model has beside (`predict`, ...) are the model's own, and exact; where the model learns on
-    (`partial_fit`, `fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
+    (`fine_tune`, `fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
     popularity, are answered by the model.
 
     Args:
@@ -267,7 +267,7 @@ class Retriever(Saved):
         if len(self._matched) == 2 and all(one is two for one, two in zip(state, self._matched, strict=True)):
             return
         vectors_ID = _vectors(self.model)
-        advice = f"call Retriever(model, {type(self.index).__name__}()).build(), again after each fit or partial_fit of the model"
+        advice = f"call Retriever(model, {type(self.index).__name__}()).build(), again after each fit or fine_tune of the model"
         if not hasattr(self.index, "num_items"):
             raise ValueError(f"the index holds nothing yet: {advice}")
         size = getattr(self.index, "embedding_size", vectors_ID.shape[1])
