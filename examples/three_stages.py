@@ -6,7 +6,7 @@ python examples/three_stages.py
 from recsys_dl import attribute, compare, evaluate
 from recsys_dl.data.generated import generated
 from recsys_dl.data.split import leave_last_out
-from recsys_dl.models import ItemKNN, Popularity, SequentialRules
+from recsys_dl.models import ItemKNN, Popularity, UserKNN
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.rankers.columns import ItemAge, PopularityTrend, RetrieverRanks, RetrieverScores
 from recsys_dl.rankers.features import CandidateFeatures
@@ -17,17 +17,17 @@ data = generated(num_users=400, num_items=200, num_interactions=8_000)
 train, validation, test = leave_last_out(data)
 
 pipeline = Pipeline(
-    {"item_knn": ItemKNN(), "next": SequentialRules(), "recent": Popularity(window_days=60)},
+    {"item_knn": ItemKNN(shrinkage=10), "user_knn": UserKNN(), "recent": Popularity(window_days=60)},
     num_retrieved=50,
     num_candidates=80,
     features=CandidateFeatures([RetrieverScores(), RetrieverRanks(), PopularityTrend(), ItemAge()]),
-    ranker=MLPRanker(epochs=5, seed=7),
-    rerankers={"mmr": MMR(weight=0.1)},  # a little accuracy for variety; `Rules` states what a list must hold
-    examples={"rounds": 1},  # cuts of the log that the ranker's training examples come from
+    ranker=MLPRanker(epochs=20, seed=7),
+    rerankers={"mmr": MMR(weight=0.05)},  # a little accuracy for variety; `Rules` states what a list must hold
+    examples={"rounds": 2},  # cuts of the log that the ranker's training examples come from
     on_failure={"ranker": "skip"},  # a request is answered without it rather than not at all
 ).fit(train)
 
-best_retriever = ItemKNN().fit(train)
+best_retriever = ItemKNN(shrinkage=10).fit(train)
 print(
     compare(
         {
