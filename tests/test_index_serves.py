@@ -151,6 +151,7 @@ def test_in_a_pipeline(there, capsys):
     gone = ("item_knn", "sequential_rules")
     less = [f"~pipeline.{part}.{name}" for name in gone for part in ("retrievers", "on_failure")]
     less += ["~pipeline.retrievers.als", "pipeline.ranker.epochs=2", "pipeline.examples.rounds=1"]
+    less += ["~pipeline.rerankers.mmr", "~pipeline.on_failure.mmr"]
     assert main(["train", *DATA, "pipeline=three_stage", *words, *less, "run=pipeline"]) == 0
     assert "graph (retriever)" in capsys.readouterr().out
     retriever = load_run("pipeline").model.retrievers["graph"]
