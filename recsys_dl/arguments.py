@@ -118,7 +118,11 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
     for kind in cls.__mro__:
         if "__init__" in vars(kind):
             parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
-            found |= {one.name: one for one in parameters if one.kind is not one.VAR_KEYWORD and one.name not in found}
+            found |= {
+                one.name: one
+                for one in parameters
+                if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name not in found
+            }
             if not any(one.kind is one.VAR_KEYWORD for one in parameters):
                 break
     return found

@@ -126,3 +126,10 @@ def test_every_option_is_found_by_hydra_in_a_fresh_process():
         [sys.executable, "-c", program, *sorted(targets)], capture_output=True, text=True, check=False
     )
     assert not done.returncode, done.stderr[-800:]
+
+
+def test_a_class_without_a_constructor_has_no_arguments():
+    from recsys_dl.rankers.columns import ItemAge
+
+    assert parameters_of(ItemAge) == {}
+    assert ItemAge().arguments() == {}
