@@ -105,7 +105,7 @@ def test_test_figures_are_added_to_the_run(place):
 
 
 def test_reproduce_says_the_same_or_what_differs(place):
-    assert "to the bit" in run("reproduce", "runs/item_knn", cwd=place).stdout
+    assert "bit for bit" in run("reproduce", "runs/item_knn", cwd=place).stdout
     shutil.copytree(place / "runs" / "item_knn", place / "runs" / "other")
     config = place / "runs" / "other" / "config.yaml"
     config.write_text(config.read_text().replace("num_neighbors: ", "num_neighbors: 1 #"))
@@ -156,7 +156,7 @@ def test_other_k_stand_beside_and_do_not_break_reproduction(place, tmp_path):
     values = json.loads((tmp_path / "copy" / "metrics.json").read_text())["validation"]["values"]
     assert {"ndcg@5", "ndcg@10", "ndcg@20"} <= set(values)
     assert {"ndcg@5", "ndcg@10"} <= set(np.load(tmp_path / "copy" / "per_user" / "validation.npz"))
-    assert "to the bit" in run("reproduce", tmp_path / "copy", cwd=place).stdout
+    assert "bit for bit" in run("reproduce", tmp_path / "copy", cwd=place).stdout
 
 
 def test_trainings_at_once_take_names_of_their_own(place, tmp_path):

@@ -38,7 +38,7 @@ WRONG = [
     ("train model=als,bpr", "recsys-dl compare 'models=[als,bpr]'"),
     ("train trainer.patience=3", "ALS learns without a trainer"),
     ("train model=bpr logger=csv", "BPR learns without a trainer"),
-    ("train hydra.run.dir=x", "hydra.run.dir would have no effect; the folder that a run leaves is run=…"),
+    ("train hydra.run.dir=x", "hydra.run.dir would have no effect; the output folder is set with run=…"),
     ("train hydra.job.name=x", "would have no effect"),
     ("train experiment=index_movielens", "it is for recsys-dl index"),
     ("train experiment=ltr_lambdamart", "recsys-dl train does not read ranker"),
@@ -54,7 +54,7 @@ WRONG = [
     ("train model=popularity device=cuda", "Popularity computes on the CPU alone"),
     ("train +foo=1", "recsys-dl train does not read foo"),
     ("train +model.foo=1", "model.foo: ALS takes no 'foo'"),
-    ("train +seed=4", "leave the + out"),
+    ("train +seed=4", "omit the +"),
     ("train ~model", "recsys-dl train reads model"),
     ("train +model@pipeline.retrievers.x=bpr", "no pipeline is chosen"),
     ("train --model als", "settings are written key=value, without dashes: model=als"),
@@ -65,7 +65,7 @@ WRONG = [
     ("train --cfg job", "recsys-dl VERB --help prints the settings"),
     ("train model als", "'model': model=als"),
     ("train model = als", "'model': model=als"),
-    ("train hydra.searchpath=[file:///nowhere] model=mine", "there is no folder /nowhere"),
+    ("train hydra.searchpath=[file:///nowhere] model=mine", "/nowhere does not exist"),
     ("train data=log", "a setting is missing: data.path"),
     ("train data=log data.path=", "data.path must be given"),
     ("train data=log data.path=null", "data.path must be given"),
@@ -137,7 +137,7 @@ def test_options_of_ones_own(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="did you mean 'mine'"):
         compose("train", [own, "model=mien"])
     for text, expected in (
-        ("a: [1\nb: 2\n", "mine.yaml, line 2: this is no YAML"),
+        ("a: [1\nb: 2\n", "mine.yaml, line 2: invalid YAML"),
         (
             "_target_: recsys_dl.models.popularity.Popularity\nwindow_day: 3\n",
             "Popularity takes no 'window_day' .did you mean 'window_days'",
@@ -179,8 +179,8 @@ def test_every_setting_of_a_verb_has_a_type_and_a_meaning(verb):
     for line in text_of(verb).splitlines():
         assert line in page
     if "model" in groups_of(verb):
-        assert "for an observed one" in page
-        assert "drawn by popularity" in describe(verb, ["model=bpr"])
+        assert "for observed ones" in page
+        assert "sampled by popularity" in describe(verb, ["model=bpr"])
     assert settings_of(verb)
 
 

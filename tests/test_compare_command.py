@@ -89,9 +89,9 @@ def test_runs_that_are_there_as_if_compared_at_once(there, capsys):
         ([*WORDS, "models=[als,'als 8']"], "must be written key=value, got '8'"),
         ([*WORDS, "models=[als,'big=alss']"], "did you mean 'als'?"),
         ([*WORDS, "models=[als,'../up=als']"], "a name must be letters"),
-        ([*WORDS, "models=[als,'b=als split.num_test=2']"], "must be the same for all that are compared"),
-        ([*WORDS, "models=[als,'b=als data.path=x.csv']"], "must be the same for all that are compared"),
-        ([*WORDS, "models=[als,bpr]", "split=none"], "nothing to compare models by"),
+        ([*WORDS, "models=[als,'b=als split.num_test=2']"], "must be the same for all models"),
+        ([*WORDS, "models=[als,'b=als data.path=x.csv']"], "must be the same for all models"),
+        ([*WORDS, "models=[als,bpr]", "split=none"], "nothing to compare models on"),
         ([*WORDS, "models=[als,'']"], "no model ''"),
     ],
 )

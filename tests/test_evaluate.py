@@ -259,7 +259,7 @@ def test_diversity_by_vectors_if_they_are_given():
     vectors = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [1, 1]])
     table = evaluate(Popularity().fit(TRAIN), TRAIN, TEST, k=2, item_vectors_ID=vectors)
     np.testing.assert_allclose(table.per_user["diversity@2"], [0, 1, 0], atol=1e-15)  # lists 2 3, 1 3, 0 1
-    with pytest.raises(ValueError, match="one for each of 5 items, got 2"):
+    with pytest.raises(ValueError, match="one row for each of 5 items, got 2"):
         evaluate(Popularity().fit(TRAIN), TRAIN, TEST, k=2, item_vectors_ID=vectors[:2])
 
 

@@ -203,7 +203,7 @@ def test_the_command_leaves_what_the_run_recommends(place, monkeypatch, capsys):
     for words, told in (
         (["format=parquet"], "format=parquet cannot represent ItemKNN"),
         (["format=pickle"], "format must be "),
-        (["allow=nothing.txt"], "there is no file nothing.txt"),
+        (["allow=nothing.txt"], "nothing.txt does not exist"),
         (["allow=[new]"], "item 'new' is not among"),
         (["format=safetensors", "output=here"], "exists already"),
         (["k=0"], "k must be a"),

@@ -116,7 +116,7 @@ def test_users_kept_from_training_are_folded_in(place):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "give run=… (a folder that recsys-dl train left), or both vectors=… and queries=…"),
+        ([], "set run=… (a folder written by recsys-dl train), or both vectors=… and queries=…"),
         (["vectors=items.npy"], "or both vectors=… and queries=…"),
         (["run=als", "vectors=items.npy"], "vectors=items.npy would have no effect: run=… has vectors of its own"),
         (["run=nothing"], "nothing must hold a run"),
@@ -133,7 +133,7 @@ def test_users_kept_from_training_are_folded_in(place):
         (["vectors=items.npy", "queries=queries.npy", "loss_of=ndcg"], "loss_of=ndcg needs a run"),
         (["vectors=items.npy", "queries=nothing.npy"], "nothing.npy"),
         (["vectors=items.npy", "queries=als/config.yaml"], "must be a .npy file of numbers"),
-        (["vectors=items.npy", "queries=flat.npy"], "must hold one vector a row, got an array of shape (4,)"),
+        (["vectors=items.npy", "queries=flat.npy"], "must hold one vector per row, got an array of shape (4,)"),
         (["vectors=items.npy", "queries=narrow.npy"], "queries must have the embedding size 9 of the index, got 3"),
         (["vectors=items.npy", "queries=queries.npy", "grid.ivf.num_lists=[900]"], "at most the 700 vectors there are"),
         (["run=als", "grid.ivf.num_prob=[1]"], "did you mean"),
@@ -155,7 +155,7 @@ def test_no_gpu_and_no_matplotlib(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.setattr("recsys_dl.verbs.index.find_spec", lambda name: None)
     assert main(["index", "run=als", "indexes=[exact]", "output=unplotted"]) == 0
-    assert "no plot is drawn, which needs matplotlib: pip install 'recsys_dl[plot]'" in capsys.readouterr().err
+    assert "no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'" in capsys.readouterr().err
     assert not (place / "unplotted" / "plot.png").exists()
     assert any((place / "unplotted").iterdir())
 

@@ -62,7 +62,7 @@ def test_evaluated_asked_and_fitted_again_in_processes_of_their_own(place):
     assert "of exact search (" in " ".join(said.split())
     user = load_run(place / "served").users.ids[0]
     assert "score" in run("recommend", "run=served", f"users=[{user}]", cwd=place).stdout
-    assert "to the bit" in run("reproduce", "run=served", cwd=place).stdout
+    assert "bit for bit" in run("reproduce", "run=served", cwd=place).stdout
     said = run("refit", "run=served", "output=refitted", cwd=place).stdout
     assert "fitted on all" in said
     again = load_run(place / "refitted").model
@@ -166,7 +166,7 @@ def test_in_a_pipeline(there, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["model=item_knn", "index=hnsw"], "index=hnsw needs a model whose scores are inner products of vectors, and those of ItemKNN are not. Take model=als, bpr, explicit_als, funk_svd, gmf, sasrec, svd, svd_pp, two_tower, youtube_dnn"),
+        (["model=item_knn", "index=hnsw"], "index=hnsw needs a model whose scores are inner products of vectors, and those of ItemKNN are not. Use model=als, bpr, explicit_als, funk_svd, gmf, sasrec, svd, svd_pp, two_tower, youtube_dnn"),
         (["model=sequential_rules", "index=flat"], "and those of SequentialRules are not"),
         (["model=als", "index.ef_search=5"], "there is no setting 'index.ef_search' in what is chosen; index=hnsw would have it"),
         (["model=als", "index=hnsw", "index.num_probes=5"], "there is no setting 'index.num_probes' in what is chosen; index=ivf"),

@@ -54,7 +54,7 @@ def test_evaluated_and_reproduced(place):
     said = run("evaluate", "run=runs/pipeline", "part=test", cwd=place).stdout
     assert "What each stage adds" in said
     assert (place / "runs/pipeline/attribution/test.json").is_file()
-    assert "to the bit" in run("reproduce", "runs/pipeline", cwd=place).stdout
+    assert "bit for bit" in run("reproduce", "runs/pipeline", cwd=place).stdout
 
 
 def test_explained(place):

@@ -57,9 +57,9 @@ def test_everything_is_fitted_and_nothing_evaluated(there, capsys, split):
     assert main(["evaluate", f"run=on-{split}"]) == 1
     assert "it was fitted on everything" in capsys.readouterr().err
     assert main(["index", f"run=on-{split}"]) == 1
-    assert "held no validation part out" in capsys.readouterr().err
+    assert "has no held-out validation part" in capsys.readouterr().err
     assert main(["reproduce", f"run=on-{split}"]) == 0
-    assert "gives the same model, to the bit" in capsys.readouterr().out
+    assert "gives the same model, bit for bit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_run_is_refitted_on_everything(place):
     assert again.config["model"]["num_neighbors"] == 7
     assert again.manifest["parent"]["folder"] == str(place / "runs/chosen")
     never_offers_what_was_seen(again, pl.read_csv(place / "log.csv"))
-    assert "to the bit" in run("reproduce", "runs/chosen-refit", cwd=place).stdout
+    assert "bit for bit" in run("reproduce", "runs/chosen-refit", cwd=place).stdout
     said = run("evaluate", "runs/chosen-refit", cwd=place, status=1).stderr
     assert "its parent is" in said
 
@@ -124,19 +124,19 @@ def test_epochs_that_early_stopping_kept_are_carried_over(there, capsys):
     (there / "runs/stopped/manifest.json").write_text(json.dumps(manifest))
     capsys.readouterr()
     assert main(["refit", "run=runs/stopped"]) == 1
-    assert "did not keep at which epoch; say epochs=" in capsys.readouterr().err
+    assert "did not record the epoch; set epochs=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["split.num_validation=0"], "split.num_validation=0 holds none out. Take evaluate.part=test"),
+        (["split.num_validation=0"], "split.num_validation=0 holds none out. Use evaluate.part=test"),
         (["split=time", "split.validation=0"], "split.validation=0 holds none out"),
         (["split=random", "split.validation=0"], "split.validation=0 holds none out"),
         (["split=user", "split.validation=0.0"], "split.validation=0 holds none out"),
         (
             [*GMF, "split.num_validation=0", "evaluate.part=test", "trainer.patience=2"],
-            "trainer.patience=2 stops by a validation part",
+            "trainer.patience=2 needs a validation part",
         ),
         ([*GMF, "split=none", "trainer.patience=2"], "but split=none holds none out"),
         ([*GMF, "trainer.checkpoint=log.csv/kept"], "log.csv is a file"),

@@ -84,7 +84,7 @@ def test_each_layout_gives_the_same_ranker_and_runs_compare(place, monkeypatch, 
     ("words", "message"),
     [
         ([], "data.train"),
-        (["data.train=no.txt"], "no.txt is not there"),
+        (["data.train=no.txt"], "no.txt does not exist"),
         (["data.train=."], "is a folder"),
         (["data.train=[]"], "at least one file"),
         (["data.train=train.parquet"], "data.group=…"),

@@ -548,7 +548,7 @@ def test_blanks_around_ids_are_left_out_and_it_is_said(tmp_path):
     assert rows_of(data) == [("Jane", "Halo", 1), ("Jane", "6393", 2)]
     assert "whitespace around user ids is stripped; whitespace around item ids is stripped" in data.report.columns
     assert data.item_features.to_dict(as_series=False) == {"genre": ["Game", None], "year": [2001, None]}
-    assert "blanks around" not in read_log(written(file, "user,item\na b,c\n")).report.columns
+    assert "whitespace around" not in read_log(written(file, "user,item\na b,c\n")).report.columns
     assert read_log(pl.DataFrame({"user": [" a"], "item": ["b "]})).users.ids.to_list() == [" a"]
     assert [row[:2] for row in rows_of(read_log(written(file, "1, 2, 3\n2, 5\n3, 6, 7\n4, 1, 2, 3\n")))][:2] == [
         ("1", "2"),

@@ -183,7 +183,7 @@ for name in {options("reranker")!r}:
         ([[3, 40]], [[2, 1]], [0], 2, "item row 40 is outside the 40 items"),
         ([[3, -2]], [[2, 1]], [0], 2, "item row -2 is outside"),
         ([[3.0, 4.0]], [[2, 1]], [0], 2, "item rows must be integers"),
-        ([[3, 4]], [[2, 1]], [0, 1], 2, "a row for each user"),
+        ([[3, 4]], [[2, 1]], [0, 1], 2, "one row per user"),
         ([[3, 4]], [[2, 1, 0]], [0], 2, "of the same shape"),
         ([[3, 4]], [[2, 1]], [0], 0, "k must be an integer of at least 1, got 0"),
         ([[3, 4]], [[2, 1]], [0], 2.0, "k must be an integer of at least 1, got 2.0"),

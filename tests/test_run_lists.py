@@ -160,14 +160,14 @@ def test_by_the_command(place, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["users=all"], "give a file for them, output=lists.parquet"),
+        (["users=all"], "set an output file, output=lists.parquet"),
         ([], "say for whom"),
         (["users=[100]", "history=[2]"], "got both"),
-        (["users=all", "explain=true", "output=a.csv"], "explain=true is for some users"),
+        (["users=all", "explain=true", "output=a.csv"], "explain=true is for selected users"),
         (["users=[100]", "output=a.json"], "must end in .csv or .parquet"),
         (["users=[100]", "output=no/a.csv"], "there is no no"),
-        (["users=no.txt"], "there is no file no.txt"),
-        (["history=no.csv"], "there is no file no.csv"),
+        (["users=no.txt"], "no.txt does not exist"),
+        (["history=no.csv"], "no.csv does not exist"),
         (["users=[100]", "allow=log.csv", "show_history=-1"], "show_history must be a whole number from 0"),
         (["users=[100]", "allow=runs"], "item 'runs' is not among"),
         (["users=[100]", "exclude=bad.csv"], "must have a column item_id, got a, b"),

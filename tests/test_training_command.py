@@ -55,7 +55,7 @@ def test_trainer_and_logger_by_config(place, capsys):
     assert not Path("other").exists()
 
     assert main(["reproduce", "one"]) == 0
-    assert "to the bit" in capsys.readouterr().out
+    assert "bit for bit" in capsys.readouterr().out
     assert not Path("logs").exists()
     assert main(["evaluate", "run=one", "k=[5]"]) == 0
     assert main(["recommend", "run=one", "users=[100]", "k=3"]) == 0
@@ -68,7 +68,7 @@ def test_compare_trains_each_by_the_same_trainer(place, capsys, caplog):
     assert sorted(file.parent.name for file in Path("kept").rglob("newest.ckpt")) == ["gmf", "mlp"]
     assert load_run("both/gmf").config["trainer"]["patience"] == 1
     told = [record.message for record in caplog.records if "needs no trainer" in record.message]
-    assert told == ["popularity needs no trainer: the settings trainer and logger are not for it"]
+    assert told == ["popularity needs no trainer: the settings trainer and logger do not apply"]
 
 
 @pytest.mark.parametrize("word", ["trainer.patience=3", "logger=csv"])

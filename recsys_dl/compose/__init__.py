@@ -1,4 +1,4 @@
-"""Words on the command line -> one checked config. Only this room, `verbs/`, `cli.py`, scripts and tests know Hydra."""
+"""Composing command-line words into one validated config. Only this package, `verbs/`, `cli.py`, scripts and tests know Hydra."""
 
 from recsys_dl.names import near
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a verb, in the words of the command: settings by their keys, true, false and null, no more than ten lines."""
+"""Error messages in terms of the command line: settings by key, true, false and null, at most ten lines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LITERALS = {"True": "true", "False": "false", "None": "null"}
 
 
 def words_of(error: BaseException, config: DictConfig | None = None) -> str:
-    """Return what a part said of what went wrong.
+    """Return an error's message for the command line.
 
-    What Hydra says around it is left out; an error that nobody worded keeps its type and says how to see more. Arguments that the
-    part names are named as the config's settings.
+    Hydra's wrapping is removed; an unexpected error keeps its type and says how to see more. Arguments named in the
+    message become the config's settings.
     """
     from hydra.errors import InstantiationException
     from omegaconf.errors import MissingMandatoryValue
@@ -27,7 +27,7 @@ def words_of(error: BaseException, config: DictConfig | None = None) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, MissingMandatoryValue):
-        return f"a setting is missing: {str(error).splitlines()[0]}; give it as key=value"
+        return f"a setting is missing: {str(error).splitlines()[0]}; set it with key=value"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, MemoryError):
         return capped(f"there is not enough memory: {text or 'an array is too large'}. Smaller sizes need less")
@@ -40,7 +40,7 @@ def words_of(error: BaseException, config: DictConfig | None = None) -> str:
 
 
 def capped(text: str) -> str:
-    """Return a text of at most ten lines, and no more letters than a terminal shows."""
+    """Return a text of at most ten lines and limited length."""
     if len(text) > LETTERS:
         text = f"{text[: LETTERS - 1]}…"
     lines = text.splitlines()
@@ -50,7 +50,7 @@ def capped(text: str) -> str:
 
 
 def _by_keys(text: str, error: BaseException, config: DictConfig) -> str:
-    """Return a message with arguments of the part that raised it named as settings: `order="log"` as `split.order=log`."""
+    """Rename arguments in a message to the settings of the part that raised it: `order="log"` to `split.order=log`."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
     nodes = [
         (min(map(modules.index, homes)), key, node)
@@ -74,7 +74,7 @@ def _literal(value: str) -> str:
 
 
 def _homes(node: Any, key: str) -> set[str]:
-    """Return the modules that hold what a node builds, and the parents of that."""
+    """Return the modules of what a node builds, and of its parent classes."""
     try:
         target = located(node["_target_"], key)
     except ValueError:
@@ -84,7 +84,7 @@ def _homes(node: Any, key: str) -> set[str]:
 
 
 def _nodes(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every mapping with a `_target_`, under its key."""
+    """Yield every mapping with a `_target_`, with its key."""
     plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     for name, value in plain.items():
         if isinstance(value, dict):

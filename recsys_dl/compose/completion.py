@@ -1,4 +1,4 @@
-"""Tab completion: scripts for bash, zsh and fish, and the words that they ask for. Nothing slow is imported."""
+"""Tab completion: scripts for bash, zsh and fish, and the candidates they request. No slow imports."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ RUNS = Path("runs")
 
 
 def completion(words: Sequence[str]) -> str:
-    """Return a shell's script, or after `words` what may stand for the last of the words that follow.
+    """Return a shell's script, or after `words` the candidates for the last of the following words.
 
     Raises:
-        ValueError: a shell that has none.
+        ValueError: an unsupported shell.
     """
     if words[:1] == ["words"]:
         return "\n".join(candidates(words[1:]))
@@ -55,7 +55,7 @@ def completion(words: Sequence[str]) -> str:
 
 
 def candidates(words: Sequence[str]) -> list[str]:
-    """Return what the last word may become, given those before it (the verb first)."""
+    """Return completions of the last word, given those before it (the verb first)."""
     verb, last = (words[0] if words else ""), (words[-1] if words else "")
     if len(words) < 2:
         return [one for one in (*VERBS, "completion") if one.startswith(last)]
@@ -69,7 +69,7 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 
 def _values(verb: str, key: str) -> list[str]:
-    """Return the options of a group, the runs that there are, the choices of a setting."""
+    """Return the options of a group, the existing runs, or the choices of a setting."""
     from typing import Literal, get_args, get_origin
 
     from .settings import SETTINGS
@@ -86,7 +86,7 @@ def _values(verb: str, key: str) -> list[str]:
 
 
 def _keys(verb: str, before: Sequence[str]) -> list[str]:
-    """Return groups, the verb's own settings, and those of the options that are chosen."""
+    """Return groups, the verb's own settings, and those of the chosen options."""
     text = text_of(verb)
     chosen = dict(re.findall(r"^  - ([\w/]+): (\S+)", text, re.MULTILINE))
     chosen |= {word.partition("=")[0]: word.partition("=")[2] for word in before if word.partition("=")[0] in chosen}

@@ -1,4 +1,4 @@
-"""Overrides -> one config, checked: what is misspelled, missing, of another type or unreadable is answered in the command's words."""
+"""Composing overrides into one validated config; misspelled, missing, mistyped or unreadable ones raise errors in the command's terms."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Compose = Callable[[str, Sequence[str]], DictConfig]
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Return the config `conf/<verb>.yaml` under the overrides, e.g. `["model=als", "model.embedding_size=32"]`.
 
-    Nothing of Hydra's that a host application uses is changed.
+    A host application's Hydra state is not changed.
 
     Raises:
-        ValueError: an override that fits nothing, is of another type than its setting, or cannot be read; the message names the
-            setting and the nearest that would do.
+        ValueError: an override that matches no setting, has the wrong type, or cannot be parsed; the message names the
+            setting and suggests a similar one.
     """
     return composed(verb, read_words(overrides))[0]
 
 
 def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the config of a command: as `compose`, and no setting is without an effect or missing.
+    """Return the config of a command: like `compose`, but settings without effect and missing ones are errors.
 
     Raises:
-        ValueError: as `compose`; a setting that the verb would not read, or one that it needs.
+        ValueError: as in `compose`; a setting the verb would not read, or a missing one.
     """
     words = read_words(overrides)
     config, places = composed(verb, words)
@@ -50,15 +50,15 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple[DictConfig, dict[str, Any]]:
-    """Return the config under the words, and which option each place has (`{"model": "als", "ranker@pipeline.ranker": …}`).
+    """Return the config composed from the words, and the option chosen at each place (`{"model": "als", "ranker@pipeline.ranker": …}`).
 
-    `checked`: by the annotations of what it names, which is imported for that; needless where nothing was set.
+    `checked`: validate against the annotations of the targets, which imports them; unnecessary if nothing was set.
     """
     from hydra.errors import HydraException
 
     path, own = searched(words)
     choices = [word for word in words if word.group in groups(own)]
-    if "'pkg://" not in "".join(path):  # what a package offers only Hydra knows
+    if "'pkg://" not in "".join(path):  # only Hydra knows the options in a package
         for word in choices:
             _check_option(word, own)
     with _hydra() as hydra_compose:
@@ -71,7 +71,7 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
             )
             values = [word for word in words if word.group not in groups(own) and word.key != SEARCHPATH]
             if values:
-                config = hydra_compose(verb, [*chosen, *(_told(verb, word, held) for word in values)])
+                config = hydra_compose(verb, [*chosen, *(_for_hydra(verb, word, held) for word in values)])
             places = dict(config.hydra.runtime.choices)
             with open_dict(config):
                 del config["hydra"]
@@ -85,14 +85,14 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
             mark = getattr(error, "problem_mark", None)
             file, line = (mark.name, mark.line + 1) if mark else ("a file", 0)
             raise ValueError(
-                f"{file}, line {line}: this is no YAML ({getattr(error, 'problem', error)}); mend the file"
+                f"{file}, line {line}: invalid YAML ({getattr(error, 'problem', error)}); fix the file"
             ) from error
     return config, places
 
 
 @contextmanager
 def _hydra() -> Iterator[Compose]:
-    """Yield a function that composes a config; whatever Hydra has set up for others is as it was afterwards."""
+    """Yield a function that composes a config; Hydra's global state is restored afterwards."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
@@ -115,7 +115,7 @@ def _hydra() -> Iterator[Compose]:
 
 
 def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
-    """Return the word that tells Hydra where to look, and the folders of the caller's own in it."""
+    """Return the search path word for Hydra, and the caller's own folders in it."""
     word = next((word for word in words if word.key == SEARCHPATH), None)
     if word is None or word.value in (None, "", "null", "[]"):
         return [], []
@@ -127,7 +127,7 @@ def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
             continue
         folder = Path(entry.removeprefix("file://")).expanduser().absolute()
         if not folder.is_dir():
-            raise ValueError(f"{SEARCHPATH} must name folders of options, but there is no folder {folder}")
+            raise ValueError(f"{SEARCHPATH} must name folders of options, but {folder} does not exist")
         folders.append(folder)
         entries.append(f"file://{folder}")
     quoted = ",".join("'" + entry.replace("'", "\\'") + "'" for entry in entries)
@@ -135,14 +135,14 @@ def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
 
 
 def _check_option(word: Word, own: Sequence[Path]) -> None:
-    """Check that a group has the option that is chosen of it."""
+    """Check that a group has the chosen option."""
     if word.sign == "~" or word.value == "null":
         return
     known, value = options(word.group, own), word.value or ""
     if value in known:
         return
     if word.key == "data" and Path(value).expanduser().exists():
-        raise ValueError(f"{word.text[:80]}: a file of your own is read by data=log data.path={value}")
+        raise ValueError(f"{word.text[:80]}: to read your own file, set data=log data.path={value}")
     place = word.key.partition("@")[2]
     more = f". Settings of your own go to {place}.…=…" if place else ""
     if "," in value:
@@ -153,7 +153,7 @@ def _check_option(word: Word, own: Sequence[Path]) -> None:
 
 
 def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Compose) -> list[Word]:
-    """Give `ranker=lambdamart` the place that a pipeline has for it."""
+    """Put `ranker=lambdamart` and the like at their place in a pipeline."""
     lost = [word for word in choices if not word.sign and "@" not in word.key and word.group not in groups_of(verb)]
     if not lost:
         return choices
@@ -167,7 +167,7 @@ def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Comp
             inside = found[0].partition("@")[2].rpartition(".")[0]
             ways = [f"{place}={word.value}" for place in found]
             raise ValueError(
-                f"{word.text}: which {word.group} is meant? In place of one that is there: {' or '.join(ways)}; one more: "
+                f"{word.text}: which {word.group} is meant? To replace one: {' or '.join(ways)}; to add one: "
                 f"+{word.group}@{inside}.{word.value}={word.value}"
             )
         elif "pipeline" in groups_of(verb) and word.group == "retriever":
@@ -183,8 +183,8 @@ def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Comp
     return stay
 
 
-def _told(verb: str, word: Word, held: Any) -> str:
-    """Return a word as Hydra is told it, after checking that what is chosen has such a setting."""
+def _for_hydra(verb: str, word: Word, held: Any) -> str:
+    """Return a word in Hydra's syntax, after checking that the setting exists."""
     if word.sign == "~" and word.value is None:
         return word.text
     there = at(held, word.key, GONE)
@@ -199,7 +199,7 @@ def _told(verb: str, word: Word, held: Any) -> str:
     if isinstance(there, dict) and there and not value.startswith("{") and value != "null":
         name = next(str(one) for one in there if not str(one).startswith("_"))
         raise ValueError(
-            f"{word.text[:80]}: {word.key} holds settings, such as {word.key}.{name}=…, and is none itself"
+            f"{word.text[:80]}: {word.key} is a group of settings, such as {word.key}.{name}=…, not a setting itself"
         )
     if there == "???" and value in ("", "''", "null"):
         raise ValueError(f"{word.key} must be given, got {word.text!r}")
@@ -210,14 +210,14 @@ def _told(verb: str, word: Word, held: Any) -> str:
 
 
 def _check_left(verb: str, words: Sequence[Word], config: DictConfig) -> None:
-    """Check that ~ left out nothing that the verb reads."""
+    """Check that ~ removed nothing that the verb reads."""
     for word in words:
         if word.sign == "~" and word.key in (*settings_of(verb), *groups_of(verb)) and word.key not in config:
-            raise ValueError(f"{word.text}: recsys-dl {verb} reads {word.key}; where it may be empty: {word.key}=null")
+            raise ValueError(f"{word.text}: recsys-dl {verb} reads {word.key}; if it may be empty, set {word.key}=null")
 
 
 def _check_inside(word: Word, there: dict[str, Any], value: str) -> None:
-    """Check a mapping written whole: of a group or a verb's own its keys are known, of a constructor's argument it judges them."""
+    """Check a mapping given as a value: keys of groups and verbs are known, those of constructor arguments are checked there."""
     if "_target_" not in there and word.key != "evaluate":
         return
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -229,7 +229,7 @@ def _check_inside(word: Word, there: dict[str, Any], value: str) -> None:
 
 
 def _check_known(verb: str, word: Word, held: Any) -> None:
-    """Refuse a setting that nothing has; keys of mappings that a constructor takes as an argument are that constructor's to judge."""
+    """Reject an unknown setting; keys of mappings passed to a constructor are checked there."""
     parent, _, name = word.key.rpartition(".")
     around = at(held, parent) if parent else held
     nested = isinstance(around, dict) and "_target_" not in around and parent.count(".") >= 1
@@ -252,14 +252,14 @@ def _check_known(verb: str, word: Word, held: Any) -> None:
 
 
 def _words_of(error: BaseException) -> str:
-    """Return what Hydra or OmegaConf say, without their advice for programs of another kind."""
+    """Return Hydra's or OmegaConf's message, without advice that does not apply here."""
     text = str(error).strip()
     if match := re.search(r"Could not override '([^']+)'", text):
         group, _, place = match[1].partition("@")
         hint = " Choose pipeline=three_stage first." if place.startswith("pipeline.") else ""
-        return f"{match[1]}: nothing that is chosen has an option of {group} there.{hint} One more is added with a +: +{match[1]}=…"
+        return f"{match[1]}: nothing that is chosen has an option of {group} there.{hint} Add one with +: +{match[1]}=…"
     if match := re.search(r"An item is already at '([^']+)'", text):
-        return f"+{match[1]}: there is a setting {match[1]} already; leave the + out"
+        return f"+{match[1]}: there is already a setting {match[1]}; omit the +"
     lines = [
         line for line in text.splitlines() if line.strip() and not line.strip().startswith(("full_key", "object_type"))
     ]

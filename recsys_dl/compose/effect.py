@@ -1,4 +1,4 @@
-"""Settings that would have no effect are refused, with the reason."""
+"""Rejecting settings that would have no effect, with the reason."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .words import Word
 
 
 def check_effect(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[str, Any]) -> None:
-    """Check that what was typed is read by the verb, and that nothing that it needs is missing.
+    """Check that every typed setting is read by the verb, and that no required one is missing.
 
     Args:
-        verb: which is to run.
+        verb: the verb to run.
         config: composed from the words.
         words: as typed.
-        places: which option each place has.
+        places: the option chosen at each place.
 
     Raises:
-        ValueError: a setting that nothing would read, or one that is missing.
+        ValueError: a setting without effect, or a missing one.
     """
     for word, reason in _idle(verb, config, words, places):
         raise ValueError(f"{word} would have no effect: {reason}")
     for key in sorted(OmegaConf.missing_keys(config)):
         if not (key.startswith("model.") and config.get("pipeline") is not None):
-            raise ValueError(f"a setting is missing: {key}; give it as {key}=…{_meaning(verb, key, places)}")
+            raise ValueError(f"a setting is missing: {key}; set it with {key}=…{_meaning(verb, key, places)}")
 
 
 def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give every setting that nothing reads, and why."""
+    """Yield every setting without effect, with the reason."""
     known = {*settings_of(verb), *groups_of(verb)}
     unread = [str(name) for name in config if name not in known]
     if unread and places.get("experiment"):
@@ -43,7 +43,7 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
         yield _first(words, name), f"recsys-dl {verb} does not read {name}"
     pipeline = config.get("pipeline")
     if pipeline is not None and "_target_" not in pipeline:
-        yield _first(words, "pipeline"), "no pipeline is chosen; take pipeline=three_stage with it"
+        yield _first(words, "pipeline"), "no pipeline is chosen; add pipeline=three_stage"
     if pipeline is not None and "model" in known:
         part = next(iter(pipeline.get("retrievers") or {"als": None}))
         reason = f"a pipeline is trained in place of a model. Its own are set as pipeline.retrievers.{part}.…, one more is added by "
@@ -95,7 +95,7 @@ def _first(words: Sequence[Word], within: str) -> str:
 
 
 def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
-    """Give the classes of what a verb trains."""
+    """Yield the classes of what a verb trains."""
     nodes: list[Any] = []
     if verb == "train":
         pipeline = config.get("pipeline")
@@ -103,7 +103,7 @@ def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
     elif verb == "compare" and all(isinstance(one, str) for one in config.models):
         for name in config.models:
             if name not in options("model"):
-                return  # a pipeline, a run, or a mistake that the verb answers
+                return  # a pipeline, a run, or a mistake that the verb reports
             nodes.append(OmegaConf.create(text_of(f"model/{name}").replace("${", "$")))
     for node in nodes:
         node = node.get("model", node) if node is not None else None  # of what serves a model, that
@@ -112,7 +112,7 @@ def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
 
 
 def _meaning(verb: str, key: str, places: Mapping[str, Any]) -> str:
-    """Return what the YAML says a setting is, where it is one of an option of conf/."""
+    """Return the YAML's description of a setting, if it belongs to an option in conf/."""
     group, _, name = key.rpartition(".")
     file = f"{group}/{places[group]}" if group in places else verb
     try:

@@ -1,4 +1,4 @@
-"""What conf/ offers: groups, their options, the settings of each; and the same of a caller's own folders."""
+"""The contents of conf/ and of a caller's own folders: groups, their options, and the settings of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "ran
 
 
 def groups(own: Sequence[Path] = ()) -> list[str]:
-    """Return the names of the config groups, those of the caller's own folders among them."""
+    """Return the names of the config groups, including those in the caller's own folders."""
     return sorted({one.name for folder in (CONF, *own) for one in folder.iterdir() if one.is_dir() and _yamls(one)})
 
 
@@ -22,7 +22,7 @@ def options(group: str, own: Sequence[Path] = ()) -> list[str]:
 
 
 def options_with(group: str, setting: str) -> list[str]:
-    """Return the options of a group, if it is one, that have a setting of their own by that name."""
+    """Return the options of a group, if it is one, that have a setting of that name."""
     if group not in groups() or not setting:
         return []
     wanted = re.compile(rf"^{re.escape(setting)}:", re.MULTILINE)
@@ -36,12 +36,12 @@ def text_of(name: str, own: Sequence[Path] = ()) -> str:
 
 
 def groups_of(verb: str) -> list[str]:
-    """Return the groups that a verb's config is made from, in its order."""
+    """Return the groups of a verb's config, in order."""
     return re.findall(r"^  - ([\w/]+): ", text_of(verb), re.MULTILINE)
 
 
 def settings_of(verb: str) -> list[str]:
-    """Return the names of a verb's own settings, groups left out."""
+    """Return the names of a verb's own settings, without groups."""
     return [name for name in re.findall(r"^(\w+):", text_of(verb), re.MULTILINE) if name != "defaults"]
 
 
@@ -58,7 +58,7 @@ def keys_of(plain: Any, prefix: str = "") -> list[str]:
 
 
 def at(plain: Any, key: str, default: Any = None) -> Any:
-    """Return what nested mappings hold at a dotted key."""
+    """Return the value at a dotted key of nested mappings."""
     for name in key.split("."):
         if not isinstance(plain, dict) or name not in plain:
             return default

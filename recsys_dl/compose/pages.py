@@ -1,4 +1,4 @@
-"""What `recsys-dl VERB --help` prints: the YAML of the verb and of what is chosen, whose comments say what each setting means."""
+"""The output of `recsys-dl VERB --help`: the YAML of the verb and of the chosen options, whose comments document each setting."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .words import read_words
 
 
 def describe(verb: str, overrides: Sequence[str] = ()) -> str:
-    """Return the settings of a verb as its YAML words them, the options of its groups, and the YAML of those chosen.
+    """Return a verb's YAML, the options of its groups, and the YAML of the chosen ones.
 
     Raises:
-        ValueError: an override that fits nothing.
+        ValueError: an override that matches no setting.
     """
     words = read_words(overrides)
     text = text_of(verb)
@@ -28,7 +28,7 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     if typed:
         parts.append(f"Set here: {' '.join(typed)}")
     parts.append(
-        f"What the chosen ones hold (another: recsys-dl {verb} {'model=bpr' if 'model' in chosen else 'data=log'} --help):"
+        f"The chosen ones (for another: recsys-dl {verb} {'model=bpr' if 'model' in chosen else 'data=log'} --help):"
     )
     for place, option in sorted(places.items(), key=lambda one: _order(chosen, one[0])):
         group, _, within = place.partition("@")

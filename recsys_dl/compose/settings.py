@@ -1,4 +1,4 @@
-"""What each verb's own settings may be. Those of groups have the types of the constructors that their YAML names."""
+"""Types of each verb's own settings. Settings of groups have the types of their constructors' arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, Lt, MinLen
 
 Place = str | os.PathLike[str]
-IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are taken as they are typed
+IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are kept as typed
 Count = Annotated[int, Ge(1)]
 Lengths = Annotated[list[Count], MinLen(1)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]

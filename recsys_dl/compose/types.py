@@ -1,7 +1,7 @@
-"""Settings against the annotations of the constructors that take them, by pydantic.
+"""Validating settings against the annotations of constructors, with pydantic.
 
-A value that an annotation takes stays as it is; one that is the same in another spelling (100.0 for 100) is converted; text is kept
-as it was typed; a single value where a list belongs is a list of one.
+Valid values are unchanged; equivalent spellings (100.0 for 100) are converted; text is kept
+as typed; a single value where a list is expected becomes a list of one.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ UNREADABLE = object()
 
 
 def check_types(config: DictConfig, verb: str, typed: Mapping[str, str], held: Any) -> None:
-    """Check every setting; convert in place those that are the same in another spelling.
+    """Validate every setting; convert equivalent spellings in place.
 
     Args:
         config: composed.
-        verb: whose it is.
-        typed: dotted key -> the value as it stood on the command line.
-        held: the config before the overrides, plain: examples of what a setting may be.
+        verb: its verb.
+        typed: dotted key -> the value as typed on the command line.
+        held: the plain config before overrides: examples of valid values.
 
     Raises:
-        ValueError: a value of another type, an argument that a constructor does not take, a `_target_` that cannot be imported.
+        ValueError: a value of the wrong type, an unknown constructor argument, or a `_target_` that cannot be imported.
     """
     for key, annotation in SETTINGS[verb].items():
         if OmegaConf.select(config, key, default=UNREADABLE, throw_on_missing=False) is not UNREADABLE:
             _check_value(config, key, annotation, typed, held)
     for name in config:
         if name == "model" and OmegaConf.select(config, "pipeline") is not None:
-            continue  # is not read then
+            continue  # not read in this case
         _check_nodes(config, str(name), typed, held)
 
 
@@ -54,9 +54,9 @@ def is_ids(verb: str, key: str) -> bool:
 
 
 def parameters_of(target: Any) -> tuple[dict[str, Any], bool]:
-    """Return the annotation of each argument of a class or function, and whether it takes any others too.
+    """Return the annotation of each argument of a class or function, and whether it accepts others too.
 
-    Arguments that a class hands on to its parent by ** are the parent's.
+    Arguments passed on to the parent with ** are the parent's.
     """
     makers = [target]
     if isinstance(target, type):
@@ -74,7 +74,7 @@ def parameters_of(target: Any) -> tuple[dict[str, Any], bool]:
 
 
 def located(target: Any, key: str) -> Any:
-    """Return what a `_target_` names.
+    """Import a `_target_`.
 
     Raises:
         ValueError: it cannot be imported.
@@ -89,12 +89,12 @@ def located(target: Any, key: str) -> Any:
 
 
 def takes_trainer(target: Any) -> bool:
-    """Return whether what is built is trained by a trainer."""
+    """Return whether the target's `fit` takes a trainer."""
     return "trainer" in inspect.signature(target.fit).parameters if hasattr(target, "fit") else False
 
 
 def _check_nodes(config: DictConfig, key: str, typed: Mapping[str, str], held: Any) -> None:
-    """Check what lies at a key and within: every mapping with a `_target_`."""
+    """Check every mapping with a `_target_` at or below a key."""
     node = OmegaConf.select(config, key, throw_on_missing=False)
     if isinstance(node, ListConfig):
         for number in range(len(node)):
@@ -157,7 +157,7 @@ def _check_value(config: DictConfig, key: str, annotation: Any, typed: Mapping[s
 
 
 def _fitted(value: Any, annotation: Any, typed: str | None) -> Any:
-    """Return the value as the annotation takes it, or UNREADABLE."""
+    """Return the value converted to the annotation, or UNREADABLE."""
     if annotation is Any or _valid(value, annotation, strict=True) is not UNREADABLE:
         return value if value != "" or annotation is Any or not _is_place(annotation) else UNREADABLE
     as_typed = typed is not None and isinstance(value, bool | int | float)
@@ -178,7 +178,7 @@ def _valid(value: Any, annotation: Any, *, strict: bool) -> Any:
     from pydantic import ValidationError
 
     adapter = _adapter(annotation)
-    if adapter is None:  # an annotation of arrays and the like, which no YAML can hold
+    if adapter is None:  # an annotation of arrays and the like, which YAML cannot represent
         return value
     try:
         return adapter.validate_python(value, strict=strict)
@@ -198,7 +198,7 @@ def _adapter(annotation: Any) -> Any:
 
 
 def _evaluated(annotation: Any, home: dict[str, Any]) -> Any:
-    """Return an annotation as an object; those that name what only type checkers import say nothing here."""
+    """Return an annotation as an object; those that name TYPE_CHECKING imports are ignored."""
     if annotation is inspect.Parameter.empty:
         return Any
     if not isinstance(annotation, str):
@@ -271,7 +271,7 @@ def _is_place(annotation: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it is written on the command line."""
+    """Return a value in command-line syntax."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

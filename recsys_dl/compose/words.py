@@ -1,7 +1,7 @@
-"""One word of the command line, `key=value`: what is meant by it, and how Hydra's grammar has to be told.
+"""One word of the command line, `key=value`: parsing it, and translating it to Hydra's grammar.
 
-Hydra reads values by a grammar of its own, in which `=`, `,`, `#`, parentheses, umlauts and more mean something or nothing. A
-value that it cannot read is text; so are ids, whatever they look like.
+Hydra's grammar gives special meaning to `=`, `,`, `#`, parentheses and more, and rejects others. A
+value that it cannot parse is text; so are ids, whatever they look like.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FLAGS = {  # of Hydra's own command lines and of other tools
     ),
     **dict.fromkeys(
         ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name", "--config"),
-        "a config of your own is an option in a folder of yours: 'hydra.searchpath=[file:///home/me/conf]' model=mine",
+        "put your own config as an option into a folder of yours: 'hydra.searchpath=[file:///home/me/conf]' model=mine",
     ),
 }
-HYDRA = {"hydra.run": "the folder that a run leaves is run=…", "hydra.job": "the folder that a run leaves is run=…"}
+HYDRA = {"hydra.run": "the output folder is set with run=…", "hydra.job": "the output folder is set with run=…"}
 FIELD = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([^,]*?))\s*(?:,|$)""", re.DOTALL)
 
 
@@ -55,7 +55,7 @@ class Word:
         return self.key.partition("@")[0]
 
     def told(self, value: str) -> str:
-        """Return the word with a value that Hydra reads."""
+        """Return the word with a value in Hydra's syntax."""
         return f"{self.sign}{self.key}={value}"
 
 
@@ -63,7 +63,7 @@ def read_words(overrides: Sequence[str]) -> list[Word]:
     """Return the words of a command line after its verb.
 
     Raises:
-        ValueError: one that is not written key=value, is given twice, or that nothing here heeds.
+        ValueError: one that is not written key=value, is given twice, or has no effect.
     """
     words: list[Word] = []
     for at, text in enumerate(overrides):
@@ -75,13 +75,13 @@ def read_words(overrides: Sequence[str]) -> list[Word]:
 
 
 def hydra_value(word: Word, *, ids: bool, listed: bool, text: bool) -> str:
-    """Return the value of a word as Hydra's grammar has to be told it.
+    """Return a word's value in Hydra's syntax.
 
     Args:
         word: with a value.
         ids: whether it holds ids, which are kept as typed.
-        listed: whether a list is wanted, so that `a,b` is one.
-        text: whether text is wanted, which is kept as typed.
+        listed: whether a list is expected, so that `a,b` is one.
+        text: whether text is expected, which is kept as typed.
     """
     typed = word.value or ""
     if ids:
@@ -114,29 +114,29 @@ def _read(text: str, following: Sequence[str]) -> Word:
         if match and after.startswith("="):
             after = after[1:] or "".join(following[1:2]) or "…"
         hint = f": {match[2]}={after}" if match and after and "=" not in after and not after.startswith("-") else ""
-        raise ValueError(f"a setting must be written key=value, without blanks around the =, got {_cut(text)!r}{hint}")
+        raise ValueError(f"a setting must be written key=value, without spaces around the =, got {_cut(text)!r}{hint}")
     word = Word(text, match[1], match[2], match[3])
     if word.sign not in ("", "+", "++", "~"):
         raise ValueError(
-            f"a setting begins with nothing, + (add), ++ (add or set) or ~ (leave out), got {_cut(text)!r}"
+            f"a setting starts with nothing, + (add), ++ (add or set) or ~ (leave out), got {_cut(text)!r}"
         )
     if word.key.partition(".")[0] == "hydra" and word.key != SEARCHPATH:
         advice = next((advice for key, advice in HYDRA.items() if f"{word.key}.".startswith(f"{key}.")), None)
         raise ValueError(
-            f"{word.key} would have no effect{near(word.key, [SEARCHPATH])}; {advice or f'of Hydra itself only {SEARCHPATH} is heeded'}"
+            f"{word.key} would have no effect{near(word.key, [SEARCHPATH])}; {advice or f'of Hydra itself only {SEARCHPATH} is supported'}"
         )
     return word
 
 
 def _bare(text: str) -> str:
-    """Return how a file of the caller's, or the name of a model or pipeline, is written as a setting."""
+    """Return the setting for a bare word: a file, or the name of a model or pipeline."""
     if Path(text).expanduser().is_file():
-        return f"a file of your own is read by data=log data.path={text}"
+        return f"to read your own file, set data=log data.path={text}"
     return next((f"{group}={text}" for group in ("model", "pipeline", "data") if text in options(group)), "")
 
 
 def _parsed(text: str) -> Any:
-    """Return Hydra's reading of a word; None where its grammar has none."""
+    """Return Hydra's reading of a word; None if it cannot be parsed."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -154,7 +154,7 @@ def _quoted(text: str) -> str:
 
 
 def _told_ids(typed: str) -> str:
-    """Return ids in Hydra's quotes, each as it was typed: of a list `[a, b]` or `a,b`, or a single one."""
+    """Return ids in Hydra's quotes, as typed: from a list `[a, b]` or `a,b`, or a single one."""
     if typed in ("", "null"):
         return typed
     listed = typed.startswith("[") and typed.endswith("]")
@@ -165,7 +165,7 @@ def _told_ids(typed: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas that stand in no quotes; take the quotes off, and the blanks beside."""
+    """Split at commas outside quotes; strip quotes and whitespace."""
     fields: list[str] = []
     start = 0
     while start < len(text):

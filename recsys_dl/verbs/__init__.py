@@ -1,1 +1,1 @@
-"""What each verb of the command does with its composed config: one file a verb, with a function of the same name."""
+"""The verbs of the command: one file each, with a function of the same name that takes the composed config."""

@@ -1,4 +1,4 @@
-"""What is checked before a log is read and a model fitted: what would else be an error hours later."""
+"""Validation up front, before a log is read and a model fitted, of what would otherwise fail hours later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-HELD_OUT = {  # part -> settings of splits that say how much of it there is
+HELD_OUT = {  # part -> split settings that determine its size
     "validation": ("validation", "num_validation"),
     "test": ("test", "num_test"),
 }
@@ -18,14 +18,14 @@ NO_SPLIT = "recsys_dl.data.split.no_split"
 
 
 def settle_split(config: DictConfig) -> None:
-    """Write `split=null` as what it means, to train on everything."""
+    """Replace `split=null` by its meaning, training on everything."""
     if config.get("split") is None:
         with open_dict(config):
             config.split = {"_target_": NO_SPLIT, "_partial_": True}
 
 
 def holds_out(config: DictConfig, part: str) -> bool:
-    """Return whether a config's split makes a validation or test part, as far as its settings say."""
+    """Return whether a config's split settings produce a validation or test part."""
     if config.split._target_ == NO_SPLIT:
         return False
     return all(config.split.get(name) != 0 for name in HELD_OUT[part])
@@ -37,12 +37,12 @@ def holds_out_nothing(config: DictConfig) -> bool:
 
 
 def check_beforehand(config: DictConfig, trainer: Any) -> None:
-    """Refuse what a config asks for and its model, its split, or the disk, cannot give.
+    """Reject requests that the model, the split or the disk cannot satisfy.
 
     Raises:
-        ValueError: a part to evaluate on, or to stop by, that the split does not make; an index of a model without vectors.
-        ImportError, RuntimeError: what an index needs is missing; says what to install.
-        OSError: a place for checkpoints that cannot be one.
+        ValueError: a part to evaluate on, or for early stopping, that the split does not produce; an index for a model without vectors.
+        ImportError, RuntimeError: requirements of an index are missing; says what to install.
+        OSError: an invalid checkpoint folder.
     """
     if config.get("index") is not None and config.get("pipeline") is None:
         _check_index(config)
@@ -53,13 +53,13 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
     if not holds_out_nothing(config) and not holds_out(config, part):
         other = "test" if part == "validation" else "validation"
         raise ValueError(
-            f"evaluate.part={part} needs a {part} part, but {_zero(config, part)} holds none out. Take evaluate.part={other}, "
+            f"evaluate.part={part} needs a {part} part, but {_zero(config, part)} holds none out. Use evaluate.part={other}, "
             f"hold some out, or train on everything without figures: split=none"
         )
     if trainer.patience is not None and not holds_out(config, "validation"):
         why = "split=none" if split == "no_split" else _zero(config, "validation")
         raise ValueError(
-            f"trainer.patience={trainer.patience} stops by a validation part, but {why} holds none out. Leave trainer.patience "
+            f"trainer.patience={trainer.patience} needs a validation part, but {why} holds none out. Leave trainer.patience "
             "out and set model.epochs, or hold a validation part out and then fit on everything: recsys-dl refit run=…"
         )
     if trainer.checkpoint is not None:
@@ -73,7 +73,7 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
 
 
 def _check_index(config: DictConfig) -> None:
-    """Refuse an index that cannot be built here, or of a model whose scores are no inner products."""
+    """Reject an index that cannot be built here, or for a model whose scores are not inner products."""
     from recsys_dl.compose import options
     from recsys_dl.compose.options import text_of
     from recsys_dl.compose.types import located
@@ -88,23 +88,23 @@ def _check_index(config: DictConfig) -> None:
         suited = [name for name, target in targets.items() if has_vectors(target)]
         raise ValueError(
             f"index={config.index._target_.split('.')[-2]} needs a model whose scores are inner products of vectors, and those of "
-            f"{config.model._target_.rpartition('.')[2]} are not. Take model={', '.join(suited)}; or leave index out"
+            f"{config.model._target_.rpartition('.')[2]} are not. Use model={', '.join(suited)}; or leave index out"
         )
     instantiate(config.index).check(sys.maxsize)  # the number of items is known, and checked, before the fit
 
 
 def check_parts(config: DictConfig, asked: Any, train: Any) -> None:
-    """Refuse an evaluation that a log, once split, has nothing for."""
+    """Reject an evaluation for which the split log has no data."""
     from recsys_dl.data.relevance import relevant_items
 
     num_items = train.num_items
     part, k = config.evaluate.part, list(config.evaluate.k)
     if not len(asked):
         raise ValueError(
-            f"evaluate.part={part} holds no interaction after the split; hold more out, or take another part"
+            f"evaluate.part={part} has no interactions after the split; hold more out, or use another part"
         )
     if not 1 <= min(k) <= max(k) <= num_items:
-        raise ValueError(f"evaluate.k must lie between 1 and the {num_items} items there are, got {k}")
+        raise ValueError(f"evaluate.k must be between 1 and the {num_items} items, got {k}")
     relevant_items(asked, train.interactions, config.evaluate.get("relevant_from"), part=part)
 
 

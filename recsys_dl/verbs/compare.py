@@ -1,4 +1,4 @@
-"""Several models on one split, or runs that are there."""
+"""Compare several models on one split, or existing runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ OF_ALL = ("data", "split", "evaluate", "run", "experiment")  # settings that eve
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the models that are compared: its name in the table and for its folder, and its config."""
+    """One of the compared models: its name (also of its folder) and config."""
 
     name: str
     config: DictConfig
 
 
 def compare(config: DictConfig) -> None:
-    """Print and leave a table of models, with intervals and paired tests: fitted on one split, or of runs that are there."""
+    """Print and write a table of models, with intervals and paired tests: fitted on one split, or from existing runs."""
     from recsys_dl.compose import near
 
     metrics = [f"{name}@{k}" for name in ACCURACY for k in config.evaluate.k]
@@ -43,7 +43,7 @@ def compare(config: DictConfig) -> None:
         return
     settle_split(config)
     if holds_out_nothing(config):
-        raise ValueError("split=none holds nothing out, so there is nothing to compare models by; take another split")
+        raise ValueError("split=none holds nothing out, so there is nothing to compare models on; use another split")
     contenders = contenders_of(config)
     if is_helper(config):
         for one in contenders:
@@ -67,17 +67,17 @@ def compare(config: DictConfig) -> None:
 
 
 def contenders_of(config: DictConfig) -> list[Contender]:
-    """Return what `models` names, each under its name.
+    """Return the models in `models`, with their names.
 
     Raises:
-        ValueError: fewer than two, a name twice, or an entry that names no model or settings that it has not.
+        ValueError: fewer than two, a repeated name, or an entry with an unknown model or setting.
     """
     entries = list(map(str, config.models))
     contenders = [contender_of(entry, config) for entry in entries]
     names = [one.name for one in contenders]
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"models must name at least two models, each once, got {', '.join(entries)}; two settings of one are told apart "
+            f"models must name at least two models, each once, got {', '.join(entries)}; distinguish two settings of one model "
             "by name: \"models=[als,'big=als embedding_size=128']\""
         )
     return contenders
@@ -100,9 +100,7 @@ def contender_of(entry: str, config: DictConfig) -> Contender:
     ours = {key for key in map(str, compose("train").keys()) if key not in ("model", "pipeline")} | {"index"}
     words = [word if _top(word) in (*ours, group) or "@" in word else f"{group}.{word}" for word in settings]
     if shared := [word for word in words if _top(word) in OF_ALL]:
-        raise ValueError(
-            f"models: {shared[0]} must be the same for all that are compared; give it outside of models=[…]"
-        )
+        raise ValueError(f"models: {shared[0]} must be the same for all models; set it outside of models=[…]")
     if group == "pipeline" and (lost := [word for word in words if _top(word) == "index"]):
         raise ValueError(f"models: {lost[0]} would have no effect on {option}, whose retrievers may each have an index")
     one = compose("train", [f"{group}={option}", *words])
@@ -115,7 +113,7 @@ def contender_of(entry: str, config: DictConfig) -> Contender:
             "runs",
             "run",
             "metric",
-        ):  # replaced, not merged: a split or log has other settings than the default
+        ):  # replaced, not merged: another split or log has different settings
             one[key] = value
     for key, value in own.items():
         OmegaConf.update(one, key, value.get(key), merge=True)
@@ -132,10 +130,10 @@ def _top(word: str) -> str:
 
 
 def compared_runs(folders: list[str], part: str, metric: str) -> Comparison:
-    """Return the comparison of runs that were evaluated on the same part of the same data and split.
+    """Compare runs that were evaluated on the same part of the same data and split.
 
     Raises:
-        FileNotFoundError: no run there.
+        FileNotFoundError: no such run.
         ValueError: fewer than two, a run without figures of that part, or runs of other data, split or conventions.
     """
     from recsys_dl.evaluation import compare as compare_evaluations
@@ -151,7 +149,7 @@ def compared_runs(folders: list[str], part: str, metric: str) -> Comparison:
         for name, (_, other) in others:
             if apart := _apart(one, other):
                 raise ValueError(
-                    f"{first} and {name} cannot be compared: they were not asked the same. "
+                    f"{first} and {name} cannot be compared: they were not evaluated in the same way. "
                     + "; ".join(
                         f"{key} is {mine!r} in the one, {theirs!r} in the other" for key, mine, theirs in apart[:4]
                     )
@@ -165,7 +163,11 @@ def _figures(folder: Path, part: str, metric: str) -> tuple[Evaluation, dict[str
     evaluation, config, hash_ = load_evaluation(folder, part)
     if metric not in evaluation.per_user:
         k = metric.partition("@")[2]
-        get = "" if (folder / "ranker").is_dir() else f"; get it by recsys-dl evaluate run={folder} part={part} k={k}"
+        get = (
+            ""
+            if (folder / "ranker").is_dir()
+            else f"; compute it with recsys-dl evaluate run={folder} part={part} k={k}"
+        )
         raise ValueError(f"{folder} has no {metric} of {part}, but {', '.join(sorted(evaluation.per_user))[:200]}{get}")
     asked = {key: config.get(key) for key in ("data", "weights", "filter", "split")}
     return evaluation, _flat(asked) | {"the data's hash": hash_[:12]}

@@ -1,4 +1,4 @@
-"""A run on a part of its split."""
+"""Evaluate a run on a part of its split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(config: DictConfig) -> None:
     settle_split(trained)
     if config.part in HELD_OUT and not holds_out(trained, config.part):
         raise ValueError(
-            f"{config.run} held no {config.part} part out"
+            f"{config.run} has no held-out {config.part} part"
             + (
                 ", it was fitted on everything: there is nothing to evaluate it on"
                 if holds_out_nothing(trained)

@@ -1,4 +1,4 @@
-"""A run as files that another process serves."""
+"""Export a run to files that another process serves."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .running import shown
 
 
 def export(config: DictConfig) -> None:
-    """Write a run's model to a folder; print what it holds."""
+    """Write a run's model to a folder; print its contents."""
     from recsys_dl.export import FORMATS
     from recsys_dl.export import export as export_model
     from recsys_dl.folders import next_free
     from recsys_dl.runs import load_run
 
-    if config.format not in FORMATS:  # told before a large run is read
+    if config.format not in FORMATS:  # validated before a large run is read
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {config.format}")
     run = load_run(config.run)
     name = f"{run.folder.resolve().name}-{config.format}"

@@ -1,4 +1,4 @@
-"""Ids as a setting holds them: a list, or a file that has them."""
+"""Ids in a setting: a list, or a file with them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def ids_of(value: Any, name: str, noun: str) -> list[str]:
     """Return the ids of a setting, each once, in order.
 
     Args:
-        value: a list of ids; one id; or a file: text with an id a line, or a table (.csv, .tsv, .parquet) with a column of them.
+        value: a list of ids; one id; or a file: text with one id per line, or a table (.csv, .tsv, .parquet) with a column of them.
         name: of the setting, for messages.
         noun: "user" or "item": what the ids are of.
 
     Raises:
-        ValueError: no such file, no such column, no id.
+        ValueError: no such file or column, or no ids.
     """
     if OmegaConf.is_list(value) or isinstance(value, list | tuple):
         found = [str(one) for one in value if one is not None]
@@ -30,7 +30,7 @@ def ids_of(value: Any, name: str, noun: str) -> list[str]:
         found = _of_file(file, name, noun)
     elif file.suffix in (".txt", ".csv", ".tsv", ".parquet") or len(file.parts) > 1:
         raise ValueError(
-            f"{name} must be a list of {noun} ids, {name}=[31,47], or a file of them; there is no file {file}"
+            f"{name} must be a list of {noun} ids, {name}=[31,47], or a file of them; {file} does not exist"
         )
     else:
         found = [str(value)]
@@ -45,7 +45,7 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
         try:
             lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}={file} must be text in UTF-8 with one {noun} id a line ({error})") from error
+            raise ValueError(f"{name}={file} must be text in UTF-8 with one {noun} id per line ({error})") from error
         return [line for line in lines if line]
     import polars as pl
 
@@ -60,7 +60,7 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
     column = next((plain[one] for one in NAMES[noun] if one in plain), table.columns[0] if table.width == 1 else None)
     if column is None:
         raise ValueError(
-            f"{name}={file} must have a column {noun}_id, got {', '.join(table.columns[:8])}; or give text with one id a line"
+            f"{name}={file} must have a column {noun}_id, got {', '.join(table.columns[:8])}; or use text with one id per line"
         )
     from recsys_dl.data.vocabulary import as_text
 

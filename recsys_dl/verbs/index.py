@@ -1,4 +1,4 @@
-"""What settings of an index cost, and which to take."""
+"""Measure index settings, and recommend one."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is indexed and asked for.
+    """The item vectors and queries to measure.
 
     Attributes:
-        source: in words.
-        item_emb_ID: what is indexed.
-        query_BD: what is asked for.
-        exclude: what user b had is left out of the list of query b; or None.
-        evaluate: the NDCG of a run's model with its lists from an index; None where nothing was held out.
+        source: description.
+        item_emb_ID: item vectors.
+        query_BD: queries.
+        exclude: user b's interactions are excluded from the list of query b; or None.
+        evaluate: the NDCG of a run's model with its lists from an index; None if nothing was held out.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Task:
 
 
 def index(config: DictConfig) -> None:
-    """Measure every setting of the grid; print the table and the setting to take, leave report and plot in a folder."""
+    """Measure every setting of the grid; print the table and the recommended setting, write report and plot to a folder."""
     from recsys_dl.folders import new_folder
 
     with run_folder(OmegaConf.create({"run": config.output}), "index") as target:
@@ -61,7 +61,7 @@ def index(config: DictConfig) -> None:
 
 
 def report(config: DictConfig, folder: Path) -> tuple[str, str]:
-    """Fill an empty folder with a report; return its table and verdict as text."""
+    """Write a report to an empty folder; return its table and verdict as text."""
     threads = limit_threads(config.threads)
     from recsys_dl.evaluation.rendering import page_width, text_table
     from recsys_dl.retrieval.budget import choose
@@ -69,9 +69,7 @@ def report(config: DictConfig, folder: Path) -> tuple[str, str]:
     task = of_run(config) if config.run is not None else of_vectors(config)
     of = config.loss_of or ("recall" if task.evaluate is None else "ndcg")
     if of == "ndcg" and task.evaluate is None:
-        raise ValueError(
-            "loss_of=ndcg needs a run, of which something was held out; of bare vectors take loss_of=recall"
-        )
+        raise ValueError("loss_of=ndcg needs a run with a held-out part; for bare vectors use loss_of=recall")
     rows = measure_all(config, task)
     chosen = choose(rows, loss=config.loss, of=of, prefer=config.prefer)
     title = f"{task.source}: {len(task.item_emb_ID):,} items x {task.item_emb_ID.shape[1]}, {threads} thread{'s' * (threads > 1)}"
@@ -101,7 +99,7 @@ def of_vectors(config: DictConfig) -> Task:
     """Return the task of bare vectors in files."""
     if config.vectors is None or config.queries is None:
         raise ValueError(
-            "give run=… (a folder that recsys-dl train left), or both vectors=… and queries=… (.npy files)"
+            "set run=… (a folder written by recsys-dl train), or both vectors=… and queries=… (.npy files)"
         )
     item_emb_ID, query_BD = (_array(Path(config[name])) for name in ("vectors", "queries"))
     rng = np.random.default_rng(config.seed)
@@ -111,7 +109,7 @@ def of_vectors(config: DictConfig) -> Task:
 
 
 def of_run(config: DictConfig) -> Task:
-    """Return the task of a run: its item vectors, users of a part of its split, and what they had."""
+    """Return the task of a run: its item vectors, and the users of a part of its split with their interactions."""
     from recsys_dl.data.dataset import seen_of
     from recsys_dl.data.interactions import Interactions
     from recsys_dl.evaluation import evaluate
@@ -124,7 +122,7 @@ def of_run(config: DictConfig) -> Task:
     settle_split(trained)
     if config.part in HELD_OUT and not holds_out(trained, config.part):
         raise ValueError(
-            f"{config.run} held no {config.part} part out to ask queries of; take part=… or a run that did"
+            f"{config.run} has no held-out {config.part} part for queries; use part=… or a run that has one"
         )
     model = getattr(run.model, "model", run.model)  # of one that is served by an index, the model
     retriever = Retriever(model, Exact(device="cpu")).build()
@@ -141,7 +139,7 @@ def of_run(config: DictConfig) -> Task:
         exclude, state = Interactions.concat([exclude, histories]), model.fold_in(histories)
     query_BD, otherwise_B = model.queries(state)
     if otherwise_B.all():
-        raise ValueError(f"no user of {config.part} had anything in training, so there is no query to search with")
+        raise ValueError(f"no user of {config.part} has training interactions, so there are no queries")
 
     def evaluated(index: VectorIndex) -> Evaluation:
         found = Retriever(model, index)
@@ -166,18 +164,20 @@ def measure_all(config: DictConfig, task: Task) -> list[Figures]:
     evaluations: dict[str, Evaluation] = {}
 
     def quality(index: VectorIndex) -> tuple[float, tuple[float, float, float]]:
-        """Return NDCG, and the share of that of exact search (the first that comes) that is lost."""
+        """Return NDCG, and the relative loss against exact search (the first one measured)."""
         assert task.evaluate is not None
         found = task.evaluate(index)
         whole = evaluations.setdefault("exact", found).values[metric]
         if not whole:
-            raise ValueError(f"{metric} of exact search is 0, so none can be lost; take loss_of=recall, or a larger k")
+            raise ValueError(
+                f"{metric} of exact search is 0, so a relative loss is undefined; use loss_of=recall, or a larger k"
+            )
         apart = compare({"exact": evaluations["exact"], "this": found}, metric, baseline="exact").differences["this"]
         lost = (
             -apart.value / whole + 0.0,
             -apart.high / whole + 0.0,
             -apart.low / whole + 0.0,
-        )  # + 0 takes the sign off 0
+        )  # + 0 turns -0 into 0
         return found.values[metric], lost
 
     rows = []
@@ -192,7 +192,7 @@ def measure_all(config: DictConfig, task: Task) -> list[Figures]:
     ):
         rows.append(row)
         if sys.stderr.isatty():
-            print(f"{row.label}: recall {row.recall:.4f}, {row.p50_ms:.3g} ms a query", file=sys.stderr)
+            print(f"{row.label}: recall {row.recall:.4f}, {row.p50_ms:.3g} ms per query", file=sys.stderr)
     return rows
 
 
@@ -208,7 +208,7 @@ def part_of(config: DictConfig, name: str) -> DictConfig:
 
 
 def table_of(rows: list[Figures]) -> list[list[str]]:
-    """Return the report as lines of text cells, the header first."""
+    """Return the report as rows of text cells, the header first."""
     with_ndcg = rows[0].ndcg is not None
     header = ["index", "recall", "p50 ms", "p99 ms", "queries/s", "MB", "build s"]
     lines = [[*header, *(["NDCG", "NDCG lost [95%]"] if with_ndcg else [])]]
@@ -229,7 +229,7 @@ def table_of(rows: list[Figures]) -> list[list[str]]:
 
 
 def verdict_of(config: DictConfig, rows: list[Figures], chosen: Figures, of: str) -> str:
-    """Return the setting to take, and what it brings against exact search."""
+    """Return the recommended setting, and its gains over exact search."""
     best = {"latency": "lowest latency", "throughput": "most queries/s", "memory": "least memory"}[config.prefer]
     noun = f"NDCG@{config.k}" if of == "ndcg" else f"recall@{config.k}"
     exact, settings = rows[0], ", ".join(f"{name}={value!r}" for name, value in chosen.settings.items())
@@ -244,9 +244,9 @@ def verdict_of(config: DictConfig, rows: list[Figures], chosen: Figures, of: str
 
 
 def _check(config: DictConfig) -> None:
-    """Refuse what would fail only after everything was measured."""
+    """Validate up front what would otherwise fail after all measurements."""
     if config.plot and find_spec("matplotlib") is None:
-        print("no plot is drawn, which needs matplotlib: pip install 'recsys_dl[plot]'", file=sys.stderr)
+        print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
         config.plot = False
     for name in config.indexes:
         part_of(config, name)
@@ -260,7 +260,7 @@ def _array(file: Path) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise ValueError(f"{file} must be a .npy file of numbers, one vector a row ({error})") from error
+        raise ValueError(f"{file} must be a .npy file of numbers, one vector per row ({error})") from error
     if array.ndim != 2:
-        raise ValueError(f"{file} must hold one vector a row, got an array of shape {array.shape}")
+        raise ValueError(f"{file} must hold one vector per row, got an array of shape {array.shape}")
     return array

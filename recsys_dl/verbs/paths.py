@@ -1,6 +1,6 @@
-"""Paths in a run's config: kept as they were given, and beside them, in the manifest, what they meant where the run was trained.
+"""Paths in a run's config: kept as given, with the absolute paths at training time in the manifest.
 
-So a run is read back from any folder, and on another machine where the same files lie in the same places relative to it.
+So a run can be loaded from any folder, and on another machine with the same relative layout of files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAMES = (
     "gmf",
     "mlp",
     "rules",
-)  # of settings that name files or folders to read
+)  # settings that name files or folders to read
 
 
 def absolute_paths(config: DictConfig) -> dict[str, str]:
@@ -31,15 +31,15 @@ def absolute_paths(config: DictConfig) -> dict[str, str]:
 
 
 def find_paths(config: Mapping[str, Any], known: Mapping[str, str]) -> DictConfig:
-    """Return a run's config with paths that hold here.
+    """Return a run's config with paths that are valid here.
 
     Args:
         config: of the run, plain Python.
-        known: what `absolute_paths` returned when the run was trained. A path that means the same file here stays as it was given;
-            otherwise what it meant then is read or, where that is gone, what it means here. Log lines say which.
+        known: what `absolute_paths` returned when the run was trained. A path that resolves to the same file here is unchanged;
+            otherwise the original file is read or, if that is gone, the one it resolves to here. This is logged.
 
     Raises:
-        FileNotFoundError: a file is in neither place.
+        FileNotFoundError: a file is at neither location.
     """
     found = OmegaConf.create(dict(config))
     for key, given in list(_given(found)):
@@ -53,8 +53,8 @@ def find_paths(config: Mapping[str, Any], known: Mapping[str, str]) -> DictConfi
             log.warning("%s=%s is read from %s; it was %s when the run was trained", key, given, here, then)
         else:
             raise FileNotFoundError(
-                f"{key}={given} must be where it was when the run was trained, {then}, or under this folder, {here}; but it is in "
-                "neither place. Put it back, or run the command in the folder beside which it lies."
+                f"{key}={given} must be where it was when the run was trained, {then}, or under this folder, {here}; but it is at "
+                "neither. Restore it, or run the command in the folder to which its path is relative."
             )
     return found
 

@@ -1,4 +1,4 @@
-"""A ranker on files of learning to rank."""
+"""Train a ranker on learning-to-rank files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARTS = ("train", "validation", "test")
 
 
 def rank(config: DictConfig) -> None:
-    """Fit a ranker, evaluate it on what else is given, leave a run folder."""
+    """Fit a ranker, evaluate it on the other given files, write a run folder."""
     threads = limit_threads(config.threads)
     from recsys_dl.evaluation.queries import evaluate_queries
     from recsys_dl.folders import new_folder
@@ -34,7 +34,7 @@ def rank(config: DictConfig) -> None:
     name = config.ranker._target_.split(".")[-2]
     check_conventions("linear", config.blank_queries)
     if bad := [k for k in config.k if isinstance(k, bool) or not isinstance(k, int) or k < 1]:
-        raise ValueError(f"k must be lengths of at least 1, got {bad[0]!r}")
+        raise ValueError(f"k must be list lengths of at least 1, got {bad[0]!r}")
     files = {part: files_of(config.data, part) for part in PARTS if config.data[part] is not None}
     ranker = instantiate(config.ranker)
     stages = StageTimer()
@@ -80,7 +80,7 @@ def files_of(data: DictConfig, part: str) -> list[Path]:
     """Return the files of a part.
 
     Raises:
-        ValueError: none, or one that is not there.
+        ValueError: none, or one that does not exist.
     """
     given = data[part]
     files = [Path(str(one)) for one in (given if OmegaConf.is_list(given) else [given])]
@@ -88,13 +88,13 @@ def files_of(data: DictConfig, part: str) -> list[Path]:
         raise ValueError(f"data.{part} must name at least one file, got none")
     for file in files:
         if not file.is_file():
-            what = "is a folder; name the files in it" if file.is_dir() else "is not there"
+            what = "is a folder; name the files in it" if file.is_dir() else "does not exist"
             raise ValueError(f"data.{part} must be a file of documents, or a list of them: {file} {what}")
     return files
 
 
 def read_groups(files: dict[str, list[Path]], data: DictConfig) -> dict[str, Groups]:
-    """Return the documents of each part, all with as many features as the widest file."""
+    """Return the documents of each part, all with the number of features of the widest file."""
     from recsys_dl.data.groups import Groups
 
     found = {part: [_read(file, data, data.num_features) for file in several] for part, several in files.items()}
@@ -114,7 +114,7 @@ def _read(file: Path, data: DictConfig, num_features: int | None) -> Groups:
             raise ValueError("a table needs both data.group and data.label, the columns of queries and of grades")
         return read_grouped(file, group=data.group, label=data.label)
     if file.suffix in (".csv", ".parquet", ".arrow", ".feather"):
-        raise ValueError(f"{file} is a table: say data.group=… and data.label=…, its columns of queries and of grades")
+        raise ValueError(f"{file} is a table: set data.group=… and data.label=…, its query and grade columns")
     more: dict[str, Any] = {"num_features": num_features, "zero_based": data.zero_based}
     beside = Path(f"{file}.query").is_file()
     return read_lightgbm(file, **more) if beside else read_letor(file, **more)

@@ -1,4 +1,4 @@
-"""Lists by title."""
+"""Print or write lists by title."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USERS_AT_ONCE = 1024  # lists held at once
 
 
 def recommend(config: DictConfig) -> None:
-    """Print, or write, lists by title: for users by id, for all of them, or for someone new by a history."""
+    """Print, or write, lists by title: for users by id, for all users, or for a new user by history."""
     _check(config)
     from recsys_dl.runs import load_run
 
@@ -30,7 +30,7 @@ def recommend(config: DictConfig) -> None:
     run = load_run(config.run)
     if config.users == "all" and "all" in run.users:
         raise ValueError(
-            "users=all asks for every user, but one of this run is called all; for that one say users=[all]"
+            "users=all means every user, but a user of this run has the id all; for that one set users=[all]"
         )
     if config.output is not None and not config.explain:
         frames = run.recommend_all(config.k, **asked, **lists, users_at_once=USERS_AT_ONCE)
@@ -51,16 +51,16 @@ def recommend(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    """Refuse what fits nothing before a large run is read."""
+    """Validate settings before a large run is read."""
     if (config.users is None) == (config.history is None):
         raise ValueError(
-            "say for whom: users=[196,22], users=all, or history=[31,47] of someone new"
+            "say for whom: users=[196,22], users=all, or history=[31,47] of a new user"
             + ("; got both users and history" if config.users is not None else "")
         )
     if config.output is None and config.users == "all":
-        raise ValueError("users=all makes as many lists as there are users: give a file for them, output=lists.parquet")
+        raise ValueError("users=all makes as many lists as there are users: set an output file, output=lists.parquet")
     if config.explain and config.users == "all":
-        raise ValueError("explain=true is for some users, users=[196,22]; lists of all come without")
+        raise ValueError("explain=true is for selected users, users=[196,22], not for users=all")
     if config.show_history < 0:
         raise ValueError(f"show_history must be 0 or more, got {config.show_history}")
     if config.output is not None:
@@ -74,7 +74,7 @@ def _check(config: DictConfig) -> None:
                 f"output must be a new file, but {file} exists already; name another, or remove it first"
             )
         if not file.parent.is_dir():
-            raise FileNotFoundError(f"output must lie in a folder that exists, but there is no {file.parent}")
+            raise FileNotFoundError(f"output must be in an existing folder, but {file.parent} does not exist")
 
 
 def _history(value: Any) -> Any:
@@ -83,7 +83,7 @@ def _history(value: Any) -> Any:
         return ids_of(value, "history", "item")
     if not Path(str(value)).is_file():
         raise ValueError(
-            f"history must be a list of item ids, history=[31,47], or a file with a row for each user and item; there is no file {value}"
+            f"history must be a list of item ids, history=[31,47], or a file with one row per user and item; {value} does not exist"
         )
     from recsys_dl.readers.log import read_log
 
@@ -106,7 +106,7 @@ def _print_lists(
             print(f"\nUser {user}\n")
         if not len(mine):
             print(
-                "no item is left to recommend: what was allowed, the user has interacted with already or it was excluded"
+                "no item is left to recommend: the user has already interacted with all allowed items, or they were excluded"
             )
             continue
         titled = table["title"].null_count() < len(table)
@@ -122,15 +122,15 @@ def _print_lists(
         )
         if len(mine) < k:
             print(
-                f"{len(mine)} items, fewer than k={k}: no others are allowed, found by the model, and new to the user"
+                f"{len(mine)} items, fewer than k={k}: no other item is allowed, found by the model, and new to the user"
             )
         for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
             what = row["title"] or row["item_id"]
-            print(f"taken out by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})")
+            print(f"removed by {row['stage']}: {what}, rank {row['rank']} before ({row['reason']})")
 
 
 def _with_reasons(header: list[str], rows: list[list[str]], mine: pl.DataFrame, width: int, long: int) -> str:
-    """Return the list with what a pipeline says of each item: in columns where they fit, else in a line of its own below it."""
+    """Return the list with a pipeline's explanation of each item: in columns if they fit, else on a line below it."""
     from recsys_dl.evaluation.rendering import shortened_table
 
     stages = mine.columns[mine.columns.index("found_by") + 1 : -1]
@@ -151,7 +151,7 @@ def _with_reasons(header: list[str], rows: list[list[str]], mine: pl.DataFrame, 
 
 
 def _write(frames: Iterator[pl.DataFrame], file: Path) -> int:
-    """Write frames one after another to a file that appears whole or not at all; return the number of rows."""
+    """Write frames one after another to a file, atomically; return the number of rows."""
     import pyarrow.parquet as pq
 
     from recsys_dl.folders import new_file

@@ -1,4 +1,4 @@
-"""A chosen run's settings, fitted on all of the log."""
+"""Refit a chosen run's settings on all of the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
 
 
 def refit(config: DictConfig) -> None:
-    """Fit a run's settings on everything there is; leave a new run that names its parent."""
+    """Fit a run's settings on all data; write a new run that names its parent."""
     from recsys_dl.runs import load_run, weights_hash
 
     run = load_run(config.run)
@@ -21,7 +21,7 @@ def refit(config: DictConfig) -> None:
     if config.data.path is not None:
         if again.data.get("path") is None:
             raise ValueError(
-                f"data.path is for runs on a log of one's own (data=log); {config.run} was trained on {again.data._target_.rpartition('.')[2]}"
+                f"data.path is for runs on your own log (data=log); {config.run} was trained on {again.data._target_.rpartition('.')[2]}"
             )
         again.data.path = config.data.path
         known = {key: path for key, path in known.items() if not key.startswith("data.path")}
@@ -29,7 +29,7 @@ def refit(config: DictConfig) -> None:
     epochs = _epochs(config, again, run)
     with open_dict(again):
         again.split = {"_target_": NO_SPLIT, "_partial_": True}
-        again.logger = None  # where a folder's config says to write is not for it to say
+        again.logger = None  # a folder's config must not decide where to write
         if epochs is not None:
             again.model.epochs = epochs
         if again.get("trainer") is not None:
@@ -50,7 +50,7 @@ def refit(config: DictConfig) -> None:
         data = load_run(target).manifest["data"]
     print(
         f"{shown(Path(config.run))} fitted on all {data['interactions']:,} interactions of {data['name']}"
-        f"{'' if epochs is None else f', {epochs} epochs'}; nothing was held out, so there are no figures but its parent's"
+        f"{'' if epochs is None else f', {epochs} epochs'}; nothing was held out, so there are no figures except its parent's"
     )
     print(f"\nThe run is in {shown(target)}. Next:")
     print(f"  recsys-dl recommend run={shown(target)} users=all output=lists.parquet")
@@ -58,7 +58,7 @@ def refit(config: DictConfig) -> None:
 
 
 def _epochs(config: DictConfig, again: DictConfig, run) -> int | None:  # type: ignore[no-untyped-def]
-    """Return how many epochs to fit, where the model has any: as asked, or those whose weights early stopping kept."""
+    """Return the number of epochs, if the model has any: as requested, or the best epoch of early stopping."""
     has_epochs = again.get("pipeline") is None and "epochs" in again.model
     if config.epochs is not None:
         if not has_epochs:
@@ -72,6 +72,6 @@ def _epochs(config: DictConfig, again: DictConfig, run) -> int | None:  # type: 
     kept = run.manifest.get("best_epoch")
     if stopped and kept is None:
         raise ValueError(
-            f"{config.run} stopped early, but was left by a version that did not keep at which epoch; say epochs=…, or train again"
+            f"{config.run} stopped early, but was written by a version that did not record the epoch; set epochs=…, or train again"
         )
     return int(kept) if stopped else None

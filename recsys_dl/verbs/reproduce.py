@@ -1,4 +1,4 @@
-"""A run, run again."""
+"""Rerun a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .running import fit_and_leave, help_to_fit, is_helper, shown
 
 
 def reproduce(config: DictConfig) -> int:
-    """Run a run's config again; say whether metrics and model are the same. Exit status 1 if they are not."""
+    """Rerun a run's config; report whether metrics and model are the same. Exit status 1 if they are not."""
     from recsys_dl.runs import load_run
 
     run = load_run(config.run)
     again_config = find_paths(run.config, run.manifest.get("paths", {}))
     again_config.logger = None
     if again_config.get("trainer") is not None:
-        again_config.trainer.checkpoint = None  # from the beginning, not from where the run ended
+        again_config.trainer.checkpoint = None  # from scratch, not from where the run ended
     if is_helper(again_config):
         help_to_fit(again_config)
         return 0
@@ -44,7 +44,7 @@ def reproduce(config: DictConfig) -> int:
         )
         return 1
     print(
-        f"reproduced: {shown(run.folder)} gives the same {f'{part} metrics and the same ' if now else ''}model, to the bit"
+        f"reproduced: {shown(run.folder)} gives the same {f'{part} metrics and the same ' if now else ''}model, bit for bit"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""What the verbs that train share: reading, splitting, fitting, evaluating, and the folder that is left."""
+"""Shared by the verbs that train: reading, splitting, fitting, evaluating, and writing the run folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fit_and_leave(
     expected_hash: str | None = None,
     parent: dict[str, Any] | None = None,
 ) -> Any:
-    """Leave a finished run in `target`, which appears whole or not at all; return its evaluation, None where nothing is held out."""
+    """Write a finished run to `target`, atomically; return its evaluation, None if nothing is held out."""
     threads = limit_threads(config.threads)
     from recsys_dl.data.split import seen_besides_test
     from recsys_dl.evaluation import attribute
@@ -78,7 +78,7 @@ def fit_and_leave(
 
 
 def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
-    """Write what each stage of a pipeline adds to a run folder, as text and as JSON."""
+    """Write a pipeline's attribution to a run folder, as text and JSON."""
     from recsys_dl.folders import new_file
 
     home = folder / "attribution"
@@ -89,7 +89,7 @@ def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
 
 
 def print_attribution(folder: Path, part: str, of: str | None = None) -> None:
-    """Print what each stage of a run's pipeline adds, where it is one, within the page."""
+    """Print the attribution of a run's pipeline, if it is one, fitted to the page width."""
     file = folder / "attribution" / f"{part}.json"
     if not file.is_file():
         return
@@ -101,23 +101,23 @@ def print_attribution(folder: Path, part: str, of: str | None = None) -> None:
 
 
 def trainer_of(config: DictConfig) -> Any:
-    """Return the `TrainerOptions` of a config; of a run from before there were such, the default."""
+    """Return the `TrainerOptions` of a config; the defaults for an older run without them."""
     from recsys_dl.training import TrainerOptions
 
     return TrainerOptions() if config.get("trainer") is None else instantiate(config.trainer)
 
 
 def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder: Path | None) -> Any:
-    """Return the config's model, fitted: by the trainer, if it is one that takes it, in all processes that share in it.
+    """Return the config's model, fitted: with the trainer if it takes one, in all participating processes.
 
-    `folder`: of the run, where loggers write; None in a process that only shares in the training.
+    `folder`: of the run, where loggers write; None in a helper process.
     """
     from recsys_dl.training import TrainerOptions
 
     model = instantiate(chosen(config))
     if not fit_takes(model, "trainer"):
         if trainer != TrainerOptions() or config.get("logger") is not None:
-            log.warning("%s needs no trainer: the settings trainer and logger are not for it", name_of(config))
+            log.warning("%s needs no trainer: the settings trainer and logger do not apply", name_of(config))
         return model.fit(split.train)
     trainer = dataclasses.replace(trainer, loggers=() if folder is None else _loggers(config, folder))
     limit_threads(max(1, threads // trainer.processes))
@@ -131,14 +131,14 @@ def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder
 
 
 def is_helper(config: DictConfig) -> bool:
-    """Return whether this process was started to share in the training of another, which leaves the run and prints."""
+    """Return whether this process only helps to train; the main process writes the run and prints."""
     from recsys_dl.training import rank_started_as
 
     return trainer_of(config).world_size > 1 and rank_started_as() > 0
 
 
 def help_to_fit(config: DictConfig) -> None:
-    """Share in the training of a config, whose first process tells of all that goes wrong in all of them at once."""
+    """Take part in the training of a config; the first process reports errors common to all."""
     from recsys_dl.runs import StageTimer
 
     threads = limit_threads(config.threads)
@@ -156,7 +156,7 @@ def help_to_fit(config: DictConfig) -> None:
 
 
 def _loggers(config: DictConfig, folder: Path) -> tuple[Any, ...]:
-    """Return the loggers, which write into the run's folder; an absolute `save_dir` is taken as it is."""
+    """Return the loggers, which write into the run's folder; an absolute `save_dir` is unchanged."""
     if config.get("logger") is None:
         return ()
     from hydra.errors import InstantiationException
@@ -166,7 +166,7 @@ def _loggers(config: DictConfig, folder: Path) -> tuple[Any, ...]:
     except InstantiationException as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             name = config.logger._target_.rpartition(".")[2].removesuffix("Logger").lower()
-            package = {"mlflow": "mlflow-skinny"}.get(name, name)  # mlflow itself wants an older pyarrow
+            package = {"mlflow": "mlflow-skinny"}.get(name, name)  # mlflow itself requires an older pyarrow
             raise ImportError(
                 f"logger={name} needs a package that is not installed: pip install {package}, or take logger=csv "
                 f"({error.__cause__})"
@@ -185,7 +185,7 @@ class SplitData:
 
 
 def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) -> SplitData:
-    """Read the data as configured, split it, and log what the split gives away."""
+    """Read the data as configured, split it, and log leakage findings."""
     from recsys_dl.data.checks import leakage
 
     with stages.stage("read"):
@@ -211,7 +211,7 @@ def read_parts(config: DictConfig, stages: Any, *, expected_hash: str | None) ->
 
 
 def asked_of(split: SplitData, part: str) -> tuple[Any, Any]:
-    """Return the part to evaluate on, and what is left out of the lists: what is known by then."""
+    """Return the part to evaluate on, and the known interactions to exclude from lists."""
     from recsys_dl.data.interactions import Interactions
 
     if part == "validation":
@@ -223,7 +223,7 @@ def asked_of(split: SplitData, part: str) -> tuple[Any, Any]:
 
 @contextmanager
 def run_folder(config: DictConfig, name: str) -> Iterator[Path]:
-    """Yield the folder asked for, or the next free one under runs/, kept from others by an empty folder of its name."""
+    """Yield the requested folder, or the next free one under runs/, reserved by an empty folder of that name."""
     if config.run is not None:
         yield Path(config.run)
         return
@@ -234,7 +234,7 @@ def run_folder(config: DictConfig, name: str) -> Iterator[Path]:
 
 
 def print_figures(name: str, config: DictConfig, evaluation: Any) -> None:
-    """Print an evaluation under a line that says of what it is."""
+    """Print an evaluation under a title line."""
     source = config.data.get("path") or config.data._target_.split(".")[-1]
     if evaluation is None:
         print(f"{name} on {source}: fitted on everything; nothing was held out, so there are no figures")
@@ -251,7 +251,7 @@ def name_of(config: DictConfig) -> str:
 
 
 def chosen(config: DictConfig) -> DictConfig:
-    """Return what a config has trained: its pipeline where it has one, else its model, with the index that serves it if it has one."""
+    """Return the trained part of a config: its pipeline if there is one, else its model, with the index that serves it if any."""
     if config.get("pipeline") is not None:
         return config.pipeline
     if config.get("index") is None:
@@ -261,6 +261,6 @@ def chosen(config: DictConfig) -> DictConfig:
 
 
 def shown(path: Path) -> str:
-    """Return a path as short as it can be written here."""
+    """Return the shortest form of a path, relative if possible."""
     absolute = path.absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -8,7 +8,7 @@ from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_attri
 
 
 def train(config: DictConfig) -> None:
-    """Fit one model, evaluate it, leave a run folder."""
+    """Fit one model, evaluate it, write a run folder."""
     if is_helper(config):
         help_to_fit(config)
         return
@@ -21,5 +21,5 @@ def train(config: DictConfig) -> None:
         print(f"  recsys-dl evaluate run={shown(target)} part=test")
         print(f"  recsys-dl refit run={shown(target)}")
         if config.get("index") is not None:
-            print(f"  recsys-dl index run={shown(target)}   (what other settings of an index cost)")
+            print(f"  recsys-dl index run={shown(target)}   (measure other index settings)")
     print(f"  recsys-dl recommend run={shown(target)} 'users=[...]'")
