@@ -24,7 +24,7 @@ from .index import Index
 from .vector_index import VectorIndex, load_index
 
 SAMPLE = 32  # vectors compared of an index and a model
-LEARNING_ON = ("fine_tune", "fine_tune", "grow")  # methods of models after which the index is built anew
+LEARNING_ON = ("fine_tune", "grow")  # methods of models after which the index is built anew
 
 Given = Dataset | Interactions | np.ndarray | Sequence[int]
 
@@ -47,7 +47,7 @@ class Retriever(Saved):
 
     `fit` fits the model and builds the index from its item vectors; `build` does the latter alone, for a model that is fitted.
     `score`, `similar_items` and what a model has beside (`predict`, ...) are the model's own, and exact; where the model learns on
-    (`fine_tune`, `fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
+    (`fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
     popularity, are answered by the model.
 
     Args:
