@@ -175,7 +175,7 @@ def settings(name: str) -> str:
     """Return a model's YAML and its class."""
     text = (ROOT / "conf" / "model" / f"{name}.yaml").read_text().strip()
     options = "    options:\n      members: false\n      heading_level: 3\n"
-    return f"`conf/model/{name}.yaml`; in Python the same are arguments:\n\n```yaml\n{text}\n```\n\n::: {target(name)}\n{options}"
+    return f"```yaml\n{text}\n```\n\n::: {target(name)}\n{options}"
 
 
 def measured(name: str) -> str:
@@ -190,7 +190,7 @@ def measured(name: str) -> str:
             lines.append(f"\n{where}\n\n{row.header}\n{rule}")
             before = (row.page, row.heading, row.header)
         lines.append(row.cells)
-    return "\n".join(lines) or "Not measured yet."
+    return "\n".join(lines) or "None: not measured yet."
 
 
 def rows_of(name: str) -> Iterator[Row]:
