@@ -1,7 +1,7 @@
-"""What arguments must be, as their annotations say: checked when a part is made, before any work.
+"""Validating arguments against their annotations, at construction.
 
 A constructor says `embedding_size: Count = 64` and is `@checked`, or its class inherits from one whose `__init_subclass__` does
-that. Types and ranges are read by pydantic; a number of NumPy's is a number, a boolean is none, and a number must be finite.
+that. Types and ranges are checked by pydantic; NumPy numbers are accepted, booleans are not numbers, and numbers must be finite.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Lt(1 << 63)]
-ShortSeed = Annotated[int, Ge(0), Lt(1 << 31)]  # of libraries that take 32 bits
-Links = Annotated[int, Ge(2)]  # of a vector in a graph
+ShortSeed = Annotated[int, Ge(0), Lt(1 << 31)]  # for libraries with 32-bit seeds
+Links = Annotated[int, Ge(2)]  # per vector in a graph
 Counts = Annotated[Sequence[Count], MinLen(1)]  # such as widths of layers
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -41,13 +41,13 @@ Made = TypeVar("Made")
 
 
 def checked(call: Call) -> Call:
-    """Return a function, or a constructor, whose arguments must be what their annotations say.
+    """Return a function or class whose arguments are validated against their annotations.
 
-    Arguments of other types than numbers, booleans, text and lists and mappings of such are passed on as they are.
+    Arguments of types other than numbers, booleans, text, and lists and mappings of these are passed through.
 
     Raises:
-        ValueError: from the function returned: an argument that is not; the message names it and says what it must be.
-        TypeError: likewise: an argument that there is not, or one that is missing; the message lists what there is.
+        ValueError: from the returned function: an invalid argument; the message names it and says what it must be.
+        TypeError: likewise: an unknown or missing argument; the message lists the available ones.
     """
     if isinstance(call, type):
         call.__init__ = checked(call.__init__)  # type: ignore[misc]
@@ -67,7 +67,7 @@ def checked(call: Call) -> Call:
 
 
 def named(cls: type[Made]) -> type[Made]:
-    """Return a class whose constructor names the arguments that it lacks or does not know; what they are it checks itself."""
+    """Return a class whose constructor reports missing and unknown arguments; it validates values itself."""
     make = cls.__init__
     signature = inspect.signature(make)
 
@@ -83,10 +83,10 @@ def named(cls: type[Made]) -> type[Made]:
 def bind(
     call: Callable[..., Any], signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> inspect.BoundArguments:
-    """Return arguments by name.
+    """Bind arguments to names.
 
     Raises:
-        TypeError: they do not fit the signature; the message names what was called, and what it takes.
+        TypeError: they do not match the signature; the message names the callable and its arguments.
     """
     try:
         return signature.bind(*args, **kwargs)
@@ -113,7 +113,7 @@ def bind(
 
 
 def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a constructor; where it hands further ones on (`**`), those of its parent too."""
+    """Return the arguments of a constructor, including its parent's if it passes `**` on."""
     found: dict[str, inspect.Parameter] = {}
     for kind in cls.__mro__:
         if "__init__" in vars(kind):
@@ -129,7 +129,7 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def show_arguments(cls: type) -> None:
-    """Let a class show all its arguments (`help`, notebooks), those that it hands on to its parent by `**` too."""
+    """Set a class's signature (for `help` and notebooks) to all its arguments, including its parent's passed on by `**`."""
     parameters = sorted(parameters_of(cls).values(), key=lambda one: one.kind)
     cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
 
@@ -139,7 +139,7 @@ def _short(value: Any) -> str:
 
 
 def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
-    """Return what the arguments of a function or constructor must be, of those that are checked."""
+    """Return the annotations of a callable's validated arguments."""
     found = {}
     for name, one in inspect.signature(call).parameters.items():
         if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) or one.annotation is one.empty:
@@ -148,7 +148,7 @@ def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
         if isinstance(hint, str):
             try:
                 hint = eval(hint, getattr(inspect.unwrap(call), "__globals__", {}))
-            except NameError:  # of what is imported for type checkers alone: no plain type
+            except NameError:  # a TYPE_CHECKING import: not a plain type
                 continue
         if _is_plain(hint):
             found[name] = hint
@@ -156,7 +156,7 @@ def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_argument(name: str, value: Any, hint: Any) -> Any:
-    """Return a value as plain Python if it is what the annotation says.
+    """Return a value as plain Python if it matches the annotation.
 
     Raises:
         ValueError: it is not.
@@ -183,7 +183,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy's numbers, and lists and mappings of whatever library, as Python's own."""
+    """Convert NumPy numbers, and other libraries' lists and mappings, to Python's own."""
     if isinstance(value, str | bytes | int | float) or value is None:
         return value
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_plain(hint: Any) -> bool:
-    """Return whether a hint is made of numbers, text, words and lists and mappings of such."""
+    """Return whether a hint consists of numbers, text, literals, and lists and mappings of these."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _is_plain(inner[0])
@@ -217,7 +217,7 @@ def _literals(hint: Any) -> list[str]:
 
 
 def _what(hint: Any) -> str:
-    """Return in words what a hint admits."""
+    """Describe a hint in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         if isinstance(inner[1], MinLen):

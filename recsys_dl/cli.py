@@ -12,26 +12,26 @@ import sys
 OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export")  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
-  recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, leave runs/als
+  recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, write runs/als
   recsys-dl train data=log data.path=ratings.csv               the same on your own file
   recsys-dl train pipeline=three_stage                         retrieve, rank and re-rank; what each stage adds
-  recsys-dl evaluate run=runs/als part=test                    the figures to report, once
+  recsys-dl evaluate run=runs/als part=test                    the final figures, once
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
-  recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for service
-  recsys-dl reproduce run=runs/als                             run it again: are the numbers the same?
-  recsys-dl index run=runs/als k=10 loss=0.01                  what settings of an index cost, and which to take
-  recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on files of learning to rank (LETOR, LightGBM)
+  recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for production
+  recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?
+  recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
+  recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on learning-to-rank files (LETOR, LightGBM)
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
-recsys-dl completion bash (zsh, fish). What may be written: docs/command.md."""
+recsys-dl completion bash (zsh, fish). Reference: docs/command.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0 done, 1 an error that was explained, 2 wrong words, 130 stopped."""
+    """Run one verb; return the exit status: 0 done, 1 a reported error, 2 invalid words, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):  # a terminal without a letter shows a question mark
+    for stream in (sys.stdout, sys.stderr):  # unencodable characters are shown as question marks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     if not words or words[0] in ("-h", "--help", "help"):
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recsys_dl.names import near
 
     verb = words[0]
-    overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra takes null for no option
+    overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra reads null as no option
     try:
         if verb == "completion":
             from recsys_dl.compose.completion import completion
@@ -75,15 +75,15 @@ def main(arguments: list[str] | None = None) -> int:
     console.addFilter(shown_on_console)  # the rest goes to run.log
     logging.basicConfig(format="%(message)s", handlers=[console])
     logging.getLogger("recsys_dl").setLevel(logging.INFO)
-    with contextlib.suppress(ValueError):  # of another thread than the main one
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop politely is to leave nothing half-written
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM leaves nothing half-written
     try:
         with quiet_libraries():
             status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config) or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return _fail("stopped; nothing half-written is left", 130)
+        return _fail("stopped; no partial output is left", 130)
     except BrokenPipeError:
         return _left()
     except Exception as error:
@@ -95,12 +95,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_run(word: str) -> bool:
-    """Return whether a verb's first word is a run's folder, and no setting."""
+    """Return whether a verb's first word is a run's folder, not a setting."""
     return not word.startswith("-") and ("=" not in word or os.path.isdir(word))
 
 
 def _left() -> int:
-    """Whoever read our output has left, as `head` does."""
+    """Handle a closed output pipe, as with `head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141
 

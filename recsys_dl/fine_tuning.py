@@ -1,6 +1,6 @@
-"""A run learns on from new interactions, is measured before and after, and is kept as a new run that names its parent.
+"""Fine-tuning a run on new interactions, evaluated before and after, and saved as a new run that names its parent.
 
-U users, I items, B users asked for, K list.
+U users, I items, B users in a batch, K list.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ OLD, NEW = "old users", "new users"
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What `fine_tune` made of a run. `print` shows how much better or worse it serves old users and new ones.
+    """The result of `fine_tune`. `print` shows the change in quality for old and new users.
 
     Attributes:
-        parent: the run, as it was.
-        model: its model, after it has learned on.
-        known: what users interacted with in the parent's log and in the new one, in the model's rows; weight 0: seen, not
-            learned from.
+        parent: the original run.
+        model: its fine-tuned model.
+        known: interactions in the parent's log and the new one, in the model's rows; weight 0 means seen but not
+            used for training.
         titles: of the model's items, or None.
-        done: what was learned and how, as JSON can hold it.
-        seconds: of each stage.
-        before: "old users" (those whom the parent was trained on) and "new users" -> how the parent serves them; a group that
-            the test has nobody of is left out.
-        after: likewise the tuned model.
-        comparisons: likewise, after against before over the same users.
-        num_unmet: test users of whom neither log knows anything; they are in neither group.
+        done: description of the fine-tuning, JSON-compatible.
+        seconds: per stage.
+        before: "old users" (in the parent's training data) and "new users" -> evaluation of the parent; groups without
+            test users are left out.
+        after: likewise for the fine-tuned model.
+        comparisons: likewise, after vs. before over the same users.
+        num_unmet: test users in neither log, who are in neither group.
     """
 
     parent: Run
@@ -57,17 +57,17 @@ class Tuned:
     num_unmet: int = 0
 
     def on(self, test: Dataset, k: int = 10) -> Tuned:
-        """Return the same, measured on another test.
+        """Return the same, evaluated on a test set.
 
-        The parent serves users of its training by their rows, and folds in others from what they had by now; so does the tuned
-        model. What users had by now is left out of the lists. Items that neither log knows are relevant and always missed.
+        Both models serve their training users by row, and fold in others from their known interactions, which are
+        excluded from lists. Items in neither log count as relevant and are always missed.
 
         Args:
             test: later interactions, or held-out ones; matched by id.
-            k: length of list.
+            k: list length.
 
         Raises:
-            ValueError: no test user whom either log knows, k out of range.
+            ValueError: no test user in either log, or k out of range.
         """
         stages = StageTimer()
         with stages.stage("evaluate"):
@@ -76,7 +76,7 @@ class Tuned:
             met_U = _learned(self.known).user_counts_U > 0
             met_N = (users_N >= 0) & met_U[users_N]
             if not met_N.any():
-                raise ValueError("test must have a user whom the run or the new log knows by id, got none")
+                raise ValueError("test must have a user in the run or the new log (by id), got none")
             items_N = items.find(test.items.ids)[test.interactions.items_N]
             known = _over(self.known, self.known.num_users, len(items))
             asked = Interactions(
@@ -114,7 +114,7 @@ class Tuned:
     def __str__(self) -> str:
         new = self.done["new"]
         lines = [
-            f"{type(self.model).__name__} of {self.parent.folder}, learned on from {new['interactions']:,} interactions of "
+            f"{type(self.model).__name__} of {self.parent.folder}, fine-tuned on {new['interactions']:,} interactions of "
             f"{new['users']:,} users ({new['new_users']:,} new) and {new['items']:,} items ({new['new_items']:,} new)"
         ]
         if self.comparisons:
@@ -129,16 +129,16 @@ class Tuned:
                 "",
                 text_table([metric, "number", "before", "after", "after minus before"], rows, width=page_width()),
             ]
-            lines.append("brackets: 95% confidence, bootstrap over users; what old users lose is what was forgotten")
+            lines.append("brackets: 95% confidence, bootstrap over users; losses of old users indicate forgetting")
             if self.num_unmet:
-                lines.append(f"left out: {self.num_unmet:,} test users of whom neither log knows anything")
+                lines.append(f"left out: {self.num_unmet:,} test users in neither log")
         return "\n".join(lines)
 
     def save(self, folder: str | os.PathLike[str]) -> Run:
-        """Write a run folder that appears whole or not at all; return the run.
+        """Write a run folder, atomically; return the run.
 
-        `load_run`, `recsys-dl recommend` and `recsys-dl export` take it as any other. Its manifest names the parent (folder and
-        SHA-256 of its weights) and what was done; its config is the parent's. `recsys-dl evaluate`, `reproduce` and `index` refuse
+        `load_run`, `recsys-dl recommend` and `recsys-dl export` accept it like any other. Its manifest names the parent (folder and
+        SHA-256 of its weights) and what was done; its config is the parent's. `recsys-dl evaluate`, `reproduce` and `index` reject
         it, since no config names the new data.
 
         Raises:
@@ -181,21 +181,21 @@ def fine_tune(
     test: Dataset | None = None,
     k: int = 10,
 ) -> Tuned:
-    """Return a run's model after it has learned on from new interactions; the run itself is not changed.
+    """Fine-tune a run's model on new interactions; the run itself is not changed.
 
     Args:
-        run: as `load_run` returns it, or its folder.
-        new: interactions of known and new users and items, later than those of the run; matched by id. Weights are taken as they
-            are: weigh and filter them as the run's config does.
-        epochs: None takes what the model takes by itself.
-        freeze: weights that stay as they are, see `NeuralModel.fine_tune`; neural models only.
-        learning_rate: None takes the model's; neural models only.
-        replay: old interactions learned again for each new one; neural models only.
-        test: what the run and the tuned model are measured on, see `Tuned.on`; None measures nothing.
-        k: length of list.
+        run: from `load_run`, or its folder.
+        new: interactions of known and new users and items, later than those of the run; matched by id. Weights are used
+            unchanged: apply the same weighting and filters as the run's config.
+        epochs: None means the model's default.
+        freeze: weights to freeze, see `NeuralModel.fine_tune`; neural models only.
+        learning_rate: None means the model's; neural models only.
+        replay: old interactions to train on per new one; neural models only.
+        test: test set for the run and the fine-tuned model, see `Tuned.on`; None for no evaluation.
+        k: list length.
 
     Raises:
-        TypeError: `new` or `test` is no Dataset.
+        TypeError: `new` or `test` is not a Dataset.
         ValueError: a model that cannot be fine-tuned, an option that it does not take, nothing new, features
             missing or of another type than in training.
     """
@@ -203,7 +203,7 @@ def fine_tune(
     for name, data in (("new", new), ("test", test)):
         if not isinstance(data, Dataset) and (name == "new" or data is not None):
             raise TypeError(
-                f"{name} must be a Dataset, which names users and items, got {type(data).__name__}; use read_log()"
+                f"{name} must be a Dataset, which has user and item ids, got {type(data).__name__}; use read_log()"
             )
     if not len(new):
         raise ValueError("new must have at least one interaction to learn from, got an empty log")
@@ -236,16 +236,16 @@ def fine_tune(
         **_counts("items", later.item_counts_I, run.model.item_counts_I),
     }
     again_N = np.asarray(later.by_user[run.seen.users_N, run.seen.items_N]).ravel() > 0
-    known = Interactions.concat([run.seen.select(~again_N), seen])  # of a pair of both logs the newer weight
+    known = Interactions.concat([run.seen.select(~again_N), seen])  # for pairs in both logs, the newer weight
     tuned = Tuned(run, model, known, _titles(run, model, new), done, stages.seconds)
     return tuned if test is None else tuned.on(test, k)
 
 
 class _Answers:
-    """A model's answers to users of a larger log: those that it was trained on by row, others from what they had.
+    """A model's recommendations for users of a larger log: training users by row, others folded in.
 
     Args:
-        model: knows the first rows of the log.
+        model: its rows are the first rows of the log.
         known: the log.
     """
 
@@ -264,7 +264,7 @@ class _Answers:
                 rows = users_B[asked_B]
                 out = self._mine(exclude.of_users(rows))
                 state = rows if by_row else model.fold_in(self._mine(self.known.of_users(rows)))
-                if by_row:  # exclusion goes by the model's rows
+                if by_row:  # exclude uses the model's rows
                     out = Interactions(
                         rows[out.users_N], out.items_N, num_users=model.num_users, num_items=model.num_items
                     )
@@ -273,12 +273,12 @@ class _Answers:
         return Ranking(items_BK, scores_BK)
 
     def _mine(self, log: Interactions) -> Interactions:
-        """Return what is of the model's items."""
+        """Return the interactions with the model's items."""
         return _over(log.select(log.items_N < self.model.num_items), log.num_users, self.model.num_items)
 
 
 def _in_rows_of(model: Any, new: Dataset) -> Interactions:
-    """Return what `new` says was seen of the users and items that a model knows, in its rows."""
+    """Return the interactions in `new` of users and items known to a model, in its rows."""
     users_N = model.users.find(new.users.ids)[new.seen.users_N]
     items_N = model.items.find(new.items.ids)[new.seen.items_N]
     known_N = (users_N >= 0) & (items_N >= 0)
@@ -287,7 +287,7 @@ def _in_rows_of(model: Any, new: Dataset) -> Interactions:
 
 
 def _learned(log: Interactions) -> Interactions:
-    """Return what was learned from: all but weights of 0."""
+    """Return the interactions used for training: all with nonzero weight."""
     learned_N = log.weights_N > 0
     return log if learned_N.all() else log.select(learned_N)
 
@@ -298,7 +298,7 @@ def _over(log: Interactions, num_users: int, num_items: int) -> Interactions:
 
 
 def _was_known(counts_X: np.ndarray, size: int) -> np.ndarray:
-    """Return bool [size], who of more rows had any before."""
+    """Return bool [size]: rows with previous interactions."""
     return np.pad(counts_X, (0, size - len(counts_X))) > 0
 
 

@@ -1,8 +1,8 @@
-"""Folders and files that appear whole or not at all.
+"""Atomic writing of folders and files.
 
-A folder is written beside its final place and moved in when everything is in it: a crash, a full disk or Ctrl-C leaves
-the old folder (or nothing), never half a new one. The process that fills it holds a lock which the operating system releases
-when the process ends, however it ends: whatever a killed process left, the next one that writes beside it removes.
+A folder is written next to its final location and moved when complete: a crash, a full disk or Ctrl-C leaves
+the old folder (or nothing), never a partial new one. The writing process holds a lock that the operating system releases
+when the process ends in any way: leftovers of a killed process are removed by the next one that writes there.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     """Yield an empty folder to fill; on success it becomes `path`, on any error it is removed.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is false. If it appeared while the folder was filled, nothing is lost:
-            the new one takes the next free name, and the message says which.
+        FileExistsError: `path` exists and `overwrite` is false. If it appeared in the meantime, nothing is lost:
+            the new one gets the next free name, given in the message.
         OSError: the disk is full or the parent cannot be written; the message names `path`.
     """
     target = Path(path).absolute()
@@ -43,7 +43,7 @@ def new_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
                 other = next_free(target)
                 aside.rename(other)
                 raise FileExistsError(
-                    f"{target} was made by someone else meanwhile; what was to go there is in {other}"
+                    f"{target} was created by another process in the meantime; the output is in {other}"
                 )
             if target.exists():
                 _replace(target, aside)
@@ -72,7 +72,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 class DiskFullError(OSError):
-    """A full disk, in words.
+    """The disk is full.
 
     Attributes:
         path: what could not be written.
@@ -83,23 +83,25 @@ class DiskFullError(OSError):
         folder = next(folder for folder in path.parents if folder.exists())
         free = shutil.disk_usage(folder).free
         super().__init__(
-            f"the disk is full: nothing was written to {path}, where {free / 1e6:,.1f} MB are free; free some space, or name a "
-            "place on another disk, and run again"
+            f"the disk is full: nothing was written to {path}, where {free / 1e6:,.1f} MB are free; free some space, or choose "
+            "another disk, and run again"
         )
         self.errno = errno.ENOSPC
 
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Give errors of writing to `path` words: a full disk, a parent that is a file, a place that may not be written.
+    """Turn errors of writing to `path` into clear messages: a full disk, a parent that is a file, missing permissions.
 
     Raises:
-        OSError: in place of any of these; its message names `path`.
+        OSError: instead of any of these; its message names `path`.
     """
     target = Path(path).absolute()
     parent = next(folder for folder in target.parents if folder.exists())
     if not parent.is_dir():
-        raise NotADirectoryError(f"{target} cannot be written: {parent} is a file, not a folder; name another place")
+        raise NotADirectoryError(
+            f"{target} cannot be written: {parent} is a file, not a folder; choose another location"
+        )
     try:
         yield
     except DiskFullError as error:
@@ -112,12 +114,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
             raise DiskFullError(target) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_below(name, parent):
             why = "is on a read-only file system" if number == errno.EROFS else "may not be written to by this user"
-            raise PermissionError(f"{target} cannot be written: {parent} {why}; name a place elsewhere") from error
+            raise PermissionError(f"{target} cannot be written: {parent} {why}; choose another location") from error
         raise
 
 
 def _is_full(error: BaseException, folder: Path) -> bool:
-    """Return whether a full disk is behind an error: the writers of Polars, NumPy and Torch report it each in their own way."""
+    """Return whether an error was caused by a full disk, which Polars, NumPy and Torch report differently."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
         return True
     return (
@@ -144,7 +146,7 @@ def _aside(target: Path) -> Iterator[Path]:
     while True:
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=leftover_suffix(), dir=target.parent))
         with lock(aside) as mine:
-            if mine is False:  # another process took it for a leftover in the moment before it was locked
+            if mine is False:  # another process removed it as a leftover before it was locked
                 continue
             try:
                 aside.chmod(0o777 & ~_umask())
@@ -156,7 +158,7 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, aside: Path) -> None:
-    """Put `aside` in the place of the folder `target`; whatever happens meanwhile, one of the two is whole."""
+    """Replace the folder `target` by `aside`; at any time, one of the two is complete."""
     old = aside.with_suffix(".old")
     with lock(target):
         target.rename(old)
@@ -170,7 +172,7 @@ def _replace(target: Path, aside: Path) -> None:
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[Path]:
-    """Yield `folder`, or the first of folder-2, folder-3, ... that does not exist, as an empty folder that no other process takes.
+    """Yield `folder`, or the first of folder-2, folder-3, ... that does not exist, as an empty folder reserved for this process.
 
     On an error it is removed.
     """

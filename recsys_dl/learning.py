@@ -1,4 +1,4 @@
-"""Learning that is whole or not at all: what `fit` promises of every model and ranker when it fails, or is stopped."""
+"""Atomic fitting: if `fit` of a model or ranker fails or is interrupted, the object is unchanged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def whole_or_not(method: Method) -> Method:
-    """Return a method that learns aside and leaves `self` as it was on any error, Ctrl-C among them.
+    """Wrap a method so that it works on a copy and leaves `self` unchanged on any error, including Ctrl-C.
 
-    The method works on a shallow copy, so it must replace what was learned before and change no array of it in place. Whoever asks
-    meanwhile, from another thread, is answered as before. At the end `_check_learned`, where there is one, may still refuse.
+    The copy is shallow, so the method must replace fitted arrays instead of modifying them in place. Calls from other threads in the
+    meantime use the previous state. Finally `_check_learned`, if defined, may still reject the result.
     """
 
     @functools.wraps(method)
     def learning(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if vars(self).get("_aside"):  # one that learns within another, such as a parent's fit
+        if vars(self).get("_aside"):  # a nested call, such as a parent's fit
             return method(self, *args, **kwargs)
         aside = copy.copy(self)
         aside._aside = True

@@ -1,7 +1,7 @@
-"""What killed processes leave half-written, and the locks that tell it from what a living one is writing.
+"""Cleaning up partial output of killed processes; locks distinguish it from output being written.
 
-The operating system releases a lock when the process that holds it ends, however it ends. Where a file system has no locks, nothing
-is ever taken for a leftover.
+The operating system releases a lock when its process ends in any way. On a file system without locks, nothing
+is treated as a leftover.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EIN
 
 
 def leftover_suffix() -> str:
-    """Return how names of half-written folders of this machine end: others' locks are not always seen here."""
+    """Return the suffix of this machine's partial folders; other machines' locks may not be visible here."""
     return f".{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())[:64] or 'localhost'}.partial"
 
 
 @contextmanager
 def lock(folder: Path) -> Iterator[bool | None]:
-    """Hold a folder's lock inside the block; yield whether it could be had, None where the file system has no locks."""
+    """Hold a folder's lock inside the block; yield whether it was acquired, None if the file system has no locks."""
     import fcntl
 
     try:
@@ -53,9 +53,9 @@ def lock(folder: Path) -> Iterator[bool | None]:
 
 
 def remove_leftovers(parent: Path) -> list[Path]:
-    """Remove what processes of this machine that no longer run have left half-written in a folder; return and log what.
+    """Remove partial output of terminated processes of this machine in a folder; return and log it.
 
-    A folder that was being replaced comes back where its process was killed after taking it away.
+    A folder that was being replaced is restored if its process was killed after moving it away.
     """
     end = re.escape(leftover_suffix().removesuffix(".partial"))
     pattern = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{end}\.(partial|old)")
@@ -70,15 +70,15 @@ def remove_leftovers(parent: Path) -> list[Path]:
                 continue
             if match[2] == "old" and not target.exists():
                 folder.rename(target)
-                log.warning("%s is back as it was before a process that was to replace it was killed", target)
+                log.warning("%s was restored: the process replacing it was killed", target)
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             gone.append(folder)
         if target.is_dir():
             with lock(target) as dead, suppress(OSError):
                 if dead:
-                    target.rmdir()  # reserved by the one that was killed; refused where anything is in it
+                    target.rmdir()  # reserved by the killed process; fails if not empty
     if gone:
         names = ", ".join(folder.name for folder in gone[:3]) + (", ..." if len(gone) > 3 else "")
-        log.warning("removed from %s what killed processes left half-written: %s", parent, names)
+        log.warning("removed partial output of killed processes from %s: %s", parent, names)
     return gone

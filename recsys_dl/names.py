@@ -1,4 +1,4 @@
-"""Which known name is meant by one that is not known: other libraries' words for the same, then the nearest spelling."""
+"""Suggesting a known name for an unknown one: synonyms from other libraries, then similar spelling."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def synonym(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that says what a word does; both may be dotted: then of the last parts, the same parent first."""
+    """Return the known synonym of a word; both may be dotted: then the last parts are compared, preferring the same parent."""
     parent, _, name = word.lower().rpartition(".")
     several = sorted(known, key=lambda one: one.rpartition(".")[0] != parent)
     for other in (name, *SYNONYMS.get(name, ())):
@@ -49,12 +49,12 @@ def synonym(word: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is meant by a word, if any is likely."""
+    """Return the most likely known name for a word, if any."""
     several = list(known)
     if found := synonym(word, several):
         return found
     parent, _, name = word.rpartition(".")
-    if name.lower() in SYNONYMS:  # its meaning is known, so that a like spelling would mislead
+    if name.lower() in SYNONYMS:  # its meaning is known, so a similar spelling would be misleading
         return None
     begin = f"{parent}." if parent and all(one.startswith(f"{parent}.") for one in several) else ""
     by_letters = {one.removeprefix(begin).lower(): one for one in several}
@@ -63,7 +63,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def near(word: str, known: Iterable[str], elsewhere: Sequence[str] = ()) -> str:
-    """Return " (did you mean …?)" for the known name that is meant, or nothing; synonyms may lie elsewhere too."""
+    """Return " (did you mean …?)" for the most likely known name, or ""; synonyms may also be in `elsewhere`."""
     several = list(known)
     found = synonym(word, several) or synonym(word, elsewhere) or nearest(word, several)
     return f" (did you mean {found!r}?)" if found else ""

@@ -1,6 +1,6 @@
-"""A progress bar for every loop that may take longer than a second, and a sign of life for a single long step.
+"""Progress bars for loops that may take longer than a second, and a spinner for a single long step.
 
-Where nobody watches, the command prints a line for each stage instead: a log record that carries `SIGN`.
+Without a terminal, the command prints a line per stage instead: a log record that carries `SIGN`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-SIGN = {"sign": True}  # `extra` of a log record that tells a person how far the work is
+SIGN = {"sign": True}  # `extra` of a log record that reports progress
 LIBRARIES = (
     "pytorch_lightning",
     "lightning",
@@ -32,9 +32,9 @@ SECONDS = 20  # between two lines of one loop
 
 
 def shown_on_console(record: logging.LogRecord) -> bool:
-    """Return whether the command shows a record beside its log.
+    """Return whether the command prints a record in addition to logging it.
 
-    It shows warnings, what is marked `always` (how a log was read), and signs of life where stderr draws no bars.
+    It shows warnings, what is marked `always` (how a log was read), and progress records if stderr draws no bars.
     """
     always = record.levelno >= logging.WARNING or hasattr(record, "always")
     return always or (hasattr(record, "sign") and not sys.stderr.isatty())
@@ -42,7 +42,7 @@ def shown_on_console(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep warnings of the libraries below us out of the terminal while a command of ours runs; then filters are as before."""
+    """Suppress other libraries' warnings during a command; filters are restored afterwards."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=rf"({'|'.join(LIBRARIES)})(\.|$)")
         for category in (FutureWarning, DeprecationWarning):
@@ -51,9 +51,9 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def track(steps: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Yield `steps`, drawing a bar on stderr with the count, the time gone and the time left.
+    """Yield `steps`, drawing a progress bar on stderr with count, elapsed and remaining time.
 
-    Where stderr is not a terminal (a log file, a test), a long loop is logged instead, every 20 seconds.
+    If stderr is not a terminal (a log file, a test), a long loop logs its progress every 20 seconds instead.
     """
     if not sys.stderr.isatty():
         last = start = time.monotonic()
@@ -89,7 +89,7 @@ def track(steps: Iterable[T], description: str, *, total: int | None = None) -> 
 
 @contextmanager
 def waiting(description: str) -> Iterator[None]:
-    """Show on stderr that something is going on inside the block. Silent where `track` is; no `track` may run inside."""
+    """Show a spinner on stderr during the block. Silent where `track` is; must not contain a `track`."""
     if not sys.stderr.isatty():
         yield
         return
@@ -100,7 +100,7 @@ def waiting(description: str) -> Iterator[None]:
 
 
 class Meter:
-    """A bar for a training: steps, loss, samples a second, time left. Where `track` logs, an epoch is logged every 20 seconds."""
+    """A training progress bar: steps, loss, samples per second, time left. Where `track` logs, an epoch is logged every 20 seconds."""
 
     def __init__(self, description: str, total: int) -> None:
         self.description, self.total = description, total
@@ -108,14 +108,14 @@ class Meter:
         self._start = self._last = time.monotonic()
 
     def tell(self, what: str, *, last: bool = False) -> None:
-        """Log an epoch where no bar is drawn, if the last line is old enough; the last epoch needs none."""
+        """Log an epoch if no bar is drawn and the last line is old enough; not for the last epoch."""
         now = time.monotonic()
         if not self.shown and not last and now - self._last >= SECONDS:
             self._last = now
             log.info("%s: %s, %.0f s", self.description, what, now - self._start, extra=SIGN)
 
     def start(self, done: int = 0) -> None:
-        """Show the bar, `done` steps along."""
+        """Show the bar, starting at `done` steps."""
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -139,7 +139,7 @@ class Meter:
         self._progress.update(self._task, completed=done, loss=loss, rate=rate)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.shown:
             self._progress.stop()
             self.shown = False

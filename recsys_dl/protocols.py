@@ -1,4 +1,4 @@
-"""The nouns that rooms share: what a recommender promises, and what it answers with.
+"""Shared interfaces and result types: recommenders, re-rankers and their answers.
 
 B batch of users, U users, I items, K list, L candidates, H length of a history, S size of a user's state, D embedding size.
 """
@@ -38,20 +38,20 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Reranked(Ranking):
-    """What a re-ranker answers: a ranking, and what happened to each item.
+    """A re-ranker's answer: a ranking, and what happened to each item.
 
-    The order is that of the places; `scores_BK` is each item's score or, where a better place holds a lower one, that
-    lower one, so that scores never increase. L candidates of a list, N messages.
+    The order is by position; `scores_BK` is each item's score, lowered to that of the item above it if needed,
+    so that scores never increase. L candidates in a list, N messages.
 
     Attributes:
-        places_BK: int32, where the item stood among the candidates, 0 the first; -1 at padding and where it was none of them.
-        moved_BK: int16, position in `reasons` of what put the item where it is; 0 where nothing did.
-        dropped_BL: int16, position in `reasons` of what took a candidate out; 0 where nothing did.
+        places_BK: int32, the item's position among the candidates, from 0; -1 at padding and for other items.
+        moved_BK: int16, index in `reasons` of what moved the item; 0 if nothing did.
+        dropped_BL: int16, index in `reasons` of what removed a candidate; 0 if nothing did.
         reasons: names of rules or stages; the first is empty.
-        unmet_N2: int32, what could not be kept: row of the list, position in `messages`.
-        messages: in words.
-        propensities_BK: float64, the probability with which this item was put at this place; None where nothing was
-            left to chance.
+        unmet_N2: int32, unsatisfied rules: row of the list, index in `messages`.
+        messages: text.
+        propensities_BK: float64, the probability of this item at this position; None if nothing was
+            random.
     """
 
     places_BK: np.ndarray
@@ -63,7 +63,7 @@ class Reranked(Ranking):
     propensities_BK: np.ndarray | None = None
 
     def unmet(self, b: int) -> list[str]:
-        """Return in words what could not be kept in list b."""
+        """Return messages about unsatisfied rules of list b."""
         return [self.messages[message] for message in self.unmet_N2[self.unmet_N2[:, 0] == b, 1]]
 
 
@@ -73,9 +73,9 @@ class Stage:
 
     Attributes:
         name: as configured.
-        kind: what it is.
-        ranking: lists after it, a `Reranked` of a re-ranker; of a retriever, what it found itself.
-        seconds: that it took for the whole batch.
+        kind: retriever, merge, ranker or reranker.
+        ranking: lists after it, a `Reranked` for a re-ranker; for a retriever, its own lists.
+        seconds: for the whole batch.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Staged(Ranking):
-    """What a pipeline answers: a ranking, how it came about, and what did not go as it should.
+    """A pipeline's answer: a ranking, its stages, and notes on what went wrong.
 
     Attributes:
-        stages: in the order in which they ran; one that was passed over is missing.
-        notes_N2: int32, row of the list (-1: every list), position in `messages`.
-        messages: in words.
+        stages: in execution order, without skipped ones.
+        notes_N2: int32, row of the list (-1: every list), index in `messages`.
+        messages: text.
     """
 
     stages: tuple[Stage, ...]
@@ -99,19 +99,19 @@ class Staged(Ranking):
     messages: tuple[str, ...]
 
     def notes(self, b: int) -> list[str]:
-        """Return in words what list b went without."""
+        """Return the notes on list b."""
         mine = (self.notes_N2[:, 0] == b) | (self.notes_N2[:, 0] == -1)
         return [self.messages[message] for message in self.notes_N2[mine, 1]]
 
 
 @dataclass(frozen=True)
 class UserState:
-    """Users that are not rows of the training data, as a model sees them: what `fold_in` returns.
+    """Model states of users that are not rows of the training data, returned by `fold_in`.
 
     Attributes:
-        values: one row a user; only the model that made it knows its meaning.
-        histories: what they were made from, user b in row b.
-        maker: the model that made it, which alone takes it; None is not checked.
+        values: one row per user; meaningful only to the model that created it.
+        histories: the histories it was computed from, user b in row b.
+        maker: the model that created it, the only one that accepts it; None is not checked.
     """
 
     values: Any
@@ -127,10 +127,10 @@ Users = np.ndarray | Sequence[int] | UserState
 
 @runtime_checkable
 class Recommender(Protocol):
-    """Whatever fits a log and ranks items: a model, or a whole pipeline."""
+    """Anything that fits a log and ranks items: a model, or a whole pipeline."""
 
     def fit(self, train: Dataset | Interactions) -> Any:
-        """Learn from `train`; return self."""
+        """Fit to `train`; return self."""
         ...
 
     def recommend(
@@ -141,54 +141,54 @@ class Recommender(Protocol):
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> Ranking:
-        """Rank the catalog for each user and return the best k."""
+        """Rank the catalog for each user and return the top k."""
         ...
 
     def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
-        """Return float32 [B, L]: how much user b wants each of items_BL[b]; -inf where the item is -1."""
+        """Return float32 [B, L]: the scores of items_BL[b] for user b; -inf where the item is -1."""
         ...
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
-        """Return the k items nearest to each item, itself left out."""
+        """Return the k items most similar to each item, excluding itself."""
         ...
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, from what they did; `recommend` takes it in place of rows."""
+        """Return the state of new users from their histories; `recommend` accepts it in place of rows."""
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the fitted model to a folder that appears whole or not at all."""
+        """Write the fitted model to a folder, atomically."""
         ...
 
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Whatever puts candidates into another order: for diversity, by rules, by chance."""
+    """Anything that reorders candidates: for diversity, by rules, at random."""
 
     def prepare(self, train: Dataset | Interactions, *, item_vectors_ID: np.ndarray | None = None) -> Any:
-        """Learn from `train` what lists are judged by (attributes, histories, ages); return self."""
+        """Collect attributes, histories and ages from `train`; return self."""
         ...
 
     def rerank(
         self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
     ) -> Reranked:
-        """Fill k places for each user from the candidates; `keep` appends the rest in its order, up to that length."""
+        """Fill k positions for each user from the candidates; `keep` appends the rest in order, up to that length."""
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write what `prepare` learned to a folder that appears whole or not at all."""
+        """Write the prepared state to a folder, atomically."""
         ...
 
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor that a user tower wants beside the history.
+    """An input tensor of a user tower, in addition to the history.
 
     Attributes:
         name: ends in its axes, e.g. "weights_BH", "age_BF".
         dtype: of its numbers.
-        shape: after B: ("H",) for one number an item of the history, else sizes, e.g. (3,).
-        fill: what stands where nobody says anything.
+        shape: after B: ("H",) for one number per history item, else sizes, e.g. (3,).
+        fill: default value.
     """
 
     name: str
@@ -199,25 +199,25 @@ class Input:
 
 @dataclass(frozen=True)
 class Served:
-    """A fitted model as arrays and torch modules that run without it: what `served` returns and `recsys_dl.export` writes.
+    """A fitted model as arrays and torch modules that run without it: returned by `served`, written by `recsys_dl.export`.
 
     The modules are compiled by TorchScript and traced by `torch.export` with B and H open, so: typed arguments, no branch on
-    a number inside a tensor (but under `torch.jit.is_scripting()`), fitted arrays as buffers. They are given away: whoever
-    takes them freezes them and moves them to the CPU. The rules in full: docs/export.md.
+    a number inside a tensor (except under `torch.jit.is_scripting()`), fitted arrays as buffers. Ownership is transferred: the
+    caller freezes them and moves them to the CPU. Full rules: docs/export.md.
 
     Attributes:
-        states: float32 [U, S], dense or CSR: what the scorer needs of each user row.
-        known_U: bool [U]; where False, the state says nothing, and the row is answered as someone unseen.
+        states: float32 [U, S], dense or CSR: the scorer's input for each user row.
+        known_U: bool [U]; where False, the state is meaningless, and the row is treated as a new user.
         scorer: `forward(state_BS: Tensor) -> Tensor`, float32 scores [B, I] of the whole catalog.
-        user_tower: `forward(history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor`, the states [B, S] of people unseen.
-            history_BH holds int64 item rows, oldest first, the rest of a row filled with -1; it may be all -1. `extra`
-            has a tensor for each of `inputs`. None: this model cannot serve them.
-        inputs: beside the history.
-        item_emb_ID: float32 [I, S] if `scorer` is the inner product of state and embedding (biases as columns more); else None.
-        popularity_I: float32, the scores for whoever has neither a state nor a history, and for all unseen where `user_tower`
-            is None. None: the model's own answer means something, so the user tower takes empty histories, and rows that
-            are not known have the state of one.
-        pair_floats: float32 numbers that the scorer holds at once for each user and item, for the size of blocks.
+        user_tower: `forward(history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor`, the states [B, S] of new users.
+            history_BH holds int64 item rows, oldest first, padded with -1; it may be all -1. `extra`
+            has a tensor for each of `inputs`. None: this model cannot serve new users.
+        inputs: in addition to the history.
+        item_emb_ID: float32 [I, S] if `scorer` is the inner product of state and embedding (biases as extra columns); else None.
+        popularity_I: float32, the scores for users with neither a state nor a history, and for all new users if `user_tower`
+            is None. None: the model's own scores are meaningful, so the user tower accepts empty histories, and unknown
+            rows have that state.
+        pair_floats: float32 numbers that the scorer holds per user and item, for the block size.
     """
 
     states: np.ndarray | sp.csr_matrix
@@ -232,13 +232,13 @@ class Served:
 
 @runtime_checkable
 class Exportable(Protocol):
-    """A recommender that can leave this package."""
+    """A recommender that can be exported."""
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the fitted model as arrays and torch modules.
 
         Args:
-            seen: what users had by now, by the same rows. A user that training had nothing of, but who is here, gets the
-                state that `fold_in` gives.
+            seen: known interactions, in the same rows. A user without training interactions, but with some here, gets the
+                state from `fold_in`.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a run answers, by external ids: lists for its users, for someone new, and items like an item.
+"""A run's recommendations by external ids: for its users, for new users, and similar items.
 
 B lists, K list.
 """
@@ -22,18 +22,18 @@ from recsys_dl.protocols import Ranking, Staged, Users
 
 log = logging.getLogger(__name__)
 
-NEW = "new"  # what the user of a bare history is called in the lists
+NEW = "new"  # name of the user of a bare history
 History = Sequence[Any] | Mapping[Any, Sequence[Any]] | Dataset
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Whom lists are asked for.
+    """The requested lists.
 
     Attributes:
-        names: what each is called in the lists.
+        names: user ids in the output.
         rows_B: rows of known users, or None.
-        histories: of someone new, list b in row b, or None.
+        histories: of new users, list b in row b, or None.
     """
 
     names: pl.Series
@@ -52,13 +52,13 @@ class Requests:
 
 
 class RunLists:
-    """The answers of a run. A subclass has what the attributes say.
+    """A run's recommendations. Subclasses provide the attributes.
 
     Attributes:
         folder: of the run.
         model: fitted: a `CatalogModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
-        seen: what each user interacted with; weight 0: seen, not learned from.
+        seen: each user's interactions; weight 0 means seen but not used for training.
         titles: of the items, or None.
     """
 
@@ -80,18 +80,18 @@ class RunLists:
     ) -> pl.DataFrame:
         """Return the best k unseen items by external id: columns user_id, rank, item_id, title, score.
 
-        `title` is null where the data has none; users whose list runs out have fewer than k rows.
+        `title` is null where the data has none; users with too few candidates have fewer than k rows.
 
         Args:
             user_ids: known users; or else
-            history: of someone new: item ids, oldest first (called "new" in the answer); several such lists by the ids of their users;
-                or a Dataset with such users, as `read_log` returns it. Its items are never recommended.
+            history: of a new user: item ids, oldest first (user id "new" in the output); a mapping of user ids to such lists;
+                or a Dataset with such users, as from `read_log`. Its items are never recommended.
             k: length of each list, between 1 and the number of items.
-            allow: ids of the items that alone may be recommended; None allows all.
-            exclude: ids of items that must not be recommended, beside what each user has seen.
+            allow: ids of the only items that may be recommended; None allows all.
+            exclude: ids of items that must not be recommended, in addition to seen ones.
 
         Raises:
-            ValueError: an id that the run does not know, k out of range, neither or both of `user_ids` and `history`.
+            ValueError: an unknown id, k out of range, neither or both of `user_ids` and `history`.
         """
         within = self._allowed(allow, exclude)
         return self._listed(self._requests(user_ids, history), k, within)
@@ -106,10 +106,10 @@ class RunLists:
         exclude: Sequence[Any] | None = None,
         users_at_once: int = 1024,
     ) -> Iterator[pl.DataFrame]:
-        """Yield what `recommend` returns, some users at a time: of every known user where neither `user_ids` nor `history` is given.
+        """Yield the result of `recommend` in blocks of users: for every known user if neither `user_ids` nor `history` is given.
 
         Raises:
-            ValueError: as `recommend`, before anything is yielded; or `users_at_once` below 1.
+            ValueError: as in `recommend`, before anything is yielded; or `users_at_once` below 1.
         """
         if users_at_once < 1:
             raise ValueError(f"users_at_once must be at least 1, got {users_at_once}")
@@ -120,7 +120,7 @@ class RunLists:
             requests = self._requests(user_ids, history)
         starts = range(0, len(requests), users_at_once)
         parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
-        first = self._listed(next(parts), k, within)  # a k out of range is an error here
+        first = self._listed(next(parts), k, within)  # raises here if k is out of range
         return _and_then(first, (self._listed(part, k, within) for part in parts))
 
     def explain(
@@ -132,15 +132,15 @@ class RunLists:
         allow: Sequence[Any] | None = None,
         exclude: Sequence[Any] | None = None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return how a pipeline's lists came about, and what was taken out of them.
+        """Explain a pipeline's lists, and the items removed from them.
 
         Returns:
-            The lists as `recommend` gives them, with `found_by` (retrievers and the item's rank in each), a rank after every further
-            stage under its name, and `moved_by` (re-rankers' reasons). And what stood within the list before a re-ranker took it
-            out: user_id, item_id, title, rank (before), stage, reason.
+            The lists of `recommend`, with `found_by` (retrievers and the item's rank in each), a rank after every further
+            stage under its name, and `moved_by` (re-rankers' reasons). And the items that a re-ranker removed from
+            within the list: user_id, item_id, title, rank (before), stage, reason.
 
         Raises:
-            ValueError: as `recommend`, or a run whose model is no pipeline.
+            ValueError: as in `recommend`, or a run whose model is not a pipeline.
         """
         within = self._allowed(allow, exclude)
         requests = self._requests(user_ids, history)
@@ -158,10 +158,10 @@ class RunLists:
         return self._named(lists), self._named(out)
 
     def history(self, user_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
-        """Return up to k items that each user liked most before: user_id, rank, item_id, title, score (the weight).
+        """Return up to k items with the highest weights of each user: user_id, rank, item_id, title, score (the weight).
 
         Raises:
-            ValueError: an id that the run does not know, k below 1.
+            ValueError: an unknown id, or k below 1.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -175,10 +175,10 @@ class RunLists:
         return pl.concat(parts)
 
     def similar_items(self, item_ids: Sequence[Any], k: int = 10) -> pl.DataFrame:
-        """Return the k items nearest to each item: columns item_id, rank, similar_item_id, title (of the similar one), score.
+        """Return the k items most similar to each item: columns item_id, rank, similar_item_id, title (of the similar one), score.
 
         Raises:
-            ValueError: an id that the run does not know, k out of range.
+            ValueError: an unknown id, or k out of range.
         """
         rows = self.items.rows(item_ids)
         ranking = self.model.similar_items(rows, k)
@@ -186,12 +186,12 @@ class RunLists:
         table = self._table(self.items.at(rows[flat.lists]), flat.items, flat.ranks, flat.scores)
         return table.rename({"user_id": "item_id", "item_id": "similar_item_id"})
 
-    # Inside
+    # Internal
 
     def _requests(self, user_ids: Sequence[Any] | None, history: History | None) -> Requests:
         if (user_ids is None) == (history is None):
             raise ValueError(
-                "give either user_ids, of known users, or history, of someone new; got "
+                "set either user_ids, for known users, or history, for a new user; got "
                 + ("neither" if history is None else "both")
             )
         if user_ids is not None:
@@ -208,20 +208,20 @@ class RunLists:
         return Requests(as_text(list(named)), None, Interactions.from_histories(lists, num_items=len(self.items)))
 
     def _requests_of_log(self, histories: Dataset) -> Requests:
-        """Return the users of a log that the run does not know; what it says of items that the run does not know is left out."""
+        """Return the users of a log that the run does not know; what it says of items unknown to the run is dropped."""
         given = histories.seen
         known_I = self.items.find(histories.items.ids)
         items_N = known_I[given.items_N]
         kept = items_N >= 0
         if not kept.any():
             raise ValueError(
-                f"none of the {len(histories.items):,} items in the histories is known to {self.folder}: they are such as "
-                f"{_some(histories.items.ids)}, the run's such as {_some(self.items.ids)}"
+                f"none of the {len(histories.items):,} items in the histories is known to {self.folder}: they look like "
+                f"{_some(histories.items.ids)}, the run's like {_some(self.items.ids)}"
             )
         if not kept.all():
             strange = histories.items.ids.filter(pl.Series(known_I < 0))
             log.warning(
-                "%d of %d rows of the histories name items that the run does not know (%s) and are left out",
+                "%d of %d rows of the histories name items unknown to the run (%s) and are dropped",
                 (~kept).sum(),
                 len(kept),
                 _some(strange),
@@ -256,7 +256,7 @@ class RunLists:
         return self._table(requests.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
 
     def _answer(self, requests: Requests, k: int, allow: np.ndarray | None) -> Ranking:
-        """Rank for trained users by their row; for others by folding in what is known of them."""
+        """Rank for training users by row; fold in the others."""
         more = {} if allow is None else {"allow": allow}
         if requests.histories is not None:
             return self._folded(requests.histories, k, more)
@@ -273,11 +273,11 @@ class RunLists:
         return ranking
 
     def _folded(self, seen: Interactions, k: int, more: Mapping[str, Any]) -> Ranking:
-        """Rank for users by what they interacted with, which their lists leave out; weights of 0 are not learned from."""
+        """Rank for users folded in from their interactions, which are excluded from lists; weights of 0 are only excluded."""
         return self._ranked(self.model.fold_in(seen.select(seen.weights_N > 0)), k, exclude=seen, **more)
 
     def _ranked(self, users: Users, k: int, **lists: Any) -> Ranking:
-        """Return what the model answers; log what it says of its answer."""
+        """Return the model's answer; log its notes."""
         ranking: Ranking = self.model.recommend(users, k, **lists)
         if isinstance(ranking, Staged):
             for at, message in enumerate(ranking.messages):
@@ -286,7 +286,7 @@ class RunLists:
         return ranking
 
     def _named(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        """Return rows with ids and titles in place of `user` and `item`."""
+        """Return rows with ids and titles instead of `user` and `item`."""
         if not rows:
             return pl.DataFrame()
         items, ranks = (np.array([row[name] for row in rows]) for name in ("item", "rank"))
@@ -309,7 +309,7 @@ class RunLists:
 
 @dataclass(frozen=True)
 class _Flat:
-    """The filled places of a ranking, one after another."""
+    """The non-padding entries of a ranking, flattened."""
 
     lists: np.ndarray
     items: np.ndarray

@@ -1,15 +1,15 @@
-"""Run folders: what a training leaves, and how it is read back.
+"""Run folders: the output of training, and reading it back.
 
 runs/als/
   config.yaml     composed; `recsys-dl reproduce` needs nothing else
   metrics.json    values, intervals and conventions, for each part of the split that was evaluated
   manifest.json   data hash, versions, seed, threads, commit, seconds of each stage, peak memory
-  run.log         what was said meanwhile
+  run.log         log output
   model/          the fitted model
   per_user/       per-user values of the metrics, for paired comparisons
-  seen.npz        what each user interacted with, but for the test: left out of recommendations; weight 0: seen, not learned from
-  attribution/    of a pipeline: what each stage adds, for each part that was evaluated
-  titles.parquet  item titles, where the data has them
+  seen.npz        users' interactions except the test part, excluded from recommendations; weight 0: not used for training
+  attribution/    of a pipeline: the contribution of each stage, for each evaluated part
+  titles.parquet  item titles, if the data has them
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ class StageTimer:
 
 @dataclass(frozen=True, repr=False)
 class Run(RunLists):
-    """A run folder, read back; `RunLists` says what it answers.
+    """A run folder, read back; see `RunLists` for recommendations.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         config: as composed, plain Python.
-        metrics: part of the split -> what `Evaluation.to_dict` gave.
-        manifest: how it came about.
+        metrics: part of the split -> `Evaluation.to_dict`.
+        manifest: its provenance.
         model: fitted: a `CatalogModel` or a `Pipeline`.
         users, items: the vocabularies; rows of `model`.
-        seen: what each user interacted with, but for the test; weight 0: seen, not learned from.
+        seen: users' interactions except the test part; weight 0 means seen but not used for training.
         titles: of the items, or None.
     """
 
@@ -104,12 +104,12 @@ class Run(RunLists):
         """Hash of the data that the run's config reads.
 
         Raises:
-            ValueError: a fine-tuned run, whose data no config names.
+            ValueError: a fine-tuned run, whose data is not in its config.
         """
         if (parent := self.manifest.get("parent")) and parent.get("how") != "refit":
             raise ValueError(
                 f"{self.folder} was fine-tuned from Python on data that its config does not name, which therefore cannot be read "
-                f"again. Its figures are in {self.folder / 'metrics.json'}; recsys_dl.evaluate measures its model on data of yours; "
+                f"again. Its figures are in {self.folder / 'metrics.json'}; recsys_dl.evaluate evaluates its model on your data; "
                 f"its parent is {parent['folder']}."
             )
         return self.manifest["data"]["hash"]
@@ -127,10 +127,10 @@ def write_run(
     paths: Mapping[str, str] | None = None,
     parent: Mapping[str, Any] | None = None,
 ) -> None:
-    """Fill an empty folder with a finished run. `run.log` is the caller's (see `logged_to`).
+    """Write a finished run to an empty folder. The caller writes `run.log` (see `logged_to`).
 
-    `paths`: of the config's settings that name files to read, dotted key -> absolute path; `parent`: of a run that was fine-tuned
-    or refitted, which run it was made from and how.
+    `paths`: absolute paths of settings that name input files, by dotted key; `parent`: for a fine-tuned or refitted
+    run, its parent run and how it was derived.
     """
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     model.save(folder / "model")
@@ -150,7 +150,7 @@ def write_run(
 
 
 def write_manifest(folder: Path, data: Mapping[str, Any], stages: StageTimer, *, seed: Any, **more: Any) -> None:
-    """Write how a run came about: of what data, by which versions, on what machine, and in how long."""
+    """Write a run's provenance: data, versions, machine and durations."""
     manifest = {
         "recsys_dl": __version__,
         "data": dict(data),
@@ -171,7 +171,7 @@ def write_manifest(folder: Path, data: Mapping[str, Any], stages: StageTimer, *,
 def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
     """Add evaluations to a run folder's metrics.json and per_user/.
 
-    Figures at other k stay beside those that are there, as long as both hold under the same conventions.
+    Figures at other k are merged with existing ones if the conventions are the same.
     """
     file = folder / "metrics.json"
     metrics = json.loads(file.read_text()) if file.exists() else {}
@@ -191,17 +191,17 @@ def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
-    """Read the folder that `recsys-dl train` left.
+    """Read a folder written by `recsys-dl train`.
 
     Raises:
         FileNotFoundError: no run there.
-        ValueError: it is damaged, of another version's format, or names what may not be run from a folder (`recsys_dl.trust`).
+        ValueError: it is damaged, has another version's format, or names a target that is not trusted (`recsys_dl.trust`).
     """
     path = _run_folder(folder)
     check_links(path)
     model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
-        raise ValueError(f"{path / 'model'} has no vocabularies; it was not left by `recsys-dl train`")
+        raise ValueError(f"{path / 'model'} has no vocabularies; it was not written by `recsys-dl train`")
     try:
         config, metrics, manifest = _described(path)
         seen = Interactions.from_csr(load_arrays(path / "seen.npz")["seen"])
@@ -211,13 +211,13 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         if titles is not None and len(titles) != len(model.items):
             raise ValueError(f"titles.parquet has {len(titles)} titles for {len(model.items)} items")
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or train again") from error
+        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or retrain") from error
     check_config(config, path / "config.yaml")
     return Run(path, config, metrics, manifest, model, model.users, model.items, seen, titles)
 
 
 def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return what a run folder says of itself: config, metrics and manifest, each settings by name."""
+    """Return a run folder's config, metrics and manifest."""
     files = [path / name for name in ("config.yaml", "metrics.json", "manifest.json")]
     config, metrics, manifest = (
         yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else json.loads(file.read_text()) for file in files
@@ -229,7 +229,7 @@ def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, An
 
 
 def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluation, dict[str, Any], str]:
-    """Read a run's figures of one part with each user's values, its config, and the hash of its data; not its model.
+    """Read a run's figures of one part with per-user values, its config and data hash, but not its model.
 
     Raises:
         FileNotFoundError: no run there.
@@ -243,7 +243,7 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
             evaluation = Evaluation.from_dict(metrics[part], load_arrays(path / "per_user" / f"{part}.npz"))
             return evaluation, config, str(manifest["data"]["hash"])
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or train again") from error
+        raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or retrain") from error
     raise ValueError(
         f"{path} has no figures of {part}{', but of ' + ', '.join(metrics) if metrics else ''}: "
         f"recsys-dl evaluate run={path} part={part}"
@@ -251,14 +251,14 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
 
 
 def _run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Path:
-    """Return the path of a folder that looks like a run: of a model, or where `of_model` is false of a ranker too."""
+    """Return the path of a folder that looks like a run: of a model, or if `of_model` is false also of a ranker."""
     path = Path(folder)
     if path.is_file():
-        raise NotADirectoryError(f"{path} is a file; a run is the folder that `recsys-dl train` left")
+        raise NotADirectoryError(f"{path} is a file; a run is a folder written by `recsys-dl train`")
     if (path / "ranker").is_dir():
         if of_model:
             raise ValueError(
-                f"{path} is a run of `recsys-dl rank`, which ranks documents and recommends nothing: "
+                f"{path} is a run of `recsys-dl rank`, which ranks documents and cannot recommend: "
                 f"recsys_dl.rankers.ranker.Ranker.load({str(path / 'ranker')!r}) reads it"
             )
         return path
@@ -269,7 +269,7 @@ def _run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Pat
 
 
 def _runs_near(path: Path) -> str:
-    """Return the runs in or beside a folder that is none, as advice."""
+    """Return a hint with the runs in or next to a folder that is not a run."""
     for folder in (path, path.parent):
         if folder.is_dir() and (runs := sorted(one.parent for one in folder.glob("*/manifest.json"))):
             return (
@@ -280,7 +280,7 @@ def _runs_near(path: Path) -> str:
 
 @contextmanager
 def logged_to(file: Path) -> Iterator[None]:
-    """Write what the package logs inside the block to `file`, with times."""
+    """Write the package's log output during the block to `file`, with times."""
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("recsys_dl")
@@ -293,7 +293,7 @@ def logged_to(file: Path) -> Iterator[None]:
 
 
 def weights_hash(folder: Path) -> str:
-    """Return the SHA-256 of the weights of a run's model; of one that is served by an index, of the model's own."""
+    """Return the SHA-256 of the weights of a run's model; for a model served by an index, of the model itself."""
     home = folder / "model"
     return sha256(next(file for file in (home / "arrays.npz", home / "model" / "arrays.npz") if file.is_file()))
 
@@ -309,7 +309,7 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout this package runs from, "+changes" where it is not clean; None outside of one."""
+    """Return the commit of the checkout this package runs from, "+changes" if it is not clean; None outside a checkout."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return None

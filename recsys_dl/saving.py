@@ -1,6 +1,6 @@
 """Saved objects: a folder of `config.yaml` (class, arguments, checksums) and `arrays.npz`. Never a pickle.
 
-Whatever is fitted and kept (a model, an index, a ranker, features, a re-ranker, a pipeline) is a `Saved`.
+Everything that is fitted and saved (a model, an index, a ranker, features, a re-ranker, a pipeline) is a `Saved`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from recsys_dl.folders import new_folder, sha256
 from recsys_dl.trust import check_links, class_named
 from recsys_dl.version import __version__
 
-FORMAT = 1  # raised when a folder of an earlier one can no longer be read
+FORMAT = 1  # increased when older folders can no longer be read
 
 
 class Saved(ABC):
-    """Whatever is kept as its constructor's arguments and arrays.
+    """An object saved as its constructor's arguments and arrays.
 
-    A subclass stores its arguments under their own names, names itself in `noun`, and gives `arrays`, `restore` and `_check_fitted`;
-    where more than one file is kept, `_write` and `_read` too.
+    A subclass stores its arguments under their own names, sets `noun`, and implements `arrays`, `restore` and `_check_fitted`;
+    if it has more than one file, also `_write` and `_read`.
     """
 
-    noun: ClassVar[str]  # what messages call it
+    noun: ClassVar[str]  # its name in messages
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -39,19 +39,19 @@ class Saved(ABC):
             show_arguments(cls)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments; of a class that hands further ones on (`**`), those of its parent too."""
+        """Return the constructor's arguments; including its parent's if it passes `**` on."""
         return {name: getattr(self, name) for name in parameters_of(type(self))}
 
     @abstractmethod
     def arrays(self) -> dict[str, Any]:
-        """Return all that was learned, by name: NumPy arrays and CSR matrices."""
+        """Return the fitted state by name: NumPy arrays and CSR matrices."""
 
     @abstractmethod
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of fitting."""
+        """Restore the state that `arrays` returned, in place of fitting."""
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `config.yaml`, `arrays.npz` and what else belongs to it to a folder that appears whole or not at all.
+        """Write `config.yaml`, `arrays.npz` and any other files to a folder, atomically.
 
         Raises:
             ValueError: nothing has been fitted yet.
@@ -70,11 +70,11 @@ class Saved(ABC):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote, of this class or one under it. Nothing in the folder is ever unpickled.
+        """Read an object of this class or a subclass written by `save`. Nothing is unpickled.
 
         Raises:
             FileNotFoundError: nothing saved there.
-            ValueError: it is damaged, of a format this version cannot read, or another class's.
+            ValueError: it is damaged, has a format this version cannot read, or is of another class.
         """
         found, config = read_config(folder, cls, noun=cls.noun)
         return found._read(Path(folder), config)
@@ -84,29 +84,29 @@ class Saved(ABC):
         """Raise ValueError if there is nothing to save yet."""
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        """Write the files but `config.yaml`; return what `config.yaml` says beside class and arguments."""
+        """Write all files except `config.yaml`; return its entries besides class and arguments."""
         save_arrays(folder / "arrays.npz", self.arrays())
         return {}
 
     @classmethod
     def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
-        """Return the object of a folder whose files were checked."""
+        """Return the object in a folder whose files were verified."""
         thing = cls(**config["arguments"])
         thing.restore(load_arrays(folder / "arrays.npz"))
         return thing
 
 
 def load_saved(folder: str | os.PathLike[str], kind: type[Any], *, noun: str) -> Any:
-    """Read a saved object of whatever class.
+    """Read a saved object of any class.
 
     Args:
-        folder: that it was saved to.
-        kind: the class or protocol that it must be of.
-        noun: what it is called in messages.
+        folder: where it was saved.
+        kind: the required class or protocol.
+        noun: its name in messages.
 
     Raises:
         FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, or of another class.
+        ValueError: it is damaged, has a format this version cannot read, or is of another class.
     """
     found, _ = read_config(folder, kind, noun=noun)
     return found.load(folder)
@@ -126,7 +126,7 @@ def save_arrays(file: Path, arrays: Mapping[str, np.ndarray | sp.csr_matrix]) ->
 
 
 def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
-    """Read what `save_arrays` wrote. Pickled arrays are refused."""
+    """Read what `save_arrays` wrote. Pickled arrays are rejected."""
     with np.load(file, allow_pickle=False) as stored:
         flat = {name: stored[name] for name in stored.files}
     arrays: dict[str, np.ndarray | sp.csr_matrix] = {}
@@ -141,7 +141,7 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write `config.yaml`, with the SHA-256 of every file that lies in the folder by now."""
+    """Write `config.yaml`, with the SHA-256 of every file in the folder."""
     import yaml
 
     sums = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
@@ -150,12 +150,12 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> tuple[type[Any], dict[str, Any]]:
-    """Return the class that was saved in a folder and its `config.yaml`, after checking every file against its SHA-256.
+    """Return a saved object's class and its `config.yaml`, after verifying every file's SHA-256.
 
     Raises:
         FileNotFoundError: nothing saved there.
-        ValueError: it is damaged, of a format this version cannot read, of another class than `kind`, or names one that may not be
-            run from a folder (see `recsys_dl.trust`).
+        ValueError: it is damaged, has a format this version cannot read, is not a `kind`, or names a class that is not
+            trusted (see `recsys_dl.trust`).
     """
     import yaml
 
@@ -167,13 +167,11 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
         found, home, files = config["format"], config["class"], dict(config["sha256"])
         config["arguments"] = dict(config["arguments"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or make it anew"
-        ) from error
+        raise ValueError(f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or recreate it") from error
     if found != FORMAT:
         raise ValueError(
-            f"{folder} is of format {found}, this version reads format {FORMAT}. It was written by version "
-            f"{config.get('version')}: load it there, or make it anew."
+            f"{folder} has format {found}, this version reads format {FORMAT}. It was written by version "
+            f"{config.get('version')}: load it there, or recreate it."
         )
     check_links(folder)
     for name, wanted in files.items():
@@ -181,6 +179,6 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
             raise ValueError(f"{folder / 'config.yaml'} is damaged: it names the file {name!r} outside of its folder")
         if not (folder / name).is_file() or sha256(folder / name) != wanted:
             raise ValueError(
-                f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or make it anew"
+                f"{folder / name} is missing or damaged (its SHA-256 is not the one saved); restore it or recreate it"
             )
     return class_named(home, kind, where=folder), config

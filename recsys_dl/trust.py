@@ -1,8 +1,8 @@
-"""What a folder of someone else's may name: classes of this package, each in its place, and nothing that it could run.
+"""Restricting what a saved folder may name: only trusted classes, each at its place, since loading them runs code.
 
-Reading a class by its name runs the module that holds it, and building from `_target_` calls whatever it names. A folder is
-therefore taken at its word only where that word is a class of this package, one that the caller has imported, or one that
-lies in a module which the environment variable RECSYS_DL_TRUST names (several with commas between).
+Importing a class by name runs its module, and building from `_target_` calls whatever it names. A folder may
+therefore only name classes of this package, classes the caller has imported, or classes in
+modules listed in the environment variable RECSYS_DL_TRUST (comma-separated).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ OURS = __name__.partition(".")[0]
 VARIABLE = "RECSYS_DL_TRUST"
 PARTS = {
     "pipeline": ("model", "index", "retriever", "features", "ranker", "reranker")
-}  # groups whose options stand within one of another
+}  # groups whose options are nested in those of another
 ROOMS = {"model": "models", "index": "retrieval", "features": "rankers", "ranker": "rankers", "reranker": "rerankers"}
 
 
 def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) -> type[Any]:
-    """Return the class that a folder names.
+    """Return the class named in a folder.
 
     Args:
         home: the name, with its module.
-        kind: the class or protocol that it must be of.
-        where: the file that names it, for messages.
+        kind: the required class or protocol.
+        where: the file with the name, for messages.
 
     Raises:
-        ValueError: it is not of this package and nobody has imported it or named it in RECSYS_DL_TRUST; it cannot be imported; it
-            is no `kind`.
+        ValueError: it is not from this package and neither imported nor listed in RECSYS_DL_TRUST; it cannot be imported; or it
+            is not a `kind`.
     """
     module, _, name = str(home).rpartition(".")
     trusted = _trusted(str(home))
@@ -46,21 +46,21 @@ def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) ->
     except ImportError as error:
         raise ValueError(f"{where} needs the class {home}, which cannot be imported here ({error})") from error
     if not (isinstance(cls, type) and cls.__module__ == module and issubclass(cls, kind)):
-        raise ValueError(f"{where} holds {str(home)[:200]}, which is no {kind.__name__}")
+        raise ValueError(f"{where} holds {str(home)[:200]}, which is not a {kind.__name__}")
     if not trusted and not any(parent.__module__.startswith(f"{OURS}.") for parent in cls.__mro__[1:]):
         raise ValueError(_refused(home, where))
     return cls
 
 
 def check_config(config: Any, where: str | os.PathLike[str]) -> None:
-    """Check that everything a config would have built is what its place may hold.
+    """Check that every target in a config is allowed at its place.
 
     Args:
-        config: what a file held, plain Python.
+        config: a file's contents, plain Python.
         where: that file, for messages.
 
     Raises:
-        ValueError: a `_target_` that its place may not hold, or an interpolation, which could read environment variables.
+        ValueError: a `_target_` that is not allowed at its place, or an interpolation, which could read environment variables.
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"{where} must hold settings by name, but holds {type(config).__name__}")
@@ -74,10 +74,10 @@ def check_config(config: Any, where: str | os.PathLike[str]) -> None:
 
 
 def check_links(folder: str | os.PathLike[str]) -> None:
-    """Check that a folder's files are its own: what is written through a link would land elsewhere.
+    """Check that a folder has no links to the outside, through which files elsewhere would be overwritten.
 
     Raises:
-        ValueError: a symbolic link that leads out of the folder.
+        ValueError: a symbolic link to a location outside the folder.
     """
     home = Path(folder).resolve()
     for place, folders, files in os.walk(home):
@@ -87,7 +87,7 @@ def check_links(folder: str | os.PathLike[str]) -> None:
 
 
 def _may_stand(target: Any, group: str) -> bool:
-    """Return whether options of a group may name a target: those of conf/ do, a class of the group's room, a trusted one."""
+    """Return whether a group may name a target: one used in conf/, a class of the group's package, or a trusted one."""
     groups = (group, *PARTS.get(group, ()))
     if not isinstance(target, str):
         return False
@@ -141,6 +141,6 @@ def _within(name: str, prefix: str) -> bool:
 def _refused(home: Any, where: str | os.PathLike[str]) -> str:
     shown = str(home)[:200]
     return (
-        f"{where} names {shown!r}, which may not be run from a folder: it is no class of this package that belongs there. If you "
-        f"trust whoever made the folder, import it before, or set {VARIABLE}={shown.partition('.')[0]}"
+        f"{where} names {shown!r}, which may not be run from a folder: it is not a class of this package that belongs there. If you "
+        f"trust the author of the folder, import it first, or set {VARIABLE}={shown.partition('.')[0]}"
     )

@@ -1,3 +1,3 @@
-"""The version, read by the package, by what it saves and by its metadata."""
+"""The version, used by the package, its saved files and its metadata."""
 
 __version__ = "0.2.0"

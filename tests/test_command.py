@@ -182,7 +182,7 @@ def test_stopped_politely_or_left_by_its_reader(place, tmp_path):
     while not list(tmp_path.glob(".here.*")) and process.poll() is None:
         time.sleep(0.05)
     process.terminate()
-    assert "stopped; nothing half-written is left" in process.communicate()[1]
+    assert "stopped; no partial output is left" in process.communicate()[1]
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
     reader = f"{sys.executable} -m recsys_dl.cli recommend run={place}/runs/item_knn 'users=[100]' | true"

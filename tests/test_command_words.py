@@ -32,7 +32,7 @@ WRONG = [
         "model.solver must be cholesky, cg or ials++, got 'choleski' (did you mean 'cholesky'?)",
     ),
     ("train split.order=lg", "split.order must be time or log, got 'lg' (did you mean 'log'?)"),
-    ("train evaluate=5", "evaluate holds settings, such as evaluate.k=…"),
+    ("train evaluate=5", "evaluate is a group of settings, such as evaluate.k=…"),
     ("train device=gpu", "device must be auto, cpu or cuda, got 'gpu'"),
     ("train model=ALS", "(did you mean 'als'?)"),
     ("train model=als,bpr", "recsys-dl compare 'models=[als,bpr]'"),

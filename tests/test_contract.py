@@ -310,7 +310,7 @@ def test_a_damaged_or_foreign_folder(model, tmp_path):
         model.save(folder)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("format: 1", "format: 99"))
-    with pytest.raises(ValueError, match=r"of format 99, this version reads format 1"):
+    with pytest.raises(ValueError, match=r"has format 99, this version reads format 1"):
         load(folder)
     (folder / "config.yaml").write_text("{")
     with pytest.raises(ValueError, match="damaged"):

@@ -427,10 +427,10 @@ def test_old_and_new_users_are_measured_before_and_after(tuned, place, new, late
         assert apart.low <= apart.value <= apart.high
     shown = str(tuned)
     assert re.search(
-        r"GMF of .*gmf, learned on from 180 interactions of 18 users \(8 new\) and 34 items \(4 new\)", shown
+        r"GMF of .*gmf, fine-tuned on 180 interactions of 18 users \(8 new\) and 34 items \(4 new\)", shown
     )
     assert re.search(r"old users +3 +0\.\d+ \[.*\] +0\.\d+ \[.*\] +[+-]0\.\d+ \[", shown)
-    assert "1 test users of whom neither log knows anything" in shown
+    assert "1 test users in neither log" in shown
 
 
 def run_log(run) -> Dataset:
@@ -554,7 +554,7 @@ def test_wrong_data_for_a_run(place, new):
         fine_tune(run, new, test=new.interactions)
     with pytest.raises(ValueError, match="new must have at least one interaction"):
         fine_tune(run, new.with_interactions(new.interactions.select([])))
-    with pytest.raises(ValueError, match="a user whom the run or the new log knows by id, got none"):
+    with pytest.raises(ValueError, match="a user in the run or the new log \(by id\), got none"):
         fine_tune(run, new, epochs=0, test=log([("s1", "i1")]))
     with pytest.raises(FileNotFoundError, match="must hold a run"):
         fine_tune(place / "none", new)

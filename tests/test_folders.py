@@ -45,7 +45,7 @@ def test_what_exists_is_only_replaced_when_asked(tmp_path):
 
 
 def test_two_at_once_lose_nothing(tmp_path):
-    with pytest.raises(FileExistsError, match="what was to go there is in .*model-2"):
+    with pytest.raises(FileExistsError, match="the output is in .*model-2"):
         with new_folder(tmp_path / "model") as aside:
             (aside / "a").write_text("second")
             with new_folder(tmp_path / "model") as faster:
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, caplog):
         (aside / "a").write_text("")
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
     (told,) = [record.getMessage() for record in caplog.records]
-    assert "killed processes left half-written" in told
+    assert "partial output of killed processes" in told
     assert left[0] in told
 
 

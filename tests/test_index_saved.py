@@ -67,7 +67,7 @@ def test_folders_that_are_no_index(tmp_path):
         load_index(tmp_path)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("format: 1", "format: 99"))
-    with pytest.raises(ValueError, match="of format 99, this version reads format 1"):
+    with pytest.raises(ValueError, match="has format 99, this version reads format 1"):
         load_index(folder)
     (folder / "config.yaml").write_text(config.replace("retrieval.flat.Flat", "models.als.ALS"))
     with pytest.raises(ValueError, match="ALS, which is no VectorIndex"):

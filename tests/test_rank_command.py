@@ -57,7 +57,7 @@ def test_fitted_evaluated_and_read_back(place):
     assert {"config.yaml", "manifest.json", "metrics.json", "per_user", "ranker", "run.log"} == {
         file.name for file in (place / "runs/trees").iterdir()
     }
-    with pytest.raises(ValueError, match="recommends nothing: .*Ranker.load"):
+    with pytest.raises(ValueError, match="cannot recommend: .*Ranker.load"):
         load_run(place / "runs/trees")
 
 

@@ -58,7 +58,7 @@ def test_a_log_of_histories_is_read_in_the_order_of_its_times(trained, tmp_path,
     rows = [("bob", "3", 1), ("anna", "8", 3), ("anna", "2", 1), ("anna", "no such item", 2), ("bob", "5", 2)]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     table = trained.recommend(history=read_log(frame), k=4)
-    assert "1 of 5 rows of the histories name items that the run does not know ('no such item')" in caplog.text
+    assert "1 of 5 rows of the histories name items unknown to the run ('no such item')" in caplog.text
     by_hand = trained.recommend(history={"bob": ["3", "5"], "anna": ["2", "8"]}, k=4)
     if "three_stage" not in str(trained.folder):  # whose features know how long ago
         assert table["item_id"].to_list() == by_hand["item_id"].to_list()
@@ -190,7 +190,7 @@ def test_wrong_words(place, capsys, monkeypatch, words, message):
 def test_a_run_that_is_none(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     for folder, message in (
-        ("log.csv", "log.csv is a file; a run is the folder"),
+        ("log.csv", "log.csv is a file; a run is a folder"),
         ("runs", "runs must hold a run of `recsys-dl train`, but has no config.yaml; runs in runs are: als, item_knn"),
         ("runs/alz", "runs in runs are: als, item_knn, sasrec, three_stage"),
     ):

@@ -144,7 +144,7 @@ def test_a_stopped_training_leaves_its_checkpoint_and_nothing_half_written(place
         time.sleep(0.05)
     process.terminate()
     _, err = process.communicate(timeout=60)
-    assert "stopped; nothing half-written is left" in err
+    assert "stopped; no partial output is left" in err
     assert process.returncode == 130
     assert sorted(file.name for file in place.iterdir()) == ["kept", "log.csv"]
     assert [file.name for file in (place / "kept").iterdir()] == ["newest.ckpt"]
