@@ -260,7 +260,7 @@ class VectorIndex(Saved):
             raise ValueError(f"items must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}")
         rows = rows.astype(np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < np.iinfo(np.int32).max:
-            raise ValueError(f"item rows must lie in [0, {np.iinfo(np.int32).max}), got {rows.min()} to {rows.max()}")
+            raise ValueError(f"item rows must be in [0, {np.iinfo(np.int32).max}), got {rows.min()} to {rows.max()}")
         if len(np.unique(rows)) < len(rows):
             raise ValueError("items must be given once each, got one twice")
         return rows
