@@ -554,7 +554,7 @@ def test_wrong_data_for_a_run(place, new):
         fine_tune(run, new, test=new.interactions)
     with pytest.raises(ValueError, match="new must have at least one interaction"):
         fine_tune(run, new.with_interactions(new.interactions.select([])))
-    with pytest.raises(ValueError, match="a user in the run or the new log \(by id\), got none"):
+    with pytest.raises(ValueError, match=r"a user in the run or the new log \(by id\), got none"):
         fine_tune(run, new, epochs=0, test=log([("s1", "i1")]))
     with pytest.raises(FileNotFoundError, match="must hold a run"):
         fine_tune(place / "none", new)
