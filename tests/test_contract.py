@@ -273,7 +273,7 @@ def test_wrong_rows(model, train):
         model.score([0], np.array([[41]]))
     with pytest.raises(ValueError, match="item rows must be in"):
         model.fold_in([[41]])
-    with pytest.raises(ValueError, match="exclude must be over"):
+    with pytest.raises(ValueError, match="exclude must cover"):
         model.recommend([5], k=1, exclude=Interactions([0], [0], num_items=NUM_ITEMS))
 
 

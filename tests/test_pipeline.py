@@ -192,7 +192,7 @@ def test_a_stage_that_may_fail_is_passed_over_and_told(train):
 def test_a_callers_mistake_is_never_passed_over(pipeline):
     with pytest.raises(ValueError, match="k must be between 1"):
         pipeline.recommend([0], 0)
-    with pytest.raises(ValueError, match="exclude must be over"):
+    with pytest.raises(ValueError, match="exclude must cover"):
         pipeline.recommend([5], 1, exclude=Interactions([0], [0], num_items=NUM_ITEMS))
 
 
