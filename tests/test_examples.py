@@ -12,7 +12,7 @@ SHOWN = {  # what each one is about, as it must show in its output
     "continue_training": r"old users(.|\n)*new users(.|\n)*rank",
     "export_and_serve": r"known users: \[\['i\d+'(.|\n)*u1 without(.|\n)*someone who interacted",
     "own_csv": r"ndcg(.|\n)*C0042 -> A\d-\d\d, (.|\n)*someone who bought A3-00 and A3-01 -> A3",
-    "sweep": r"ndcg@10(.|\n)*chosen by validation: (.|\n)*recall@10",
+    "sweep": r"ndcg@10(.|\n)*chosen by validation: (.|\n)*ndcg  ",
     "three_stages": r"pipeline(.|\n)*item_knn \(retriever\)(.|\n)*ranker(.|\n)*mmr \(reranker\)",
 }
 
