@@ -196,7 +196,7 @@ def test_what_fine_tune_refuses():
     with pytest.raises(ValueError, match="pass new interactions as a Dataset"):
         model.fine_tune(later.interactions)
     bare = ALS(embedding_size=4, epochs=1, device="cpu").fit(first.interactions)
-    with pytest.raises(ValueError, match="knows no ids"):
+    with pytest.raises(ValueError, match="without ids"):
         bare.fine_tune(later)
 
 

@@ -165,7 +165,7 @@ def test_by_the_command(place, tmp_path):
         (["users=[100]", "history=[2]"], "got both"),
         (["users=all", "explain=true", "output=a.csv"], "explain=true is for selected users"),
         (["users=[100]", "output=a.json"], "must end in .csv or .parquet"),
-        (["users=[100]", "output=no/a.csv"], "there is no no"),
+        (["users=[100]", "output=no/a.csv"], "no does not exist"),
         (["users=no.txt"], "no.txt does not exist"),
         (["history=no.csv"], "no.csv does not exist"),
         (["users=[100]", "allow=log.csv", "show_history=-1"], "show_history must be a whole number from 0"),
