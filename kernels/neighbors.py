@@ -247,11 +247,11 @@ def _deviations_cpu(
                 if count > k:
                     best_first(keys[:count], k)
                     count = k
-                pulls = np.float32(0)
+                weighted_sum = np.float32(0)
                 total = np.float32(0)
                 for key in keys[:count]:
                     similarity = score_of(key)
-                    pulls += similarity * deviation_R[item_of(key)]
+                    weighted_sum += similarity * deviation_R[item_of(key)]
                     total += similarity
                 if total > 0:
-                    result_P[p] = pulls / total
+                    result_P[p] = weighted_sum / total

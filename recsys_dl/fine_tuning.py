@@ -101,12 +101,12 @@ class Tuned:
                             exclude=known,
                         )
             pairs = {group: {when: found[when][group] for when in found} for group in found["before"]}
-            told = {group: compare(pair, f"ndcg@{k}", baseline="before") for group, pair in pairs.items()}
+            comparison = {group: compare(pair, f"ndcg@{k}", baseline="before") for group, pair in pairs.items()}
         return replace(
             self,
             before=found["before"],
             after=found["after"],
-            comparisons=told,
+            comparisons=comparison,
             num_unmet=num_unmet,
             seconds={**self.seconds, **stages.seconds},
         )
@@ -120,8 +120,8 @@ class Tuned:
         if self.comparisons:
             metric = next(iter(self.comparisons.values())).metric
             rows = []
-            for group, told in self.comparisons.items():
-                apart = told.differences["after"]
+            for group, comparison in self.comparisons.items():
+                apart = comparison.differences["after"]
                 cells = [self.before[group].cell(metric), self.after[group].cell(metric)]
                 change = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
                 rows.append([group, f"{len(self.before[group].users):,}", *cells, change])
@@ -151,7 +151,8 @@ class Tuned:
         }
         weights = weights_hash(self.parent.folder)
         differences = {
-            group: {told.metric: vars(told.differences["after"])} for group, told in self.comparisons.items()
+            group: {comparison.metric: vars(comparison.differences["after"])}
+            for group, comparison in self.comparisons.items()
         }
         parent = {"folder": str(self.parent.folder.resolve()), "model": weights} | self.done
         name = f"{self.parent.manifest['data']['name']} + {self.done['new']['name']}"

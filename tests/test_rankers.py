@@ -192,7 +192,7 @@ def test_groups_that_do_not_fit(ranker, name):
     nothing = Groups(TEST.features_NF, np.zeros(TEST.num_documents), TEST.sizes_Q, names=NAMES)
     with pytest.raises(ValueError, match="groups must have the 5 features of training, got 4"):
         ranker.score_groups(other)
-    with pytest.raises(ValueError, match="in their order, got 'noise' where training had 'bad'"):
+    with pytest.raises(ValueError, match="in the same order, got 'noise' instead of 'bad'"):
         ranker.score_groups(turned)
     fresh = build(name)
     with pytest.raises(ValueError, match="validation must have the 5 features of training, got 4"):

@@ -119,9 +119,9 @@ def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
     word = next((word for word in words if word.key == SEARCHPATH), None)
     if word is None or word.value in (None, "", "null", "[]"):
         return [], []
-    told = yaml.safe_load(hydra_value(word, ids=True, listed=True, text=True))
+    parsed = yaml.safe_load(hydra_value(word, ids=True, listed=True, text=True))
     entries, folders = [], []
-    for entry in [told] if isinstance(told, str) else told:
+    for entry in [parsed] if isinstance(parsed, str) else parsed:
         if entry.startswith("pkg://"):
             entries.append(entry)
             continue

@@ -239,11 +239,11 @@ def described(annotation: Any) -> str:
 
 
 def _limits(notes: Sequence[Any]) -> str:
-    told = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
+    bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
     words = [
         text.format(getattr(note, name))
         for note in notes
-        for name, text in told.items()
+        for name, text in bounds.items()
         if abs(getattr(note, name, 1e18)) < 1e15
     ]
     return f" {' and '.join(words)}" if words else ""

@@ -54,7 +54,7 @@ class Word:
         """The part of the key before the place."""
         return self.key.partition("@")[0]
 
-    def told(self, value: str) -> str:
+    def for_hydra(self, value: str) -> str:
         """Return the word with a value in Hydra's syntax."""
         return f"{self.sign}{self.key}={value}"
 
@@ -86,13 +86,13 @@ def hydra_value(word: Word, *, ids: bool, listed: bool, text: bool) -> str:
     typed = word.value or ""
     if ids:
         return _told_ids(typed)
-    found = _parsed(word.told(typed))
+    found = _parsed(word.for_hydra(typed))
     if found is None:
         if listed and "," in typed and typed[:1] not in "[{'\"":
             return f"[{','.join(_quoted(one.strip()) for one in typed.split(','))}]"
         return _quoted(typed)
     if found.is_sweep_override():
-        return f"[{typed}]" if listed and _parsed(word.told(f"[{typed}]")) is not None else _quoted(typed)
+        return f"[{typed}]" if listed and _parsed(word.for_hydra(f"[{typed}]")) is not None else _quoted(typed)
     if text and not isinstance(found._value, str) and typed != "null" and typed[:1] not in "[{'\"":
         return _quoted(typed)
     return typed

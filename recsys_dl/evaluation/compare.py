@@ -70,8 +70,11 @@ class Comparison:
         for name, evaluation in self.evaluations.items():
             frame = evaluation.to_frame()
             apart, is_metric = self.differences.get(name), pl.Series(list(evaluation.values)) == self.metric
-            told = {"difference": apart and apart.value, "p_value": self.p_values.get(name)}
-            more = [pl.when(is_metric).then(pl.lit(value, pl.Float64)).alias(column) for column, value in told.items()]
+            extra_columns = {"difference": apart and apart.value, "p_value": self.p_values.get(name)}
+            more = [
+                pl.when(is_metric).then(pl.lit(value, pl.Float64)).alias(column)
+                for column, value in extra_columns.items()
+            ]
             frames.append(frame.select(pl.lit(name).alias("model"), pl.all(), *more))
         return pl.concat(frames)
 
@@ -171,7 +174,7 @@ def _check_alike(evaluations: Mapping[str, Evaluation], metric: str) -> None:
             if mine != theirs and key not in ignored:
                 raise ValueError(
                     f"figures under unlike conventions cannot be compared: {key} is {mine!r} for {first} and {theirs!r} for "
-                    f"{name}; evaluate both alike"
+                    f"{name}; evaluate both in the same way"
                 )
         if not np.array_equal(one.users, other.users):
             raise ValueError(f"figures of unlike users cannot be compared: {first} and {name} were asked for others")

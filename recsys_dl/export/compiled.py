@@ -115,7 +115,7 @@ class Compiled(nn.Module):
     def recommend(
         self, user_ids: list[str], k: int, exclude: list[list[str]] | None = None, allow: list[str] | None = None
     ) -> tuple[list[list[str]], Tensor]:
-        """Return for each user id the ids of at most k items, best first, and scores [B, K]; ids never seen are unseen users."""
+        """Return for each user id the ids of at most k items, best first, and scores [B, K]; unknown ids are treated as new users."""
         rows = [self.user_rows.get(one, -1) for one in user_ids]
         users_B = torch.tensor(rows, dtype=torch.int64, device=self._device())
         return self._answer(users_B, torch.full_like(users_B, -1).unsqueeze(1), k, exclude, allow, None)
@@ -129,7 +129,7 @@ class Compiled(nn.Module):
         allow: list[str] | None = None,
         extra: dict[str, Tensor] | None = None,
     ) -> tuple[list[list[str]], Tensor]:
-        """Return the same for people unseen, from the ids of what they had, oldest first; ids never seen are passed over."""
+        """Return the same for new users, from the ids of their items, oldest first; unknown ids are ignored."""
         history_BH = self._padded(histories)
         users_B = torch.full([len(histories)], -1, dtype=torch.int64, device=history_BH.device)
         return self._answer(users_B, history_BH, k, exclude, allow, extra)
@@ -160,7 +160,7 @@ class Compiled(nn.Module):
         return lists, scores_BK
 
     def _padded(self, ids: list[list[str]]) -> Tensor:
-        """Return int64 rows of items, -1 for ids never seen and after the end; at least one column."""
+        """Return int64 rows of items, -1 for unknown ids and padding; at least one column."""
         longest = 1
         for some in ids:
             longest = max(longest, len(some))

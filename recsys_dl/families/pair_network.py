@@ -285,10 +285,10 @@ class PairModel(NeuralModel):
                 item_state_BLS = self.item_state_IS[items_BL]
                 for _ in range(FOLD_STEPS):
                     scores_BL = network.score_states(network.user_state(user_emb_BE), item_state_BLS)
-                    told = F.binary_cross_entropy_with_logits(scores_BL, labels_BL, share_BL, reduction="sum")
+                    data_loss = F.binary_cross_entropy_with_logits(scores_BL, labels_BL, share_BL, reduction="sum")
                     squares = user_emb_BE.square().sum()
                     optimizer.zero_grad()
-                    (told + self.regularization * squares).backward()
+                    (data_loss + self.regularization * squares).backward()
                     optimizer.step()
             with scoring():
                 return network.user_state(user_emb_BE).cpu().numpy()

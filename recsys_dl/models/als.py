@@ -131,7 +131,7 @@ class ALS(CatalogModel):
         self.user_emb_UD = np.concatenate([self.user_emb_UD, grown])
         self.item_emb_ID = np.pad(self.item_emb_ID, ((0, self.num_items - known_items), (0, 0)))
         self.train_UI = interactions.by_user
-        self._alternate(interactions, epochs, "ALS, partial fit")
+        self._alternate(interactions, epochs, "ALS, fine-tuning")
         return self
 
     def loss(self) -> float:

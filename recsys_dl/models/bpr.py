@@ -112,7 +112,7 @@ class BPR(CatalogModel):
             ValueError: a Dataset for a model without ids, or Interactions with new rows for a model with ids.
         """
         fresh = self._aligned(new)
-        self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, partial fit")
+        self._learn(Interactions.concat([Interactions.from_csr(self.train_UI), fresh]), epochs, "BPR, fine-tuning")
         return self
 
     def served(self, seen: Interactions | None = None) -> Served:

@@ -215,6 +215,6 @@ class Ranker(Saved):
         if groups.names is not None and self.names is not None and groups.names != self.names:
             at = next(i for i, pair in enumerate(zip(groups.names, self.names, strict=True)) if pair[0] != pair[1])
             raise ValueError(
-                f"{what} must have the features of training in the same order, got {groups.names[at]!r} where training had "
+                f"{what} must have the features of training in the same order, got {groups.names[at]!r} instead of "
                 f"{self.names[at]!r}"
             )

@@ -63,7 +63,7 @@ def fetch(url: str, *, md5: str | None = None) -> Path:
         if came != expected:
             partial.unlink()
             raise ValueError(
-                f"{url} was corrupted in transit: its MD5 must be {expected}, got {came}. It was removed; run again to download it anew."
+                f"{url} was corrupted in transit: its MD5 must be {expected}, got {came}. It was removed; run again to download it."
             )
         partial.rename(target)
     except ConnectionError:

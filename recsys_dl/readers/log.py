@@ -153,14 +153,14 @@ def read_log(
     if sp.issparse(path):
         dataset, ids = _from_matrix(path), (user, item)
     else:
-        told = (user, item, weight, time, title if item_features is None else None)
-        wanted = [column for column in told if isinstance(column, str)]
+        named_columns = (user, item, weight, time, title if item_features is None else None)
+        wanted = [column for column in named_columns if isinstance(column, str)]
         table = open_tables(
             path,
             "a log",
             header=header,
             wanted=wanted,
-            named=any(column is not None and not isinstance(column, bool) for column in told),
+            named=any(column is not None and not isinstance(column, bool) for column in named_columns),
             **texts,
         )
         guessed = [features is None for features in (user_features, item_features)]
@@ -270,8 +270,8 @@ def _read(
             titles.append(named.unique("row", keep="first", maintain_order=True))
     report = tally.report()
     if not sum(map(len, parts["user"])):
-        told = f"all its {report.rows} rows are bad: {report}" if report.skipped else "it has none"
-        raise ValueError(f"{table.where} must hold at least one interaction, but {told}")
+        problem = f"all its {report.rows} rows are bad: {report}" if report.skipped else "it has none"
+        raise ValueError(f"{table.where} must hold at least one interaction, but {problem}")
     found = {role: np.concatenate(parts.pop(role)) for role in list(parts)}
     told_times, notes = None, list(table.notes)
     if "time" in places:

@@ -119,11 +119,11 @@ def side_features(
     strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
     if not _fitting(where, vocabulary, ids.filter(~bad), strange, frame.select(others), needed=needed):
         return Side(vocabulary)
-    told = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
+    counted = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
     kept = "kept as cold" if cold == "keep" else "dropped"
     log.info(
         "%s: features of %d of %d %ss; %d further %ss without an interaction are %s; %d bad rows",
-        *told,
+        *counted,
         kept,
         bad.sum(),
     )

@@ -102,7 +102,7 @@ def survey(
         item_emb_ID: what is indexed.
         query_BD: what is asked for.
         k: length of the lists.
-        exclude: what user b had is left out of the list of query b.
+        exclude: user b's interactions are excluded from the list of query b.
         quality: returns `ndcg` and `ndcg_lost` of a built index.
     """
     out = None if exclude is None else ItemLists(

@@ -41,7 +41,7 @@ class CAGRA(Flat):
             raise RuntimeError("cagra needs a FAISS built with cuVS: pip install 'recsys_dl[cuvs]'")
 
     def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:
-        raise ValueError("the graph of cagra does not grow: build it anew with all vectors, or take ivf or hnsw")
+        raise ValueError("the cagra graph cannot grow: rebuild it with all vectors, or use ivf or hnsw")
 
     def _place(self) -> None:
         self.check(len(self.item_P))

@@ -24,7 +24,7 @@ class HNSW(FaissIndex):
     Args:
         num_links: of a vector, in each direction ("M"); twice as many at the bottom.
         ef_construction: candidates kept while linking a vector.
-        ef_search: candidates kept while walking; may be set anew at any time.
+        ef_search: candidates kept while walking; may be changed at any time.
         measure: "dot" or "cosine".
 
     Raises:

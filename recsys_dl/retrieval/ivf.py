@@ -27,7 +27,7 @@ class IVF(FaissIndex):
 
     Args:
         num_lists: centroids; None takes 4 sqrt(I), and no more than leave 39 items for each.
-        num_probes: lists visited for a query; may be set anew at any time.
+        num_probes: lists probed per query; may be changed at any time.
         measure: "dot" or "cosine".
         seed: of the centroids.
         device: where to search; centroids are always learned on the CPU.

@@ -24,7 +24,7 @@ class IVFPQ(IVF):
 
     Args:
         num_lists: centroids; None takes 4 sqrt(I), and no more than leave 39 items for each.
-        num_probes: lists visited for a query; may be set anew at any time.
+        num_probes: lists probed per query; may be changed at any time.
         num_subvectors: parts of a vector, and bytes of its code; None takes one for every four dimensions. Vectors whose
             size it does not divide are filled up with zeros.
         rescore: candidates by code for each of the k, scored exactly; 0 keeps no vectors.

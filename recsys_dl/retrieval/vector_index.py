@@ -40,7 +40,7 @@ class VectorIndex(Saved):
     noun = "index"
     measure: Measure = "dot"
     lower: ClassVar[str]  # what to do where memory does not suffice
-    tunable: ClassVar[tuple[str, ...]] = ()  # arguments that may be set anew after the build
+    tunable: ClassVar[tuple[str, ...]] = ()  # arguments that may be changed after the build
     exhaustive: ClassVar[bool] = False  # whether every vector is compared, so that nothing is missed
 
     num_items: int

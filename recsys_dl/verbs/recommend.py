@@ -145,9 +145,11 @@ def _with_reasons(header: list[str], rows: list[list[str]], mine: pl.DataFrame, 
     if sum(columns) + 2 * (len(columns) - 1) - max(columns[long] - 24, 0) <= width:
         return shortened_table([*header, *more], wide, long=long, width=width)
     head, rule, *lines = shortened_table(header, rows, long=long, width=width).splitlines()
-    told = [f"      {found} | {ranks}{f' | moved by {moved}' if moved else ''}" for found, ranks, moved in reasons]
+    reason_lines = [
+        f"      {found} | {ranks}{f' | moved by {moved}' if moved else ''}" for found, ranks, moved in reasons
+    ]
     below = f"      found by, at rank | rank after {places}"
-    return "\n".join([head, below, rule, *(line for pair in zip(lines, told, strict=True) for line in pair)])
+    return "\n".join([head, below, rule, *(line for pair in zip(lines, reason_lines, strict=True) for line in pair)])
 
 
 def _write(frames: Iterator[pl.DataFrame], file: Path) -> int:
