@@ -133,7 +133,7 @@ def compare(
 
     Raises:
         ValueError: fewer than one model, other conventions or users (the message names what differs), a metric without
-            values of each user, an unknown baseline.
+            per-user values, an unknown baseline.
     """
     if not evaluations:
         raise ValueError("a comparison needs at least one evaluation, got none")
@@ -166,7 +166,7 @@ def _check_alike(evaluations: Mapping[str, Evaluation], metric: str) -> None:
     (first, one), *others = evaluations.items()
     for name, other in evaluations.items():
         if not other.per_user:
-            raise ValueError(f"{name} has no values of each user; load it with them, or evaluate again")
+            raise ValueError(f"{name} has no per-user values; load it with them, or evaluate again")
     ignored = () if metric in LOWER_IS_BETTER else ("ratings",)
     for name, other in others:
         for key in dict.fromkeys([*one.conventions, *other.conventions]):
