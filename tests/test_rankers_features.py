@@ -280,10 +280,10 @@ def test_a_moment_knows_nothing_later():
         ([], "at least one column"),
         (
             [{"_target_": "recsys_dl.rankers.columns.Nothing"}],
-            "holds recsys_dl.rankers.columns.Nothing, which is no Column",
+            "holds recsys_dl.rankers.columns.Nothing, which is not a Column",
         ),
         ([{"_target_": "nowhere.Popularity"}], "names 'nowhere.Popularity', which may not be run from a folder"),
-        ([{"_target_": "recsys_dl.data.groups.Groups"}], "holds recsys_dl.data.groups.Groups, which is no Column"),
+        ([{"_target_": "recsys_dl.data.groups.Groups"}], "holds recsys_dl.data.groups.Groups, which is not a Column"),
         ([{"window_days": 3}], "a column of features names ''"),
         ([ItemPopularity(), ItemPopularity()], "two are called 'popularity'"),
         ([RetrieverRanks()], "RetrieverRanks needs retrievers, got none"),
