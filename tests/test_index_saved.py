@@ -61,7 +61,7 @@ def test_folders_that_are_no_index(tmp_path):
     assert {file.name for file in folder.iterdir()} == {"config.yaml", "arrays.npz"}
     assert repr(load_index(folder)) == repr(index)
     assert isinstance(Flat.load(folder), Flat)
-    with pytest.raises(ValueError, match="Flat, which is no HNSW"):
+    with pytest.raises(ValueError, match="Flat, which is not a HNSW"):
         HNSW.load(folder)
     with pytest.raises(FileNotFoundError, match="must hold a saved index"):
         load_index(tmp_path)
@@ -70,7 +70,7 @@ def test_folders_that_are_no_index(tmp_path):
     with pytest.raises(ValueError, match="has format 99, this version reads format 1"):
         load_index(folder)
     (folder / "config.yaml").write_text(config.replace("retrieval.flat.Flat", "models.als.ALS"))
-    with pytest.raises(ValueError, match="ALS, which is no VectorIndex"):
+    with pytest.raises(ValueError, match="ALS, which is not a VectorIndex"):
         load_index(folder)
     (folder / "config.yaml").write_text("{")
     with pytest.raises(ValueError, match=r"config\.yaml is damaged"):

@@ -237,7 +237,7 @@ def test_a_stage_of_another_kind_is_refused(pipeline, tmp_path):
     pipeline.save(tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "retrievers" / "als")
     shutil.copytree(tmp_path / "saved" / "rerankers" / "rules", tmp_path / "saved" / "retrievers" / "als")
-    with pytest.raises(ValueError, match=r"rules\.Rules, which is no Recommender"):
+    with pytest.raises(ValueError, match=r"rules\.Rules, which is not a Recommender"):
         Pipeline.load(tmp_path / "saved")
 
 
