@@ -64,6 +64,15 @@ class Pipeline(Stages):
         ValueError: a repeated name, an argument out of range, or a ranker without features.
     """
 
+    def __repr__(self) -> str:
+        stages = [" + ".join(self.retrievers), *([type(self.ranker).__name__] if self.ranker else []), *self.rerankers]
+        size = (
+            f" of {self.num_users:,} users and {self.num_items:,} items"
+            if hasattr(self, "num_items")
+            else ", not fitted"
+        )
+        return f"Pipeline({' > '.join(stages)}){size}"
+
     # Fitting
 
     def fit(self, train: Dataset | Interactions, *, trainer: Any = None) -> Self:
