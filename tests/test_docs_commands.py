@@ -49,3 +49,37 @@ def test_its_words_compose(page, command):
     if verb in OF_A_RUN and words and "=" not in words[0]:
         words[0] = f"run={words[0]}"
     assert compose_command(verb, words)
+
+
+# what a command needs beyond `pip install .`, by what it holds -> extras that bring it; a page names them as `.[demo,cpu]` or in a list of extras
+NEEDS = {
+    r"\bdata=movielens_small\b": {"demo"},
+    r"\b(index=|@[\w.]*index=|\w+=als index=)(hnsw|ivf|ivf_pq|flat)\b": {"cpu", "gpu"},
+    r"^recsys-dl index\b": {"cpu", "gpu"},
+    r"\branker(@[\w.]+)?=lambdamart\b|experiment=ltr_lambdamart": {"rank"},
+    r"\blogger=tensorboard\b": {"tensorboard"},
+    r"\blogger=wandb\b": {"wandb"},
+    r"\blogger=mlflow\b": {"mlflow"},
+    r"\bformat=(onnx|safetensors)\b": {"export"},
+}
+
+
+def extras_named(page: str) -> set[str]:
+    (file,) = [one for one in PAGES if one.name == page][:1]
+    text = file.read_text()
+    named = {extra for group in re.findall(r"(?:\.|recsys_dl)\[([\w,]+)\]", text) for extra in group.split(",")}
+    for listed in re.findall(r"[Ee]xtras[^\n]*(?:\n[^\n]+)*", text):
+        named |= set(re.findall(r"`(\w+)`", listed))
+    return named
+
+
+def test_the_rules_of_needs_are_met_by_some_command():
+    assert [rule for rule in NEEDS if not any(re.search(rule, command) for _, command in COMMANDS)] == []
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_its_page_names_the_extra_that_it_needs(page, command):
+    named = extras_named(page)
+    for rule, extras in NEEDS.items():
+        if re.search(rule, command):
+            assert extras & named, f"{page} names none of the extras {sorted(extras)}, which `{command}` needs"
