@@ -30,7 +30,7 @@ def commands() -> list[tuple[str, str]]:
         for line in re.findall(r"^(?:    )?(?:\$ )?(recsys-dl [^\n]*)$", text, re.MULTILINE):
             command = re.sub(r"\s#\s.*$", "", re.sub(r"\s[|>]\s.*$", "", line)).strip()
             if not any(word in command for word in OF_ANOTHER):
-                found.append((page.name, command))
+                found.append((str(page.relative_to(ROOT)), command))
     return found
 
 
@@ -57,16 +57,11 @@ NEEDS = {
     r"\b(index=|@[\w.]*index=|\w+=als index=)(hnsw|ivf|ivf_pq|flat)\b": {"cpu", "gpu"},
     r"^recsys-dl index\b": {"cpu", "gpu"},
     r"\branker(@[\w.]+)?=lambdamart\b|experiment=ltr_lambdamart": {"rank"},
-    r"\blogger=tensorboard\b": {"tensorboard"},
-    r"\blogger=wandb\b": {"wandb"},
-    r"\blogger=mlflow\b": {"mlflow"},
-    r"\bformat=(onnx|safetensors)\b": {"export"},
 }
 
 
 def extras_named(page: str) -> set[str]:
-    (file,) = [one for one in PAGES if one.name == page][:1]
-    text = file.read_text()
+    text = (ROOT / page).read_text()
     named = {extra for group in re.findall(r"(?:\.|recsys_dl)\[([\w,]+)\]", text) for extra in group.split(",")}
     for listed in re.findall(r"[Ee]xtras[^\n]*(?:\n[^\n]+)*", text):
         named |= set(re.findall(r"`(\w+)`", listed))
