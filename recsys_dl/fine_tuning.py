@@ -199,6 +199,15 @@ def fine_tune(
         TypeError: `new` or `test` is not a Dataset.
         ValueError: a model that cannot be fine-tuned, an option that it does not take, nothing new, features
             missing or of another type than in training.
+
+    Examples:
+        >>> import subprocess
+        >>> from recsys_dl import fine_tune, load_run, read_log
+        >>> command = "recsys-dl train data=generated model=als model.epochs=2 run=runs/als"
+        >>> _ = subprocess.run(command.split(), check=True, capture_output=True)
+        >>> new = read_log({"user": ["u1", "ann"], "item": ["i1", "i2"], "time": [1_700_000_000, 1_700_000_060]})
+        >>> len(load_run("runs/als").users), len(fine_tune("runs/als", new).model.users)
+        (2000, 2001)
     """
     run = run if isinstance(run, Run) else load_run(run)
     for name, data in (("new", new), ("test", test)):

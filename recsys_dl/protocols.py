@@ -27,6 +27,13 @@ class Ranking:
     Attributes:
         items_BK: int32 item rows, padded with -1.
         scores_BK: float32, not increasing along K, padded with -inf.
+
+    Examples:
+        >>> from recsys_dl import Interactions, Ranking
+        >>> from recsys_dl.models import Popularity
+        >>> ranking = Popularity().fit(Interactions([0, 1, 1], [0, 0, 1])).recommend([0], k=2)
+        >>> isinstance(ranking, Ranking), ranking.items_BK, ranking.scores_BK
+        (True, array([[0, 1]], dtype=int32), array([[1. , 0.5]], dtype=float32))
     """
 
     items_BK: np.ndarray
@@ -127,7 +134,14 @@ Users = np.ndarray | Sequence[int] | UserState
 
 @runtime_checkable
 class Recommender(Protocol):
-    """Anything that fits a log and ranks items: a model, or a whole pipeline."""
+    """Anything that fits a log and ranks items: a model, or a whole pipeline.
+
+    Examples:
+        >>> from recsys_dl import Recommender
+        >>> from recsys_dl.models import Popularity
+        >>> isinstance(Popularity(), Recommender)
+        True
+    """
 
     def fit(self, train: Dataset | Interactions) -> Any:
         """Fit to `train`; return self."""

@@ -196,6 +196,14 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         FileNotFoundError: no run there.
         ValueError: it is damaged, has another version's format, or names a target that is not trusted (`recsys_dl.trust`).
+
+    Examples:
+        >>> import subprocess
+        >>> from recsys_dl import load_run
+        >>> command = "recsys-dl train data=generated model=popularity run=runs/first"
+        >>> _ = subprocess.run(command.split(), check=True, capture_output=True)
+        >>> load_run("runs/first")
+        Run(runs/first: Popularity, 2,000 users, 1,000 items)
     """
     path = _run_folder(folder)
     check_links(path)

@@ -74,6 +74,13 @@ class Dataset:
 
     Raises:
         ValueError: the number of rows of a part differs from its vocabulary's.
+
+    Examples:
+        >>> from recsys_dl import Dataset, Interactions, Vocabulary
+        >>> log = Interactions([0, 0, 1], [0, 1, 1])
+        >>> data = Dataset(log, users=Vocabulary(["ann", "bob"]), items=Vocabulary(["b42", "b7"]))
+        >>> data.items.at(data.interactions.items_N).to_list()
+        ['b42', 'b7', 'b7']
     """
 
     interactions: Interactions

@@ -32,6 +32,14 @@ def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
 
     Raises:
         ValueError: numbers below 1, or nothing is left.
+
+    Examples:
+        >>> from recsys_dl.data.filters import k_core
+        >>> from recsys_dl.readers.log import read_log
+        >>> log = read_log([("ann", "b1"), ("ann", "b2"), ("bob", "b1"), ("bob", "b2"), ("cat", "b3")])
+        >>> data = k_core(log, users=2, items=2)
+        >>> data.users.at([0, 1]).to_list(), data.items.at([0, 1]).to_list()
+        (['ann', 'bob'], ['b1', 'b2'])
     """
     if data.histories is not None:
         raise ValueError("k_core must come before the split, got a part of one that has histories")

@@ -41,7 +41,14 @@ SYLLABLES = [consonant + vowel for consonant in "bdklmnrst" for vowel in "aeiou"
 
 
 def generated(**arguments: Any) -> Dataset:
-    """Return the log of `Planted(**arguments)`; see there for the arguments, and the module docstring for the process."""
+    """Return the log of `Planted(**arguments)`; see there for the arguments, and the module docstring for the process.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> data = generated(num_users=20, num_items=50, num_interactions=100)
+        >>> len(data.users), len(data.items), len(data.interactions)
+        (20, 50, 100)
+    """
     return Planted(**arguments).dataset()
 
 
@@ -65,6 +72,12 @@ class Planted:
 
     Raises:
         ValueError: numbers out of range or impossible together.
+
+    Examples:
+        >>> from recsys_dl.data.generated import Planted
+        >>> planted = Planted(num_users=20, num_items=50, num_interactions=100)
+        >>> planted.probabilities([0, 1]).sum(axis=1).round(3)
+        array([1., 1.])
     """
 
     num_users: int = 2_000

@@ -30,6 +30,12 @@ class Interactions:
     Raises:
         ValueError: columns of unequal length, rows out of range, weights that are NaN, infinite or negative, times that
             are not numbers.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> log = Interactions([0, 0, 2], [1, 3, 0], [5.0, 3.0, 4.0])
+        >>> log.num_users, log.num_items, log.by_user.toarray().tolist()
+        (3, 4, [[0.0, 5.0, 0.0, 3.0], [0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]])
     """
 
     def __init__(

@@ -41,7 +41,14 @@ class Split(NamedTuple):
 
 
 def no_split(data: Dataset) -> Split:
-    """Return everything as train, and nothing as validation and test: for a production model."""
+    """Return everything as train, and nothing as validation and test: for a production model.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> from recsys_dl.data.split import no_split
+        >>> [len(part.interactions) for part in no_split(generated(num_users=20, num_items=50, num_interactions=100))]
+        [100, 0, 0]
+    """
     return _parts(data, np.zeros(len(_log(data)), np.int8))
 
 
@@ -71,6 +78,13 @@ def random_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenSh
 
     Raises:
         ValueError: shares out of range, or too few interactions for them.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> from recsys_dl.data.split import random_split
+        >>> log = generated(num_users=20, num_items=50, num_interactions=100)
+        >>> [len(part.interactions) for part in random_split(log, validation=0.1, test=0.2, seed=7)]
+        [70, 10, 20]
     """
     n = len(_log(data))
     num_validation, num_test = _counts(n, validation, test, "interactions")
@@ -104,6 +118,12 @@ def leave_last_out(
 
     Raises:
         ValueError: no times, or no user with enough interactions.
+
+    Examples:
+        >>> from recsys_dl import leave_last_out, read_log
+        >>> log = read_log({"user": ["ann"] * 3, "item": ["b1", "b2", "b3"], "time": [10, 30, 20]})
+        >>> [part.items.at(part.interactions.items_N).to_list() for part in leave_last_out(log)]
+        [['b1'], ['b3'], ['b2']]
     """
     log = _log(data)
     least = num_validation + num_test + 1
@@ -140,6 +160,13 @@ def time_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShar
 
     Raises:
         ValueError: no times, shares out of range, or too few interactions for them.
+
+    Examples:
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.data.split import time_split
+        >>> log = read_log({"user": ["ann", "ann", "bob"], "item": ["b1", "b2", "b3"], "time": [10, 20, 30]})
+        >>> [part.items.at(part.interactions.items_N).to_list() for part in time_split(log, validation=0.3, test=0.3)]
+        [['b1'], ['b2'], ['b3']]
     """
     log = _log(data)
     times_N = _times(log, "time_split", "Use random_split, or leave_last_out with order='log' if the log is in order.")
@@ -178,6 +205,13 @@ def user_split(
 
     Raises:
         ValueError: no times, shares out of range, or too few users for them.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> from recsys_dl.data.split import user_split
+        >>> train, _, test = user_split(generated(num_users=20, num_items=50, num_interactions=100), seed=7)
+        >>> set(train.interactions.users_N) & set(test.histories.users_N), len(test.histories), len(test.interactions)
+        (set(), 5, 2)
     """
     log = _log(data)
     rng = np.random.default_rng(seed)
@@ -208,6 +242,13 @@ def cold_items(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShar
 
     Raises:
         ValueError: shares out of range, or too few items for them.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> from recsys_dl.data.split import cold_items
+        >>> train, _, test = cold_items(generated(num_users=20, num_items=50, num_interactions=100), seed=7)
+        >>> set(train.interactions.items_N) & set(test.interactions.items_N), len(set(test.interactions.items_N))
+        (set(), 4)
     """
     log = _log(data)
     known = np.unique(log.items_N)
@@ -229,6 +270,13 @@ def cold_users(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShar
 
     Raises:
         ValueError: shares out of range, or too few users for them.
+
+    Examples:
+        >>> from recsys_dl.data.generated import generated
+        >>> from recsys_dl.data.split import cold_users
+        >>> train, _, test = cold_users(generated(num_users=20, num_items=50, num_interactions=100), seed=7)
+        >>> set(train.interactions.users_N) & set(test.interactions.users_N), len(set(test.interactions.users_N))
+        (set(), 2)
     """
     log = _log(data)
     known = np.unique(log.users_N)

@@ -28,6 +28,14 @@ class Vocabulary:
 
     Raises:
         ValueError: an id is missing or repeated.
+
+    Examples:
+        >>> from recsys_dl import Vocabulary
+        >>> items = Vocabulary(["b42", "b7", "b9"], noun="item")
+        >>> items.rows(["b9", "b42"])
+        array([2, 0], dtype=int32)
+        >>> items.at([1, 1]).to_list()
+        ['b7', 'b7']
     """
 
     def __init__(self, ids: Iterable[Any] | pl.Series, *, noun: str = "id") -> None:

@@ -22,7 +22,14 @@ DAY = 86_400  # seconds
 
 
 def keep(data: Log) -> Log:
-    """Return the log unchanged: keep the weights as read."""
+    """Return the log unchanged: keep the weights as read.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.data.weights import keep
+        >>> keep(Interactions([0, 0], [0, 1], [5.0, 2.0])).weights_N
+        array([5., 2.], dtype=float32)
+    """
     return data
 
 
@@ -38,6 +45,13 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
 
     Raises:
         ValueError: no interaction reaches the threshold.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.data.weights import binary
+        >>> liked = binary(Interactions([0, 0, 1], [0, 1, 1], [5.0, 2.0, 4.0]), threshold=4)
+        >>> liked.items_N, liked.weights_N
+        (array([0, 1], dtype=int32), array([1., 1.], dtype=float32))
     """
     log = as_interactions(data)
     if threshold is not None:
@@ -61,6 +75,12 @@ def scaled(data: Log, *, lowest: NotNegative = 0.2, highest: NotNegative = 1.0) 
 
     Raises:
         ValueError: not 0 <= lowest <= highest.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.data.weights import scaled
+        >>> scaled(Interactions([0, 0, 1], [0, 1, 1], [5.0, 1.0, 4.0])).weights_N
+        array([1. , 0.2, 0.8], dtype=float32)
     """
     if lowest > highest:
         raise ValueError(f"lowest must be at most highest, got {lowest} and {highest}")
@@ -86,6 +106,12 @@ def log_scaled(data: Log, *, unit: Positive = 1.0) -> Log:
 
     Raises:
         ValueError: a unit that is not positive.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.data.weights import log_scaled
+        >>> log_scaled(Interactions([0, 0, 1], [0, 1, 1], [1.0, 10.0, 100.0])).weights_N.round(2)
+        array([0.69, 2.4 , 4.62], dtype=float32)
     """
     log = as_interactions(data)
     return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)), kind="counts")
@@ -103,6 +129,13 @@ def time_decay(data: Log, *, half_life_days: Positive) -> Log:
 
     Raises:
         ValueError: no times, or a half-life that is not positive.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.data.weights import time_decay
+        >>> log = Interactions([0, 0], [0, 1], times_N=[0, 30 * 86_400])
+        >>> time_decay(log, half_life_days=30).weights_N
+        array([0.5, 1. ], dtype=float32)
     """
     log = as_interactions(data)
     if log.times_N is None:

@@ -60,6 +60,15 @@ class Attribution:
         whole_ms: median and 99th percentile of the total latency for one user, in milliseconds.
         num_timed: number of users timed.
         left_out: names of stages that were skipped for some users and therefore have no figures.
+
+    Examples:
+        >>> from recsys_dl import Interactions, attribute
+        >>> from recsys_dl.models import Popularity
+        >>> from recsys_dl.pipeline import Pipeline
+        >>> train, test = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 0]), Interactions([2], [1])
+        >>> attribution = attribute(Pipeline({"popular": Popularity()}).fit(train), train, test, k=1)
+        >>> attribution.k, attribution.num_timed, attribution.left_out
+        (1, 1, ())
     """
 
     stages: tuple[StageFigures, ...]
@@ -199,6 +208,15 @@ def attribute(
 
     Raises:
         ValueError: the model is not a pipeline, or as in `evaluate`.
+
+    Examples:
+        >>> from recsys_dl import Interactions, attribute
+        >>> from recsys_dl.models import ItemKNN, Popularity
+        >>> from recsys_dl.pipeline import Pipeline
+        >>> train, test = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 0]), Interactions([2], [1])
+        >>> pipeline = Pipeline({"knn": ItemKNN(device="cpu"), "popular": Popularity()}).fit(train)
+        >>> [stage.name for stage in attribute(pipeline, train, test, k=1).stages]
+        ['knn', 'popular', 'merge']
     """
     check_resampling(confidence, num_resamples)
     if num_timed < 1:

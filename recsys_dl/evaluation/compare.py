@@ -28,6 +28,14 @@ class Comparison:
         evaluations: best first.
         differences: model -> its figure minus the baseline's.
         p_values: model -> two-sided p-value of the difference, corrected by Holm's method for their number.
+
+    Examples:
+        >>> from recsys_dl import Interactions, compare, evaluate
+        >>> from recsys_dl.models import Popularity
+        >>> train, test = Interactions([0, 1, 1], [0, 0, 1]), Interactions([0, 1], [1, 1])
+        >>> evaluation = evaluate(Popularity().fit(train), train, test, k=1)
+        >>> list(compare({"all time": evaluation}, "recall@1").evaluations)
+        ['all time']
     """
 
     metric: str
@@ -134,6 +142,16 @@ def compare(
     Raises:
         ValueError: fewer than one model, other conventions or users (the message names what differs), a metric without
             per-user values, an unknown baseline.
+
+    Examples:
+        >>> from recsys_dl import Interactions, compare, evaluate
+        >>> from recsys_dl.models import ItemKNN, Popularity
+        >>> train = Interactions([0, 0, 1, 1, 2, 3, 4, 5], [0, 1, 0, 1, 2, 2, 2, 0])
+        >>> test = Interactions([5], [1], num_items=3)
+        >>> models = {"knn": ItemKNN(device="cpu").fit(train), "popular": Popularity().fit(train)}
+        >>> compared = compare({name: evaluate(model, train, test, k=1) for name, model in models.items()}, "recall@1")
+        >>> compared.baseline, compared.differences["popular"].value
+        ('knn', -1.0)
     """
     if not evaluations:
         raise ValueError("a comparison needs at least one evaluation, got none")

@@ -91,6 +91,14 @@ def evaluate(
     Raises:
         ValueError: train, test or exclude over different rows, nothing to evaluate, k out of range, an unknown metric or
             convention, rating metrics although the model has no `predict` or there are no ratings.
+
+    Examples:
+        >>> from recsys_dl import Interactions, evaluate
+        >>> from recsys_dl.models import Popularity
+        >>> train = Interactions([0, 1, 1], [0, 0, 1], num_items=3)
+        >>> test = Interactions([0], [1], num_users=2, num_items=3)
+        >>> evaluate(Popularity().fit(train), train, test, k=2).values["ndcg@2"]
+        1.0
     """
     ranking.check_conventions(gains, blank_users)
     check_resampling(confidence, num_resamples)

@@ -42,6 +42,14 @@ def evaluate_sampled(
 
     Raises:
         ValueError: nothing to evaluate, not one row of items for each user, k out of range.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.evaluation import evaluate_sampled
+        >>> from recsys_dl.models import Popularity
+        >>> model = Popularity().fit(Interactions([0, 1, 2, 2], [0, 0, 1, 0], num_items=3))
+        >>> evaluate_sampled(model, [0, 1], [[1, 2], [2, 0]], k=1).values
+        {'sampled_hit_rate@1': 0.5, 'sampled_ndcg@1': 0.5}
     """
     users_B, items_BL = np.asarray(users_B), np.asarray(items_BL)
     if not users_B.size or items_BL.ndim != 2 or len(items_BL) != len(users_B):

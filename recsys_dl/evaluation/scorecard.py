@@ -38,6 +38,14 @@ class Evaluation:
         per_user: float64 aligned with `users`, NaN where a user does not count; empty if read from JSON only.
         weights: user weights of weighted figures (number of pairs for RMSE and MAE, profile popularity for
             popularity lift).
+
+    Examples:
+        >>> from recsys_dl import Interactions, evaluate
+        >>> from recsys_dl.models import Popularity
+        >>> train, test = Interactions([0, 1, 2], [0, 0, 1]), Interactions([0, 1, 2], [1, 1, 0])
+        >>> evaluation = evaluate(Popularity().fit(train), train, test, k=1)
+        >>> evaluation.values["recall@1"], evaluation.users, evaluation.per_user["recall@1"]
+        (1.0, array([0, 1, 2], dtype=int32), array([1., 1., 1.]))
     """
 
     values: dict[str, float]

@@ -61,6 +61,15 @@ def export(
             unknown id in it, `exclude_seen` without `seen`, or `seen` over different rows.
         ImportError: a package that the format needs is not installed.
         FileExistsError: the folder exists.
+
+    Examples:
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.export import export
+        >>> from recsys_dl.models import ItemKNN
+        >>> log = read_log([("ann", "b1"), ("ann", "b2"), ("bob", "b2")])
+        >>> folder = export(ItemKNN(device="cpu").fit(log), "served", seen=log.seen)
+        >>> (folder / "recommender.pt").exists()
+        True
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")

@@ -45,6 +45,13 @@ def lambdarank_loss(
         k: only pairs with an item in the top k count, and the ideal DCG is over k ranks; None for all.
         gains: gain of a grade.
         weights_BL: weight of each pair's preferred item.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import lambdarank_loss
+        >>> scores, grades = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(lambdarank_loss(scores, grades).item(), 3)
+        0.526
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     pairs = preferences(lists)
@@ -90,6 +97,13 @@ def lambda_loss(
 
     Raises:
         ValueError: an unknown weighting.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import lambda_loss
+        >>> scores, grades = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(lambda_loss(scores, grades, weighting="ranknet").item(), 3)
+        2.347
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f"weighting must be one of {', '.join(get_args(Weighting))}, got {weighting!r}")

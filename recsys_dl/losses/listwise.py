@@ -16,6 +16,13 @@ def listnet_loss(
 
     Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach", section 4 (top one). Never below the entropy
     of softmax(labels); for equal labels it pulls the scores together.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import listnet_loss
+        >>> scores, grades = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.0]])
+        >>> round(listnet_loss(scores, grades).item(), 3)
+        1.253
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     lowest = torch.finfo(lists.labels_BL.dtype).min
@@ -35,6 +42,13 @@ def listmle_loss(
     (Breslow 1974, "Covariance Analysis of Censored Survival Data"), and items with the lowest label, which remain at the
     end, are in risk sets but never picked. So the loss is smooth and independent of the order in the list; with one
     positive and zeros it is the softmax loss. Weights multiply each item's term.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import listmle_loss
+        >>> scores, grades = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+        >>> round(listmle_loss(scores, grades).item(), 3)
+        0.721
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     labels_BL, order_BL = lists.labels_BL.masked_fill(~lists.valid_BL, -torch.inf).sort(dim=1, descending=True)

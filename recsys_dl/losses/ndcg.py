@@ -58,6 +58,13 @@ def approx_ndcg_loss(
     The rank of item i is 1 + sum_{j != i} sigmoid((s_j - s_i) / temperature): Qin et al. 2010, "A General Approximation Framework
     for Direct Optimization of Information Retrieval Measures", section 4 (their alpha is 1 / temperature). As the temperature goes to 0
     it approaches the true NDCG, and its gradient 0. Weights multiply gains, also in the ideal order.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import approx_ndcg_loss
+        >>> scores, grades = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(approx_ndcg_loss(scores, grades).item(), 3)  # second of three: 1 - 1 / log2(3)
+        0.369
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     gains_BL = lists.weights_BL * item_gains(lists, gains)
@@ -94,6 +101,13 @@ def neural_ndcg_loss(
             must not depend on other lists in the batch.
         gains: gain of a grade.
         weights_BL: weight of each item.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import neural_ndcg_loss
+        >>> scores, grades = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(neural_ndcg_loss(scores, grades, temperature=0.1).item(), 3)  # second of three: 1 - 1 / log2(3)
+        0.369
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     gains_BL = lists.weights_BL * item_gains(lists, gains)

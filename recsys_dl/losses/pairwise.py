@@ -24,6 +24,13 @@ def ranknet_loss(
     """Return -log sigmoid(sigma (s_i - s_j)), in nats, over the pairs whose label i is higher than label j.
 
     Burges et al. 2005, "Learning to Rank Using Gradient Descent", section 3. Pairs of equal labels have no loss.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import ranknet_loss
+        >>> scores, grades = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+        >>> round(ranknet_loss(scores, grades).item(), 3)
+        0.251
     """
     pairs = preferences(read(scores_BL, labels_BL, valid_BL, weights_BL))
     return _mean_over_pairs(pairs, -logsigmoid(sigma * pairs.differences_NL))
@@ -35,6 +42,13 @@ def bpr_loss(
     """Return -log sigmoid(s_i - s_j), in nats, over the pairs of a positive i (label > 0) and a negative j.
 
     Rendle et al. 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback", section 4.1.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import bpr_loss
+        >>> scores, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(bpr_loss(scores, labels).item(), 3)
+        0.22
     """
     return ranknet_loss(scores_BL, labels_BL > 0, valid_BL, weights_BL=weights_BL)
 
@@ -50,6 +64,13 @@ def margin_loss(
     """Return max(0, margin - (s_i - s_j)) over the pairs whose label i is higher than label j.
 
     Herbrich et al. 2000, "Large Margin Rank Boundaries for Ordinal Regression".
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import margin_loss
+        >>> scores, grades = torch.tensor([[2.0, 1.5, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+        >>> round(margin_loss(scores, grades).item(), 3)
+        0.167
     """
     pairs = preferences(read(scores_BL, labels_BL, valid_BL, weights_BL))
     return _mean_over_pairs(pairs, (margin - pairs.differences_NL).relu())
@@ -66,6 +87,13 @@ def hinge_loss(
     """Return max(0, margin - (s_i - s_j)) over the pairs of a positive i (label > 0) and a negative j.
 
     Joachims 2002, "Optimizing Search Engines using Clickthrough Data".
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import hinge_loss
+        >>> scores, labels = torch.tensor([[2.0, 1.5, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(hinge_loss(scores, labels).item(), 3)
+        0.25
     """
     return margin_loss(scores_BL, labels_BL > 0, valid_BL, margin=margin, weights_BL=weights_BL)
 
@@ -97,6 +125,13 @@ def warp_loss(
         margin: distance that costs nothing.
         num_items: how many items the negatives were drawn from, uniformly; None when the list holds all there are.
         weights_BL: weight of each positive.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import warp_loss
+        >>> scores, labels = torch.tensor([[2.0, 1.5, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(warp_loss(scores, labels).item(), 3)
+        0.5
     """
     pairs = preferences(read(scores_BL, labels_BL > 0, valid_BL, weights_BL))
     excess_NL = (margin - pairs.differences_NL).relu()

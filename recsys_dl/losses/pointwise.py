@@ -16,6 +16,13 @@ def bce_loss(
 
     -log sigmoid(s) for a positive and -log(1 - sigmoid(s)) otherwise (He et al. 2017, "Neural Collaborative Filtering",
     equation 7).
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import bce_loss
+        >>> scores, labels = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(bce_loss(scores, labels).item(), 3)
+        0.378
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     targets_BL = (lists.labels_BL > 0).to(lists.scores_BL.dtype)
@@ -29,6 +36,13 @@ def mse_loss(
     """Return the squared error (score - label)^2, averaged over valid items: pointwise regression.
 
     Cossock and Zhang 2006, "Subset Ranking Using Regression".
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import mse_loss
+        >>> scores, ratings = torch.tensor([[4.5, 2.0, 3.0]]), torch.tensor([[5.0, 3.0, 3.0]])
+        >>> round(mse_loss(scores, ratings).item(), 3)
+        0.417
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     return mean_where(lists.weights_BL * (lists.scores_BL - lists.labels_BL).square(), lists.valid_BL)
@@ -50,6 +64,13 @@ def ordinal_loss(
         weights_BL: weight of each item.
 
     Rank by `expected_grades(scores_BLG)`.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import ordinal_loss
+        >>> logits, grades = torch.tensor([[[2.0, -1.0], [0.0, -3.0]]]), torch.tensor([[1.0, 0.0]])
+        >>> round(ordinal_loss(logits, grades).item(), 3)
+        0.591
     """
     if scores_BLG.ndim != 3 or scores_BLG.shape[2] == 0:
         raise ValueError(
@@ -66,5 +87,12 @@ def ordinal_loss(
 
 
 def expected_grades(scores_BLG: Tensor) -> Tensor:
-    """Return [B, L]: the expected label under the logits of `ordinal_loss`, the sum over g of P(label >= g)."""
+    """Return [B, L]: the expected label under the logits of `ordinal_loss`, the sum over g of P(label >= g).
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import expected_grades
+        >>> expected_grades(torch.tensor([[[2.0, -1.0], [0.0, 0.0]]])).round(decimals=2)
+        tensor([[1.1500, 1.0000]])
+    """
     return scores_BLG.sigmoid().sum(dim=-1)

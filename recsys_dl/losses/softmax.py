@@ -17,6 +17,13 @@ def softmax_loss(
     against the rest of the list; with several, the target is distributed in proportion to labels (Bruch et al. 2019, "An Analysis of the
     Softmax Cross Entropy Loss for Learning-to-Rank with Binary Relevance"). Weights of 1 / propensity make it the
     counterfactual loss of Ai et al. 2018, "Unbiased Learning to Rank with Unbiased Propensity Estimation".
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import softmax_loss
+        >>> scores, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> round(softmax_loss(scores, labels).item(), 3)
+        0.408
     """
     lists = read(scores_BL, labels_BL, valid_BL, weights_BL)
     labels_BL = lists.labels_BL.clamp(min=0)
@@ -49,6 +56,14 @@ def sampled_softmax_loss(
         log_q_BL: log of the expected count, or of the probability, of each candidate in the sample; [1, L] if all lists share
             their candidates.
         weights_BL: weight of each positive.
+
+    Examples:
+        >>> import torch
+        >>> from recsys_dl.losses import sampled_softmax_loss
+        >>> scores, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> counts = torch.tensor([[1.0, 2.0, 0.5]])  # how often each is expected in the sample
+        >>> round(sampled_softmax_loss(scores, labels, log_q_BL=counts.log()).item(), 3)
+        0.375
     """
     if log_q_BL.shape not in (scores_BL.shape, (1, *scores_BL.shape[1:])):
         raise ValueError(

@@ -12,13 +12,27 @@ from numba import njit, prange
 
 
 def exposures(items_BK: np.ndarray, k: int, num_items: int) -> np.ndarray:
-    """Return int64 [I]: the number of lists with each item in the top k."""
+    """Return int64 [I]: the number of lists with each item in the top k.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import exposures
+        >>> exposures(np.array([[0, 2], [0, -1]]), k=2, num_items=4)
+        array([2, 0, 1, 0])
+    """
     shown = items_BK[:, :k]
     return np.bincount(shown[shown >= 0], minlength=num_items)
 
 
 def coverage(exposures_I: np.ndarray) -> float:
-    """Return the share of all items that appear in at least one list (Ge et al. 2010, "Beyond Accuracy", section 2)."""
+    """Return the share of all items that appear in at least one list (Ge et al. 2010, "Beyond Accuracy", section 2).
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import coverage
+        >>> coverage(np.array([2, 0, 1, 0]))
+        0.5
+    """
     return float((exposures_I > 0).mean())
 
 
@@ -27,6 +41,12 @@ def gini(exposures_I: np.ndarray) -> float:
 
     Half the mean absolute difference over the mean (Gini 1912; for recommenders Fleder and Hosanagar 2009, "Blockbuster
     Culture's Next Rise or Fall"), over all items, shown or not; 0 if nothing is shown.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import gini
+        >>> gini(np.array([5, 5, 5, 5])), gini(np.array([20, 0, 0, 0]))
+        (0.0, 0.75)
     """
     ordered = np.sort(exposures_I).astype(np.float64)
     total, size = ordered.sum(), len(ordered)
@@ -40,6 +60,12 @@ def novelty(items_BK: np.ndarray, k: int, item_counts_I: np.ndarray, num_users: 
 
     log2(num_users / users of the item), from Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of
     recommender systems". An item without users counts as having one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import novelty
+        >>> novelty(np.array([[0, 1]]), k=2, item_counts_I=np.array([4, 1]), num_users=8)
+        array([2.])
     """
     bits_I = np.log2(max(num_users, 1) / np.maximum(item_counts_I, 1))
     return list_means(items_BK, k, bits_I)
@@ -56,6 +82,12 @@ def popularity_lift(recommended_B: np.ndarray, profile_B: np.ndarray) -> np.ndar
     Args:
         recommended_B: mean popularity of each user's list, from `list_means`.
         profile_B: mean popularity of each user's profile, 0 if empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import popularity_lift
+        >>> popularity_lift(np.array([6.0, 2.0]), np.array([3.0, 2.0]))
+        array([1., 0.])
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(profile_B > 0, recommended_B / profile_B - 1, np.nan)
@@ -137,6 +169,14 @@ def diversity(similarity_BK: np.ndarray, items_BK: np.ndarray, k: int) -> np.nda
         similarity_BK: from `vector_similarity` or `cooccurrence_similarity` over the same lists.
         items_BK: the lists.
         k: ranks counted.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import diversity, vector_similarity
+        >>> items = np.array([[0, 1, 2]])
+        >>> similarity = vector_similarity(items, np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> diversity(similarity, items, k=3).round(3)
+        array([0.667])
     """
     length_B = (items_BK[:, :k] >= 0).sum(axis=1)
     pairs_B = length_B * (length_B - 1) / 2

@@ -36,6 +36,12 @@ class Judged:
         tied_BK: int64, the first rank, from 0, with the same score as each rank; None if there are
             no ties.
         ranks: number of ranks that may be counted; further columns hold the rest of ties. None means all.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores
+        >>> judged = judge_scores([[0.9, 0.7, 0.1]], [[0, 2, 1]], k=2)
+        >>> judged.labels_BK, judged.ideal_BK, judged.num_relevant_B
+        (array([[0., 2.]]), array([[2., 1.]]), array([2]))
     """
 
     labels_BK: np.ndarray
@@ -93,6 +99,13 @@ def judge(items_BK: np.ndarray, relevant: sp.csr_matrix, scores_BK: np.ndarray |
     Raises:
         ValueError: not one row of `relevant` per list, an item out of range or repeated in a list, a negative grade,
             or scores of a different shape.
+
+    Examples:
+        >>> import numpy as np, scipy.sparse as sp
+        >>> from recsys_dl.metrics.ranking import judge, recall
+        >>> relevant = sp.csr_matrix([[1, 0, 1, 0]])
+        >>> recall(judge(np.array([[3, 2, 1]]), relevant), 3)
+        array([0.5])
     """
     items_BK = _array(items_BK)
     if items_BK.ndim != 2 or not np.issubdtype(items_BK.dtype, np.integer):
@@ -152,6 +165,11 @@ def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int
 
     Raises:
         ValueError: shapes differ, a valid score is NaN, or a grade is negative or not finite.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, ndcg
+        >>> ndcg(judge_scores([[0.9, 0.7, 0.1]], [[0, 1, 0]], k=3), 3).round(3)
+        array([0.631])
     """
     scores_BL, labels_BL = _array(scores_BL).astype(np.float64), _array(labels_BL).astype(np.float64)
     valid_BL = np.ones(scores_BL.shape, bool) if valid_BL is None else _array(valid_BL).astype(bool)
@@ -176,22 +194,46 @@ def judge_scores(scores_BL: Any, labels_BL: Any, valid_BL: Any = None, *, k: int
 
 
 def precision(judged: Judged, k: int) -> np.ndarray:
-    """Return the share of the top k ranks with a relevant item."""
+    """Return the share of the top k ranks with a relevant item.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, precision
+        >>> precision(judge_scores([[0.9, 0.7, 0.1]], [[1, 0, 1]], k=2), 2)
+        array([0.5])
+    """
     return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / k
 
 
 def recall(judged: Judged, k: int) -> np.ndarray:
-    """Return the share of the relevant items that are in the top k."""
+    """Return the share of the relevant items that are in the top k.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, recall
+        >>> recall(judge_scores([[0.9, 0.7, 0.1]], [[1, 1, 1]], k=2), 2).round(3)
+        array([0.667])
+    """
     return judged.first(judged.tie_means(_hits(judged)), k).sum(axis=1) / np.maximum(judged.num_relevant_B, 1)
 
 
 def hit_rate(judged: Judged, k: int) -> np.ndarray:
-    """Return 1 if the top k contain a relevant item, else 0; the probability if it depends on ties."""
+    """Return 1 if the top k contain a relevant item, else 0; the probability if it depends on ties.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import hit_rate, judge_scores
+        >>> hit_rate(judge_scores([[0.9, 0.7, 0.1]], [[1, 0, 1]], k=2), 2)
+        array([1.])
+    """
     return 1 - judged.first(1 - _hazards(judged), k).prod(axis=1)
 
 
 def average_precision(judged: Judged, k: int) -> np.ndarray:
-    """Return the sum of precisions at the ranks of relevant items, divided by the number of relevant items; its mean is MAP."""
+    """Return the sum of precisions at the ranks of relevant items, divided by the number of relevant items; its mean is MAP.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import average_precision, judge_scores
+        >>> average_precision(judge_scores([[0.9, 0.7, 0.1]], [[1, 0, 1]], k=3), 3).round(3)
+        array([0.833])
+    """
     hits_BK = _hits(judged)
     sums_BK, sizes_BK = judged.tie_sums(hits_BK)
     ranks_K = np.arange(hits_BK.shape[1])
@@ -206,7 +248,13 @@ def average_precision(judged: Judged, k: int) -> np.ndarray:
 
 
 def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
-    """Return 1 / rank of the first relevant item, 0 if the top k contain none; its mean is MRR."""
+    """Return 1 / rank of the first relevant item, 0 if the top k contain none; its mean is MRR.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, reciprocal_rank
+        >>> reciprocal_rank(judge_scores([[0.9, 0.7, 0.1]], [[0, 1, 1]], k=3), 3)
+        array([0.5])
+    """
     hazards_BK = judged.first(_hazards(judged), k)
     none_above_BK = np.ones(hazards_BK.shape)
     none_above_BK[:, 1:] = np.cumprod(1 - hazards_BK, axis=1)[:, :-1]
@@ -226,6 +274,11 @@ def ndcg(judged: Judged, k: int, gains: Gains = "binary") -> np.ndarray:
 
     Raises:
         ValueError: exponential gains of grades above 1000, which overflow.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, ndcg
+        >>> ndcg(judge_scores([[0.9, 0.7, 0.1]], [[1, 0, 2]], k=3), 3, gains="linear").round(3)
+        array([0.76])
     """
     discounts_K = 1 / np.log2(np.arange(2, k + 2))
     ideal_B = _gain(judged.first(judged.ideal_BK, k), gains) @ discounts_K
@@ -262,6 +315,11 @@ def per_user(
 
     Raises:
         ValueError: an unknown name, or a k that is not positive or exceeds the lists.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores, per_user
+        >>> per_user(judge_scores([[0.9, 0.7, 0.1]], [[0, 1, 1]], k=3), ["recall", "mrr"], [2])
+        {'recall@2': array([0.5]), 'mrr@2': array([0.5])}
     """
     check_conventions(gains, blank_users)
     ks = list(ks)

@@ -6,12 +6,24 @@ import numpy as np
 
 
 def rmse(predicted_P: np.ndarray, ratings_P: np.ndarray) -> float:
-    """Return the root of the mean squared error, in the unit of the ratings."""
+    """Return the root of the mean squared error, in the unit of the ratings.
+
+    Examples:
+        >>> from recsys_dl.metrics.rating import rmse
+        >>> round(rmse([4.0, 2.0], [5.0, 2.0]), 3)
+        0.707
+    """
     return float(np.sqrt(np.mean(errors(predicted_P, ratings_P) ** 2)))
 
 
 def mae(predicted_P: np.ndarray, ratings_P: np.ndarray) -> float:
-    """Return the mean absolute error, in the unit of the ratings."""
+    """Return the mean absolute error, in the unit of the ratings.
+
+    Examples:
+        >>> from recsys_dl.metrics.rating import mae
+        >>> mae([4.0, 2.0], [5.0, 2.0])
+        0.5
+    """
     return float(np.mean(np.abs(errors(predicted_P, ratings_P))))
 
 

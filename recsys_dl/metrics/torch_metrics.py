@@ -28,6 +28,14 @@ class RankingMetrics(Metric):
 
     Raises:
         ValueError: an unknown metric or convention.
+
+    Examples:
+        >>> from recsys_dl.metrics.ranking import judge_scores
+        >>> from recsys_dl.metrics.torch_metrics import RankingMetrics
+        >>> metric = RankingMetrics(["recall", "mrr"], k=2)
+        >>> metric.update(judge_scores([[0.9, 0.7, 0.1]], [[0, 1, 1]], k=2))
+        >>> {name: value.item() for name, value in metric.compute().items()}
+        {'recall@2': 0.5, 'mrr@2': 0.5}
     """
 
     full_state_update = False
@@ -75,6 +83,13 @@ class CatalogMetrics(Metric):
         num_items: size of the catalog.
         k: list length.
         **kwargs: passed to torchmetrics' `Metric`.
+
+    Examples:
+        >>> from recsys_dl.metrics.torch_metrics import CatalogMetrics
+        >>> metric = CatalogMetrics(num_items=4, k=2)
+        >>> metric.update([[0, 1], [0, 1]])
+        >>> {name: value.item() for name, value in metric.compute().items()}
+        {'coverage@2': 0.5, 'gini@2': 0.5}
     """
 
     full_state_update = False
@@ -98,7 +113,15 @@ class CatalogMetrics(Metric):
 
 
 class RatingMetrics(Metric):
-    """RMSE and MAE over all pairs, as "rmse" and "mae"."""
+    """RMSE and MAE over all pairs, as "rmse" and "mae".
+
+    Examples:
+        >>> from recsys_dl.metrics.torch_metrics import RatingMetrics
+        >>> metric = RatingMetrics()
+        >>> metric.update([4.0, 2.0], [5.0, 2.0])
+        >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}
+        {'rmse': 0.707, 'mae': 0.5}
+    """
 
     full_state_update = False
     error_sums: Tensor

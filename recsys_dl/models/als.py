@@ -60,6 +60,13 @@ class ALS(CatalogModel):
 
     Raises:
         ValueError: an argument out of range.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import ALS
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> ALS(embedding_size=4, device="cpu").fit(train).recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "train_UI")

@@ -42,6 +42,13 @@ class EASE(CatalogModel):
         ValueError: regularization that is not positive, or too small for float32; or interactions whose weights are all 0.
         MemoryError: the items x items matrices do not fit; the message says how much they need and how much is free.
         RuntimeError: device "cuda" if torch finds no GPU.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import EASE
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> EASE(regularization=1, device="cpu").fit(train).recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     fitted = ("histories", "weights_II")

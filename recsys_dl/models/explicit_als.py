@@ -49,6 +49,13 @@ class ExplicitALS(FunkSVD):
 
     Raises:
         ValueError: an argument out of range.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import ExplicitALS
+        >>> ratings = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [5, 1, 5, 1, 5])
+        >>> ExplicitALS(embedding_size=3, device="cpu").fit(ratings).predict([2, 2], [0, 1]).round(1)
+        array([4.9, 2.4], dtype=float32)
     """
 
     def __init__(

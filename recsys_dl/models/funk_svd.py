@@ -48,6 +48,13 @@ class FunkSVD(CatalogModel):
     Raises:
         ValueError: a size, a number of epochs or a learning rate that is not positive; negative regularization; or
             diverging training (not finite).
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import FunkSVD
+        >>> ratings = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [5, 1, 5, 1, 5])
+        >>> FunkSVD(embedding_size=2).fit(ratings).predict([2, 2], [0, 1]).round(1)
+        array([5. , 2.3], dtype=float32)
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("mean", "rating_range_2", "bias_U", "bias_I", "user_emb_UD", "item_emb_ID")

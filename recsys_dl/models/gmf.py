@@ -45,6 +45,14 @@ class GMF(PairModel):
     """score(u, i) = w . (p_u * q_i): an inner product whose axes have learned weights.
 
     He, Liao, Zhang, Nie, Hu, Chua 2017, "Neural Collaborative Filtering", section 3.2. See `PairModel` for the arguments.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import GMF
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> model = GMF(embedding_size=4, epochs=1, device="cpu").fit(train)
+        >>> model.recommend([0], k=2, exclude=train).items_BK.shape
+        (1, 2)
     """
 
     def _build(self) -> GMFNetwork:

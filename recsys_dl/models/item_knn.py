@@ -42,6 +42,13 @@ class ItemKNN(Neighborhood):
 
     Raises:
         ValueError: an unknown measure or weighting, or a count or shrinkage out of range.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import ItemKNN
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> ItemKNN(device="cpu").fit(train).recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     def _compared(self, users_items: sp.csr_matrix) -> sp.csr_matrix:

@@ -114,6 +114,14 @@ class MLP(PairModel):
         hidden_sizes: widths of the hidden layers.
         dropout: dropout rate of the hidden layers.
         pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import MLP
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> model = MLP(embedding_size=4, epochs=1, device="cpu").fit(train)
+        >>> model.recommend([0], k=2, exclude=train).items_BK.shape
+        (1, 2)
     """
 
     network: MLPNetwork

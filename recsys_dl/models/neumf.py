@@ -73,6 +73,14 @@ class NeuMF(PairModel):
         mlp: likewise an MLP, also with the same hidden_sizes. Both or neither.
         mix: initial weight of the GMF in the score; the MLP has the rest.
         pair: `embedding_size`, `loss`, `num_negatives` and the rest of `PairModel`.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import NeuMF
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> model = NeuMF(embedding_size=4, epochs=1, device="cpu").fit(train)
+        >>> model.recommend([0], k=2, exclude=train).items_BK.shape
+        (1, 2)
     """
 
     network: NeuMFNetwork

@@ -23,6 +23,13 @@ class Popularity(CatalogModel):
 
     Raises:
         ValueError: a window that is not positive, or a window for interactions without times.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import Popularity
+        >>> model = Popularity().fit(Interactions([0, 0, 1, 2], [0, 1, 1, 2]))
+        >>> model.recommend([0], k=1).items_BK
+        array([[1]], dtype=int32)
     """
 
     fitted = ("popularity_I",)

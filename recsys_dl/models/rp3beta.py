@@ -42,6 +42,13 @@ class RP3beta(CatalogModel):
 
     Raises:
         ValueError: num_neighbors below 1, or negative exponents.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import RP3beta
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> RP3beta(device="cpu").fit(train).recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     fitted = ("histories_UI", "neighbors_II")

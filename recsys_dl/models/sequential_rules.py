@@ -40,6 +40,13 @@ class SequentialRules(CatalogModel):
 
     Raises:
         ValueError: a count below 1, or negative shrinkage.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import SequentialRules
+        >>> train = Interactions([0, 0, 0, 1], [0, 1, 2, 0], times_N=[10, 20, 30, 10])
+        >>> SequentialRules(device="cpu").fit(train).recommend([1], k=2, exclude=train).items_BK
+        array([[1, 2]], dtype=int32)
     """
 
     fitted = ("recent_UI", "rules_II")

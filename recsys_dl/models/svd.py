@@ -44,6 +44,13 @@ class SVD(CatalogModel):
 
     Raises:
         ValueError: an embedding size below 1, or interactions whose weights are all 0.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import SVD
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> SVD(embedding_size=2, device="cpu").fit(train).recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     fitted = ("singular_values_D", "user_emb_UD", "item_emb_ID")

@@ -41,6 +41,13 @@ class SVDpp(FunkSVD):
 
     Raises:
         ValueError: as `FunkSVD`.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import SVDpp
+        >>> ratings = Interactions([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [5, 1, 5, 1, 5])
+        >>> SVDpp(embedding_size=2).fit(ratings).predict([2, 2], [0, 1]).round(1)
+        array([4.6, 2.7], dtype=float32)
     """
 
     fitted = (*FunkSVD.fitted, "implicit_emb_ID")

@@ -29,6 +29,14 @@ class TwoTower(TowerModel):
         examples_per_user: positions drawn per user and epoch; users with fewer items use all.
         shuffle: shuffle each user's items in each epoch; for logs whose order is meaningless.
         tower: `embedding_size`, `history_size`, `features`, `softmax` and the rest of `TowerModel`.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import TwoTower
+        >>> train = Interactions([0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 2], times_N=[10, 20, 10, 30, 10, 15])
+        >>> model = TwoTower(embedding_size=4, epochs=1, device="cpu").fit(train)
+        >>> model.recommend([0], k=2, exclude=train).items_BK.shape
+        (1, 2)
     """
 
     batch_type = Splits

@@ -62,6 +62,15 @@ class Pipeline(Stages):
 
     Raises:
         ValueError: a repeated name, an argument out of range, or a ranker without features.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import ItemKNN, Popularity
+        >>> from recsys_dl.pipeline import Pipeline
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> pipeline = Pipeline({"knn": ItemKNN(device="cpu"), "popular": Popularity()}).fit(train)
+        >>> pipeline.recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     def __repr__(self) -> str:

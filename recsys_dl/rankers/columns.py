@@ -51,6 +51,16 @@ class RetrieverScores(_Retrievers):
 
     Args:
         retrievers: their names; None takes all passed to `CandidateFeatures.fit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import RetrieverScores
+        >>> features = CandidateFeatures([RetrieverScores(retrievers=["als"])]).fit(Interactions([0, 0], [0, 1]))
+        >>> features.compute([0], [[0, 1]], {"als": np.array([[0.2, -np.inf]])})
+        array([[[0.2, 1. ],
+                [0.2, 0. ]]], dtype=float32)
     """
 
     def fit(self, known: Known) -> None:
@@ -78,6 +88,16 @@ class RetrieverRanks(_Retrievers):
 
     Args:
         retrievers: their names; None takes all passed to `CandidateFeatures.fit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import RetrieverRanks
+        >>> features = CandidateFeatures([RetrieverRanks(retrievers=["als"])]).fit(Interactions([0, 0], [0, 1]))
+        >>> features.compute([0], [[0, 1]], {"als": np.array([[0.2, 0.9]])})
+        array([[[0.5],
+                [1. ]]], dtype=float32)
     """
 
     def fit(self, known: Known) -> None:
@@ -97,6 +117,15 @@ class ItemPopularity(ItemColumn):
 
     Args:
         window_days: count only the last days before now; None counts all.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import ItemPopularity
+        >>> features = CandidateFeatures([ItemPopularity()]).fit(Interactions([0, 1, 1], [0, 0, 1]))
+        >>> features.compute([0], [[0, 1]]).round(2)
+        array([[[1.1 ],
+                [0.69]]], dtype=float32)
     """
 
     def __init__(self, *, window_days: float | None = None) -> None:
@@ -115,6 +144,15 @@ class PopularityTrend(ItemColumn):
 
     Args:
         window_days: length of each of the two windows.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import PopularityTrend
+        >>> train = Interactions([0, 1, 2], [0, 1, 1], times_N=[0, 40 * 86_400, 50 * 86_400])
+        >>> CandidateFeatures([PopularityTrend(window_days=30)]).fit(train).compute([0], [[0, 1]]).round(2)
+        array([[[-0.69],
+                [ 1.1 ]]], dtype=float32)
     """
 
     def __init__(self, *, window_days: float = 30) -> None:
@@ -129,7 +167,17 @@ class PopularityTrend(ItemColumn):
 
 
 class ItemAge(ItemColumn):
-    """ln(1 + days since the item's first interaction), and likewise the last. An item without users is new, with its last before the log."""
+    """ln(1 + days since the item's first interaction), and likewise the last. An item without users is new, with its last before the log.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import ItemAge
+        >>> train = Interactions([0, 1, 1], [0, 0, 1], times_N=[0, 86_400, 2 * 86_400])
+        >>> CandidateFeatures([ItemAge()]).fit(train).compute([0], [[0, 1]]).round(2)
+        array([[[1.1 , 0.69],
+                [0.  , 0.  ]]], dtype=float32)
+    """
 
     def fit(self, known: Known) -> None:
         """Find first and last times."""
@@ -149,6 +197,15 @@ class UserActivity(UserColumn):
 
     Args:
         window_days: length of the window.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import UserActivity
+        >>> features = CandidateFeatures([UserActivity()]).fit(Interactions([0, 0, 1], [0, 1, 1]))
+        >>> features.compute([0, 1], [[0], [0]]).round(2)[:, 0]
+        array([[1.1 ],
+               [0.69]], dtype=float32)
     """
 
     fitted: ClassVar[tuple[str, ...]] = (*UserColumn.fitted, "oldest")

@@ -37,6 +37,15 @@ class CandidateFeatures(Saved):
 
     Raises:
         ValueError: no columns.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.columns import ItemPopularity
+        >>> features = CandidateFeatures([ItemPopularity()]).fit(Interactions([0, 1, 1], [0, 0, 1]))
+        >>> features.names, features.compute([0], [[0, 1]]).round(2)
+        (('popularity',), array([[[1.1 ],
+                [0.69]]], dtype=float32))
     """
 
     noun = "set of candidate features"

@@ -61,6 +61,14 @@ class LambdaMART(Ranker):
     Raises:
         ValueError: an argument out of range, an unknown monotone feature, grades that are not whole numbers up to 30
             (10,000 with linear gains), a group of more than 10,000 documents.
+
+    Examples:
+        >>> from recsys_dl.data.groups import Groups
+        >>> from recsys_dl.rankers import LambdaMART
+        >>> groups = Groups([[1.0], [0.0], [0.0], [1.0]] * 8, [1, 0, 0, 1] * 8, [2] * 16)  # the label is the feature
+        >>> ranker = LambdaMART(num_trees=5, min_documents=1).fit(groups)
+        >>> ranker.score_rows([[0.0], [1.0]]).argsort()
+        array([0, 1])
     """
 
     booster: lgb.Booster

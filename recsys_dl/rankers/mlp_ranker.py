@@ -22,6 +22,14 @@ class MLPRanker(NeuralRanker):
 
     Raises:
         ValueError: an argument out of range.
+
+    Examples:
+        >>> from recsys_dl.data.groups import Groups
+        >>> from recsys_dl.rankers import MLPRanker
+        >>> groups = Groups([[1.0], [0.0], [0.0], [1.0]] * 8, [1, 0, 0, 1] * 8, [2] * 16)  # the label is the feature
+        >>> ranker = MLPRanker(epochs=10, learning_rate=0.1, device="cpu").fit(groups)
+        >>> ranker.score_rows([[0.0], [1.0]]).argsort()
+        array([0, 1])
     """
 
     def __init__(

@@ -30,6 +30,16 @@ class LastItems(Column):
 
     Raises:
         ValueError: last below 1.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.recent_columns import LastItems
+        >>> books = pl.DataFrame({"item": ["b1", "b2", "b3"], "price": [5.0, 5.0, 20.0]})
+        >>> log = read_log({"user": ["ann", "bob", "bob"], "item": ["b1", "b2", "b3"]}, item_features=books)
+        >>> CandidateFeatures([LastItems()]).fit(log).compute([0], [[2]]).round(2)
+        array([[[-2.12]]], dtype=float32)
     """
 
     fitted = ("numbers_IN", "known_IN", "unit_IV", "group_V", "recent_UH")

@@ -26,6 +26,17 @@ class ItemFeatures(ItemColumn):
     Args:
         columns: columns of `Dataset.item_features`; None takes all.
         num_values: number of the most frequent values of categories and lists to keep.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.side_columns import ItemFeatures
+        >>> books = pl.DataFrame({"item": ["b1", "b2"], "price": [5.0, 9.0]})
+        >>> log = read_log({"user": ["ann", "bob"], "item": ["b1", "b2"]}, item_features=books)
+        >>> CandidateFeatures([ItemFeatures()]).fit(log).compute([0], [[0, 1]])
+        array([[[-1.,  0.],
+                [ 1.,  0.]]], dtype=float32)
     """
 
     def __init__(self, *, columns: Sequence[str] | None = None, num_values: int = 50) -> None:
@@ -44,6 +55,17 @@ class UserFeatures(Column):
     Args:
         columns: columns of `Dataset.user_features`; None takes all.
         num_values: number of the most frequent values of categories and lists to keep.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.side_columns import UserFeatures
+        >>> people = pl.DataFrame({"user": ["ann", "bob"], "income": [30.0, 50.0]})
+        >>> log = read_log({"user": ["ann", "bob"], "item": ["b1", "b2"]}, user_features=people)
+        >>> CandidateFeatures([UserFeatures()]).fit(log).compute([1], [[0, 1]])
+        array([[[1., 0.],
+                [1., 0.]]], dtype=float32)
     """
 
     fitted = ("values_UC",)
@@ -73,6 +95,18 @@ class ContentSimilarity(Column):
     Args:
         size: T.
         seed: for the singular vectors.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl import read_log
+        >>> from recsys_dl.rankers import CandidateFeatures
+        >>> from recsys_dl.rankers.side_columns import ContentSimilarity
+        >>> texts = ["murder mystery", "murder mystery", "rose garden", "rose garden"]
+        >>> books = pl.DataFrame({"item": ["b1", "b2", "b3", "b4"], "text": texts})
+        >>> log = read_log({"user": ["ann", "bob", "bob"], "item": ["b1", "b2", "b3"]}, item_features=books)
+        >>> CandidateFeatures([ContentSimilarity()]).fit(log).compute([0], [[1, 2]]).round(2)
+        array([[[ 1.],
+                [-1.]]], dtype=float32)
     """
 
     fitted = ("unit_IT", "profiles_UT")

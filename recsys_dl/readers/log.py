@@ -132,6 +132,12 @@ def read_log(
         FileNotFoundError: no such file.
         ValueError: it cannot be read, columns are missing or ambiguous, or it has no rows or a bad one; the message says
             which line and what to do.
+
+    Examples:
+        >>> from recsys_dl import read_log
+        >>> data = read_log({"user": ["ann", "ann", "bob"], "item": ["b42", "b7", "b7"], "rating": [5, 3, 4]})
+        >>> data.items.at(data.interactions.items_N).to_list(), data.interactions.weights_N, data.weight_kind
+        (['b42', 'b7', 'b7'], array([5., 3., 4.], dtype=float32), 'ratings')
     """
     if on_bad_rows not in ("error", "skip"):
         raise ValueError(f'on_bad_rows must be "error" or "skip", got {on_bad_rows!r}')

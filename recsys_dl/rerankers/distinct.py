@@ -26,6 +26,16 @@ class Distinct(ListReranker):
 
     Attributes:
         group_I: int32.
+
+    Examples:
+        >>> import numpy as np, polars as pl
+        >>> from recsys_dl import Ranking, read_log
+        >>> from recsys_dl.rerankers import Distinct
+        >>> films = pl.DataFrame({"item": ["1", "2", "3"], "title": ["The Matrix", "Matrix, The", "Heat"]})
+        >>> log = read_log([("ann", "1"), ("ann", "2"), ("bob", "3")], item_features=films)
+        >>> candidates = Ranking(np.array([[0, 1, 2]]), np.array([[1.0, 0.9, 0.8]]))
+        >>> Distinct(by="title").prepare(log).rerank([0], candidates, k=3).items_BK
+        array([[ 0,  2, -1]], dtype=int32)
     """
 
     fitted = ("group_I",)

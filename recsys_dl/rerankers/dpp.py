@@ -17,6 +17,15 @@ class DPP(Compared):
     Recommendation Diversity", section 5; their theta is 1 - weight. Once no remaining item adds to the span of the list (at
     most D do, and no two with the same vector), the rest follow in order. Ties go to the
     lower row.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions, Ranking
+        >>> from recsys_dl.rerankers import DPP
+        >>> dpp = DPP(weight=0.5).prepare(Interactions([0, 0, 1], [0, 1, 2]))  # items 0 and 1 share their user
+        >>> candidates = Ranking(np.array([[0, 1, 2]]), np.array([[1.0, 0.9, 0.8]]))
+        >>> dpp.rerank([0], candidates, k=2).items_BK
+        array([[0, 2]], dtype=int32)
     """
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:

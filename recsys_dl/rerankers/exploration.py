@@ -40,6 +40,15 @@ class Exploration(ListReranker):
     Attributes:
         pool_P: int32, ascending; empty without a condition.
         had_UI: CSR, users' training items; empty without a condition.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions, Ranking
+        >>> from recsys_dl.rerankers import Exploration
+        >>> candidates = Ranking(np.array([[0, 1, 2, 3]]), np.array([[1.0, 0.9, 0.8, 0.7]]))
+        >>> explored = Exploration(places=[2]).prepare(Interactions([0], [0], num_items=4)).rerank([0], candidates, k=2)
+        >>> explored.items_BK[:, 0], explored.propensities_BK.round(2)
+        (array([0], dtype=int32), array([[1.  , 0.33]]))
     """
 
     fitted = ("pool_P", "had_UI")

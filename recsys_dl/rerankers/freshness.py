@@ -35,6 +35,15 @@ class Freshness(ListReranker):
 
     Attributes:
         age_I: float64, seconds.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions, Ranking
+        >>> from recsys_dl.rerankers import Freshness
+        >>> log = Interactions([0, 0, 1], [0, 1, 2], times_N=[0, 60 * 86_400, 90 * 86_400])
+        >>> candidates = Ranking(np.array([[0, 1, 2]]), np.array([[1.0, 0.9, 0.8]]))
+        >>> Freshness(half_life_days=30, relevance="scores").prepare(log).rerank([0], candidates, k=3).items_BK
+        array([[2, 1, 0]], dtype=int32)
     """
 
     fitted = ("age_I",)

@@ -53,6 +53,16 @@ class Rules(ListReranker):
         kinds_I: int32, equal for items with the same groups and needs.
         pinned_P: int32, pinned items by ascending position.
         had_UI: CSR, users' training items; empty if no rule needs them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Ranking, read_log
+        >>> from recsys_dl.rerankers import Rules
+        >>> log = read_log([("ann", "b1"), ("ann", "b2"), ("bob", "b3")])
+        >>> candidates = Ranking(np.array([[0, 1, 2]]), np.array([[1.0, 0.9, 0.8]]))
+        >>> rules = Rules(rules=[{"name": "new first", "pin": "b3", "at": 1}]).prepare(log)
+        >>> rules.rerank([0], candidates, k=3).items_BK
+        array([[2, 0, 1]], dtype=int32)
     """
 
     fitted = ("denied_I", "groups_IG", "family_G", "serves_I", "kinds_I", "pinned_P", "had_UI")

@@ -26,6 +26,11 @@ class CAGRA(Flat):
     Raises:
         ValueError: an argument out of range, or items to add: the graph does not grow.
         RuntimeError: no GPU, or a FAISS without CAGRA.
+
+    Examples:
+        >>> from recsys_dl.retrieval import CAGRA
+        >>> CAGRA(num_links=32)  # build(vectors) and search(queries, k) need a GPU
+        CAGRA(num_links=32, measure='dot'), not built
     """
 
     exhaustive = False

@@ -26,6 +26,12 @@ class Exact(VectorIndex):
 
     Raises:
         ValueError: another measure.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import Exact
+        >>> Exact(device="cpu").build(np.eye(3)).search([[0.1, 0.9, 0.5]], k=2).items_BK
+        array([[1, 2]], dtype=int32)
     """
 
     exhaustive = True

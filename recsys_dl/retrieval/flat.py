@@ -22,6 +22,12 @@ class Flat(FaissIndex):
 
     Raises:
         ValueError: another measure.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import Flat
+        >>> Flat(device="cpu").build(np.eye(3)).search([[0.1, 0.9, 0.5]], k=2).items_BK
+        array([[1, 2]], dtype=int32)
     """
 
     exhaustive = True

@@ -29,6 +29,12 @@ class HNSW(FaissIndex):
 
     Raises:
         ValueError: an argument out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import HNSW
+        >>> HNSW().build(np.eye(3)).search([[0.1, 0.9, 0.5]], k=2).items_BK
+        array([[1, 2]], dtype=int32)
     """
 
     lower = "Lower num_links, or take ivf_pq with rescore=0, which keeps a code of each vector."

@@ -34,6 +34,14 @@ class IVF(FaissIndex):
 
     Raises:
         ValueError: an argument out of range; more lists than vectors.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import IVF
+        >>> vectors = np.random.default_rng(7).normal(size=(100, 8))
+        >>> index = IVF(num_lists=2, num_probes=1, measure="cosine", device="cpu").build(vectors)
+        >>> index.search(vectors[:1], k=1).items_BK
+        array([[0]], dtype=int32)
     """
 
     lower = "Take ivf_pq with rescore=0, which keeps a code of each vector, or fewer dimensions."

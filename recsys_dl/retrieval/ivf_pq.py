@@ -34,6 +34,13 @@ class IVFPQ(IVF):
 
     Raises:
         ValueError: an argument out of range; more lists than vectors; fewer than 256 vectors to learn the codes from.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import IVFPQ
+        >>> vectors = np.random.default_rng(7).normal(size=(300, 8))
+        >>> IVFPQ(num_lists=2, measure="cosine", device="cpu").build(vectors).search(vectors[:1], k=1).items_BK
+        array([[0]], dtype=int32)
     """
 
     lower = "Take rescore=0, fewer num_subvectors, or fewer dimensions."

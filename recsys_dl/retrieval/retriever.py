@@ -56,6 +56,15 @@ class Retriever(Saved):
 
     Raises:
         ValueError: the model's scores are not inner products, or, when it is asked, the index holds other vectors than the model's.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import ALS
+        >>> from recsys_dl.retrieval import Exact, Retriever
+        >>> train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3])
+        >>> retriever = Retriever(ALS(embedding_size=4, device="cpu"), Exact(device="cpu")).fit(train)
+        >>> retriever.recommend([0], k=1, exclude=train).items_BK
+        array([[2]], dtype=int32)
     """
 
     noun = "model"

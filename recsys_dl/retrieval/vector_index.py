@@ -272,6 +272,13 @@ def load_index(folder: str | os.PathLike[str]) -> VectorIndex:
     Raises:
         FileNotFoundError: no saved index there.
         ValueError: it is damaged, or of a format this version cannot read.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.retrieval import Exact, load_index
+        >>> Exact(device="cpu").build(np.eye(3)).save("index")
+        >>> load_index("index").search([[0.1, 0.9, 0.5]], k=1).items_BK
+        array([[1]], dtype=int32)
     """
     return VectorIndex.load(folder)
 

@@ -53,6 +53,14 @@ class TrainerOptions:
 
     Raises:
         ValueError: an option out of range.
+
+    Examples:
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.models import GMF
+        >>> from recsys_dl.training import TrainerOptions
+        >>> train = Interactions([0, 0, 1, 1], [0, 1, 1, 2])
+        >>> GMF(embedding_size=4, epochs=1, device="cpu").fit(train, trainer=TrainerOptions(clip_norm=1.0)).num_items
+        3
     """
 
     precision: str = "32-true"
@@ -185,7 +193,13 @@ def _loggers(given: Any) -> tuple[Any, ...]:
 
 
 def rank_started_as() -> int:
-    """Return the rank that a launcher (Lightning, torchrun, Slurm) assigned to this process, 0 without one."""
+    """Return the rank that a launcher (Lightning, torchrun, Slurm) assigned to this process, 0 without one.
+
+    Examples:
+        >>> from recsys_dl.training import rank_started_as
+        >>> rank_started_as()
+        0
+    """
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])
