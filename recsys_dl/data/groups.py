@@ -63,6 +63,12 @@ class Groups:
 
     Raises:
         ValueError: an argument violates the above.
+
+    Examples:
+        >>> from recsys_dl.data.groups import Groups
+        >>> groups = Groups([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], labels_N=[1, 0, 0], sizes_Q=[2, 1])
+        >>> len(groups), groups.num_documents, groups.num_features, groups.starts_Q.tolist()
+        (2, 3, 2, [0, 2, 3])
     """
 
     def __init__(

@@ -94,13 +94,27 @@ def popularity_lift(recommended_B: np.ndarray, profile_B: np.ndarray) -> np.ndar
 
 
 def profile_means(profiles: sp.csr_matrix, values_I: np.ndarray) -> np.ndarray:
-    """Return float64 [B]: the mean of `values_I` over the stored entries of each CSR row, 0 for an empty row."""
+    """Return float64 [B]: the mean of `values_I` over the stored entries of each CSR row, 0 for an empty row.
+
+    Examples:
+        >>> import numpy as np, scipy.sparse as sp
+        >>> from recsys_dl.metrics.catalog import profile_means
+        >>> profile_means(sp.csr_matrix([[1, 0, 1], [0, 0, 0]]), np.array([1.0, 5.0, 3.0]))
+        array([2., 0.])
+    """
     pattern = sp.csr_matrix((np.ones(profiles.nnz), profiles.indices, profiles.indptr), shape=profiles.shape)
     return (pattern @ np.asarray(values_I, np.float64)) / np.maximum(np.diff(profiles.indptr), 1)
 
 
 def list_means(items_BK: np.ndarray, k: int, values_I: np.ndarray) -> np.ndarray:
-    """Return float64 [B]: the mean of `values_I` over the first k items of each list."""
+    """Return float64 [B]: the mean of `values_I` over the first k items of each list.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import list_means
+        >>> list_means(np.array([[0, 2], [1, -1]]), k=2, values_I=np.array([1.0, 5.0, 3.0]))
+        array([2., 5.])
+    """
     shown = items_BK[:, :k]
     there = shown >= 0
     total_B = np.where(there, np.asarray(values_I, np.float64)[np.maximum(shown, 0)], 0.0).sum(axis=1)
@@ -111,6 +125,12 @@ def vector_similarity(items_BK: np.ndarray, item_vectors_ID: np.ndarray) -> np.n
     """Return float64 [B, K]: for each rank, the sum of its item's cosines with the items ranked above it.
 
     The cosines of an item with a zero vector are 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import vector_similarity
+        >>> vector_similarity(np.array([[0, 1, 2]]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        array([[0., 1., 0.]])
     """
     vectors = np.asarray(item_vectors_ID, np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -133,6 +153,13 @@ def cooccurrence_similarity(items_BK: np.ndarray, users_of_items: sp.csr_matrix)
     Args:
         items_BK: lists.
         users_of_items: CSR [I, U], one row per item (`Interactions.by_item`).
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.metrics.catalog import cooccurrence_similarity
+        >>> cooccurrence_similarity(np.array([[0, 1, 2]]), Interactions([0, 0, 1], [0, 1, 2]).by_item)
+        array([[0., 1., 0.]])
     """
     lists, ranks = items_BK.shape
     later, earlier = np.tril_indices(ranks, -1)

@@ -76,6 +76,12 @@ def intervals(
 
     Raises:
         ValueError: a confidence outside (0, 1), or fewer than 100 resamples.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.intervals import Sample, intervals
+        >>> intervals([Sample(np.ones(5))])
+        array([[1., 1.]])
     """
     check_resampling(confidence, num_resamples)
     figures_RM = resampled(samples, num_resamples, seed)
@@ -153,6 +159,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure": rejecting those below a level keeps the probability
     of any false rejection below it.
+
+    Examples:
+        >>> from recsys_dl.metrics.intervals import holm
+        >>> holm([0.25, 0.125, 0.5])
+        [0.5, 0.375, 0.5]
     """
     given = np.asarray(p_values, np.float64)
     order = np.argsort(given, kind="stable")

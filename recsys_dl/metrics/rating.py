@@ -40,6 +40,12 @@ def errors_per_user(
         ratings_P: true ratings.
         owner_P: the user of each pair, in [0, num_users).
         num_users: length of the result.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.rating import errors_per_user
+        >>> errors_per_user([4.0, 2.0, 3.0], [5.0, 2.0, 3.0], np.array([0, 0, 1]), num_users=2)["mae"]
+        array([0.5, 0. ])
     """
     errors_P = errors(predicted_P, ratings_P)
     counts = np.bincount(owner_P, minlength=num_users).astype(np.float64)
@@ -54,6 +60,11 @@ def errors(predicted_P: np.ndarray, ratings_P: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: not one prediction per rating, or none at all.
+
+    Examples:
+        >>> from recsys_dl.metrics.rating import errors
+        >>> errors([4.0, 2.0], [5.0, 2.0])
+        array([-1.,  0.])
     """
     predicted_P, ratings_P = np.asarray(predicted_P, np.float64), np.asarray(ratings_P, np.float64)
     if predicted_P.shape != ratings_P.shape or predicted_P.ndim != 1:

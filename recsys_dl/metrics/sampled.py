@@ -28,6 +28,12 @@ def sampled_ranking_metrics(
 
     Raises:
         ValueError: mismatched shapes, a NaN, a k below 1, or a row whose column 0 is not valid.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.sampled import sampled_ranking_metrics
+        >>> sampled_ranking_metrics(np.array([[0.5, 0.9, 0.1], [0.8, 0.2, 0.3]]), [1, 2])["sampled_hit_rate@1"]
+        array([0., 1.])
     """
     scores_BL = np.asarray(scores_BL, np.float64)
     valid_BL = np.ones(scores_BL.shape, bool) if valid_BL is None else np.asarray(valid_BL, bool)

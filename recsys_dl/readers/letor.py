@@ -35,6 +35,14 @@ def read_letor(path: Place, *, num_features: int | None = None, zero_based: bool
     Raises:
         FileNotFoundError: no such file.
         ValueError: a line violates the format; the message says which.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from recsys_dl.readers.letor import read_letor
+        >>> _ = Path("train.txt").write_text("2 qid:10 1:0.5 3:0.25")
+        >>> groups = read_letor("train.txt")
+        >>> groups.group_ids, groups.labels_N, groups.features_NF
+        (('10',), array([2.], dtype=float32), array([[0.5 , 0.  , 0.25]], dtype=float32))
     """
     path = _existing(path)
     features_NF, labels, queries, lines = _sparse(path, num_features, zero_based, grouped=True)
@@ -59,6 +67,14 @@ def read_lightgbm(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a line violates the format, or sizes do not sum to the rows; the message says which.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from recsys_dl.readers.letor import read_lightgbm
+        >>> _ = Path("rank.train").write_text("2 1:0.5 3:0.25")
+        >>> _ = Path("rank.train.query").write_text("1")
+        >>> read_lightgbm("rank.train").features_NF
+        array([[0.5 , 0.  , 0.25]], dtype=float32)
     """
     path = _existing(path)
     sizes_file = _existing(f"{path}.query" if query is None else query)
@@ -116,6 +132,14 @@ def read_grouped(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a column is missing or not numeric, a value is missing, or a group is not contiguous.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl.readers.letor import read_grouped
+        >>> table = pl.DataFrame({"query": ["a", "a", "b"], "grade": [1, 0, 2], "price": [5.0, 9.0, 7.0]})
+        >>> groups = read_grouped(table, group="query", label="grade")
+        >>> groups.group_ids, groups.names, groups.sizes_Q
+        (('a', 'b'), ('price',), array([2, 1]))
     """
     frame = read_table(table)
     where = str(table) if isinstance(table, str | os.PathLike) else "the frame"
