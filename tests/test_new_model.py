@@ -18,7 +18,7 @@ def tree(tmp_path_factory) -> Path:
     for name in ("recsys_dl", "kernels", "conf"):
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "tests").mkdir()
-    for name in ("conftest.py", "cuda_scheduler.py", "test_contract.py", "test_architecture.py"):
+    for name in ("conftest.py", "cuda_scheduler.py", "test_contract.py", "test_docstrings.py", "test_architecture.py"):
         shutil.copy(ROOT / "tests" / name, copy / "tests")
     shutil.copy(ROOT / "pyproject.toml", copy)
     text = (ROOT / "CONTRIBUTING.md").read_text()
@@ -42,6 +42,8 @@ def test_the_contract_tests_find_it_and_pass(tree):
     out = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contract.py", "-k", "co_counts")
     passed = int(re.search(r"(\d+) passed", out).group(1))
     assert passed >= 20
+    out = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_docstrings.py", "-k", "CoCounts")
+    assert "1 passed" in out
     run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_architecture.py")
 
 
