@@ -118,8 +118,9 @@ def stop_after(monkeypatch, steps: int) -> None:
         if steps == -1:
             raise Stopped
 
-    for module in ("als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "neighborhood", "rp3beta"):
+    for module in ("als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "rp3beta"):
         monkeypatch.setattr(f"recsys_dl.models.{module}.track", stopping, raising=False)
+    monkeypatch.setattr("recsys_dl.families.neighborhood.track", stopping)
 
 
 MORE = Interactions([0, 1, 2, 62], [1, 0, 3, 41], [5, 4, 3, 5], num_users=63, num_items=42)
@@ -148,14 +149,12 @@ def test_ctrl_c_in_fit_keeps_what_was(name, steps, monkeypatch):
 def breaking_points(name: str) -> list[str]:
     """What learning on calls, at which it can be stopped: the beginning, the kernel, the end."""
     own = {
-        "als": ["als.solve_rows", "als.fetch"],
-        "bpr": ["bpr.bpr_epoch", "bpr.fetch", "bpr.whole_masses"],
-        "item_knn": ["neighborhood.updated", "neighborhood.list_matrix", "neighborhood.prepare"],
-        "user_knn": ["neighborhood.updated", "neighborhood.list_matrix", "neighborhood.prepare"],
+        "als": ["models.als.solve_rows", "models.als.fetch"],
+        "bpr": [f"models.bpr.{one}" for one in ("bpr_epoch", "fetch", "integer_weights")],
+        "item_knn": [f"families.neighborhood.{one}" for one in ("updated", "list_matrix", "prepare")],
+        "user_knn": [f"families.neighborhood.{one}" for one in ("updated", "list_matrix", "prepare")],
     }
-    return [f"recsys_dl.models.{place}" for place in own[name]] + [
-        "recsys_dl.families.catalog.CatalogModel._check_learned"
-    ]
+    return [f"recsys_dl.{place}" for place in own[name]] + ["recsys_dl.families.catalog.CatalogModel._check_learned"]
 
 
 @pytest.mark.parametrize(
