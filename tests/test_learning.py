@@ -39,7 +39,7 @@ def answers(model) -> list[np.ndarray]:
 def test_weights_that_say_nothing_are_refused(name):
     log = planted()
     model = small(name)
-    with pytest.raises(ValueError, match="all weigh 0; weights=binary"):
+    with pytest.raises(ValueError, match="all weights are 0; weights=binary"):
         model.fit(log.with_weights(np.zeros(len(log))))
     assert not hasattr(model, "num_items")
 
