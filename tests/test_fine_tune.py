@@ -304,7 +304,7 @@ WRONG = {
         r"got 'item_embedding'. There are: axis_weights, item_emb, user_emb",
     ),
     "a name in place of names": ({"freeze": "item_emb"}, r"write \['item_emb'\]"),
-    "nothing to learn": ({"freeze": ["axis_weights", "user_emb", "item_emb"]}, "leaves nothing of GMF to learn"),
+    "nothing to learn": ({"freeze": ["axis_weights", "user_emb", "item_emb"]}, "leaves nothing of GMF to train"),
     "negative epochs": ({"epochs": -1}, "epochs must be a whole number, at least 0, got -1"),
     "half an epoch": ({"epochs": 0.5}, "epochs must be a whole number"),
     "no learning rate": ({"learning_rate": 0.0}, "learning_rate must be above 0"),
