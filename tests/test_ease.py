@@ -86,5 +86,5 @@ def test_what_makes_no_sense():
         EASE(regularization=0)
     with pytest.raises(ValueError, match="regularization must be larger"):
         EASE(regularization=1e-12, device="cpu").fit(Interactions([0, 0], [0, 1], [100, 100], num_users=2))
-    with pytest.raises(ValueError, match="all weigh 0"):
+    with pytest.raises(ValueError, match="all weights are 0"):
         EASE(device="cpu").fit(Interactions([0, 1], [0, 1], [0, 0]))

@@ -144,7 +144,7 @@ def test_what_the_oracle_answers():
     ("arguments", "message"),
     [
         ({"num_tastes": 0}, "num_tastes must be between 1 and 1000 for 1000 items, got 0"),
-        ({"num_interactions": 5_999}, r"between 6,000 \(3 a user\) and 200,000 .* got 5,999"),
+        ({"num_interactions": 5_999}, r"between 6,000 \(3 per user\) and 200,000 .* got 5,999"),
         ({"num_interactions": 200_001}, "got 200,001"),
         ({"num_users": 0, "num_interactions": 0}, "got 0"),
         ({"cold_items": 0.8}, "together at most 1, got 0.8 and 0.3"),

@@ -123,7 +123,7 @@ def test_holm_by_hand():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"confidence": 95}, "between 0 and 1, as 0.95, got 95"), ({"num_resamples": 10}, "at least 100, got 10")],
+    [({"confidence": 95}, "between 0 and 1, such as 0.95, got 95"), ({"num_resamples": 10}, "at least 100, got 10")],
 )
 def test_bad_input_is_named(arguments, message):
     sample = Sample(np.arange(5.0))

@@ -83,7 +83,7 @@ def test_by_hand():
     [
         ("best", {}, "merge must be one of"),
         ("round_robin", {"offset": 3}, "takes the arguments none; got 'offset'"),
-        ("quota", {}, "at least 1, got None for a"),
+        ("quota", {}, "at least 1 for every retriever, got None for a"),
         ("quota", {"quotas": {"c": 1}}, r"quotas must name retrievers \(a, b\), got 'c'"),
         ("reciprocal_rank", {"offset": -1}, "offset must be a number that is not negative"),
         ("reciprocal_rank", {"weights": {"a": -1}}, "weights must be numbers that are not negative"),

@@ -32,7 +32,7 @@ QUICK = {"epochs": 0, "embedding_size": 4}
 @pytest.mark.parametrize(
     ("settings", "parts", "words"),
     [
-        ({"item_kinds": {"genres": "bag"}}, {}, "item_kinds names 'genres', but the data has no item features: give them"),
+        ({"item_kinds": {"genres": "bag"}}, {}, "item_kinds names 'genres', but the data has no item features: provide them"),
         ({"user_kinds": {"age": "number"}}, {}, "data.user_features=FILE"),
         ({"features": "items"}, {}, 'features="items" needs item features, but the data has none'),
         ({"features": "users"}, {"item_features": GENRES}, 'features="users" needs user features'),

@@ -202,7 +202,7 @@ def test_messages_belong_to_their_lists():
         ([{"at_least": 4, "of": {"brand": "a"}, "within": 3}], "at least 4 items do not fit within 3 positions"),
         ([{"at_most": 2}], "needs one of per and of"),
         ([{"at_most": 2, "per": "brand", "of": {"brand": "a"}}], "needs one of per and of"),
-        ([{"at_least": 2, "per": "brand"}], "got 'per' beside it"),
+        ([{"at_least": 2, "per": "brand"}], "at_least can be combined with .*, got 'per'"),
         ([{"at_least": 0, "of": {"brand": "a"}}], "at_least must be an integer of at least 1, got 0"),
         ([{"pin": "i1"}], "at must be an integer of at least 1, got None"),
         ([{"denny": {"brand": "a"}}], "did you mean 'deny'"),

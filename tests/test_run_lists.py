@@ -63,7 +63,7 @@ def test_a_log_of_histories_is_read_in_the_order_of_its_times(trained, tmp_path,
     if "three_stage" not in str(trained.folder):  # whose features know how long ago
         assert table["item_id"].to_list() == by_hand["item_id"].to_list()
     strangers = read_log(frame.with_columns(pl.lit("x").alias("item_id")))
-    with pytest.raises(ValueError, match="none of the 1 items in the histories is known to .* such as 'x'"):
+    with pytest.raises(ValueError, match="none of the 1 items in the histories is known to .* they look like 'x'"):
         trained.recommend(history=strangers)
 
 

@@ -82,7 +82,7 @@ def test_popularity_on_the_published_split(shared_data):
 @pytest.mark.parametrize(
     ("scores", "valid", "ks", "message"),
     [
-        (np.zeros(3), None, [1], r"must be \[B, L\]"),
+        (np.zeros(3), None, [1], r"must both be \[B, L\]"),
         (np.full((1, 2), np.nan), None, [1], "must not be NaN"),
         (np.zeros((1, 2)), [[False, True]], [1], "column 0 must hold the relevant"),
         (np.zeros((1, 2)), None, [0], "k must be at least 1, got 0"),
