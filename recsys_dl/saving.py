@@ -35,7 +35,7 @@ class Saved(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+            setattr(cls, "__init__", checked(cls.__init__))  # noqa: B010  an assignment would hide the arguments from jedi
             show_arguments(cls)
 
     def arguments(self) -> dict[str, Any]:
