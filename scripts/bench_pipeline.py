@@ -113,7 +113,7 @@ def on_ranks(name: str, settings: list[str], seed: int, num_seeds: int = 3) -> N
         f"{name}, validation, {num_seeds} seeds\n\n| ranks that the ranker sees | NDCG@10 | of each seed | difference |\n|---|---|---|---|"
     )
     for (label, values), sample in zip(figures.items(), (before, after), strict=True):
-        seeds = ", ".join(f"{np.mean(value):.4f}" for value in values)
+        seeds = ", ".join(f"{np.nanmean(value):.4f}" for value in values)
         difference = f"{apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]" if sample is after else ""
         print(f"| {label} | {sample.value:.4f} | {seeds} | {difference} |", flush=True)
 
