@@ -5,9 +5,9 @@ The names below are imported when first used, so that `import recsys_dl` and `re
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from recsys_dl.lazy import from_files
 from recsys_dl.version import __version__
 
 if TYPE_CHECKING:
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
     from recsys_dl.protocols import Ranking, Recommender
     from recsys_dl.readers.log import read_log
     from recsys_dl.runs import load_run
-
-_HOMES = {
-    "Dataset": "recsys_dl.data.dataset",
-    "Interactions": "recsys_dl.data.interactions",
-    "Ranking": "recsys_dl.protocols",
-    "Recommender": "recsys_dl.protocols",
-    "Vocabulary": "recsys_dl.data.vocabulary",
-    "attribute": "recsys_dl.evaluation",
-    "compare": "recsys_dl.evaluation",
-    "evaluate": "recsys_dl.evaluation",
-    "fine_tune": "recsys_dl.fine_tuning",
-    "leave_last_out": "recsys_dl.data.split",
-    "load_run": "recsys_dl.runs",
-    "read_log": "recsys_dl.readers.log",
-}
 
 __all__ = [
     "Dataset",
@@ -54,13 +39,18 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'recsys_dl' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted([*globals(), *_HOMES])
+    _HOMES = {
+        "Dataset": "data.dataset",
+        "Interactions": "data.interactions",
+        "Ranking": "protocols",
+        "Recommender": "protocols",
+        "Vocabulary": "data.vocabulary",
+        "attribute": "evaluation",
+        "compare": "evaluation",
+        "evaluate": "evaluation",
+        "fine_tune": "fine_tuning",
+        "leave_last_out": "data.split",
+        "load_run": "runs",
+        "read_log": "readers.log",
+    }
+    __getattr__, __dir__ = from_files(__name__, __all__, _HOMES)

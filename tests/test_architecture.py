@@ -15,6 +15,17 @@ FILES = [file for file in FILES if not {"kernels", "conf"} & set(file.relative_t
 # rooms that every room but kernels may import: what arguments must be, what is meant by a wrong name, how learning is whole or not at all
 LOWEST = {"arguments", "learning", "names", "version", "lazy"}
 
+OF_NETWORKS = {
+    "kernels",
+    "data",
+    "losses",
+    "metrics",
+    "networks",
+    "training",
+    "protocols",
+    "saving",
+}  # families and rankers
+
 # room -> rooms of ours that it may import, each lower than itself; in the order of the house, from the ground up
 ALLOWED: dict[str, set[str]] = {
     "kernels": set(),
@@ -37,32 +48,10 @@ ALLOWED: dict[str, set[str]] = {
     "readers": {"data", "folders", "progress"},
     "networks": set(),
     "training": {"kernels", "data", "losses", "metrics", "folders", "progress", "threads"},
-    "families": {
-        "kernels",
-        "data",
-        "losses",
-        "metrics",
-        "networks",
-        "training",
-        "protocols",
-        "saving",
-        "earlier",
-        "progress",
-    },
+    "families": {*OF_NETWORKS, "earlier", "progress"},
     "models": {"families", "kernels", "data", "losses", "networks", "training", "protocols", "progress"},
     "retrieval": {"kernels", "data", "protocols", "saving", "progress"},
-    "rankers": {
-        "kernels",
-        "data",
-        "losses",
-        "metrics",
-        "networks",
-        "training",
-        "protocols",
-        "saving",
-        "trust",
-        "earlier",
-    },
+    "rankers": {*OF_NETWORKS, "trust", "earlier"},
     "rerankers": {"kernels", "data", "protocols", "saving"},
     "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress"},
     "export": {"protocols", "data", "folders"},
