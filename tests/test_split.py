@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 from recsys_dl import Dataset, Interactions, Vocabulary, leave_last_out, read_log
 from recsys_dl.compose import compose
-from recsys_dl.data.split import Split, cold_items, cold_users, random_split, time_split, user_split
+from recsys_dl.data.split import Split, cold_items, cold_split, cold_users, random_split, time_split, user_split
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -48,6 +48,7 @@ SPLITS = {
     "cold_items": lambda data: cold_items(data, seed=5),
     "cold_users": lambda data: cold_users(data, seed=5),
 }
+ALL = SPLITS | {"cold": lambda data: cold_split(data, seed=5)}
 
 
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
@@ -68,14 +69,14 @@ def test_parts_are_the_whole_in_the_order_of_the_log(split):
         assert part.item_titles is data.item_titles
 
 
-@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("split", ALL.values(), ids=ALL)
 def test_the_same_each_time(split):
     first, second = split(many()), split(many())
     assert [part.content_hash for part in first] == [part.content_hash for part in second]
 
 
 def test_another_seed_another_split():
-    for split in (random_split, user_split, cold_items, cold_users):
+    for split in (random_split, user_split, cold_items, cold_users, cold_split):
         assert rows(split(many(), seed=1).test) != rows(split(many(), seed=2).test)
 
 
@@ -187,6 +188,73 @@ def test_cold_items_and_users_are_unknown_to_train():
     assert parts.test.histories.num_users == data.num_users
 
 
+def kinds(train: Dataset, part: Dataset) -> dict[tuple[bool, bool], int]:
+    """Count a part's interactions by whether train knows the user, and the item."""
+    log, users, items = part.interactions, *map(set, (train.interactions.users_N, train.interactions.items_N))
+    found = [(u in users, i in items) for u, i in zip(log.users_N, log.items_N, strict=True)]
+    return {kind: found.count(kind) for kind in set(found)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cold_split_holds_every_kind_and_leaks_none(seed):
+    data = many(seed)
+    train, validation, test = cold_split(data, validation=0.2, test=0.2, seed=seed)
+    log = data.interactions
+    for part in (validation, test):
+        assert set(kinds(train, part)) == {(True, True), (True, False), (False, True), (False, False)}
+    for name in ("users_N", "items_N"):
+        known, held, last = (set(getattr(part.interactions, name)) for part in (train, validation, test))
+        assert not (held - known) & last  # cold in validation: not in test
+        assert not (last - known) & held  # cold in test: not in validation
+    places = [at for part in (train, validation, test) for at in rows(part)]
+    assert len(set(places)) == len(places)
+    for at in set(range(len(data))) - set(places):  # in no part: between cold ones of different parts
+        assert log.users_N[at] not in train.interactions.users_N
+        assert log.items_N[at] not in train.interactions.items_N
+
+
+def test_cold_split_sizes():
+    rng = np.random.default_rng(0)
+    users, items = np.divmod(rng.permutation(100 * 100)[:4000], 100)
+    train, validation, test = cold_split(
+        log_of(users, items, num_users=100, num_items=100), validation=0.1, test=0.2, seed=3
+    )
+    cold_users_, cold_items_ = (
+        [
+            len(np.setdiff1d(getattr(part.interactions, name), getattr(train.interactions, name)))
+            for part in (validation, test)
+        ]
+        for name in ("users_N", "items_N")
+    )
+    assert (cold_users_, cold_items_) == ([10, 20], [10, 20])
+    warm = len(train) + kinds(train, validation)[True, True] + kinds(train, test)[True, True]
+    assert kinds(train, validation)[True, True] == round(0.1 * warm)
+    assert kinds(train, test)[True, True] == round(0.2 * warm)
+
+
+def test_a_user_whose_items_are_all_cold_is_as_cold_as_they_are():
+    # each item has two users and each user two items, which are both cold now and then
+    data = log_of([*range(40), *range(40)], [*range(40), *range(1, 40), 0], num_users=40, num_items=40)
+    stranded = 0
+    for seed in range(20):
+        train, validation, test = cold_split(data, validation=0.05, test=0.1, seed=seed)
+        for name in ("users_N", "items_N"):
+            known, held, last = (set(getattr(part.interactions, name)) for part in (train, validation, test))
+            assert not (held & last) - known
+            stranded += len(last - known) > 4
+    assert stranded
+
+
+def test_cold_split_says_when_too_little_is_left():
+    alone = log_of(
+        list(range(20)), list(range(20)), num_users=20, num_items=20
+    )  # every user one item, every item one user
+    with pytest.raises(ValueError, match="every warm user and item keeps one in train; lower them"):
+        cold_split(alone, seed=0)
+    with pytest.raises(ValueError, match=r"test=0.01 of 20 items leaves test empty"):
+        cold_split(alone, test=0.01, seed=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -232,6 +300,7 @@ def test_bare_interactions_are_refused():
 def test_every_option_is_a_config():
     files = sorted(CONF.glob("split/*.yaml"))
     assert [file.stem for file in files] == [
+        "cold",
         "cold_items",
         "cold_users",
         "leave_last_out",
