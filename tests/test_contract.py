@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 from hydra.utils import instantiate
 
@@ -39,12 +40,24 @@ def planted() -> Interactions:
     return Interactions(users, items, ratings, times, num_users=NUM_USERS, num_items=NUM_ITEMS)
 
 
+@pytest.fixture(scope="module", params=[*options("model"), *SERVED])
+def name(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def train() -> Dataset:
+def train(name) -> Dataset:
+    return data_for(build(name), planted())
+
+
+def data_for(model, log: Interactions) -> Dataset:
+    """A log with ids; with the items' tastes for models that need content. Nothing is known of NOTHING_ITEM."""
+    tastes = [np.eye(2)[row % 2].tolist() if row != NOTHING_ITEM else None for row in range(log.num_items)]
     return Dataset(
-        planted(),
-        Vocabulary([f"u{row}" for row in range(NUM_USERS)], noun="user"),
-        Vocabulary([f"i{row}" for row in range(NUM_ITEMS)], noun="item"),
+        log,
+        Vocabulary([f"u{row}" for row in range(log.num_users)], noun="user"),
+        Vocabulary([f"i{row}" for row in range(log.num_items)], noun="item"),
+        item_features=pl.DataFrame({"taste": tastes}) if getattr(model, "needs_content", False) else None,
     )
 
 
@@ -61,9 +74,9 @@ def load(folder):
     return load_saved(folder, Recommender, noun="model")
 
 
-@pytest.fixture(scope="module", params=[*options("model"), *SERVED])
-def model(request, train):
-    return build(request.param).fit(train)
+@pytest.fixture(scope="module")
+def model(name, train):
+    return build(name).fit(train)
 
 
 def test_it_is_a_recommender_and_fit_returns_it(model, train):
@@ -211,6 +224,10 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
 
 
 def test_fitted_on_bare_interactions(model, train):
+    if getattr(model, "needs_content", False):
+        with pytest.raises(ValueError, match="item features"):
+            build(name_of(model)).fit(train.interactions)
+        return
     plain, named = (build(name_of(model), epochs=2).fit(log) for log in (train.interactions, train))
     np.testing.assert_array_equal(plain.recommend([0, 5], k=4).items_BK, named.recommend([0, 5], k=4).items_BK)
     assert plain.users is None
@@ -223,7 +240,8 @@ def test_the_smallest_logs(model):
         Interactions([0, 1, 2], [0, 0, 0], [3, 4, 5], num_users=4),
         Interactions([0, 0, 1, 1], [0, 1, 0, 1]),
     ):
-        fitted = build(name_of(model), epochs=2).fit(log)
+        again = build(name_of(model), epochs=2)
+        fitted = again.fit(data_for(again, log) if getattr(again, "needs_content", False) else log)
         ranking = fitted.recommend(np.arange(log.num_users), k=log.num_items)
         assert not np.isnan(ranking.scores_BK).any()
         assert ranking.items_BK.max() < log.num_items

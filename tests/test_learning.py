@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from test_contract import build, planted
+from test_contract import build, data_for, planted
 
 from recsys_dl.compose import options
 from recsys_dl.data.interactions import Interactions
@@ -50,7 +50,7 @@ def test_weights_beyond_float32_give_finite_scores_or_an_error(name, weight):
     log = planted()
     model = small(name)
     try:
-        model.fit(log.with_weights(np.full(len(log), weight)))
+        model.fit(data_for(model, log.with_weights(np.full(len(log), weight))))
     except ValueError as error:
         refused = str(error)
     else:
@@ -95,7 +95,8 @@ def test_logs_from_which_nothing_follows_are_told_or_answered(name, caplog):
     ):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            model = small(name).fit(log)
+            model = small(name)
+            model.fit(data_for(model, log))
         users = np.arange(log.num_users)
         scores_BI = model.score(users, np.tile(np.arange(log.num_items), (len(users), 1)))
         assert np.isfinite(scores_BI).all()

@@ -9,19 +9,19 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from typing_extensions import Self
 
+from .column_types import TEXTS, called, family_of, listed, numbers_of, values_of
 from .text_vectors import TextVectors
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["category", "bag", "number", "log_number", "text", "ignore"]
 KINDS = ("category", "bag", "number", "log_number", "text", "ignore")
-TEXTS = "texts"  # the column name of free texts
 MOST_CATEGORIES = 50  # distinct integers still treated as categories
 FARTHEST = 5.0  # standard deviations from the mean; numbers are clipped to this
 
@@ -131,7 +131,7 @@ class FeatureEncoder:
         table = self._table(frame, texts)
         if missing := [name for name in self.kinds if name not in table.columns]:
             raise ValueError(
-                f"kinds names {missing[0]!r}, which is not a column of the {self.noun} features; they are {_list(table.columns)}"
+                f"kinds names {missing[0]!r}, which is not a column of the {self.noun} features; they are {listed(table.columns)}"
             )
         self._columns, self._texts, self.ignored = [], {}, {}
         self.num_values, self.num_dense = 1, 0
@@ -147,7 +147,7 @@ class FeatureEncoder:
             log.info("%s features not encoded: %s", self.noun, reasons)
         if not self._columns:
             raise ValueError(
-                f"{self.noun} features need a column whose values differ between rows, got {_list(table.columns) or 'none'}"
+                f"{self.noun} features need a column whose values differ between rows, got {listed(table.columns) or 'none'}"
                 f"{'; ' if self.ignored else ''}{'; '.join(f'{name}: {why}' for name, why in self.ignored.items())}"
             )
         return self
@@ -165,16 +165,16 @@ class FeatureEncoder:
         for learned in self._columns:
             if learned.name not in table.columns:
                 raise ValueError(
-                    f"the {self.noun} features must have {_called(learned.name)} ({learned.family}) as in training, got "
-                    f"{_list(table.columns) or 'no columns'}"
+                    f"the {self.noun} features must have {called(learned.name)} ({learned.family}) as in training, got "
+                    f"{listed(table.columns) or 'no columns'}"
                 )
             column = table[learned.name]
-            family = _family(column.dtype)
+            family = family_of(column.dtype)
             if family not in (learned.family, "nothing") and not (
                 learned.kind in ("number", "log_number") and {family, learned.family} <= {"numbers", "whole numbers"}
             ):
                 raise ValueError(
-                    f"{_called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
+                    f"{called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
                     f"{family or column.dtype}"
                 )
             known_R |= column.is_not_null().to_numpy()
@@ -185,7 +185,7 @@ class FeatureEncoder:
             elif learned.kind == "text":
                 dense += [self._texts[learned.name].transform(column), column.is_null().to_numpy()[:, None]]
             else:
-                numbers_R = self._numbers(column, learned.kind)
+                numbers_R = numbers_of(column, self.noun, heavy_tail=learned.kind == "log_number")
                 scaled_R = np.clip((numbers_R - learned.mean) / learned.std, -FARTHEST, FARTHEST)
                 dense += [np.nan_to_num(scaled_R)[:, None], np.isnan(numbers_R)[:, None]]
         size = table.height
@@ -241,18 +241,18 @@ class FeatureEncoder:
         kind = self.kinds.get(column.name)
         if kind == "ignore":
             return "as kinds says"
-        family = _family(column.dtype)
+        family = family_of(column.dtype)
         if family == "nothing" or column.null_count() == len(column):
             return "no values"
         fitting = _kinds_of(family)
         if not fitting:
             raise ValueError(
-                f"{_called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
+                f"{called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
                 f"numbers, dates or lists of text, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
             )
         if kind is not None and kind not in fitting:
             raise ValueError(
-                f"{_called(column.name)} of the {self.noun} features holds {family}, which can be {' or '.join(fitting)}, not {kind}"
+                f"{called(column.name)} of the {self.noun} features holds {family}, which can be {' or '.join(fitting)}, not {kind}"
             )
         if kind is None:
             kind = "text" if column.name == TEXTS else fitting[0]
@@ -266,14 +266,14 @@ class FeatureEncoder:
                 return "texts share no words"
             self._texts[column.name] = vectors
             return _Column(column.name, kind, family)
-        numbers_R = self._numbers(column, kind)
+        numbers_R = numbers_of(column, self.noun, heavy_tail=kind == "log_number")
         mean, std = float(np.nanmean(numbers_R)), float(np.nanstd(numbers_R))
         if std <= 1e-9 * abs(mean):
             return "a single value"
         return _Column(column.name, kind, family, mean=mean, std=std)
 
     def _learn_values(self, column: pl.Series, kind: Kind, family: str) -> _Column | str:
-        values = _values(column)
+        values = values_of(column)
         counts = values.unique(["row", "value"]).group_by("value").len("rows").sort("value")
         counts = counts.filter(pl.col("rows") >= self.min_count)
         if not len(counts):
@@ -281,46 +281,6 @@ class FeatureEncoder:
         if len(counts) == 1 and counts["rows"][0] == len(column):
             return "a single value"
         return _Column(column.name, kind, family, values=counts["value"].to_list(), first=self.num_values)
-
-    def _numbers(self, column: pl.Series, kind: Kind) -> np.ndarray:
-        """Return float64 numbers, NaN where missing."""
-        if column.dtype.is_temporal():
-            column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
-        numbers = column.cast(pl.Float64)
-        bad = ~numbers.is_finite().fill_null(True)
-        if kind == "log_number":
-            bad |= (numbers < 0).fill_null(False)
-        if bad.any():
-            row = int(bad.arg_max() or 0)
-            raise ValueError(
-                f"{_called(column.name)} of the {self.noun} features must hold finite numbers"
-                f"{' that are not negative' if kind == 'log_number' else ''}, or null where one is missing, got "
-                f"{numbers[row]} in row {row}"
-            )
-        values_R = numbers.fill_null(float("nan")).to_numpy()
-        return np.log1p(values_R) if kind == "log_number" else values_R
-
-
-def _family(dtype: pl.DataType) -> str:
-    """Describe a column's type independent of bit width; "" if it cannot be encoded."""
-    if dtype == pl.Null:
-        return "nothing"
-    if dtype == pl.Boolean:
-        return "true or false"
-    if dtype.is_integer():
-        return "whole numbers"
-    if dtype.is_float() or dtype.is_decimal():
-        return "numbers"
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return "text"
-    if dtype in (pl.Date, pl.Datetime):
-        return "dates"
-    if isinstance(dtype, pl.List | pl.Array):
-        inner = _family(dtype.inner)  # type: ignore[arg-type]
-        if inner in ("text", "whole numbers"):
-            return f"lists of {inner}"
-        return "nothing" if inner == "nothing" else ""
-    return ""
 
 
 def _kinds_of(family: str) -> tuple[Kind, ...]:
@@ -336,20 +296,12 @@ def _kinds_of(family: str) -> tuple[Kind, ...]:
     }.get(family, ())  # type: ignore[return-value]
 
 
-def _values(column: pl.Series) -> pl.DataFrame:
-    """Return rows and their values as text, lists exploded; missing values are dropped."""
-    frame = column.alias("value").to_frame().with_row_index("row")
-    if isinstance(column.dtype, pl.List | pl.Array):
-        frame = frame.with_columns(pl.col("value").cast(pl.List(pl.String))).explode("value")
-    return frame.with_columns(pl.col("value").cast(pl.String)).drop_nulls()
-
-
 def _codes(column: pl.Series, learned: _Column) -> pl.DataFrame:
     """Return rows and the codes of their known values, each once."""
     values = learned.values or []
     codes = np.arange(learned.first + 1, learned.first + 1 + len(values), dtype=np.int32)
     known = pl.DataFrame({"value": pl.Series(values, dtype=pl.String), "code": codes})
-    joined = _values(column).join(known, on="value", how="inner", maintain_order="left")
+    joined = values_of(column).join(known, on="value", how="inner", maintain_order="left")
     return joined.unique(["row", "code"], maintain_order=True)
 
 
@@ -386,11 +338,3 @@ def _padded(coded: list[tuple[np.ndarray, np.ndarray, np.ndarray]], size: int) -
     codes_RM[rows, places] = codes[order]
     weights_RM[rows, places] = weights[order]
     return codes_RM, weights_RM
-
-
-def _called(name: str) -> str:
-    return "texts" if name == TEXTS else f"the column {name!r}"
-
-
-def _list(names: list[str] | Any) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from recsys_dl.arguments import parameters_of
+from recsys_dl.data.column_types import TEXTS
 from recsys_dl.data.dataset import Dataset
-from recsys_dl.data.features import TEXTS
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.names import near
 

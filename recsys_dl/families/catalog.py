@@ -53,6 +53,7 @@ class CatalogModel(Saved):
     noun = "model"
     fitted: ClassVar[tuple[str, ...]] = ()
     popularity_fallback: ClassVar[bool] = True
+    needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
     device: Device = "cpu"
 
     num_users: int
@@ -295,7 +296,8 @@ class CatalogModel(Saved):
     def _aligned(self, new: Dataset | Interactions) -> Interactions:
         """Return new interactions in this model's rows, extended by new users and items; remember their ids.
 
-        A Dataset is matched by ids: known ids keep their rows, new ones are appended. Interactions are taken as rows.
+        A Dataset is matched by ids: known ids keep their rows, new ones are appended, including those without interactions that have
+        features. Interactions are taken as rows.
         """
         self._check_fitted()
         as_interactions(new)  # TypeError for anything else
@@ -312,9 +314,11 @@ class CatalogModel(Saved):
                     "this model was fitted on bare Interactions without ids: pass Interactions, not a Dataset"
                 )
             old = new.interactions
-            met_users, met_items = np.unique(old.users_N), np.unique(old.items_N)
-            self.users = self.users.grow(new.users.at(met_users))
-            self.items = self.items.grow(new.items.at(met_items))
+            described = new.item_features is not None or new.item_texts is not None
+            self.users = self.users.grow(
+                new.users.ids if new.user_features is not None else new.users.at(np.unique(old.users_N))
+            )
+            self.items = self.items.grow(new.items.ids if described else new.items.at(np.unique(old.items_N)))
             num_users, num_items = len(self.users), len(self.items)
             users_N = self.users.find(new.users.ids)[old.users_N]
             items_N = self.items.find(new.items.ids)[old.items_N]

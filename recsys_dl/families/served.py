@@ -122,7 +122,7 @@ class InnerProduct(nn.Module):
 
     def __init__(self, item_emb_ID: np.ndarray) -> None:
         super().__init__()
-        self.item_emb_ID = _buffer(item_emb_ID)
+        self.item_emb_ID = buffer(item_emb_ID)
 
     def forward(self, state_BS: Tensor) -> Tensor:
         """Return scores [B, I]."""
@@ -134,7 +134,7 @@ class Weights(nn.Module):
 
     def __init__(self, weights_II: np.ndarray) -> None:
         super().__init__()
-        self.weights_II = _buffer(weights_II)
+        self.weights_II = buffer(weights_II)
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I]; small batches use only the weight rows of their items."""
@@ -149,7 +149,7 @@ class Neighbors(nn.Module):
 
     def __init__(self, neighbors_II: sp.csr_matrix) -> None:
         super().__init__()
-        self.items_IK, self.similarity_IK = (_buffer(array) for array in _padded(neighbors_II))
+        self.items_IK, self.similarity_IK = (buffer(array) for array in padded(neighbors_II))
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I], a few neighbors of every item at a time."""
@@ -166,7 +166,7 @@ class Followers(nn.Module):
 
     def __init__(self, rules_II: sp.csr_matrix) -> None:
         super().__init__()
-        self.items_IK, self.rules_IK = (_buffer(array) for array in _padded(rules_II))
+        self.items_IK, self.rules_IK = (buffer(array) for array in padded(rules_II))
 
     def forward(self, state_BI: Tensor) -> Tensor:
         """Return scores [B, I]; only rules from items in the histories are densified."""
@@ -182,7 +182,7 @@ class Perceptron(nn.Module):
     def __init__(self, layers: nn.Module, item_states_IT: np.ndarray, products: int, together: int) -> None:
         super().__init__()
         self.layers = layers
-        self.item_states_IT = _buffer(item_states_IT)
+        self.item_states_IT = buffer(item_states_IT)
         self.products, self.together = products, together
 
     def forward(self, state_BS: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class Projection(nn.Module):
 
     def __init__(self, item_emb_ID: np.ndarray) -> None:
         super().__init__()
-        self.item_emb_ID = _buffer(item_emb_ID)
+        self.item_emb_ID = buffer(item_emb_ID)
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
         """Return [B, D]."""
@@ -261,8 +261,8 @@ class SolvedUser(nn.Module):
         """`confidence` None: weight = target = r; the penalty is `regularization (history length + unobserved)^exponent`."""
         super().__init__()
         items = item_emb_ID.astype(np.float64)
-        self.item_emb_ID = _buffer(item_emb_ID)
-        self.gram_DD = _buffer(all_weight * (items.T @ items))
+        self.item_emb_ID = buffer(item_emb_ID)
+        self.gram_DD = buffer(all_weight * (items.T @ items))
         self.confidence = confidence
         self.regularization, self.unobserved, self.exponent = regularization, unobserved, exponent
 
@@ -301,12 +301,12 @@ class RatingUser(nn.Module):
     ) -> None:
         super().__init__()
         ones = np.ones((len(bias_I), 1), np.float32)
-        self.item_emb_IE = _buffer(np.hstack([item_emb_ID, ones]))
-        self.bias_I = _buffer(bias_I)
+        self.item_emb_IE = buffer(np.hstack([item_emb_ID, ones]))
+        self.bias_I = buffer(bias_I)
         penalty_E = np.full(item_emb_ID.shape[1] + 1, regularization)
         penalty_E[-1] = bias_regularization
-        self.penalty_E = _buffer(penalty_E + 1e-9)
-        self.implicit_emb_ID = None if implicit_emb_ID is None else _buffer(implicit_emb_ID)
+        self.penalty_E = buffer(penalty_E + 1e-9)
+        self.implicit_emb_ID = None if implicit_emb_ID is None else buffer(implicit_emb_ID)
         self.mean = mean
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
@@ -345,7 +345,7 @@ def solved(gram_BDD: Tensor, penalty_BD: Tensor, right_BD: Tensor) -> Tensor:
     return torch.linalg.solve_ex(matrix_BDD, right_BD.unsqueeze(2))[0].squeeze(2)
 
 
-def _padded(lists_II: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+def padded(lists_II: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Return int32 columns and float32 values [I, K] of a CSR matrix's rows, padded with 0."""
     sizes = np.diff(lists_II.indptr)
     filled_IK = np.arange(max(1, sizes.max(initial=0))) < sizes[:, None]
@@ -354,6 +354,6 @@ def _padded(lists_II: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     return items_IK, values_IK
 
 
-def _buffer(array: np.ndarray) -> nn.Buffer:
+def buffer(array: np.ndarray) -> nn.Buffer:
     """Return an array as a buffer; copied only if read-only."""
     return nn.Buffer(torch.from_numpy(np.require(array, requirements=["C", "W"])))

@@ -12,6 +12,7 @@ from recsys_dl.lazy import from_files
 if TYPE_CHECKING:
     from .als import ALS
     from .bpr import BPR
+    from .content import Content
     from .ease import EASE
     from .explicit_als import ExplicitALS
     from .funk_svd import FunkSVD
@@ -36,6 +37,7 @@ __all__ = [
     "GMF",
     "MLP",
     "SVD",
+    "Content",
     "ExplicitALS",
     "FunkSVD",
     "ItemKNN",

@@ -1,0 +1,387 @@
+"""Learning what items are about from their features and texts: words, categories, tags, periods and vectors, by name.
+
+R rows, T terms, E entries of dense vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from typing_extensions import Self
+
+from recsys_dl.names import near
+
+from .column_types import TEXTS, called, family_of, listed, numbers_of, values_of, vectors_of
+from .periods import memberships, periods
+from .profiles import Profiles
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+log = logging.getLogger(__name__)
+
+KINDS = ("category", "bag", "number", "text", "vector", "ignore")
+TITLES = "titles"  # the column name of display titles
+PROSE_WORDS, PROSE_VALUES = (
+    4.0,
+    0.5,
+)  # text columns of as many words a row and as large a share of distinct values are prose
+FITTING = {
+    "text": ("category", "text"),
+    "true or false": ("category",),
+    "whole numbers": ("number", "category"),
+    "numbers": ("number",),
+    "dates": ("number",),
+}
+
+
+@dataclass
+class _Column:
+    """How one column becomes terms, as learned by `fit`."""
+
+    name: str
+    kind: str
+    family: str
+    weight: float
+    terms: list[str]
+    idf_T: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # of bag and text
+    knots_T: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, np.float32)
+    )  # of a number: the middle of each period
+    size: int = 0  # of a vector
+    words: TfidfVectorizer | None = None
+
+    def about(self) -> dict[str, Any]:
+        return {"name": self.name, "kind": self.kind, "family": self.family, "weight": self.weight, "size": self.size}
+
+
+class ProfileEncoder:
+    """Learns the terms of a table of items and encodes its rows, and later ones, as vectors of unit length.
+
+    Each column makes a block of its own length 1 times the square root of its weight, so that the product of two rows is the
+    weighted mean of the columns' cosines, over the columns that both have. Kinds, inferred unless given in `kinds`:
+
+    - bag (lists): a term for each value of at least `min_count` rows, weighted by ln((1 + R) / (1 + rows with it)) + 1.
+    - category (text, booleans): likewise, one a row; the column's weight is multiplied by the chance that two rows differ, so that
+      a column that is nearly always the same counts little.
+    - text (`texts`, titles, columns of prose): TF-IDF of scikit-learn's `TfidfVectorizer` with sublinear term frequency
+      (Salton and Buckley 1988).
+    - number: periods of about as many rows each, at most ten, decades for years. A number belongs to the two periods whose middles enclose it, the
+      nearer the more, so that close numbers are similar.
+    - vector (arrays of floats, such as sentence embeddings): as it is, scaled to length 1.
+    - ignore: columns named in `kinds`, and uninformative ones.
+
+    Args:
+        kinds: column -> kind, where inference from the type is not enough.
+        column_weights: column -> its weight in a similarity; 1 unless given.
+        min_count: rows that a value or word must occur in.
+        max_share: of the rows; words in more are dropped.
+        max_words: of one text column, the most frequent.
+        ngrams: longest sequence of words that makes a term.
+        stop_words: words to drop, or "english" for scikit-learn's list.
+        noun: "item" or "user", for messages.
+
+    Attributes:
+        terms: the T names.
+        owner_T: the name of the column of each term.
+        num_dense: E.
+        ignored: column -> why it is not encoded.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl.data.profile_encoder import ProfileEncoder
+        >>> items = pl.DataFrame({"genres": [["Drama", "War"], ["War"], ["Comedy"]]})
+        >>> encoder = ProfileEncoder(min_count=1)
+        >>> profiles = encoder.fit(items).transform(items)
+        >>> encoder.terms, (profiles.terms_RT @ profiles.terms_RT.T).toarray().round(2)
+        (['Comedy', 'Drama', 'War'], array([[1.  , 0.61, 0.  ],
+               [0.61, 1.  , 0.  ],
+               [0.  , 0.  , 1.  ]], dtype=float32))
+    """
+
+    terms: list[str]
+    owner_T: list[str]
+    num_dense: int
+    ignored: dict[str, str]
+
+    def __init__(
+        self,
+        *,
+        kinds: Mapping[str, str] | None = None,
+        column_weights: Mapping[str, float] | None = None,
+        min_count: int = 2,
+        max_share: float = 0.5,
+        max_words: int = 20_000,
+        ngrams: int = 2,
+        stop_words: Sequence[str] | str | None = None,
+        noun: str = "item",
+    ) -> None:
+        for name, kind in (kinds or {}).items():
+            if kind not in KINDS:
+                raise ValueError(
+                    f"the kind of a column must be one of {', '.join(KINDS)}, got {name}={kind!r}{near(kind, KINDS)}"
+                )
+        for name, weight in (column_weights or {}).items():
+            if not 0 <= weight < np.inf:
+                raise ValueError(
+                    f"column_weights must be finite and at least 0, got {name}={weight}; 0 leaves a column out"
+                )
+        if isinstance(stop_words, str) and stop_words != "english":
+            raise ValueError(
+                f'stop_words must be a list of words, null for none, or "english", got {stop_words!r}; hand over a list for other '
+                "languages"
+            )
+        self.kinds = dict(kinds or {})
+        self.column_weights = dict(column_weights or {})
+        self.min_count, self.max_share, self.max_words, self.ngrams = min_count, max_share, max_words, ngrams
+        self.stop_words = stop_words if isinstance(stop_words, str) or stop_words is None else list(stop_words)
+        self.noun = noun
+        self._columns: list[_Column] = []
+
+    def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None, titles: pl.Series | None = None) -> Self:
+        """Learn the terms.
+
+        Args:
+            frame: one row per item.
+            texts: one per row, null where missing.
+            titles: likewise.
+
+        Raises:
+            ValueError: no informative column, NaN or infinite numbers, vectors of unequal length, or `kinds` or
+                `column_weights` of a missing column.
+        """
+        table = _table(frame, texts, titles)
+        for setting, named in (("kinds", self.kinds), ("column_weights", self.column_weights)):
+            for name in named:
+                if name not in table.columns:
+                    raise ValueError(
+                        f"{setting} names {name!r}, which is not a column of the {self.noun} features"
+                        f"{near(name, table.columns)}; they are {listed(table.columns) or 'none'}"
+                    )
+        self._columns, self.ignored = [], {}
+        for column in table:
+            learned = self._learn(column)
+            if isinstance(learned, str):
+                self.ignored[column.name] = learned
+            else:
+                self._columns.append(learned)
+        why = "; ".join(f"{name} ({reason})" for name, reason in self.ignored.items())
+        if not self._columns:
+            raise ValueError(
+                f"{self.noun} features need a column whose values or words occur in several rows, got "
+                f"{listed(table.columns) or 'none'}{': ' if why else ''}{why}. Lower min_count={self.min_count}, or raise "
+                f"max_share={self.max_share:g}"
+            )
+        if why:
+            log.info("%s features not encoded: %s", self.noun, why)
+        self._count()
+        return self
+
+    def transform(
+        self, frame: pl.DataFrame | None, texts: pl.Series | None = None, titles: pl.Series | None = None
+    ) -> Profiles:
+        """Return encoded rows, of length 1 or 0, from the columns seen in `fit`; other columns are ignored.
+
+        Raises:
+            ValueError: a column seen in `fit` is missing or has a different type, numbers are NaN or infinite, or vectors are of another length.
+        """
+        table = _table(frame, texts, titles)
+        blocks, dense = [], [np.zeros((table.height, 0), np.float32)]
+        for learned in self._columns:
+            if learned.name not in table.columns:
+                raise ValueError(
+                    f"the {self.noun} features must have {called(learned.name)} ({learned.family}) as in training, got "
+                    f"{listed(table.columns) or 'no columns'}"
+                )
+            column = table[learned.name]
+            family = _family(column)
+            numeric = {"numbers", "whole numbers"}
+            if family not in (learned.family, "nothing") and not {family, learned.family} <= numeric:
+                raise ValueError(
+                    f"{called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
+                    f"{family or column.dtype}"
+                )
+            if learned.kind == "vector":
+                dense.append(vectors_of(column, self.noun, learned.size) * np.float32(np.sqrt(learned.weight)))
+            else:
+                blocks.append(self._block(column, learned))
+        terms_RT = sp.hstack(blocks, format="csr") if blocks else sp.csr_matrix((table.height, 0))
+        return Profiles(terms_RT.astype(np.float32), np.concatenate(dense, axis=1)).unit()
+
+    def tastes(self, words: Sequence[str]) -> sp.csr_matrix:
+        """Return CSR [1, T]: the profile of stated tastes, such as `heist`, `1970s` or `genres=Comedy`; capitals do not matter.
+
+        Raises:
+            ValueError: no words, or one that is no term; names the nearest.
+        """
+        if isinstance(words, str) or not len(words):
+            raise ValueError(f'tastes must be a list of terms, such as ["heist", "1970s"], got {words!r}')
+        places: dict[str, list[int]] = {}
+        for place, (term, owner) in enumerate(zip(self.terms, self.owner_T, strict=True)):
+            for name in (term, f"{owner}={term}"):
+                places.setdefault(name.casefold(), []).append(place)
+        found: list[int] = []
+        for word in words:
+            mine = places.get(str(word).casefold())
+            if mine is None:
+                raise ValueError(
+                    f"tastes must be terms of the {self.noun} features, and {word!r} is none{near(str(word), self.terms)}"
+                )
+            found += mine
+        counts_T = np.bincount(found, minlength=len(self.terms)).astype(np.float32)
+        return sp.csr_matrix(np.minimum(counts_T, 1)[None])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what was learned as numeric arrays; no name contains a dot."""
+        settings = {
+            name: getattr(self, name)
+            for name in ("max_share", "max_words", "ngrams", "stop_words", "min_count", "noun")
+        }
+        about = {"columns": [one.about() for one in self._columns], "ignored": self.ignored, "settings": settings}
+        arrays = {"schema": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        for at, one in enumerate(self._columns):
+            arrays[f"terms_{at}"] = np.frombuffer(json.dumps(one.terms).encode(), np.uint8)
+            arrays[f"idf_{at}"], arrays[f"knots_{at}"] = one.idf_T, one.knots_T
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Restore an encoder from `arrays`."""
+        about = json.loads(arrays["schema"].tobytes().decode())
+        encoder = cls(**about["settings"])
+        encoder.ignored = about["ignored"]
+        for at, one in enumerate(about["columns"]):
+            terms = json.loads(arrays[f"terms_{at}"].tobytes().decode())
+            column = _Column(**one, terms=terms, idf_T=arrays[f"idf_{at}"], knots_T=arrays[f"knots_{at}"])
+            if column.kind == "text":
+                column.words = encoder._vectorizer(vocabulary=terms)
+                column.words.idf_ = column.idf_T
+            encoder._columns.append(column)
+        encoder._count()
+        return encoder
+
+    # Internal
+
+    def _count(self) -> None:
+        self.terms = [term for one in self._columns for term in one.terms]
+        self.owner_T = [one.name for one in self._columns for _ in one.terms]
+        self.num_dense = sum(one.size for one in self._columns)
+
+    def _vectorizer(self, **more: Any) -> TfidfVectorizer:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, self.ngrams), stop_words=self.stop_words, dtype=np.float32, **more
+        )
+
+    def _learn(self, column: pl.Series) -> _Column | str:
+        """Return how to encode a column, or why it is uninformative."""
+        kind = self.kinds.get(column.name)
+        weight = self.column_weights.get(column.name, 1.0)
+        if kind == "ignore" or weight == 0:
+            return "as kinds says" if kind == "ignore" else "its weight is 0"
+        family = _family(column)
+        if family == "nothing" or column.null_count() == len(column):
+            return "no values"
+        fitting = (
+            ("bag",) if family.startswith("lists") else ("vector",) if family == "vectors" else FITTING.get(family)
+        )
+        if fitting is None:
+            raise ValueError(
+                f"{called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
+                f"numbers, dates, lists of text or arrays of floats, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
+            )
+        if kind is not None and kind not in fitting:
+            raise ValueError(
+                f"{called(column.name)} of the {self.noun} features holds {family}, which can be {' or '.join(fitting)}, not {kind}"
+            )
+        kind = kind or ("text" if family == "text" and _is_prose(column) else fitting[0])
+        learned = _Column(column.name, kind, family, weight, [])
+        if kind == "vector":
+            learned.size = vectors_of(column, self.noun, None).shape[1]
+        elif kind == "number":
+            numbers_R = numbers_of(column, self.noun)
+            learned.knots_T, learned.terms = periods(numbers_R[~np.isnan(numbers_R)], column.name)
+        elif kind == "text":
+            return self._learn_words(column, learned)
+        else:
+            return self._learn_values(column, learned)
+        return learned if learned.size or len(learned.terms) > 1 else "a single value"
+
+    def _learn_values(self, column: pl.Series, learned: _Column) -> _Column | str:
+        counts = values_of(column).unique(["row", "value"]).group_by("value").len("rows").sort("value")
+        counts = counts.filter(pl.col("rows") >= self.min_count)
+        rows_T = counts["rows"].to_numpy()
+        if not len(counts):
+            return f"no value in {self.min_count} rows"
+        if len(counts) == 1 and rows_T[0] == len(column):
+            return "a single value"
+        if learned.kind == "category":
+            learned.weight *= float(1 - ((rows_T / len(column)) ** 2).sum())
+        learned.terms = counts["value"].to_list()
+        learned.idf_T = (np.log((1 + len(column)) / (1 + rows_T)) + 1).astype(np.float32)
+        return learned
+
+    def _learn_words(self, column: pl.Series, learned: _Column) -> _Column | str:
+        texts = column.cast(pl.String).drop_nulls()
+        limits = {"min_df": min(self.min_count, len(texts)), "max_df": self.max_share, "max_features": self.max_words}
+        learned.words = self._vectorizer(**limits)
+        try:
+            learned.words.fit(texts.to_list())
+        except ValueError as error:  # scikit-learn raises it where no word is left
+            if not re.search("empty vocabulary|no terms remain|max_df corresponds", str(error)):
+                raise
+            return f"no word is in {self.min_count} rows, in at most {self.max_share:.0%} of them, and not a stop word"
+        learned.terms = learned.words.get_feature_names_out().tolist()
+        learned.idf_T = learned.words.idf_.astype(np.float32)
+        return learned
+
+    def _block(self, column: pl.Series, learned: _Column) -> sp.csr_matrix:
+        """Return CSR [R, terms of the column], rows of length sqrt(weight) or 0."""
+        shape = (len(column), len(learned.terms))
+        if learned.kind == "text":
+            assert learned.words is not None
+            block = learned.words.transform(column.cast(pl.String).fill_null("").to_list())
+        elif learned.kind == "number":
+            block = memberships(numbers_of(column, self.noun), learned.knots_T)
+        else:
+            known = pl.DataFrame({"value": learned.terms, "at": np.arange(len(learned.terms))})
+            found = values_of(column).unique(["row", "value"]).join(known, on="value", how="inner")
+            at = found["at"].to_numpy()
+            block = sp.csr_matrix((learned.idf_T[at], (found["row"].to_numpy(), at)), shape=shape)
+        return Profiles(block.tocsr(), np.zeros((shape[0], 0), np.float32)).unit().terms_RT * np.sqrt(learned.weight)
+
+
+def _table(frame: pl.DataFrame | None, texts: pl.Series | None, titles: pl.Series | None) -> pl.DataFrame:
+    table = pl.DataFrame() if frame is None else frame
+    for name, series in ((TEXTS, texts), (TITLES, titles)):
+        if series is not None:
+            if name in table.columns:
+                raise ValueError(f"a column of the features may not be called {name!r} beside {name}; rename it")
+            table = table.hstack([series.alias(name)]) if table.width else series.alias(name).to_frame()
+    return table
+
+
+def _family(column: pl.Series) -> str:
+    """Return the family of a column; "vectors" for arrays of floats."""
+    dtype = column.dtype
+    if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float():
+        return "vectors"
+    return family_of(dtype)
+
+
+def _is_prose(column: pl.Series) -> bool:
+    """Return whether text is sentences or titles, not names of categories."""
+    if column.name in (TEXTS, TITLES):
+        return True
+    filled = column.cast(pl.String).drop_nulls()
+    words = filled.str.count_matches(r"\w+").to_numpy().mean() if len(filled) else 0.0
+    return float(words) >= PROSE_WORDS and filled.n_unique() >= PROSE_VALUES * len(filled)
