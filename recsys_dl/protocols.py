@@ -176,6 +176,23 @@ class Recommender(Protocol):
 
 
 @runtime_checkable
+class SaysSources(Protocol):
+    """A recommender that says what its answers rest on; evaluation reports it for cold users and items.
+
+    Words are free; those in use: "history" (what the user interacted with), "features", "popularity"; of items "interactions",
+    "features", and "nothing" where scores mean nothing.
+    """
+
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B]: what the answer to each user rests on."""
+        ...
+
+    def item_sources(self) -> np.ndarray:
+        """Return text [I]: what the scores of each item rest on."""
+        ...
+
+
+@runtime_checkable
 class Reranker(Protocol):
     """Anything that reorders candidates: for diversity, by rules, at random."""
 

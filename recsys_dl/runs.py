@@ -182,6 +182,7 @@ def write_metrics(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
         if old is not None and all(old[key] == new[key] for key in ("conventions", "confidence")):
             new["values"], new["intervals"] = old["values"] | new["values"], old["intervals"] | new["intervals"]
             new["k"] = sorted({*old["k"], *new["k"]})
+            new |= {name: old[name] for name in ("segments",) if name in old and name not in new}
             arrays = load_arrays(users) | arrays
         metrics[part] = new
         with new_file(users) as aside:

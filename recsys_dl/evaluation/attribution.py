@@ -21,7 +21,8 @@ from recsys_dl.metrics.intervals import Difference, Sample, check_resampling, pa
 from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender, Stage, Staged
 
-from .evaluate import METRICS, RATING_METRICS, Questions, answer, block_size, blocks, evaluate, lengths
+from .evaluate import METRICS, RATING_METRICS, block_size, blocks, evaluate, lengths
+from .questions import Questions, answer
 from .rendering import WIDEST, html_table, page_width, text_table
 from .scorecard import Evaluation, conventions_text
 from .ties import with_ties

@@ -9,16 +9,13 @@ import hashlib
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.relevance import relevant_items
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
@@ -31,7 +28,10 @@ from .approximate import beside_exact
 from .beyond import BeyondAccuracy
 from .finite import check_finite, check_lists
 from .notes import mostly_excluded, trained_otherwise, unreachable
+from .questions import Questions, answer, count_excluded, digest_of
 from .scorecard import Evaluation
+from .segment_figures import SegmentFigures
+from .segments import Segmentation
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ def evaluate(
     gains: ranking.Gains = "binary",
     blank_users: ranking.BlankUsers = "left_out",
     item_vectors_ID: np.ndarray | None = None,
+    segments: Segmentation | None = None,
     memory: str | int = "1GiB",
     confidence: float = 0.95,
     num_resamples: int = 1000,
@@ -83,6 +84,9 @@ def evaluate(
         gains: gain of a grade in NDCG: "binary", "linear", "exponential" (2^grade - 1).
         blank_users: how users without a relevant item count: "left_out", "zero", "one".
         item_vectors_ID: vectors for diversity; None uses shared users in train.
+        segments: "cold" reports warm and cold users and items beside each other, and users by their number of known interactions, in
+            `Evaluation.segments`; "user:COLUMN" and "item:COLUMN" those with each value of a feature of train. Several as a list; or a mapping of such names
+            to labels, one per row, as `{"user:plan": plans}`. See docs/cold_start.md.
         memory: limit for one block of users, such as "512MiB" or bytes; determines the block size.
         confidence: of the intervals.
         num_resamples: of the bootstrap.
@@ -116,19 +120,27 @@ def evaluate(
     unknown_I = known.item_counts_I == 0
     shown_unknown = found_unknown = False
 
-    def ask_of(one: Recommender, at_B: np.ndarray, length: int) -> Ranking:
-        return answer(one, *questions.request(users[at_B]), length)
+    def ask_of(one: Recommender, at_B: np.ndarray, length: int, allow: np.ndarray | None = None) -> Ranking:
+        return answer(one, *questions.request(users[at_B]), length, allow)
 
     ask = partial(ask_of, model)
-
-    size = block_size(memory, known.num_items, ks[-1])
+    length = wide = ties.reach(model, ks[-1], known.num_items)
+    parted = None
+    if segments is not None:
+        parted = SegmentFigures(segments, model, questions, train, ks, metrics, gains=gains, blank_users=blank_users)
+        wide = max(length, parted.length)
+    # where a list's beginning depends on its length, segments get lists of their own
+    apart = wide > length and (getattr(model, "staged", False) or getattr(model, "exact", None) is not None)
+    size = block_size(memory, known.num_items, ks[-1] if parted is None else max(ks[-1], parted.ks[-1]))
     if accuracy or beyond.names:
         check_finite(model, users, users if histories is None else histories.of_users(users), known.num_items)
-    # One more item shows whether a tie continues; a pipeline's lists depend on their length, so its stages are used instead.
-    length = ks[-1] if getattr(model, "staged", False) else min(ks[-1] + 1, known.num_items)
-    for block in track(blocks(len(users), size) if accuracy or beyond.names else [], "evaluate"):
+    for block in track(blocks(len(users), size) if accuracy or beyond.names or parted else [], "evaluate"):
         at_B = np.arange(block.start, block.stop)
-        first = ask(at_B, length)
+        first = longer = ask(at_B, length if apart else wide)
+        if wide > length and not apart:
+            first = Ranking(longer.items_BK[:, :length], longer.scores_BK[:, :length])
+        if parted is not None:
+            parted.judge(at_B, ask(at_B, wide) if apart else longer, ask)
         check_lists(model, users[block], *questions.request(users[block]), first, known.num_items)
         items_BK = first.items_BK[:, : ks[-1]]
         rows_N, ranks_N = (unknown_I[items_BK] & (items_BK >= 0)).nonzero()
@@ -151,7 +163,7 @@ def evaluate(
         )
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
-    num_excluded = _num_excluded(relevant, left_out.by_user[users], profiles)
+    num_excluded = count_excluded(relevant, left_out.by_user[users], profiles)
     notes = [*trained_otherwise(model, known), *mostly_excluded(relevant, num_excluded)]
     if accuracy and not found_unknown:
         notes += unreachable(model, relevant, unknown_I, shown=shown_unknown)
@@ -173,7 +185,7 @@ def evaluate(
         "ties": TIES,
         "users": len(users),
         "blank_users": f"{blank_users.replace('_', ' ')} ({questions.num_blank:,})",
-        "data": _digest(
+        "data": digest_of(
             *(known, asked, histories, more),
             *(() if questions.seen_only is None else (questions.seen_only,)),
             graded=gains != "binary",
@@ -197,84 +209,10 @@ def evaluate(
         confidence=confidence,
         num_resamples=num_resamples,
         seed=seed,
+        segments=None
+        if parted is None
+        else parted.table(confidence=confidence, num_resamples=num_resamples, seed=seed),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Questions:
-    """The queries and ground truth of an evaluation.
-
-    Attributes:
-        known: the training interactions.
-        asked: test interactions.
-        more: further interactions to exclude from lists, or None.
-        seen_only: other interactions of train's users, or None.
-        histories: from which users are folded in, or None.
-        left_out: `known`, `seen_only` and `more`.
-        users: rows of the test users, ascending.
-        relevant: CSR [U, I] of grades, 0 for items that are not relevant.
-        num_blank: number of test users without a relevant item.
-        rule: the relevance rule, in words.
-    """
-
-    known: Interactions
-    asked: Interactions
-    more: Interactions | None
-    seen_only: Interactions | None
-    histories: Interactions | None
-    left_out: Interactions
-    users: np.ndarray
-    relevant: sp.csr_matrix
-    num_blank: int
-    rule: str
-
-    @classmethod
-    def of(
-        cls,
-        model: Recommender,
-        train: Dataset | Interactions,
-        test: Dataset | Interactions,
-        exclude: Dataset | Interactions | None,
-        relevant_from: float | None = None,
-    ) -> Questions:
-        """Build the queries of `evaluate` from its arguments.
-
-        Raises:
-            ValueError: rows of different logs, or nothing to evaluate.
-        """
-        known, asked = as_interactions(train), _beside(train, test, "test")
-        if exclude is not None:
-            _beside(train, exclude, "exclude")
-        more = None if exclude is None or exclude is train or exclude is known else seen_of(exclude)
-        seen_only = train.seen_only if isinstance(train, Dataset) else None
-        check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
-        if (fitted := getattr(model, "num_items", None)) is not None and fitted != known.num_items:
-            raise ValueError(
-                f"train must be over the {fitted:,} items that {type(model).__name__} was fitted on, got {known.num_items:,}; split one "
-                "log, fit on its train part and evaluate with that"
-            )
-        users = np.unique(asked.users_N)
-        if not len(users):
-            raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
-        relevant, rule = relevant_items(test, known, relevant_from)
-        relevant = relevant[users]
-        num_blank = len(users) - len(np.unique((relevant > 0).nonzero()[0]))
-        histories = test.histories if isinstance(test, Dataset) else None
-        left_out = seen_of(train) if more is None else Interactions.concat([seen_of(train), more])
-        return cls(known, asked, more, seen_only, histories, left_out, users, relevant, num_blank, rule)
-
-    def request(self, users_B: np.ndarray) -> tuple[np.ndarray | Interactions, Interactions]:
-        """Return these users, as rows or as histories to fold in, and the interactions excluded from their lists."""
-        if self.histories is None:
-            return users_B, self.left_out
-        mine = self.histories.of_users(users_B)
-        return mine, Interactions.concat([mine, self.left_out.of_users(users_B)])
-
-
-def answer(model: Recommender, users: np.ndarray | Interactions, unwanted: Interactions, k: int) -> Ranking:
-    """Return the model's answer to a request."""
-    state = model.fold_in(users) if isinstance(users, Interactions) else users
-    return model.recommend(state, k, exclude=unwanted)
 
 
 def lengths(k: int | Sequence[int], most: int) -> list[int]:
@@ -293,22 +231,6 @@ def lengths(k: int | Sequence[int], most: int) -> list[int]:
 def blocks(num_rows: int, size: int) -> list[slice]:
     """Return slices of at most `size` rows that cover all."""
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
-
-
-def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: str) -> Interactions:
-    """Return the interactions of `other`, which must be over the rows of train."""
-    known, given = as_interactions(train), as_interactions(other)
-    shapes = [(part.num_users, part.num_items) for part in (known, given)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{noun} must be over the rows of train, {shapes[0][0]} users x {shapes[0][1]} items, got {shapes[1][0]} x "
-            f"{shapes[1][1]}. Split one log, or set num_users and num_items for both."
-        )
-    if isinstance(train, Dataset) and isinstance(other, Dataset):
-        for name, one, two in (("user", train.users, other.users), ("item", train.items, other.items)):
-            if one is not two and one.content_hash != two.content_hash:
-                raise ValueError(f"{noun} must have the same {name}s in the same rows as train; split one log")
-    return given
 
 
 def _why_not_rated(
@@ -364,28 +286,3 @@ def block_size(memory: str | int, num_items: int, k: int) -> int:
         raise ValueError(f'memory must be bytes, or a size such as "512MiB", got {memory!r}')
     unit = 1 if match[2] is None else (1000 if len(match[2]) == 1 else 1024) ** ("KMGT".index(match[2][0].upper()) + 1)
     return max(1, int(float(match[1]) * unit) // (8 * num_items + 200 * k + 24 * k * k))
-
-
-def _num_excluded(relevant: sp.csr_matrix, *unwanted: sp.csr_matrix) -> int:
-    """Return how many relevant items are excluded from lists."""
-    out = sum((_pattern(matrix) for matrix in unwanted[1:]), start=_pattern(unwanted[0]))
-    return int((relevant > 0).multiply(out).nnz)
-
-
-def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """Return ones wherever the matrix stores an entry, including weights of 0."""
-    return sp.csr_matrix((np.ones(matrix.nnz, np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def _digest(*parts: Interactions | None, graded: bool) -> str:
-    """Return an order-independent hash of each part's interactions, including grades if gains depend on them."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(b"-")
-        if part is not None:
-            matrix = part.by_user
-            weights = matrix.data if graded else matrix.data > 0
-            digest.update(repr(matrix.shape).encode())
-            for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights):
-                digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]

@@ -19,6 +19,7 @@ from recsys_dl.metrics.intervals import Sample, intervals
 from recsys_dl.saving import load_arrays, save_arrays
 
 from .rendering import html_table, page_width, text_table
+from .segment_table import SegmentTable
 
 _WEIGHT = " weight"  # suffix of user weights in the arrays of a saved evaluation
 
@@ -38,6 +39,7 @@ class Evaluation:
         per_user: float64 aligned with `users`, NaN where a user does not count; empty if read from JSON only.
         weights: user weights of weighted figures (number of pairs for RMSE and MAE, profile popularity for
             popularity lift).
+        segments: figures of segments of users and items, if these were asked for.
 
     Examples:
         >>> from recsys_dl import Interactions, evaluate
@@ -57,6 +59,7 @@ class Evaluation:
     per_user: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    segments: SegmentTable | None = None
 
     @classmethod
     def measured(
@@ -73,6 +76,7 @@ class Evaluation:
         confidence: float,
         num_resamples: int,
         seed: int,
+        segments: SegmentTable | None = None,
     ) -> Evaluation:
         """Build an evaluation from per-user values, with intervals, and `figures` without intervals."""
         samples = [_sample(name, per_user, weights) for name in per_user]
@@ -88,6 +92,7 @@ class Evaluation:
             per_user=dict(per_user),
             weights=dict(weights),
             notes=tuple(notes),
+            segments=segments,
         )
 
     def sample(self, name: str) -> Sample:
@@ -99,13 +104,16 @@ class Evaluation:
     def __str__(self) -> str:
         width = page_width()
         tables = [text_table(*table, width=width) for table in self._tables()]
-        return "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width, self.notes)}"
+        parts = [] if self.segments is None else [self.segments.text(width)]
+        whole = "\n\n".join(tables) + f"\n{conventions_text(self.conventions, self.confidence, width, self.notes)}"
+        return "\n\n".join([whole, *parts])
 
     def _repr_html_(self) -> str:
         """Return HTML for notebooks."""
         *above, last = self._tables()
         below = conventions_text(self.conventions, self.confidence, notes=self.notes)
-        return "".join([*(html_table(*table) for table in above), html_table(*last, below)])
+        parts = [] if self.segments is None else [self.segments.html()]
+        return "".join([*(html_table(*table) for table in above), html_table(*last, below), *parts])
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
         """One row per metric, one column per k; rating metrics, which have no k, in a separate table."""
@@ -144,6 +152,7 @@ class Evaluation:
             "k": list(self.k),
             "conventions": dict(self.conventions),
             "notes": list(self.notes),
+            **({} if self.segments is None else {"segments": self.segments.to_dict()}),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -169,6 +178,7 @@ class Evaluation:
                 confidence=float(stored["confidence"]),
                 users=found.pop("users") if found else np.empty(0, np.int32),
                 per_user={name: array for name, array in found.items() if not name.endswith(_WEIGHT)},
+                segments=SegmentTable.from_dict(stored["segments"]) if "segments" in stored else None,
                 weights={name.removesuffix(_WEIGHT): array for name, array in found.items() if name.endswith(_WEIGHT)},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.metrics import ranking
-from recsys_dl.protocols import Ranking, Staged
+from recsys_dl.protocols import Ranking, Recommender, Staged
 
 DEPTH = 100  # times K: ranks examined for the end of a tie
 TOGETHER = 64 << 20  # bytes of such long lists judged at a time, at about 200 per rank
@@ -76,6 +76,20 @@ def with_ties(answer: Ranking, k: int, num_items: int) -> Ranking:
         places_BK = np.broadcast_to(-np.arange(answer.items_BK.shape[1], dtype=np.float32), answer.items_BK.shape)
         return Ranking(answer.items_BK, places_BK)
     return last.ranking if last.kind == "ranker" else _closed(last.ranking, k, num_items)
+
+
+def rows_of(answer: Ranking, chosen: np.ndarray) -> Ranking:
+    """Return some lists of an answer; of a pipeline's with its last stage, which says what is tied."""
+    part = Ranking(answer.items_BK[chosen], answer.scores_BK[chosen])
+    if not isinstance(answer, Staged):
+        return part
+    last = replace(answer.stages[-1], ranking=rows_of(answer.stages[-1].ranking, chosen))
+    return Staged(part.items_BK, part.scores_BK, (last,), np.zeros((0, 2), np.int32), ())
+
+
+def reach(model: Recommender, k: int, num_items: int) -> int:
+    """Return the length of list to ask for: one more item shows whether a tie continues; a pipeline's lists depend on their length, so its stages are used instead."""
+    return k if getattr(model, "staged", False) else min(k + 1, num_items)
 
 
 def _closed(lists: Ranking, k: int, num_items: int) -> Ranking:

@@ -244,6 +244,18 @@ class CatalogModel(Saved):
         _, values, blank_B = self._resolved(users)
         return self._queries(values), blank_B & self.popularity_fallback
 
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B], what the answer to each user rests on: "history", "popularity", or "no history" of the model's own; see `SaysSources`."""
+        _, _, blank_B = self._resolved(users)
+        counts_B = users.histories.user_counts_U if isinstance(users, UserState) else self.user_counts_U[users]
+        otherwise_B = np.where(blank_B & self.popularity_fallback, "popularity", "no history")
+        return np.where(counts_B > 0, "history", otherwise_B)
+
+    def item_sources(self) -> np.ndarray:
+        """Return text [I], what the scores of each item rest on: "interactions", or "nothing" for items without; see `SaysSources`."""
+        self._check_fitted()
+        return np.where(self.item_counts_I > 0, "interactions", "nothing")
+
     def arrays(self) -> dict[str, Any]:
         """Return the fitted state by name: NumPy arrays and CSR matrices. Those that are None are left out."""
         arrays = {name: getattr(self, name) for name in (*COUNTS, *self.fitted)}

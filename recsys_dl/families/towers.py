@@ -322,6 +322,16 @@ class TowerModel(GrowingTowers):
         rows, values, blank_B = super()._resolved(users)
         return rows, values, blank_B & ~values[1]
 
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B], what the answer to each user rests on: "history", "features" or "popularity"."""
+        sources_B = super().user_sources(users)
+        return np.where(sources_B == "no history", "features", sources_B)
+
+    def item_sources(self) -> np.ndarray:
+        """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
+        sources_I = super().item_sources()
+        return np.where((sources_I == "nothing") & self._known_items(), "features", sources_I)
+
     def item_vectors(self) -> np.ndarray:
         """Return `item_emb_ID`."""
         self._check_fitted()

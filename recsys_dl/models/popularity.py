@@ -9,7 +9,7 @@ from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
-from recsys_dl.protocols import Served
+from recsys_dl.protocols import Served, Users
 
 
 class Popularity(CatalogModel):
@@ -51,6 +51,10 @@ class Popularity(CatalogModel):
         active = max(1, int((interactions.user_counts_U > 0).sum()))
         self.popularity_I = (interactions.item_counts_I / active).astype(np.float32)
         return self
+
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B]: "popularity" for everyone."""
+        return np.full(len(self._resolved(users)[0]), "popularity")
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""

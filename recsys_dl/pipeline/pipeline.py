@@ -236,8 +236,33 @@ class Pipeline(Stages):
         states = {name: retriever.fold_in(histories) for name, retriever in self._alive.items()}
         return UserState(states, next(iter(states.values())).histories)
 
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B]: the most that a retriever's answer to each user rests on; see `protocols.SaysSources`."""
+        self._check_fitted()
+        alive = [(name, one) for name, one in self._alive.items() if hasattr(one, "user_sources")]
+        return _most([one.user_sources(of_retriever(users, name)) for name, one in alive], len(users))
+
+    def item_sources(self) -> np.ndarray:
+        """Return text [I]: the most that a retriever's scores of each item rest on."""
+        self._check_fitted()
+        return _most(
+            [one.item_sources() for one in self._alive.values() if hasattr(one, "item_sources")], self.num_items
+        )
+
     def item_vectors(self) -> None:
         """Return None: a pipeline's scores are not inner products of vectors and cannot be indexed."""
+
+
+def _most(sources: list[np.ndarray], size: int) -> np.ndarray:
+    """Return of each row's words the one that says most; those not in use elsewhere come first; "" without any."""
+    least_first = ("nothing", "popularity", "no history", "features", "interactions", "history")
+    found = np.full(size, "", dtype=object)
+    worth = np.full(size, -1)
+    for one in sources:
+        mine = np.array([least_first.index(word) if word in least_first else len(least_first) for word in one])
+        found = np.where(mine > worth, one, found)
+        worth = np.maximum(worth, mine)
+    return found
 
 
 def _item_vectors(retriever: Any) -> np.ndarray | None:

@@ -17,6 +17,7 @@ def evaluate(config: DictConfig) -> None:
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.runs import StageTimer, load_run, write_metrics
 
+    segments = _segments(config)
     run = load_run(config.run)
     expected_hash = run.data_hash  # a fine-tuned run has none, and says so
     trained = find_paths(run.config, run.manifest.get("paths", {}))
@@ -36,10 +37,19 @@ def evaluate(config: DictConfig) -> None:
     asked, exclude = asked_of(split, config.part)
     least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
     how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}
-    evaluation = evaluate_model(run.model, split.train, asked, **how)
+    evaluation = evaluate_model(run.model, split.train, asked, segments=segments, **how)
     write_metrics(run.folder, {config.part: evaluation})
     if trained.get("pipeline") is not None:
         leave_attribution(run.folder, config.part, attribute(run.model, split.train, asked, **how))
     trained.evaluate.part = config.part
     print_figures(name_of(trained), trained, evaluation)
     print_attribution(run.folder, config.part)
+
+
+def _segments(config: DictConfig) -> list[str] | None:
+    """Return the requested segments, None for none."""
+    if not isinstance(config.cold, bool):
+        raise ValueError(f"cold must be true or false, got {config.cold!r}")
+    given = config.segments
+    named = [] if given is None else [given] if isinstance(given, str) else list(map(str, given))
+    return list(dict.fromkeys(["cold", *named] if config.cold else named)) or None
