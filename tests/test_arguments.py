@@ -15,6 +15,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.groups import Groups
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.models import ItemKNN, Popularity
 
 GROUPS = ("model", "ranker", "reranker", "index", "split", "weights", "filter", "trainer")
 QUICK = {"epochs": 1, "embedding_size": 8, "hidden_sizes": [4], "num_trees": 2, "history_size": 10, "width": 8}
@@ -23,6 +24,8 @@ QUICK = {"epochs": 1, "embedding_size": 8, "hidden_sizes": [4], "num_trees": 2, 
 def settings_of(group: str, name: str) -> tuple[Any, dict[str, Any]]:
     """What a YAML makes, and its settings."""
     config = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    if group == "model" and config.pop("defaults", None):  # of other models
+        config["parts"] = {"popularity": Popularity(), "item_knn": ItemKNN(device="cpu")}
     module, _, target = config.pop("_target_").rpartition(".")
     config.pop("_partial_", None)
     filled = {"${seed}": 7, "${device}": "cpu"}
@@ -70,7 +73,7 @@ def test_wrong_values_are_refused_by_name_before_any_work(group, name):
     quick = {key: QUICK.get(key, value) for key, value in values.items()}
     accepted = []
     for key, value in values.items():
-        if key in ("rules", "pool", "item_kinds", "user_kinds", "loss_arguments", "monotone", "checkpoint"):
+        if key in ("rules", "pool", "item_kinds", "user_kinds", "loss_arguments", "monotone", "checkpoint", "parts"):
             continue  # of their own words; tested where they are
         wrong: list[Any] = [["x"], {"x": 1}]
         if isinstance(value, bool):
@@ -115,7 +118,7 @@ def _is_free(hint: Any) -> bool:
 def test_the_yaml_names_every_argument_that_is_checked(name):
     group = "model" if name in options("model") else "ranker"
     make, values = settings_of(group, name)
-    kinds = make(**values).arguments()
+    kinds = make(**values).arguments() | {key: one for key, one in values.items() if key == "parts"}  # save themselves
     unchecked = [key for cls in make.__mro__ if "__init__" in vars(cls) for key in inspect.signature(cls).parameters]
     assert set(values) == set(kinds)
     assert set(values) <= {*unchecked}

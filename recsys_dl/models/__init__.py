@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .explicit_als import ExplicitALS
     from .funk_svd import FunkSVD
     from .gmf import GMF
+    from .hybrid import Hybrid
     from .item_knn import ItemKNN
     from .mlp import MLP
     from .neumf import NeuMF
@@ -40,6 +41,7 @@ __all__ = [
     "Content",
     "ExplicitALS",
     "FunkSVD",
+    "Hybrid",
     "ItemKNN",
     "NeuMF",
     "Popularity",
