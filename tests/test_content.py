@@ -220,7 +220,7 @@ def test_content_that_says_nothing_or_is_no_number(change, message):
 
 
 def test_wrong_words():
-    with pytest.raises(ValueError, match="needs item features or texts"):
+    with pytest.raises(ValueError, match="item features or texts are needed"):
         Content().fit(Interactions([0], [0]))
     with pytest.raises(ValueError, match=r"kinds names 'genre', which is not a column.*genres"):
         Content(kinds={"genre": "bag"}).fit(films([0], [0]))

@@ -53,6 +53,9 @@ class CatalogModel(Saved):
     noun = "model"
     fitted: ClassVar[tuple[str, ...]] = ()
     popularity_fallback: ClassVar[bool] = True
+    item_parameters: ClassVar[
+        tuple[str, ...]
+    ] = ()  # fitted arrays whose row i is item i's vector or bias, if they make the scores
     needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
     device: Device = "cpu"
 

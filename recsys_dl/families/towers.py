@@ -28,6 +28,7 @@ from recsys_dl.training.batches import mixed
 from recsys_dl.training.surroundings import scoring
 
 from .asked_features import check_features
+from .based import beginning
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
 from .network_model import TrainingArguments
@@ -185,9 +186,9 @@ class TowerModel(GrowingTowers):
     def restore(self, arrays: dict[str, Any]) -> None:
         """Restore the fitted state that `arrays` returned, in place of `fit`."""
         for noun in ("item", "user"):
-            encoder = _beginning(f"{noun}_encoder_", arrays)
+            encoder = beginning(f"{noun}_encoder_", arrays)
             setattr(self, f"{noun}_encoder", FeatureEncoder.from_arrays(encoder) if encoder else None)
-            setattr(self, f"{noun}_side", Features(**_beginning(f"{noun}_side_", arrays)) if encoder else None)
+            setattr(self, f"{noun}_side", Features(**beginning(f"{noun}_side_", arrays)) if encoder else None)
         super().restore(arrays)
 
     def _profile(self, side: Features | None, num: int) -> Encoded:
@@ -372,7 +373,3 @@ class TowerModel(GrowingTowers):
         served = inner_product(self, seen, stored(self, seen)[0], self.item_emb_ID, tower)
         known_U = served.known_U if self.user_side is None else served.known_U | self.user_side.known_R
         return replace(served, inputs=tuple(inputs), known_U=known_U)
-
-
-def _beginning(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

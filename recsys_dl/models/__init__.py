@@ -11,6 +11,7 @@ from recsys_dl.lazy import from_files
 
 if TYPE_CHECKING:
     from .als import ALS
+    from .bootstrap import Bootstrap
     from .bpr import BPR
     from .content import Content
     from .ease import EASE
@@ -38,6 +39,7 @@ __all__ = [
     "GMF",
     "MLP",
     "SVD",
+    "Bootstrap",
     "Content",
     "ExplicitALS",
     "FunkSVD",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -70,6 +70,7 @@ class ALS(CatalogModel):
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "train_UI")
+    item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID",)
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray
     train_UI: sp.csr_matrix

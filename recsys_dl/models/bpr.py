@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
@@ -63,6 +65,7 @@ class BPR(CatalogModel):
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "item_bias_I", "train_UI", "epochs_taken")
+    item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID", "item_bias_I")
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray
     item_bias_I: np.ndarray

@@ -14,7 +14,9 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
+from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.item_content import content_of, content_of_new
 from recsys_dl.families.preferences import preferences
 from recsys_dl.families.reasons import Reason, reasons_of
 from recsys_dl.kernels.comparison import Vectors
@@ -104,14 +106,9 @@ class Content(CatalogModel):
     def fit(self, train: Dataset | Interactions) -> Self:
         """Learn the terms, and weigh each user's items."""
         interactions = self._begin(train)
-        if not isinstance(train, Dataset) or (train.item_features is None and train.item_texts is None):
-            raise ValueError(
-                "content-based filtering needs item features or texts, and the data has none: provide them with "
-                "read_log(…, item_features=…), or data.item_features=FILE on the command line; als or item_knn need none"
-            )
-        ratings = train.weight_kind == "ratings"
+        about = content_of(train)
+        ratings = isinstance(train, Dataset) and train.weight_kind == "ratings"
         self.mean = np.array(interactions.weights_N.mean(dtype=np.float64) if ratings else 0.0, np.float32)
-        about = (train.item_features, train.item_texts, train.item_titles)
         self.encoder = self._new_encoder().fit(*about)
         self._know(self.encoder.transform(*about))
         self.liked_UI = self._liked(interactions)
@@ -185,8 +182,7 @@ class Content(CatalogModel):
     def restore(self, arrays: dict[str, Any]) -> None:
         """Restore the fitted state that `arrays` returned, in place of `fit`."""
         super().restore(arrays)
-        own = {name.removeprefix("encoder_"): array for name, array in arrays.items() if name.startswith("encoder_")}
-        self.encoder = ProfileEncoder.from_arrays(own)
+        self.encoder = ProfileEncoder.from_arrays(beginning("encoder_", arrays))
         self._know(self._profiles())
 
     def served(self, seen: Interactions | None = None) -> Served:
@@ -212,17 +208,11 @@ class Content(CatalogModel):
 
     def _more(self, new: Dataset | Interactions, known: int) -> Profiles:
         """Return the profiles of the items that follow the first `known`."""
-        if self.items is None or len(self.items) == known:
-            blank = sp.csr_matrix((self.num_items - known, self.terms_IT.shape[1]), dtype=np.float32)
-            return Profiles(blank, np.zeros((blank.shape[0], self.dense_IE.shape[1]), np.float32))
-        assert isinstance(new, Dataset)
-        rows = new.items.rows(self.items.ids[known:])
-        frame, texts, titles = new.item_features, new.item_texts, new.item_titles
-        return self.encoder.transform(
-            None if frame is None else frame[rows],
-            None if texts is None else texts[rows],
-            None if titles is None else titles[rows],
-        )
+        content = content_of_new(new, self.items, known)
+        if content is not None:
+            return self.encoder.transform(*content)
+        blank = sp.csr_matrix((self.num_items - known, self.terms_IT.shape[1]), dtype=np.float32)
+        return Profiles(blank, np.zeros((blank.shape[0], self.dense_IE.shape[1]), np.float32))
 
     def _liked(self, histories: Interactions) -> sp.csr_matrix:
         return preferences(histories, float(self.mean), self.dislikes, self.half_life_days)

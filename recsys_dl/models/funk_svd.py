@@ -58,6 +58,7 @@ class FunkSVD(CatalogModel):
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("mean", "rating_range_2", "bias_U", "bias_I", "user_emb_UD", "item_emb_ID")
+    item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID", "bias_I")
     popularity_fallback = False
     mean: np.ndarray
     rating_range_2: np.ndarray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
@@ -54,6 +56,7 @@ class SVD(CatalogModel):
     """
 
     fitted = ("singular_values_D", "user_emb_UD", "item_emb_ID")
+    item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID",)
     singular_values_D: np.ndarray
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray

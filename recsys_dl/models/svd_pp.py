@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
@@ -51,6 +53,7 @@ class SVDpp(FunkSVD):
     """
 
     fitted = (*FunkSVD.fitted, "implicit_emb_ID")
+    item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID", "bias_I", "implicit_emb_ID")
     implicit_emb_ID: np.ndarray
 
     def __init__(

@@ -1,0 +1,168 @@
+"""New items in a factor model: their vectors follow from their content (Gantner et al. 2010, "Learning Attribute-to-Feature Mappings")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from recsys_dl.arguments import Count, Counts, NotNegative, Positive, Seed
+from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.profile_encoder import ProfileEncoder
+from recsys_dl.data.profiles import Profiles
+from recsys_dl.families.based import BasedModel, beginning
+from recsys_dl.families.content_mapping import ContentMapping
+from recsys_dl.families.factors import grown, item_parameters, with_item_parameters
+from recsys_dl.families.item_content import content_of, content_of_new
+from recsys_dl.protocols import Recommender
+
+Mapped = Literal["ridge", "network"]
+
+
+class Bootstrap(BasedModel):
+    """score(u, i) = that of `base`, a factor model, in which the vectors of items without interactions follow from their content.
+
+    A map from item profiles (see `ProfileEncoder`) to the vectors and biases of `base` is learned on the items of training, each weighted by n / (n + 10) for its n users, and gives the vectors of all others that have content.
+    Known items keep their vectors, so that what is recommended of them changes only where a new item comes before. New items
+    enter by `grow(new)`, without a fit.
+
+    Args:
+        base: a model with item vectors of its own: als, bpr, svd, funk_svd, svd_pp or explicit_als.
+        mapping: "ridge", linear; its penalty is chosen by leave-one-out error. "network": a perceptron.
+        content_size: dimensions of the content, after truncated SVD of the profiles.
+        hidden_sizes: of the network.
+        scale: of the vectors made from content; above 1 new items are recommended more often, at the cost of known ones.
+        kinds: column of the item features -> kind, see `Content`.
+        column_weights: column -> weight, likewise.
+        min_count: items that a term must occur in.
+        seed: of the SVD and the network.
+
+    Attributes:
+        base: the fitted model.
+        encoder: of item features.
+        mapping_fitted: the fitted map.
+
+    Raises:
+        ValueError: an argument out of range, a base without item vectors of its own, a log without item features or texts.
+
+    Examples:
+        >>> import polars as pl
+        >>> from recsys_dl import Dataset, Interactions, Vocabulary
+        >>> from recsys_dl.models import SVD, Bootstrap
+        >>> items = pl.DataFrame({"genres": [["War"], ["War"], ["Comedy"], ["Comedy"], ["Comedy"]]})
+        >>> log = Interactions([0, 0, 1, 1], [0, 1, 2, 3], num_items=5)
+        >>> train = Dataset(log, Vocabulary(["ann", "bob"]), Vocabulary(list("abcde")), item_features=items)
+        >>> Bootstrap(SVD(embedding_size=2, seed=7)).fit(train).recommend([1], k=1, exclude=train).items_BK
+        array([[4]], dtype=int32)
+    """
+
+    fitted = ("content_known_I",)
+    needs_content: ClassVar[bool] = True
+    encoder: ProfileEncoder
+    mapping_fitted: ContentMapping
+    content_known_I: np.ndarray
+
+    def __init__(
+        self,
+        base: Recommender,
+        *,
+        mapping: Mapped = "ridge",
+        content_size: Count = 256,
+        hidden_sizes: Counts = (256,),
+        scale: Positive = 1.0,
+        kinds: Mapping[str, str] | None = None,
+        column_weights: Mapping[str, NotNegative] | None = None,
+        min_count: Count = 2,
+        seed: Seed = 7,
+    ) -> None:
+        if not getattr(base, "item_parameters", ()):
+            raise ValueError(
+                f"base must be a model with item vectors of its own, such as als, bpr or svd, got {type(base).__name__}"
+            )
+        super().__init__(base)
+        self.mapping: Mapped = mapping
+        self.content_size = content_size
+        self.hidden_sizes = list(hidden_sizes)
+        self.scale = scale
+        self.kinds = dict(kinds or {})
+        self.column_weights = dict(column_weights or {})
+        self.min_count = min_count
+        self.seed = seed
+        self._new_encoder()
+
+    def fit(self, train: Dataset | Interactions) -> Self:
+        """Fit `base`, then the map from content to its item vectors."""
+        self._begin(train)
+        content = content_of(train)
+        encoder = self._new_encoder().fit(*content)
+        profiles = encoder.transform(*content)
+        base = type(self.base)(**self.base.arguments()).fit(train)
+        known = np.flatnonzero((self.item_counts_I > 0) & profiles.known_R)
+        mapping = ContentMapping(self.mapping, self.content_size, self.hidden_sizes, self.seed)
+        mapping.fit(profiles.rows(known), item_parameters(base)[known], self.item_counts_I[known])
+        self.base, self.encoder, self.mapping_fitted = base, encoder, mapping
+        cold = np.flatnonzero(self.item_counts_I == 0)
+        self._fill(profiles.rows(cold), cold)
+        self.content_known_I = profiles.known_R | (self.item_counts_I > 0)
+        return self
+
+    def grow(self, new: Dataset | Interactions) -> Self:
+        """Add the users and items of `new` by their content; return self. Their interactions are not learned from: use `fine_tune` of a refit.
+
+        Raises:
+            ValueError: features of other columns or types than in training, interactions, or a log without ids.
+        """
+        if len(as_interactions(new)):
+            raise ValueError(
+                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass "
+                "new.with_interactions(…) without any, and fit again to learn from them"
+            )
+        known = self.num_items
+        added = self._aligned(new)
+        base = grown(self.base, added.num_users, added.num_items)
+        base.users, base.items = self.users, self.items
+        self.base = base
+        self.user_counts_U, self.item_counts_I = base.user_counts_U, base.item_counts_I
+        self.num_users, self.num_items = added.num_users, added.num_items
+        content = content_of_new(new, self.items, known)
+        if content is not None:
+            profiles = self.encoder.transform(*content)
+            self._fill(profiles, np.arange(known, self.num_items))
+            self.content_known_I = np.concatenate([self.content_known_I, profiles.known_R])
+        return self
+
+    # Saving
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the fitted state of base, encoder and map, by name of part and array."""
+        parts: dict[str, Any] = {"encoder": self.encoder, "mapping": self.mapping_fitted}
+        return super().arrays() | {
+            f"{name}_{key}": array for name, part in parts.items() for key, array in part.arrays().items()
+        }
+
+    def _restore_more(self, arrays: dict[str, Any]) -> None:
+        self.encoder = ProfileEncoder.from_arrays(beginning("encoder_", arrays))
+        self.mapping_fitted = ContentMapping.from_arrays(beginning("mapping_", arrays))
+
+    # Internal
+
+    def _new_encoder(self) -> ProfileEncoder:
+        return ProfileEncoder(kinds=self.kinds, column_weights=self.column_weights, min_count=self.min_count)
+
+    def _fill(self, profiles: Profiles, rows: np.ndarray) -> None:
+        """Give items, by row, vectors made from their profiles; zeros where nothing is known."""
+        made = self.scale * self.mapping_fitted.predict(profiles)
+        made[~profiles.known_R] = 0
+        self.base = with_item_parameters(self.base, rows, made)
+
+    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
+        """Cosine of the vectors; -inf where either has neither interactions nor content."""
+        vectors_ID = np.asarray(self.base.item_emb_ID)
+        unit_ID = vectors_ID / np.maximum(np.linalg.norm(vectors_ID, axis=1, keepdims=True), 1e-30)
+        cosines_BI = unit_ID[items_B] @ unit_ID.T
+        cosines_BI[:, ~self.content_known_I] = -np.inf
+        cosines_BI[~self.content_known_I[items_B]] = -np.inf
+        return cosines_BI

@@ -1,0 +1,134 @@
+"""New items in factor models: vectors from content, nothing lost for known items, growth without a fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from test_content import planted
+
+from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.models import ALS, BPR, EASE, SVD, Bootstrap, FunkSVD, SVDpp
+
+BASES = [
+    ALS(embedding_size=8, epochs=5, device="cpu"),
+    BPR(embedding_size=8, epochs=20, device="cpu"),
+    SVD(embedding_size=4),
+]
+RATING_BASES = [FunkSVD(embedding_size=4, epochs=5), SVDpp(embedding_size=4, epochs=5)]
+USERS = np.arange(40)
+COLD = np.arange(50, 60)
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: type(base).__name__)
+@pytest.mark.parametrize("mapping", ["ridge", "network"])
+def test_cold_items_go_to_those_who_like_their_kind(base, mapping):
+    train = planted()
+    model = Bootstrap(base, mapping=mapping).fit(train)
+    top = model.recommend(USERS, 3, exclude=train, allow=COLD).items_BK
+    assert (top % 2 == USERS[:, None] % 2).mean() > 0.95
+    near = model.similar_items([50], 5).items_BK[0]
+    assert (near % 2 == 0).mean() > 0.7
+
+
+@pytest.mark.parametrize("base", [*BASES, *RATING_BASES], ids=lambda base: type(base).__name__)
+def test_known_items_keep_their_vectors_and_their_order(base):
+    train = planted()
+    plain = type(base)(**base.arguments()).fit(train)
+    model = Bootstrap(base).fit(train)
+    known = np.arange(50)
+    np.testing.assert_array_equal(model.item_vectors()[known], plain.item_vectors()[known])
+    one, two = (each.recommend(USERS, 10, exclude=train, allow=known) for each in (plain, model))
+    np.testing.assert_array_equal(one.items_BK, two.items_BK)
+    cold = model.item_vectors()[COLD]
+    assert np.isfinite(cold).all()
+    assert np.ptp(cold, axis=0).any()
+
+
+def test_the_ridge_by_hand():
+    """Two genres, items of a genre have one vector: a new item gets nearly that of its genre."""
+    genres = pl.DataFrame({"genre": [["war"], ["comedy"]] * 20 + [["war"], ["comedy"], None]})
+    users, items = np.nonzero(np.random.default_rng(0).random((30, 40)) < 0.5)
+    same = (users % 2) == (items % 2)
+    log = Interactions(users[same], items[same], num_items=43)
+    train = Dataset(log, Vocabulary(range(30), noun="user"), Vocabulary(range(43)), item_features=genres)
+    model = Bootstrap(SVD(embedding_size=2)).fit(train)
+    vectors = model.item_vectors()
+    for genre, new in ((0, 40), (1, 41)):
+        np.testing.assert_allclose(vectors[new], vectors[genre:40:2].mean(axis=0), atol=0.05)
+    np.testing.assert_array_equal(vectors[42], 0)  # of which nothing is known
+    assert (model.similar_items([42], 3).items_BK == -1).all()
+
+
+def test_scale_shows_new_items_more_often():
+    train = planted()
+    shown = []
+    for scale in (0.5, 1.0, 3.0):
+        model = Bootstrap(BASES[0], scale=scale).fit(train)
+        shown.append(float(np.isin(model.recommend(USERS, 10, exclude=train).items_BK, COLD).mean()))
+    assert shown[0] <= shown[1] < shown[2]
+
+
+@pytest.mark.parametrize("base", [*BASES, *RATING_BASES], ids=lambda base: type(base).__name__)
+def test_new_items_enter_without_a_fit(base):
+    whole = planted()
+    log = whole.interactions
+    first = Dataset(
+        Interactions(log.users_N, log.items_N, num_items=50),
+        whole.users,
+        Vocabulary(whole.items.ids[:50]),
+        item_texts=whole.item_texts[:50],
+    )
+    model = Bootstrap(base).fit(first)
+    before = model.recommend(USERS, 10, exclude=first)
+    nothing = whole.with_interactions(log.select(np.zeros(len(log), bool)))
+    model.grow(nothing)
+    assert (model.num_items, model.base.num_items) == (60, 60)
+    again = model.recommend(USERS, 10, exclude=log, allow=np.arange(50))
+    np.testing.assert_array_equal(again.items_BK, before.items_BK)
+    assert np.isfinite(model.score(USERS[:2], np.tile(COLD, (2, 1)))).all()
+    with pytest.raises(ValueError, match="learns from no interaction, got 320"):
+        model.grow(whole)
+
+
+def test_the_same_after_loading(tmp_path):
+    train = planted()
+    model = Bootstrap(BASES[0], kinds={"texts": "text"}).fit(train)
+    model.save(tmp_path / "model")
+    again = Bootstrap.load(tmp_path / "model")
+    for one, two in zip(*(vars(each.recommend(USERS, 60)).values() for each in (model, again)), strict=True):
+        np.testing.assert_array_equal(one, two)
+    more = Dataset(
+        Interactions([], [], num_users=40, num_items=61),
+        train.users,
+        train.items.grow(["new"]),
+        item_texts=pl.concat([train.item_texts, pl.Series(["robots lasers planets"])]),
+    )
+    again.grow(more)
+    assert again.items.find(["new"])[0] == 60
+    liked = again.score([0, 1], [[60], [60]])
+    assert liked[0, 0] > liked[1, 0]
+
+
+def test_wrong_words():
+    with pytest.raises(
+        ValueError, match="base must be a model with item vectors of its own, such as als, bpr or svd, got EASE"
+    ):
+        Bootstrap(EASE())
+    with pytest.raises(ValueError, match="item features or texts are needed"):
+        Bootstrap(SVD()).fit(Interactions([0, 1], [0, 1]))
+    with pytest.raises(ValueError, match="mapping"):
+        Bootstrap(SVD(), mapping="forest")
+    one = Dataset(
+        Interactions([0], [0], num_items=3),
+        Vocabulary(["u"], noun="user"),
+        Vocabulary(["a", "b", "c"]),
+        item_features=pl.DataFrame({"genre": [["x"], ["x"], ["y"]]}),
+    )
+    vectors = Bootstrap(SVD(embedding_size=1), min_count=1).fit(one).item_vectors()
+    np.testing.assert_allclose(vectors, vectors[[0, 0, 0]])  # of one item follows nothing else
+    apart = replace(one, item_features=pl.DataFrame({"genre": [None, ["x"], ["y"]]}))
+    with pytest.raises(ValueError, match="both interactions and content"):
+        Bootstrap(SVD(embedding_size=1), min_count=1).fit(apart)
