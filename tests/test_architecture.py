@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "rankers": {*OF_NETWORKS, "trust", "earlier"},
     "rerankers": {"kernels", "data", "protocols", "saving"},
     "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress"},
+    "cold_start": {"protocols", "data", "evaluation"},
     "export": {"protocols", "data", "folders"},
     "pipeline": {"kernels", "data", "protocols", "saving", "earlier", "progress"},
     "run_lists": {"protocols", "data", "pipeline"},

@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("", "models", "losses", "rankers", "rerankers", "retrieval", "pipeline", "evaluation", "training", "export")
+ROOMS = (
+    *(
+        "",
+        "models",
+        "losses",
+        "rankers",
+        "rerankers",
+        "retrieval",
+        "pipeline",
+        "evaluation",
+        "cold_start",
+        "training",
+        "export",
+    ),
+)
 NOT_CODE = {"recsys_dl.__version__", "recsys_dl.export.FORMATS"}
 WHOLE_FILES = (
     *("data/split", "data/weights", "data/filters", "data/generated", "readers/letor"),

@@ -82,7 +82,7 @@ class SegmentFigures:
         # not isinstance(model, SaysSources): an index passes on what its model has, which Python 3.12 does not see
         self.says: SaysSources | None = model if hasattr(model, "user_sources") else None  # type: ignore[assignment]
         self.item_sources = None if self.says is None else self.says.item_sources()
-        self.unordered = 0
+        self.unordered = self.asked_alone = 0
 
     def _names(self, ks: Sequence[int], metrics: Sequence[str] | None, cold: bool) -> list[str]:
         chosen = ["ndcg", "recall"] if metrics is None else [name for name in metrics if name in ranking.METRICS]
@@ -112,6 +112,7 @@ class SegmentFigures:
             some = partial(ask, allow=allow)
             if one.alone:
                 found = some(at_B[mine], self.length)
+                self.asked_alone += len(mine)
                 self.unordered += int(ties.orders_nothing(found, self.ks[-1]).sum())
             else:
                 found = lists if len(mine) == len(at_B) else ties.rows_of(lists, mine)
@@ -141,8 +142,8 @@ class SegmentFigures:
             notes.append(f"no users with a relevant item: {'; '.join(dict.fromkeys(empty))}")
         if self.unordered:
             notes.append(
-                f"{type(self.model).__name__} gives all cold items the same score, for {self.unordered:,} users: among cold items alone these "
-                "figures are those of a random order"
+                f"{type(self.model).__name__} gives all cold items the same score for {self.unordered:,} of {self.asked_alone:,} users: among cold items "
+                "alone, their order is random"
             )
         return SegmentTable(tuple(rows), tuple(self.names), len(self.cold_items), tuple(notes))
 

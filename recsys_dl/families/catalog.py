@@ -251,8 +251,8 @@ class CatalogModel(Saved):
         """Return text [B], what the answer to each user rests on: "history", "popularity", or "no history" of the model's own; see `SaysSources`."""
         _, _, blank_B = self._resolved(users)
         counts_B = users.histories.user_counts_U if isinstance(users, UserState) else self.user_counts_U[users]
-        otherwise_B = np.where(blank_B & self.popularity_fallback, "popularity", "no history")
-        return np.where(counts_B > 0, "history", otherwise_B)
+        own_B = np.where(counts_B > 0, "history", "no history")
+        return np.where(blank_B & self.popularity_fallback, "popularity", own_B)
 
     def item_sources(self) -> np.ndarray:
         """Return text [I], what the scores of each item rest on: "interactions", or "nothing" for items without; see `SaysSources`."""

@@ -214,6 +214,16 @@ class Content(CatalogModel):
         blank = sp.csr_matrix((self.num_items - known, self.terms_IT.shape[1]), dtype=np.float32)
         return Profiles(blank, np.zeros((blank.shape[0], self.dense_IE.shape[1]), np.float32))
 
+    def user_sources(self, users: Users) -> np.ndarray:
+        """Return text [B], what the answer to each user rests on: "history", stated "tastes" or "popularity"."""
+        sources_B = super().user_sources(users)
+        return np.where(sources_B == "no history", "tastes", sources_B)
+
+    def item_sources(self) -> np.ndarray:
+        """Return text [I], what the scores of each item rest on: "features", or "nothing" where none is known."""
+        self._check_fitted()
+        return np.where(self._profiles().known_R, "features", "nothing")
+
     def _liked(self, histories: Interactions) -> sp.csr_matrix:
         return preferences(histories, float(self.mean), self.dislikes, self.half_life_days)
 
