@@ -13,7 +13,7 @@ from recsys_dl.cli import main
 from recsys_dl.data.generated import generated
 from recsys_dl.data.split import cold_split, user_split
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.models import ALS, Content, ItemKNN, Popularity, TwoTower
+from recsys_dl.models import ALS, Bootstrap, Content, ItemKNN, Popularity, TwoTower
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.retrieval import Exact, Retriever
 
@@ -98,6 +98,7 @@ MODELS = {
         {"knn": ItemKNN(device="cpu"), "popular": Popularity()}, num_candidates=150, num_retrieved=120
     ),
     "content": Content,
+    "bootstrap": lambda: Bootstrap(ALS(embedding_size=8, epochs=3, device="cpu")),
     "towers": lambda: TwoTower(epochs=1, embedding_size=8, device="cpu"),
 }
 
@@ -146,6 +147,7 @@ def test_what_answers_is_said(parts):
         ("pipeline", {"popularity": 1}, {"nothing": 1}),
         ("towers", {"features": 1}, {"features": 1}),
         ("content", {"popularity": 1}, {"features": 1}),
+        ("bootstrap", {"popularity": 1}, {"features": 1}),
     ):
         model = MODELS[name]().fit(train)
         table = evaluate(model, train, test, exclude=validation, segments="cold").segments

@@ -134,6 +134,11 @@ class Bootstrap(BasedModel):
             self.content_known_I = np.concatenate([self.content_known_I, profiles.known_R])
         return self
 
+    def item_sources(self) -> np.ndarray:
+        """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
+        sources_I = super().item_sources()
+        return np.where((sources_I == "nothing") & self.content_known_I, "features", sources_I)
+
     # Saving
 
     def arrays(self) -> dict[str, Any]:

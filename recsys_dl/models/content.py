@@ -247,11 +247,6 @@ class Content(CatalogModel):
         scores_BI = sparse_product(_vectors(values[0]), self._by_term, device="cpu")
         return scores_BI + values[1] @ self.dense_IE.T if self.dense_IE.shape[1] else scores_BI
 
-    def item_sources(self) -> np.ndarray:
-        """Return text [I], what the scores of each item rest on: "features", or "nothing" for items without."""
-        self._check_fitted()
-        return np.where(self._profiles().known_R, "features", "nothing")
-
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         some = self._profiles().rows(items_B)
         scores_BI = self._scores((some.terms_RT, some.dense_RE))
