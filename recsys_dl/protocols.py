@@ -248,6 +248,8 @@ class Served:
         popularity_I: float32, the scores for users with neither a state nor a history, and for all new users if `user_tower`
             is None. None: the model's own scores are meaningful, so the user tower accepts empty histories, and unknown
             rows have that state.
+        influential_I: bool [I]; new users whose histories hold none of these items also get `popularity_I`. None: all.
+        listed_I: bool [I], the only items that may be recommended. None: all.
         pair_floats: float32 numbers that the scorer holds per user and item, for the block size.
     """
 
@@ -258,6 +260,8 @@ class Served:
     inputs: tuple[Input, ...] = ()
     item_emb_ID: np.ndarray | None = None
     popularity_I: np.ndarray | None = None
+    influential_I: np.ndarray | None = None
+    listed_I: np.ndarray | None = None
     pair_floats: int = 1
 
 

@@ -182,6 +182,13 @@ class RunLists:
         """
         rows = self.items.rows(item_ids)
         ranking = self.model.similar_items(rows, k)
+        empty = rows[(ranking.items_BK < 0).all(axis=1)]
+        if len(empty):
+            log.warning(
+                "nothing is similar to %d of %d items, such as %r: nobody interacted with them in training, or with others beside them, "
+                "and the model uses no features of theirs",
+                *(len(empty), len(rows), self.items.ids[int(empty[0])]),
+            )
         flat = _flat(ranking)
         table = self._table(self.items.at(rows[flat.lists]), flat.items, flat.ranks, flat.scores)
         return table.rename({"user_id": "item_id", "item_id": "similar_item_id"})
@@ -225,6 +232,13 @@ class RunLists:
                 (~kept).sum(),
                 len(kept),
                 _some(strange),
+            )
+        lost = np.setdiff1d(given.users_N, given.users_N[kept])
+        if len(lost):
+            log.warning(
+                "nothing is left of the histories of %d of %d users, such as %r: they are treated as users without a history, and "
+                "usually get the most popular items",
+                *(len(lost), given.num_users, histories.users.ids[int(lost[0])]),
             )
         times = None if given.times_N is None else given.times_N[kept]
         part = Interactions(

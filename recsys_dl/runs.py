@@ -100,6 +100,13 @@ class Run(RunLists):
         return f"Run({self.folder}: {type(self.model).__name__}, {len(self.users):,} users, {len(self.items):,} items)"
 
     @property
+    def holds_out(self) -> bool:
+        """Whether the model was fitted on the training part of a split, not on all of the log."""
+        split = self.config.get("split")
+        whole = split is None or str(split["_target_"]).endswith(".no_split")
+        return not whole and "parent" not in self.manifest
+
+    @property
     def data_hash(self) -> str:
         """Hash of the data that the run's config reads.
 

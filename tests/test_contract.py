@@ -199,7 +199,33 @@ def test_nothing_known_of_a_user_or_an_item(model, train):
     if model.popularity_fallback:
         most = np.sort(train.interactions.item_counts_I)[::-1][:5]
         np.testing.assert_array_equal(train.interactions.item_counts_I[row.items_BK[0]], most)
-    assert np.isfinite(model.score([0, NOTHING_USER], np.array([[NOTHING_ITEM], [NOTHING_ITEM]]))).all()
+    scores = model.score([0, NOTHING_USER], np.array([[NOTHING_ITEM], [NOTHING_ITEM]]))
+    assert np.isneginf(scores).all() if NOTHING_ITEM in model.never_listed() else np.isfinite(scores).all()
+
+
+def test_a_history_of_unknown_items_is_answered_as_none_and_said(model, caplog):
+    nobody = model.recommend(model.fold_in([[]]), k=5, allow=np.arange(40))
+    with caplog.at_level("WARNING", "recsys_dl"):
+        state = model.fold_in([[NOTHING_ITEM], [0, 2, 4], [NOTHING_ITEM]])
+    found = model.recommend(state, k=5, allow=np.arange(40))
+    known = model.recommend(model.fold_in([[0, 2, 4]]), k=5, allow=np.arange(40))
+    np.testing.assert_array_equal(found.items_BK[1], known.items_BK[0])
+    if model.popularity_fallback:
+        np.testing.assert_array_equal(found.items_BK[[0, 2]], nobody.items_BK[[0, 0]])
+        np.testing.assert_allclose(model.score(state, found.items_BK), found.scores_BK, rtol=1e-4, atol=1e-5)
+    if name_of(model) == "popularity":
+        assert not caplog.text
+    else:
+        assert "2 of 3 histories (row 0, ...) hold only items that it learned nothing about" in caplog.text
+        caplog.clear()
+        model.fold_in([[0, 2, NOTHING_ITEM], []])
+        assert not caplog.text
+
+
+def test_items_of_which_nothing_is_known_are_similar_to_none(model):
+    near = model.similar_items([NOTHING_ITEM, 0], k=NUM_ITEMS)
+    assert (near.items_BK[0] == -1).all()
+    assert NOTHING_ITEM not in near.items_BK[1]
 
 
 def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):

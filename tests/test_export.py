@@ -102,7 +102,7 @@ def histories() -> list[list[int]]:
     """Of different lengths, with repeats, and an empty one."""
     rng = np.random.default_rng(5)
     lists = [rng.choice(np.arange(size % 2, 40, 2), size).tolist() for size in (1, 4, 9, LENGTH)]
-    return [*lists, [7, 7, 3], []]
+    return [*lists, [7, 7, 3], [], [40], [40, 2]]  # nobody interacted with item 40
 
 
 def questions(unseen: list[list[int]]) -> dict[str, dict[str, np.ndarray]]:

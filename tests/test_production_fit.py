@@ -98,6 +98,27 @@ def test_a_run_is_refitted_on_everything(place):
     assert "exists already" in run("refit", "runs/chosen", "output=runs/newer", cwd=place, status=1).stderr
 
 
+def test_a_run_that_did_not_learn_from_all_of_the_log_says_so_once(there, capsys):
+    assert main(["train", *WORDS, "model=popularity", "run=runs/part"]) == 0
+    assert main(["refit", "run=runs/part"]) == 0
+    assert main(["train", *WORDS, "model=popularity", "run=runs/all", "split=none"]) == 0
+    capsys.readouterr()
+    for words in (["recommend", "users=[100,101]"], ["recommend", "history=[3]"], ["export", "format=parquet"]):
+        assert main([words[0], "runs/part", *words[1:]]) == 0
+        said = capsys.readouterr().err
+        assert said.count("learned from the training part of its split only") == 1
+        assert "recsys-dl refit run=runs/part" in said
+        for whole in ("runs/part-refit", "runs/all"):
+            assert main([words[0], whole, *words[1:]]) == 0
+            assert "refit" not in capsys.readouterr().err.replace(whole, "")
+    for whole in ("runs/part-refit", "runs/all"):
+        assert main(["refit", f"run={whole}"]) == 1
+        said = capsys.readouterr().err
+        assert f"{whole} was fitted on all of its log already" in said
+        assert f"recsys-dl refit run={whole} data.path=" in said
+        assert main(["refit", f"run={whole}", "data.path=log.csv"]) == 0
+
+
 def test_epochs_that_early_stopping_kept_are_carried_over(there, capsys):
     words = [
         *UNTRAINED,

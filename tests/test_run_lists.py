@@ -67,6 +67,13 @@ def test_a_log_of_histories_is_read_in_the_order_of_its_times(trained, tmp_path,
         trained.recommend(history=strangers)
 
 
+def test_histories_of_which_nothing_is_known_are_said(trained, caplog):
+    frame = pl.DataFrame({"user_id": ["bob", "anna", "anna"], "item_id": ["3", "none such", "nor this"]})
+    table = trained.recommend(history=read_log(frame), k=4)
+    assert "nothing is left of the histories of 1 of 2 users, such as 'anna'" in caplog.text
+    assert (table["user_id"] == "anna").sum() == 4
+
+
 def test_allow_and_exclude_bound_every_list(trained):
     ids = trained.items.ids
     allow, exclude = ids[:12].to_list(), ids[8:20].to_list()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from recsys_dl import read_log
+from recsys_dl import Dataset, read_log
 from recsys_dl.data.filters import k_core
 from recsys_dl.readers.multi_valued import with_lists
 from recsys_dl.rerankers.rules import Rules
@@ -237,3 +238,51 @@ def test_the_column_that_holds_the_ids_is_named(caplog):
     assert "its column 'sku' has more of them: item_id_column='sku'" in caplog.text
     with pytest.raises(ValueError, match="item_id_column='sku'"):
         read_log(LOG, item_features=table.head(3))
+
+
+TABLE = "item,title,genres,price\n" + "".join(f"{row},Title {row},Drama,{row}.5\n" for row in range(9))
+
+
+def with_table(text: str, folder: Path, **options) -> Dataset:
+    """A log of nine items, and this table of them."""
+    (folder / "log.csv").write_text("user,item\n" + "".join(f"u{row % 7},{row % 9}\n" for row in range(40)))
+    (folder / "items.csv").write_text(text)
+    return read_log(folder / "log.csv", item_features=folder / "items.csv", **options)
+
+
+@pytest.mark.parametrize("end", ["8", "8,", "8,Tit", '8,"Title 8, the', "8,Title 8,Drama"])
+def test_a_table_cut_off_within_its_last_row_is_refused(end, tmp_path, caplog):
+    whole = TABLE[: TABLE.index("8,Title 8")]
+    with pytest.raises(ValueError, match=r"items\.csv, line 10: .* cut off: "):
+        with_table(whole + end, tmp_path)
+    data = with_table(whole + end, tmp_path, on_bad_rows="skip")
+    assert data.item_features["price"].to_list() == [*(row + 0.5 for row in range(8)), None]
+    assert "1 unreadable rows skipped" in caplog.text
+
+
+def test_a_table_without_a_last_line_break_or_with_short_rows_elsewhere_is_whole(tmp_path):
+    assert with_table(TABLE.rstrip("\n"), tmp_path).item_features["price"][8] == 8.5
+    short = "item,title,price\n" + "".join(f"{row},Title {row}\n" for row in range(9))
+    assert with_table(short.rstrip("\n"), tmp_path).item_titles[8] == "Title 8"
+
+
+def test_rows_of_a_table_that_repeat_count_once_and_those_that_contradict_are_named(tmp_path, caplog):
+    caplog.set_level("INFO", "recsys_dl")
+    assert with_table(TABLE + "0,Title 0,Drama,0.5\n", tmp_path).item_features["price"][0] == 0.5
+    assert "1 of 10 rows repeat an earlier one and are left out" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"'0', which occurred before with other values \(genres was 'Drama', now 'Horror'; price was"
+    ):
+        with_table(TABLE + "0,Title 0,Horror,99\n", tmp_path)
+    assert (
+        with_table(TABLE + "0,Title 0,Horror,99\n", tmp_path, on_bad_rows="skip").item_features["genres"][0] == "Drama"
+    )
+    assert "1 rows contradict an earlier one of the same item, which is kept, such as that of '0'" in caplog.text
+
+
+def test_a_table_whose_id_column_is_misspelled_or_absent_says_which_it_is(tmp_path):
+    with pytest.raises(ValueError, match=r"'itme' holds ids of the log.*data\.item_id_column=itme"):
+        with_table(TABLE.replace("item,", "itme,", 1), tmp_path)
+    absent = "\n".join(line.partition(",")[2] for line in TABLE.splitlines())
+    with pytest.raises(ValueError, match="none of them holds ids of the log"):
+        with_table(absent, tmp_path)

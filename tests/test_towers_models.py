@@ -8,10 +8,12 @@ import torch
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.export import export
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.models.sasrec import SASRec
 from recsys_dl.models.two_tower import TwoTower
 from recsys_dl.models.youtube_dnn import YouTubeDNN
+from recsys_dl.retrieval import Exact, Retriever
 from recsys_dl.training import TrainerOptions
 
 SMALL = {"embedding_size": 16, "history_size": 20, "batch_size": 256, "seed": 7, "device": "cpu"}
@@ -356,3 +358,26 @@ def test_what_is_given_away_leaves_the_model_able_to_learn():
     model = TwoTower(epochs=1, embedding_size=4, device="cpu").fit(log)
     model.served().user_tower.requires_grad_(False)
     assert all(weights.requires_grad for weights in model.network.parameters())
+
+
+def test_items_of_which_nothing_is_known_are_never_listed(fitted, data, caplog, tmp_path):
+    """By no list, whatever is allowed; by features where there are some; nor by an index or an export."""
+    users = np.arange(NEW_USERS[0])
+    assert fitted.never_listed().tolist() == [BLANK_ITEM]
+    blind = type(fitted)(**{**fitted.arguments(), "features": "none", "epochs": 1}).fit(data)
+    assert blind.never_listed().tolist() == COLD_ITEMS.tolist()
+    assert f"nothing is known of {len(COLD_ITEMS)} of {NUM_ITEMS} items" in caplog.text
+    for model, cold in ((fitted, [BLANK_ITEM]), (blind, COLD_ITEMS)):
+        served = Retriever(model, Exact(device="cpu")).build()
+        whole = Retriever(model, Exact(device="cpu").build(model.item_vectors()))
+        for recommender in (model, served, whole):
+            assert not np.isin(recommender.recommend(users, k=NUM_ITEMS).items_BK, cold).any()
+            assert not np.isin(recommender.recommend([BLANK_USER], k=NUM_ITEMS).items_BK, cold).any()
+            assert (recommender.recommend(users, k=3, allow=cold).items_BK == -1).all()
+        assert np.isneginf(model.score(users, np.tile(cold, (len(users), 1)))).all()
+    folder = export(blind, tmp_path / "served", seen=data)
+    recommender = torch.jit.load(folder / "recommender.pt")
+    lists, _ = recommender.recommend([data.users.ids[0], "nobody"], NUM_ITEMS)
+    assert not {data.items.ids[int(row)] for row in COLD_ITEMS} & {item for items in lists for item in items}
+    with pytest.raises(ValueError, match="knows nothing of the items in allow"):
+        export(blind, tmp_path / "none", seen=data, allow=[data.items.ids[BLANK_ITEM]])

@@ -97,3 +97,70 @@ def test_every_option_is_a_config():
     assert [file.stem for file in files] == ["binary", "keep", "log", "scaled", "time_decay"]
     for file in files:
         assert len(instantiate(compose("train", [f"weights={file.stem}"]).weights)(ratings())) == 4
+
+
+def rated(ratings: list, name: str = "rating") -> dict:
+    """60 rows of 20 users, whose ratings are these in turn."""
+    rows = range(60)
+    return {
+        "user": [f"u{row % 20}" for row in rows],
+        "item": [f"i{row * 7 % 30}" for row in rows],
+        name: [ratings[row % len(ratings)] for row in rows],
+    }
+
+
+def test_the_range_of_weights_is_said():
+    assert "weight = rating (ratings, 1 to 5)" in read_log(rated([1, 2, 3, 4, 5])).report.columns
+    assert "weight = plays (counts, 1 to 500)" in read_log(rated([1, 2, 500], "plays")).report.columns
+    assert "weight = rating (all 1)" in read_log(rated([1])).report.columns
+    assert "weight = liked (0 or 1)" in read_log(rated([0, 1], "liked"), weight="liked").report.columns
+
+
+def test_codes_for_not_rated_are_refused_unless_declared(caplog):
+    for code in (99, 999, 100):
+        with pytest.raises(
+            ValueError, match=f"rating is {code} in 10 of 60 rows, and 1 to 5 in the others: .*'not rated'.*weight_kind"
+        ):
+            read_log(rated([1, 2, 3, 4, 5, code]))
+    assert read_log(rated([1, 2, 3, 4, 5, 99]), weight_kind="ratings").weight_kind == "ratings"
+    with pytest.raises(ValueError, match=r"got -1; if -1 means 'not rated', skip such rows"):
+        read_log(rated([1, 2, 3, -1]))
+    with pytest.raises(ValueError, match=r"got -3; if it is a return"):
+        read_log(rated([1, 2, -3], "quantity"))
+
+
+@pytest.mark.parametrize(
+    ("ratings", "name", "said"),
+    [
+        ([1, 2, 3, 4, 50], "rating", "rating is 50 in 12 of 60 rows, and 1 to 4 in the others"),
+        (
+            [1, 2, 3, 4, 5, 20, 40, 60, 80, 100],
+            "rating",
+            "rating is 20 to 100 in 30 of 60 rows, and 1 to 5 in the others: two scales",
+        ),
+        ([0, 0, 3, 4, 5], "rating", "rating is 0 in 24 of 60 rows, and 3 to 5 in the others. If 0 means 'not rated'"),
+        (
+            [1, 2, 3, 4, 5, 99],
+            "weight",
+            "weight is 99 in 10 of 60 rows, and 1 to 5 in the others: is it a rating, or a code",
+        ),
+    ],
+)
+def test_ratings_out_of_scale_are_warned_of(ratings, name, said, caplog):
+    read_log(rated(ratings, name))
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ratings", "name"),
+    [
+        ([1, 2, 3, 4, 5], "rating"),
+        ([10, 20, 30, 100], "rating"),
+        ([0, 1, 2, 3, 4, 5] * 3, "rating"),
+        ([1, 2, 3, 99], "plays"),
+        ([0.5, 2, 5], "stars"),
+    ],
+)
+def test_ordinary_scales_are_not(ratings, name, caplog):
+    read_log(rated(ratings, name))
+    assert "in the others" not in caplog.text

@@ -30,6 +30,8 @@ class Catalog(nn.Module):
         self.popularity_I = None if served.popularity_I is None else buffer(served.popularity_I)
         self.seen = None if seen is None else Rows(seen)
         self.allowed_I = None if allowed_I is None else buffer(allowed_I)
+        influential_I = np.ones(num_items, bool) if served.influential_I is None else served.influential_I
+        self.influential_I = buffer(influential_I)
         self.num_items = num_items
         self.folds_in = served.user_tower is not None
 
@@ -47,7 +49,9 @@ class Catalog(nn.Module):
         if popularity_I is not None:
             blank_B = self.users.rows(users_B) < 0
             if self.folds_in:
-                blank_B = blank_B & ((history_BH < 0) | (history_BH >= self.num_items)).all(1)
+                known_BH = (history_BH >= 0) & (history_BH < self.num_items)
+                influential_BH = self.influential_I[history_BH.clamp(0, self.num_items - 1)]
+                blank_B = blank_B & ~(known_BH & influential_BH).any(1)
             scores_BI = torch.where(blank_B.unsqueeze(1), popularity_I, scores_BI)
         allowed_I = self.allowed_I
         if allowed_I is not None:

@@ -120,12 +120,17 @@ def _parts(
     served = model.served(None if seen is None else seen.select(seen.weights_N > 0))
     if served.user_tower is None and served.popularity_I is None:
         raise ValueError(f"{name}.served() must return a user_tower, or popularity_I for new users; it returns neither")
-    allowed_I = None
+    allowed_I = served.listed_I
     if allow is not None:
         if not len(allow):
             raise ValueError("allow must name at least one item id, or be None to allow all; got an empty list")
         allowed_I = np.zeros(len(items), bool)
         allowed_I[items.rows(allow)] = True
+        allowed_I &= True if served.listed_I is None else served.listed_I
+        if not allowed_I.any():
+            raise ValueError(
+                f"{name} knows nothing of the items in allow, so that none can be recommended: allow others"
+            )
     return Parts(
         served=served,
         user_ids=users.ids.to_list(),

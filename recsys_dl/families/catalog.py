@@ -25,6 +25,7 @@ from recsys_dl.learning import learns_whole
 from recsys_dl.protocols import Ranking, Users, UserState
 from recsys_dl.saving import Saved, load_arrays
 
+from .evidence import num_influential, warn_of_unknown, without_evidence
 from .learned import check_learned, check_memory
 
 COUNTS = ("user_counts_U", "item_counts_I")
@@ -37,9 +38,9 @@ class CatalogModel(Saved):
     A subclass stores its arguments under their own names, lists its fitted arrays in `fitted`, and implements `fit`, `_fold`,
     `_values`, `_scores` and `_item_scores`. `fit` starts with `self._begin(train)`.
 
-    A user without interactions (in training, or with an empty history in `fold_in`) gets the most popular items, scored by
-    the share of users who interacted with them, unless the model sets `popularity_fallback = False` because its own
-    scores are meaningful for such users.
+    A user without interactions (in training, or with an empty history in `fold_in`), or only with items the model learned nothing
+    about, gets the most popular items, scored by the share of users who interacted with them, unless the model sets
+    `popularity_fallback = False` because its own scores are meaningful for such users.
 
     Attributes:
         num_users: U, user rows in training.
@@ -96,6 +97,18 @@ class CatalogModel(Saved):
     @abstractmethod
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Return float32 [B, I]: the similarity of every item to each of `items_B`; -inf where unrelated."""
+
+    def _known_items(self) -> np.ndarray:
+        """Return bool [I]: items that the model learned something about."""
+        return self.item_counts_I > 0
+
+    def _influential_items(self) -> np.ndarray:
+        """Return bool [I]: items whose presence in a history changes the scores."""
+        return self._known_items()
+
+    def _without_evidence(self, values: Any) -> np.ndarray:
+        """Return bool [B]: users whose values give every item the same score."""
+        return without_evidence(values)
 
     def _pair_scores(self, values: Any, items_BL: np.ndarray) -> np.ndarray:
         """Return float32 [B, L] scores of valid item rows. Override if scoring a few items is cheaper than scoring all."""
@@ -203,7 +216,8 @@ class CatalogModel(Saved):
 
         Args:
             histories: their interactions with items of training: Interactions whose user rows are 0..B-1, or one list of
-                item rows per user. A user with an empty history gets the most popular items.
+                item rows per user. A user with an empty history, or (with a warning) one of items that the model learned nothing
+                about, gets the most popular items.
 
         Raises:
             ValueError: an item row that was not in training.
@@ -216,12 +230,19 @@ class CatalogModel(Saved):
             known = Interactions.from_histories(histories, num_items=self.num_items)
         if known.num_items != self.num_items:
             raise ValueError(f"histories must be over the {self.num_items} items of training, got {known.num_items}")
-        return UserState(self._fold(known), known, self)
+        state = UserState(self._fold(known), known, self)
+        warn_of_unknown(self, known.user_counts_U > 0, self._resolved(state)[2])
+        return state
 
     @classmethod
     def has_vectors(cls) -> bool:
         """Return whether scores are inner products of `item_vectors` and `query_vectors`; known before any fit."""
         return cls.item_vectors is not CatalogModel.item_vectors
+
+    def never_listed(self) -> np.ndarray:
+        """Return the rows of items that are never recommended because nothing is known of them; their scores are -inf."""
+        self._check_fitted()
+        return np.empty(0, np.int64)
 
     def item_vectors(self) -> np.ndarray | None:
         """Return float32 [I, D] whose inner products with `query_vectors` are the scores; None if the model has no such form."""
@@ -365,7 +386,7 @@ class CatalogModel(Saved):
     _check_learned = check_learned
 
     def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
-        """Return rows into exclude / allow, the users' values, and which users have no interactions."""
+        """Return rows into exclude / allow, the users' values, and which users have no interactions to go by."""
         self._check_fitted()
         if isinstance(users, UserState):
             if users.maker is not None and users.maker is not self:
@@ -373,9 +394,11 @@ class CatalogModel(Saved):
                 raise ValueError(
                     f"this state was created by another model ({other}): call fold_in() on the model you query"
                 )
-            return np.arange(len(users)), users.values, users.histories.user_counts_U == 0
+            heard_B = num_influential(users.histories, self._influential_items()) > 0
+            return np.arange(len(users)), users.values, ~heard_B | self._without_evidence(users.values)
         rows = user_rows(users, self.num_users)
-        return rows, self._values(rows), self.user_counts_U[rows] == 0
+        values = self._values(rows)
+        return rows, values, (self.user_counts_U[rows] == 0) | self._without_evidence(values)
 
     def _lists(
         self, given: Dataset | Interactions | np.ndarray | Sequence[int] | None, rows: np.ndarray, name: str

@@ -13,6 +13,8 @@ import psutil
 
 from recsys_dl.learning import is_finite, not_finite
 
+from .evidence import report_never_listed
+
 log = logging.getLogger(__name__)
 
 TRIED = 16  # users whose scores are checked
@@ -28,6 +30,7 @@ class Scoring(Protocol):
 
     def arguments(self) -> dict[str, Any]: ...  # noqa: D102
     def arrays(self) -> dict[str, Any]: ...  # noqa: D102
+    def never_listed(self) -> np.ndarray: ...  # noqa: D102
     def _values(self, users_B: np.ndarray) -> Any: ...
     def _scores(self, values: Any) -> np.ndarray: ...
 
@@ -46,12 +49,16 @@ def check_learned(model: Scoring) -> None:
     users_B = known[np.linspace(0, len(known) - 1, min(size, len(known))).astype(np.int64)]
     with np.errstate(all="ignore"):
         scores_BI = model._scores(model._values(users_B))
+    listed_I = np.ones(model.num_items, bool)
+    listed_I[model.never_listed()] = False
+    scores_BI = scores_BI[:, listed_I]
     if not is_finite(scores_BI):
         bad_B = ~np.isfinite(scores_BI).all(axis=1)
         raise ValueError(
             f"{name} learned scores that are not finite, for {bad_B.sum()} of {len(users_B)} users tried. {_advice(model)}"
         )
-    if model.num_items > 1 and len(users_B) and 0 < (most := float(np.abs(scores_BI).max())) < COLLAPSED:
+    report_never_listed(model)
+    if scores_BI.shape[1] > 1 and len(users_B) and 0 < (most := float(np.abs(scores_BI).max())) < COLLAPSED:
         log.warning(
             "%s learned almost nothing: its largest score is %.1g (%d users tried). Regularization is too strong for a log this sparse; "
             "lower it, using a validation metric.",
@@ -59,7 +66,7 @@ def check_learned(model: Scoring) -> None:
             most,
             len(users_B),
         )
-    elif model.num_items > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
+    elif scores_BI.shape[1] > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
         log.warning(
             "%s learned nothing useful: each user has the same score for all items (%d users tried), so lists are in row "
             "order. The log is too small, its weights are all equal, or regularization is too strong.",

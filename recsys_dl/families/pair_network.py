@@ -143,8 +143,8 @@ class PairModel(NeuralModel):
     """A recommender based on a `PairNetwork`, trained on observed pairs against sampled negatives.
 
     Fitted on `training.shards.Shards`, it streams them. New users get an embedding by gradient descent on their history, with
-    the network fixed (`fold_in`). A user without interactions gets the most popular items. An item without users is trained
-    only as a negative.
+    the network fixed (`fold_in`). A user without interactions gets the most popular items. An item without users, which is at most
+    trained as a negative, scores -inf: it is never recommended.
 
     Args:
         embedding_size: D.
@@ -231,12 +231,16 @@ class PairModel(NeuralModel):
     def _scores(self, values: np.ndarray) -> np.ndarray:
         with scoring():
             states_BS = torch.from_numpy(values).to(self.torch_device)
-            return self.network.catalog(states_BS, self.item_state_IS).cpu().numpy()
+            scores_BI = self.network.catalog(states_BS, self.item_state_IS).cpu().numpy()
+        bias_I = self._unlisted_bias()
+        return scores_BI if bias_I is None else scores_BI + bias_I
 
     def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
         with scoring():
             states_BS = torch.from_numpy(values).to(self.torch_device)
-            return self.network.score_states(states_BS, self.item_state_IS[self._ints(items_BL)]).cpu().numpy()
+            scores_BL = self.network.score_states(states_BS, self.item_state_IS[self._ints(items_BL)]).cpu().numpy()
+        bias_I = self._unlisted_bias()
+        return scores_BL if bias_I is None else scores_BL + bias_I[items_BL]
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the embeddings."""

@@ -17,6 +17,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Input, Served
 
 from .catalog import CatalogModel
+from .evidence import num_influential
 
 ITEMS_AT_ONCE = 1024  # scored by an MLP at a time; more if there would be over 64 blocks to trace
 TOGETHER = 8  # neighbors of an item gathered at a time
@@ -43,10 +44,20 @@ def stored(model: CatalogModel, seen: Interactions | None) -> Any:
 
 def known(model: CatalogModel, seen: Interactions | None) -> np.ndarray:
     """Return bool [U]: users whose stored values are meaningful."""
-    known_U = model.user_counts_U > 0
+    known_U = (model.user_counts_U > 0) & ~model._without_evidence(model._values(np.arange(model.num_users)))
     if seen is not None:
-        known_U[: seen.num_users] |= seen.user_counts_U > 0
+        known_U[: seen.num_users] |= num_influential(seen, model._influential_items()) > 0
     return known_U
+
+
+def _conditions(model: CatalogModel) -> dict[str, Any]:
+    """Return `influential_I` and `listed_I`; None where they are all items."""
+    influential_I, listed_I = model._influential_items(), np.ones(model.num_items, bool)
+    listed_I[model.never_listed()] = False
+    return {
+        "influential_I": None if influential_I.all() else influential_I,
+        "listed_I": None if listed_I.all() else listed_I,
+    }
 
 
 def _put(old: Any, rows: np.ndarray, new: Any) -> Any:
@@ -73,6 +84,7 @@ def inner_product(
         inputs=() if user_tower is None else (weights(fill),),
         item_emb_ID=item_emb,
         popularity_I=model._popularity() if model.popularity_fallback else None,
+        **_conditions(model),
     )
 
 
@@ -92,6 +104,7 @@ def item_to_item(
         user_tower=History(model.num_items) if user_tower is None else user_tower,
         inputs=(weights(),),
         popularity_I=model._popularity(),
+        **_conditions(model),
         pair_floats=pair_floats,
     )
 
@@ -113,6 +126,7 @@ def perceptron(
         known_U=known(model, seen),
         scorer=Perceptron(copy.deepcopy(layers), item_states_IT, products, together),
         popularity_I=model._popularity(),
+        **_conditions(model),
         pair_floats=-(-2 * sum(widths) * together // num_items),
     )
 

@@ -29,6 +29,7 @@ from recsys_dl.training.surroundings import scoring
 
 from .asked_features import check_features
 from .based import beginning
+from .evidence import num_influential
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
 from .network_model import TrainingArguments
@@ -63,8 +64,8 @@ class TowerModel(GrowingTowers):
     """score(u, i) = <vector of the user's history and features, vector of the item and its features>.
 
     New users are encoded from their history and, if `fold_in` is given a Dataset, their features; new items
-    from their features. A user with neither gets the most popular items. An item without any information
-    has the mean vector of the rarest tenth of the training items.
+    from their features. A user with neither gets the most popular items. An item without any information scores -inf, so that it
+    is never recommended; its vector is the mean of those of the rarest tenth of the training items.
 
     Args:
         embedding_size: D.
@@ -317,7 +318,7 @@ class TowerModel(GrowingTowers):
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         vectors_BD = self._user_vectors(Histories.of(histories), self._profile(None, histories.num_users))
-        return vectors_BD, histories.user_counts_U > 0
+        return vectors_BD, num_influential(histories, self._influential_items()) > 0
 
     def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
         rows, values, blank_B = super()._resolved(users)
@@ -342,15 +343,22 @@ class TowerModel(GrowingTowers):
         return values[0]
 
     def _scores(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return values[0] @ self.item_emb_ID.T
+        scores_BI = values[0] @ self.item_emb_ID.T
+        bias_I = self._unlisted_bias()
+        return scores_BI if bias_I is None else scores_BI + bias_I
 
     def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
-        return np.einsum("bd,bld->bl", values[0], self.item_emb_ID[items_BL])
+        scores_BL = np.einsum("bd,bld->bl", values[0], self.item_emb_ID[items_BL])
+        bias_I = self._unlisted_bias()
+        return scores_BL if bias_I is None else scores_BL + bias_I[items_BL]
 
     def _top_k(
         self, values: tuple[np.ndarray, np.ndarray], k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        return top_k_dot(values[0], self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
+        bias_I = self._unlisted_bias()
+        return top_k_dot(
+            values[0], self.item_emb_ID, k, item_bias_I=bias_I, exclude=exclude, allow=allow, device=self.device
+        )
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the vectors; -inf where either has no information."""

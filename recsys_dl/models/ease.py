@@ -12,6 +12,7 @@ from recsys_dl.arguments import Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.evidence import without_evidence
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
@@ -109,6 +110,13 @@ class EASE(CatalogModel):
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return histories.by_user
+
+    def _influential_items(self) -> np.ndarray:
+        several_U = np.diff(self.histories.indptr) > 1
+        return (abs(self.histories).T @ several_U) > 0  # interacted with beside another item
+
+    def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
+        return without_evidence(values, self._influential_items())
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return values @ self.weights_II

@@ -70,7 +70,15 @@ class GMF(PairModel):
         self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
         device: Device = "cuda" if self.torch_device.type == "cuda" else "cpu"
-        return top_k_dot(values, self.item_vectors(), k, exclude=exclude, allow=allow, device=device)
+        return top_k_dot(
+            values,
+            self.item_vectors(),
+            k,
+            item_bias_I=self._unlisted_bias(),
+            exclude=exclude,
+            allow=allow,
+            device=device,
+        )
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""

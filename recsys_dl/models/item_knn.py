@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, stored_scores
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
@@ -68,6 +69,12 @@ class ItemKNN(Neighborhood):
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return histories.by_user
+
+    def _influential_items(self) -> np.ndarray:
+        return np.diff(self._supported.indptr) > 0
+
+    def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
+        return without_evidence(values, self._influential_items())
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return sparse_product(as_vectors(values), as_vectors(self._supported), device=self.device)

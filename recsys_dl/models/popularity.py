@@ -69,12 +69,18 @@ class Popularity(CatalogModel):
     def _fold(self, histories: Interactions) -> np.ndarray:
         return np.arange(histories.num_users)
 
+    def _influential_items(self) -> np.ndarray:
+        return np.ones(self.num_items, bool)  # it ignores histories, so that none is unknown to it
+
     def _scores(self, values: np.ndarray) -> np.ndarray:
         return np.tile(self.popularity_I, (len(values), 1))
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Similarity in popularity: minus the absolute difference of the shares."""
-        return -np.abs(self.popularity_I[items_B, None] - self.popularity_I)
+        """Similarity in popularity: minus the absolute difference of the shares; -inf where either has no users."""
+        apart_BI = -np.abs(self.popularity_I[items_B, None] - self.popularity_I)
+        apart_BI[:, self.item_counts_I == 0] = -np.inf
+        apart_BI[self.item_counts_I[items_B] == 0] = -np.inf
+        return apart_BI
 
     def _popularity(self) -> np.ndarray:
         return self.popularity_I

@@ -10,6 +10,7 @@ from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
@@ -103,6 +104,12 @@ class RP3beta(CatalogModel):
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return self._fold_matrix(histories.by_user)
+
+    def _influential_items(self) -> np.ndarray:
+        return np.diff(self._reached.indptr) > 0
+
+    def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
+        return without_evidence(values, self._influential_items())
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return sparse_product(as_vectors(values), as_vectors(self._reached), device=self.device)

@@ -10,6 +10,7 @@ from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import as_vectors, stored_scores
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
@@ -104,6 +105,12 @@ class SequentialRules(CatalogModel):
         weights_N = (histories.weights_N[order_N] / places_N)[near_N].astype(np.float32)
         cells = (weights_N, (users_N[near_N], histories.items_N[order_N][near_N]))
         return sp.csr_matrix(cells, shape=(histories.num_users, histories.num_items))
+
+    def _influential_items(self) -> np.ndarray:
+        return np.diff(self.rules_II.indptr) > 0
+
+    def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
+        return without_evidence(values, self._influential_items())
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return sparse_product(as_vectors(values), as_vectors(self.rules_II), device=self.device)

@@ -30,6 +30,7 @@ from recsys_dl.progress import track
 from .columns import Column, Columns, bad_weights, choose, position, text_type, to_weights
 from .multi_valued import check_lists
 from .reading import check_ids, described, unreadable
+from .scales import check_scale, scale_in_words
 from .side_tables import Cold, Side, side_features
 from .tables import Table, open_tables
 from .tally import Fault, Tally
@@ -48,11 +49,13 @@ class Form:
         unit: unit of numeric times.
         time: strptime format of times.
         decimal: decimal separator.
+        kind: of the weights, if declared.
     """
 
     unit: str | None = None
     time: str | None = None
     decimal: str = "."
+    kind: WeightKind | None = None
 
 
 def read_log(
@@ -151,7 +154,7 @@ def read_log(
         raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
     check_lists(user_lists, "user_lists", "user_features")
     check_lists(item_lists, "item_lists", "item_features")
-    form = Form(time_unit, time_format, decimal)
+    form = Form(time_unit, time_format, decimal, weight_kind)
     skip, guessed = on_bad_rows == "skip", [False, False]
     texts: dict[str, Any] = {"encoding": encoding, "separator": separator, "quote": quote}
     beside = {**texts, "decimal": decimal}
@@ -296,9 +299,16 @@ def _read(
             row_of[before] = found[role]
             titles = [part.with_columns(pl.Series("row", row_of[part["row"].to_numpy()])) for part in titles]
     check_ids(table, chosen, len(found["user"]), *(vocabularies[role].ids for role in ("user", "item")))
-    line = described(table, chosen, title, told_times, notes)
+    kind, weights = None, None
+    if chosen.weight is not None:
+        name = table.names[chosen.weight] or f"column {chosen.weight}"
+        kind = form.kind or kind_of(table.names[chosen.weight] if table.header else None, found["weight"])
+        weights = scale_in_words(kind, found["weight"])
+    line = described(table, chosen, title, weights, told_times, notes)
     report = dataclasses.replace(report, columns=line)
     log.info("%s", line, extra={"always": True})
+    if weights is not None:
+        check_scale(table.where, name, kind, found["weight"], declared=form.kind is not None)
     if report.skipped:
         log.warning("%s: %s", table.where, report)
     interactions = Interactions(
@@ -309,9 +319,6 @@ def _read(
         num_users=len(vocabularies["user"]),
         num_items=len(vocabularies["item"]),
     )
-    kind = None
-    if chosen.weight is not None:
-        kind = kind_of(table.names[chosen.weight] if table.header else None, interactions.weights_N)
     dataset = Dataset(interactions, vocabularies["user"], vocabularies["item"], weight_kind=kind, report=report)
     return dataset, None if title is None else _titles(titles, len(vocabularies["item"]))
 
@@ -334,6 +341,10 @@ def _values(
         values["weight"] = to_weights(raw["weight"], where, form.decimal)
         found = "weight must be a number, finite and not negative, got {weight}"
         unread = unreadable(raw["weight"], values["weight"].is_null())
+        if (values["weight"] == -1).any():
+            found += "; if -1 means 'not rated', skip such rows"
+        elif (values["weight"] < 0).any():
+            found += "; if it is a return or a dislike, subtract it or skip such rows"
         if unread and raw["weight"].dtype == pl.String and raw["weight"].str.contains(r"^\s*-?\d+,\d+\s*$").any():
             found += '; if the comma is the decimal separator, set decimal=","'
         faults.append(

@@ -19,10 +19,16 @@ FEW_ROWS = 20  # shorter logs may legitimately have a single user
 log = logging.getLogger(__name__)
 
 
-def described(table: Table, chosen: Columns, title: int | None, times: str | None, notes: Sequence[str]) -> str:
-    """Return one line: the columns by role, how times were read, ignored columns, and `notes`."""
+def described(
+    table: Table, chosen: Columns, title: int | None, weights: str | None, times: str | None, notes: Sequence[str]
+) -> str:
+    """Return one line: the columns by role, the range of the weights, how times were read, ignored columns, and `notes`."""
     roles = [f"{role} = {_name(table, at)}" for role, at in (("user", chosen.user), ("item", chosen.item))]
-    roles.append("no weight: each row counts 1" if chosen.weight is None else f"weight = {_name(table, chosen.weight)}")
+    roles.append(
+        "no weight: each row counts 1"
+        if chosen.weight is None
+        else f"weight = {_name(table, chosen.weight)} ({weights})"
+    )
     roles.append("no time" if chosen.time is None else f"time = {_name(table, chosen.time)} ({times})")
     roles += [] if title is None else [f"title = {_name(table, title)}"]
     used = {*vars(chosen).values(), title}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from recsys_dl.data.matching import MATCHES, compared
+from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 
 from .columns import Column, position, recognize
@@ -95,10 +96,21 @@ def side_features(
         at = recognize(names, noun, where, needed=False)
         at = names.index("id") if at is None and "id" in names else at
     if at is None:
+        held = _better(vocabulary, frame, 0)
+        meant = "none of them holds ids of the log" if held is None else f"{held!r} holds ids of the log"
         raise ValueError(
             f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
-            f"{noun}_id; its columns are {', '.join(names)}. Set the right one: {noun}_id_column=… (data.{noun}_id_column=…)."
+            f"{noun}_id; its columns are {shorten(', '.join(names), 200)}, and {meant}. Set the right one: "
+            f"{noun}_id_column={held or '…'} (data.{noun}_id_column={held or '…'})."
         )
+    copies = ~frame.hash_rows().is_first_distinct()
+    if copies.any():
+        log.info(
+            "%s: %s of %s rows repeat an earlier one and are left out", where, f"{copies.sum():,}", f"{len(frame):,}"
+        )
+        places, frame = (~copies).arg_true(), frame.filter(~copies)
+    else:
+        places = pl.arange(len(frame), eager=True)
     others = [name for i, name in enumerate(names) if i != at]
     titled = _named(names, others, "title", title, where) if noun == "item" else []
     texted = _named(names, others, "text", text, where) if noun == "item" else []
@@ -110,9 +122,20 @@ def side_features(
     if bad.any() and not skip:
         row = int(bad.arg_max() or 0)
         found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which occurred before"
+        if not missing[row]:
+            found += _apart(frame, int((ids == ids[row]).arg_max() or 0), row)
         advice = grouping or 'Fix it, or skip such rows: on_bad_rows="skip"'
         raise ValueError(
-            f"{where}, row {row} (from 0, without header): {found}; each {noun} must occur once. {advice}."
+            f"{where}, row {places[row]} (from 0, without header): {found}; each {noun} must occur once. {advice}."
+        )
+    contradictions = int((~missing & ~ids.is_first_distinct()).sum())
+    if contradictions and not grouping:
+        log.warning(
+            "%s: %s rows contradict an earlier one of the same %s, which is kept, such as that of %r",
+            where,
+            f"{contradictions:,}",
+            noun,
+            ids[int((~missing & ~ids.is_first_distinct()).arg_max() or 0)],
         )
     if skip and grouping:
         log.warning("%s: only the first row of each %s is kept, the others are dropped. %s", where, noun, grouping)
@@ -143,12 +166,23 @@ def side_features(
     return Side(vocabulary, frame.select(rest) if rest else None, titles, texts)
 
 
+def _apart(frame: pl.DataFrame, first: int, second: int) -> str:
+    """Return in words which columns of two rows differ, and how."""
+    one, two = frame.row(first, named=True), frame.row(second, named=True)
+    parts = [
+        f"{name} was {shorten(repr(one[name]), 40)}, now {shorten(repr(two[name]), 40)}"
+        for name in one
+        if one[name] != two[name]
+    ]
+    return f" with other values ({'; '.join(parts[:3])})" if parts else ""
+
+
 def _grouping(name: str, ids: pl.Series, noun: str, has_others: bool) -> str:
     """Return advice for a long-format table, in which more than one row in ten repeats an id; else ""."""
     if not has_others or 10 * ids.n_unique() >= 9 * len(ids) or len(ids) < 3:
         return ""
     return (
-        f"If each row has one of several values of a {noun}, aggregate them into lists: "
+        f"If each row has one of several values of {'an' if noun == 'item' else 'a'} {noun}, aggregate them into lists: "
         f"frame.group_by({name!r}, maintain_order=True).agg(polars.all())"
     )
 

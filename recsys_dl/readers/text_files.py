@@ -92,7 +92,14 @@ class TextFile:
                 if number == 0:
                     for _ in range(self.skip_lines):
                         chunk = chunk[chunk.find(b"\n") + 1 or len(chunk) :]
-                yield from self._parse(chunk, line, dtypes or {})
+                if fault := self._cut_short(chunk):
+                    yield Batch(
+                        pl.DataFrame(schema={f"c{i}": pl.String for i in range(len(self.names))}),
+                        str,
+                        [(f"line {line}", fault)],
+                    )
+                else:
+                    yield from self._parse(chunk, line, dtypes or {})
                 line += chunk.count(b"\n")
 
     def _chunks(self, stream: IO[bytes]) -> Iterator[bytes]:
@@ -104,6 +111,25 @@ class TextFile:
                 rest = rest[cut:]
         if rest:
             yield rest
+
+    def _cut_short(self, chunk: bytes) -> str | None:
+        """Return the fault of a last row that ends within a field or lacks some, unlike the first rows, without a line break; else None."""
+        if (
+            chunk.endswith(b"\n")
+            or not chunk.strip()
+            or b"\n" in chunk
+            or any(len(row) < len(self.names) for row in self.sample[:-1])
+        ):
+            return None
+        text = chunk.decode(errors="replace").rstrip("\r")
+        found = len(split_rows([text], self.separator, self.quote)[0])
+        if self.quote and text.count(self.quote) % 2:
+            return (
+                f"opens a quote that is not closed before the file ends, which seems to be cut off: {shorten(text)!r}"
+            )
+        if found < len(self.names):
+            return f"has {found} fields, expected {len(self.names)}, and the file ends there, which seems to be cut off: {shorten(text)!r}"
+        return None
 
     def _cut(self, chunk: bytes, end: int) -> int:
         """Return the end of the last complete row before `end`, 0 if there is none."""

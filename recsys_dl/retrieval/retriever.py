@@ -118,6 +118,7 @@ class Retriever(Saved):
     def build(self) -> Self:
         """Build the index from the fitted model's item vectors; return self."""
         self.index.build(_vectors(self.model))
+        _leave_unlisted_out(self.index, self.model)
         return self
 
     def _learn(self, method: str, *args: Any, **kwargs: Any) -> Self:
@@ -125,6 +126,7 @@ class Retriever(Saved):
         model, index = copy.copy(self.model), copy.copy(self.index)
         getattr(model, method)(*args, **kwargs)
         index.build(_vectors(model))
+        _leave_unlisted_out(index, model)
         self.model.__dict__, self.index.__dict__ = vars(model), vars(index)
         self._matched = self._state()
         return self
@@ -293,7 +295,16 @@ class Retriever(Saved):
                 raise ValueError(
                     f"the index holds other vectors than this model's, of another fit or other items: {advice}"
                 )
+        _leave_unlisted_out(self.index, self.model)
         self._matched = state
+
+
+def _leave_unlisted_out(index: Index, model: HasVectors) -> None:
+    """Remove the items that the model never recommends from an index of its item vectors."""
+    if hasattr(model, "never_listed") and isinstance(index, VectorIndex):
+        items = model.never_listed()
+        if len(items := items[index.present_I[items]]):
+            index.remove(items)
 
 
 def _vectors(model: HasVectors) -> np.ndarray:

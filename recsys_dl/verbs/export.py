@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from .ids import ids_of
-from .running import shown
+from .running import report_held_out, shown
 
 
 def export(config: DictConfig) -> None:
@@ -20,6 +20,7 @@ def export(config: DictConfig) -> None:
     if config.format not in FORMATS:  # validated before a large run is read
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {config.format}")
     run = load_run(config.run)
+    report_held_out(run)
     name = f"{run.folder.resolve().name}-{config.format}"
     target = next_free(Path("exports") / name) if config.output is None else Path(config.output)
     export_model(

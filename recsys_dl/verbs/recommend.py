@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_dl.progress import track
 
 from .ids import ids_of
+from .running import report_held_out
 
 USERS_AT_ONCE = 1024  # lists held at once
 
@@ -28,6 +29,7 @@ def recommend(config: DictConfig) -> None:
         asked["user_ids"] = ids_of(config.users, "users", "user")
     lists = {name: ids_of(config[name], name, "item") for name in ("allow", "exclude") if config[name] is not None}
     run = load_run(config.run)
+    report_held_out(run)
     if config.users == "all" and "all" in run.users:
         raise ValueError(
             "users=all means every user, but a user of this run has the id all; for that one set users=[all]"
@@ -106,7 +108,8 @@ def _print_lists(
             print(f"\nUser {user}\n")
         if not len(mine):
             print(
-                "no item is left to recommend: the user has already interacted with all allowed items, or they were excluded"
+                "no item is left to recommend: the user has already interacted with all allowed items, they were excluded, or the model "
+                "knows nothing of them"
             )
             continue
         titled = table["title"].null_count() < len(table)

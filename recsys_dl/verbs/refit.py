@@ -18,6 +18,13 @@ def refit(config: DictConfig) -> None:
     run = load_run(config.run)
     known = run.manifest.get("paths", {})
     again = OmegaConf.create(run.config)
+    if again.split._target_ == NO_SPLIT and config.data.path is None:
+        newer = (
+            ""
+            if again.data.get("path") is None
+            else f". If the log has grown: recsys-dl refit run={config.run} data.path=…"
+        )
+        raise ValueError(f"{config.run} was fitted on all of its log already; use it as it is{newer}")
     if config.data.path is not None:
         if again.data.get("path") is None:
             raise ValueError(

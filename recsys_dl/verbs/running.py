@@ -24,6 +24,13 @@ from .paths import absolute_paths
 log = logging.getLogger(__name__)
 
 
+def report_held_out(run: Any) -> None:
+    """Report, on the terminal, that a run's model did not learn from all of the log."""
+    if run.holds_out:
+        line = "%s learned from the training part of its split only, and may recommend held-out items; to fit on all of the log: recsys-dl refit run=%s"
+        log.info(line, shown(run.folder), shown(run.folder), extra={"always": True})
+
+
 def fit_and_leave(
     config: DictConfig,
     target: Path,
