@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class BasedModel(CatalogModel):
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         served: Served = self.base.served(seen)
-        return served
+        return dataclasses.replace(served, influential_I=self._influential_items())
 
     def item_vectors(self) -> np.ndarray | None:
         """Return the item vectors of `base`, as changed."""
@@ -81,6 +82,10 @@ class BasedModel(CatalogModel):
 
     def _fold(self, histories: Interactions) -> Any:
         return self.base._fold(histories)
+
+    def _without_evidence(self, values: Any) -> np.ndarray:
+        silent_B: np.ndarray = self.base._without_evidence(values)
+        return silent_B
 
     def _scores(self, values: Any) -> np.ndarray:
         scores_BI: np.ndarray = self.base._scores(values)

@@ -25,6 +25,7 @@ from recsys_dl.learning import learns_whole
 from recsys_dl.protocols import Ranking, Users, UserState
 from recsys_dl.saving import Saved, load_arrays
 
+from .aligned import aligned
 from .evidence import num_influential, warn_of_unknown, without_evidence
 from .learned import check_learned, check_memory
 
@@ -330,36 +331,8 @@ class CatalogModel(Saved):
         self.item_counts_I = interactions.item_counts_I
 
     def _aligned(self, new: Dataset | Interactions) -> Interactions:
-        """Return new interactions in this model's rows, extended by new users and items; remember their ids.
-
-        A Dataset is matched by ids: known ids keep their rows, new ones are appended, including those without interactions that have
-        features. Interactions are taken as rows.
-        """
-        self._check_fitted()
-        as_interactions(new)  # TypeError for anything else
-        if isinstance(new, Interactions):
-            num_users, num_items = max(self.num_users, new.num_users), max(self.num_items, new.num_items)
-            if self.users is not None and (num_users, num_items) != (self.num_users, self.num_items):
-                raise ValueError(
-                    "this model was fitted with user and item ids: pass new interactions as a Dataset, which has ids"
-                )
-            users_N, items_N = new.users_N, new.items_N
-        else:
-            if self.users is None or self.items is None:
-                raise ValueError(
-                    "this model was fitted on bare Interactions without ids: pass Interactions, not a Dataset"
-                )
-            old = new.interactions
-            described = new.item_features is not None or new.item_texts is not None
-            self.users = self.users.grow(
-                new.users.ids if new.user_features is not None else new.users.at(np.unique(old.users_N))
-            )
-            self.items = self.items.grow(new.items.ids if described else new.items.at(np.unique(old.items_N)))
-            num_users, num_items = len(self.users), len(self.items)
-            users_N = self.users.find(new.users.ids)[old.users_N]
-            items_N = self.items.find(new.items.ids)[old.items_N]
-            new = old
-        return Interactions(users_N, items_N, new.weights_N, new.times_N, num_users=num_users, num_items=num_items)
+        """Return new interactions in this model's rows, extended by new users and items; remember their ids."""
+        return aligned(self, new)
 
     def _cosines(self, emb_ID: np.ndarray, items_B: np.ndarray) -> np.ndarray:
         """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where either has no users."""

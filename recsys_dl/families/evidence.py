@@ -35,7 +35,7 @@ def without_evidence(values: Any, influential_X: np.ndarray | None = None) -> np
         return np.asarray(abs(values) @ (np.ones(values.shape[1]) if influential_X is None else influential_X)) == 0
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return np.asarray(~values.any(axis=1))
-    return np.zeros(len(values[0] if isinstance(values, tuple) else values), bool)
+    return np.zeros((values[0] if isinstance(values, tuple) else values).shape[0], bool)
 
 
 def warn_of_unknown(model: Any, given_B: np.ndarray, blank_B: np.ndarray) -> None:

@@ -163,6 +163,9 @@ class Bootstrap(BasedModel):
         made[~profiles.known_R] = 0
         self.base = with_item_parameters(self.base, rows, made)
 
+    def _known_items(self) -> np.ndarray:
+        return self.content_known_I
+
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the vectors; -inf where either has neither interactions nor content."""
         vectors_ID = np.asarray(self.base.item_emb_ID)

@@ -247,6 +247,9 @@ class Content(CatalogModel):
         scores_BI = sparse_product(_vectors(values[0]), self._by_term, device="cpu")
         return scores_BI + values[1] @ self.dense_IE.T if self.dense_IE.shape[1] else scores_BI
 
+    def _known_items(self) -> np.ndarray:
+        return self._profiles().known_R
+
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         some = self._profiles().rows(items_B)
         scores_BI = self._scores((some.terms_RT, some.dense_RE))
