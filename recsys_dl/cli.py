@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__version__)
         return 0
     from recsys_dl.compose.options import VERBS
-    from recsys_dl.names import near
+    from recsys_dl.names import PREDICTS_RATINGS, near
 
     verb = words[0]
     overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra reads null as no option
@@ -54,7 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(completion(overrides))
             return 0
         if verb not in VERBS:
-            raise ValueError(f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}")
+            ratings = (
+                f"; ratings are predicted from Python, load_run(...).model.predict(users, items), by {', '.join(PREDICTS_RATINGS)}"
+                if verb.startswith(("predict", "rate"))
+                else ""
+            )
+            raise ValueError(
+                f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}{ratings}"
+            )
         from recsys_dl.compose import compose_command, describe
 
         if {"-h", "--help", "help"} & {*overrides}:

@@ -37,6 +37,23 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 
+PREDICTS_RATINGS = ("explicit_als", "funk_svd", "svd_pp", "item_knn", "user_knn")  # models with `predict`
+
+
+def without_predict(model: str) -> str:
+    """Return why a model has no `predict`, and which models have one."""
+    return (
+        f"{model} ranks items and does not predict ratings, so it has no predict(); score() returns what it ranks by. Models that "
+        f"predict ratings: {', '.join(PREDICTS_RATINGS)}"
+    )
+
+
+def with_article(name: str) -> str:
+    """Return a name after "a" or "an", as it is pronounced: an ALS, a BPR, an HNSW, an ItemKNN."""
+    spelled = len(name) > 1 and name[:2].isupper()  # letter by letter
+    return f"an {name}" if name[:1].upper() in ("AEFHILMNORSX" if spelled else "AEIO") else f"a {name}"
+
+
 def synonym(word: str, known: Iterable[str]) -> str | None:
     """Return the known synonym of a word; both may be dotted: then the last parts are compared, preferring the same parent."""
     parent, _, name = word.lower().rpartition(".")

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recsys_dl.names import with_article
+
 CONF = Path(__file__).parent / "conf"
 OURS = __name__.partition(".")[0]
 VARIABLE = "RECSYS_DL_TRUST"
@@ -46,7 +48,7 @@ def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) ->
     except ImportError as error:
         raise ValueError(f"{where} needs the class {home}, which cannot be imported here ({error})") from error
     if not (isinstance(cls, type) and cls.__module__ == module and issubclass(cls, kind)):
-        raise ValueError(f"{where} holds {str(home)[:200]}, which is not a {kind.__name__}")
+        raise ValueError(f"{where} holds {str(home)[:200]}, which is not {with_article(kind.__name__)}")
     if not trusted and not any(parent.__module__.startswith(f"{OURS}.") for parent in cls.__mro__[1:]):
         raise ValueError(_refused(home, where))
     return cls

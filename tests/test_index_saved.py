@@ -61,7 +61,7 @@ def test_folders_that_are_no_index(tmp_path):
     assert {file.name for file in folder.iterdir()} == {"config.yaml", "arrays.npz"}
     assert repr(load_index(folder)) == repr(index)
     assert isinstance(Flat.load(folder), Flat)
-    with pytest.raises(ValueError, match="Flat, which is not a HNSW"):
+    with pytest.raises(ValueError, match="Flat, which is not an HNSW"):
         HNSW.load(folder)
     with pytest.raises(FileNotFoundError, match="must hold a saved index"):
         load_index(tmp_path)

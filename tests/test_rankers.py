@@ -152,7 +152,7 @@ def test_what_is_not_a_saved_ranker(ranker, tmp_path):
         Ranker.load(tmp_path)
     ranker.save(tmp_path / "ranker")
     other = AttentionRanker if isinstance(ranker, MLPRanker) else MLPRanker
-    with pytest.raises(ValueError, match=f"which is not a {other.__name__}"):
+    with pytest.raises(ValueError, match=rf"which is not an? {other.__name__}"):
         other.load(tmp_path / "ranker")
     file = tmp_path / "ranker" / "arrays.npz"
     file.write_bytes(file.read_bytes()[:-10])

@@ -20,6 +20,7 @@ from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
 from recsys_dl.metrics.sampled import TIES
+from recsys_dl.names import without_predict
 from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender
 
@@ -240,7 +241,7 @@ def _why_not_rated(
     if histories is not None:
         return "and test users are given by histories"
     if not callable(getattr(model, "predict", None)):
-        return f"and {type(model).__name__} has no predict()"
+        return f"and {without_predict(type(model).__name__)}"
     kind = test.weight_kind if isinstance(test, Dataset) else None
     least, most = (end(end(log.weights_N) for log in (known, asked) if len(log)) for end in (min, max))
     if kind == "counts" or (kind is None and least == most):

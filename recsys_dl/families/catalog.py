@@ -22,6 +22,7 @@ from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.item_lists import ItemLists, lists_of
 from recsys_dl.kernels.topk import top_k
 from recsys_dl.learning import learns_whole
+from recsys_dl.names import without_predict
 from recsys_dl.protocols import Ranking, Users, UserState
 from recsys_dl.saving import Saved, load_arrays
 
@@ -72,6 +73,12 @@ class CatalogModel(Saved):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
         known = f" of {self.num_users:,} users and {self.num_items:,} items" if hasattr(self, "num_items") else None
         return f"{type(self).__name__}({arguments}){known or ', not fitted'}"
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what is missing; called only for names that are not found."""
+        kind = type(self).__name__
+        said = without_predict(kind) if name == "predict" else f"{kind!r} object has no attribute {name!r}"
+        raise AttributeError(said, name=name, obj=self)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

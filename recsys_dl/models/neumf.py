@@ -15,6 +15,7 @@ from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwork, inner_products
+from recsys_dl.names import with_article
 from recsys_dl.protocols import Served
 from recsys_dl.training.surroundings import scoring
 
@@ -138,7 +139,9 @@ class NeuMF(PairModel):
         path = Path(folder)
         model = CatalogModel.load(path / "model" if (path / "model").is_dir() else path)
         if not isinstance(model, cls):
-            raise ValueError(f"{folder} must hold a {cls.__name__} to initialize from, got a {type(model).__name__}")
+            raise ValueError(
+                f"{folder} must hold {with_article(cls.__name__)} to initialize from, got {with_article(type(model).__name__)}"
+            )
         for noun in ("users", "items"):
             mine, theirs = getattr(self, noun), getattr(model, noun)
             if mine is not None and theirs is not None and mine.content_hash != theirs.content_hash:

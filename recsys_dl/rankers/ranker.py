@@ -17,6 +17,7 @@ from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.learning import learns_whole
 from recsys_dl.metrics.grouped import all_tied, judge_groups
 from recsys_dl.metrics.ranking import Gains, per_user
+from recsys_dl.names import with_article
 from recsys_dl.saving import Saved
 
 from .propensity import per_click
@@ -118,7 +119,9 @@ class Ranker(Saved):
             ValueError: no groups to measure it on.
         """
         if groups is None:
-            raise ValueError(f"feature importance of a {type(self).__name__} is measured on data: pass groups")
+            raise ValueError(
+                f"feature importance of {with_article(type(self).__name__)} is measured on data: pass groups"
+            )
         self._check_same(groups, "groups")
         rng = np.random.default_rng(seed)
         whole = self._ndcg(self.score_groups(groups), groups)
