@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from recsys_dl.kernels.device import num_gpus
+# Tests run in several processes at once, whose threads would wait for each other on processors that others need. Beside other
+# work a thousand short loops of two threads took 9.4 s of processor time and 48 s, with passive waiting 0.06 s and 2.3 s;
+# three hundred small products of two OpenBLAS threads 7.6 s and 36 s, of one 0.6 s and 4.4 s.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from recsys_dl.kernels.device import num_gpus  # imports NumPy, which reads the variables
 
 if not num_gpus():
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # read once, when Numba is imported; so before any test module is
