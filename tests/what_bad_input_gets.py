@@ -139,7 +139,7 @@ def _enter(case: Case) -> int:
         exec("import numpy as np\nimport polars as pl\nfrom recsys_dl import *", names)
         exec(case.python or "", names)
     except Exception as error:
-        known = isinstance(error, ValueError | FileNotFoundError | TypeError)
+        known = isinstance(error, ValueError | FileNotFoundError | TypeError | AttributeError)
         print(f"{type(error).__name__}: {error}" if known else traceback.format_exc())
         return 1
     return 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 # Missing values as written by pandas, R, SQL and Python. Lowercase "none" and "nan" are excluded: they are also people's names.
-MISSING = ("", "NULL", "null", "nan", "NaN", "None", "NA", "N/A", "<NA>", "\\N", "NaT")
+MISSING = (
+    *("", "NULL", "null", "nan", "NaN", "None", "NA", "N/A", "<NA>", "\\N", "NaT"),
+    *("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!"),  # a spreadsheet's errors
+)
 
 
 def shorten(text: str, length: int = 80) -> str:

@@ -44,6 +44,8 @@ COUNTS |= {
     "seconds",
     "minutes",
 }
+RATING_ENDINGS = ("rating", "ratings", "stars")
+COUNT_ENDINGS = ("quantity", "qty", "count", "counts", "plays", "played", "clicks", "views", "purchases", "hours")
 LARGEST_RATING, MOST_RATINGS = 10.0, 21  # weights in a column with an uninformative name: 0 to 10 in halves
 
 
@@ -61,8 +63,10 @@ def kind_of(name: str | None, weights_N: np.ndarray) -> WeightKind | None:
     if len(values) < 2 or set(values.tolist()) == {0.0, 1.0}:
         return None
     plain = "".join(letter for letter in (name or "").lower() if letter.isalnum())
-    if plain in RATINGS | COUNTS:
-        return "ratings" if plain in RATINGS else "counts"
+    if plain in RATINGS or plain.endswith(RATING_ENDINGS):
+        return "ratings"
+    if plain in COUNTS or plain.endswith(COUNT_ENDINGS):
+        return "counts"
     return "ratings" if values[-1] <= LARGEST_RATING and len(values) <= MOST_RATINGS else "counts"
 
 

@@ -61,6 +61,7 @@ class CatalogModel(Saved):
     ] = ()  # fitted arrays whose row i is item i's vector or bias, if they make the scores
     needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
     device: Device = "cpu"
+    sparse_advice: ClassVar[str] = ""  # how to weaken regularization otherwise, for a warning
 
     num_users: int
     num_items: int

@@ -26,6 +26,7 @@ class Scoring(Protocol):
     """The interface of a model that can be checked."""
 
     num_items: int
+    sparse_advice: str
     user_counts_U: np.ndarray
 
     def arguments(self) -> dict[str, Any]: ...  # noqa: D102
@@ -61,10 +62,8 @@ def check_learned(model: Scoring) -> None:
     if scores_BI.shape[1] > 1 and len(users_B) and 0 < (most := float(np.abs(scores_BI).max())) < COLLAPSED:
         log.warning(
             "%s learned almost nothing: its largest score is %.1g (%d users tried). Regularization is too strong for a log this sparse; "
-            "lower it, using a validation metric.",
-            name,
-            most,
-            len(users_B),
+            "lower it%s, using a validation metric.",
+            *(name, most, len(users_B), model.sparse_advice),
         )
     elif scores_BI.shape[1] > 1 and len(users_B) and (np.ptp(scores_BI, axis=1) == 0).all():
         log.warning(

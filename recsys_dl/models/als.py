@@ -70,6 +70,7 @@ class ALS(CatalogModel):
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "train_UI")
+    sparse_advice = ", or set unobserved_weight=0.01 or frequency_exponent=0.5"
     item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID",)
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray

@@ -21,7 +21,8 @@ NAMES = {
     "user": (
         "user userid useridx uid uids users usr usrid userno usernr userkey username customer customerid custid cust reviewerid "
         "visitorid memberid accountid profileid viewerid listenerid readerid playerid clientid client buyerid buyer studentid "
-        "learnerid subscriberid patientid householdkey householdid personid hashedid anonid anonymousid musicianid raterid",
+        "learnerid subscriberid patientid householdkey householdid personid hashedid anonid anonymousid musicianid raterid userpseudoid",
+        "email customeremail useremail",
         "session sessionid sessid basketid deviceid cookieid authorid author reviewer member visitor account",
     ),
     "item": (
@@ -29,7 +30,7 @@ NAMES = {
         "item itemid itemidx itemno itemnr itemkey iid items itm itmid movie movieid book bookid product productid prodid article "
         "articleid song songid track trackid artist artistid business businessid game gameid video videoid recipe recipeid news "
         "newsid storyid asin isbn sku stockcode gmapid animeid beerid courseid contentid postid placeid poiid venueid jobid adid "
-        "itemcode productcode objectid documentid docid filmid showid podcastid hotelid restaurantid",
+        "itemcode productcode objectid documentid docid filmid showid podcastid hotelid restaurantid lineitemsku variantsku productsku",
         "content url page pageid itemname productname songname trackname artistname gamename",
     ),
     "weight": (
@@ -37,14 +38,14 @@ NAMES = {
         "reviewrating overallrating reviewscore ratingscore ratingvalue usersrating",
         "plays playcount playscount numplays totalplays listencount listens count counts cnt quantity qty value clicks views "
         "viewcount purchases frequency freq interactions scrobbles watchratio timesplayed strength hours hoursplayed playtime "
-        "playhours purchasecount clickcount numclicks totalhours",
+        "playhours purchasecount clickcount numclicks totalhours lineitemquantity itemquantity",
     ),
     "time": (
         "unixreviewtime unixtimestamp unixtime unixts epoch epochseconds",
         "timestamp time times ts datetime date createdat created ratedat ratingtime eventtime reviewtime timestampms timestamps "
         "ratingtimestamp ratingdate reviewdate eventtimestamp eventdate purchasedate orderdate invoicedate transactiondate tdat "
         "clicktime playedat listenedat watchedat addedat dateadded visittime interactiontime logtime utctime servertime when "
-        "watchtimestamp createtime creationtime createddate submissiondate datesubmitted submitted utc",
+        "watchtimestamp createtime creationtime createddate submissiondate datesubmitted submitted utc eventts eventtimestampmicros",
         "day week month",
     ),
     "title": ("title name movietitle booktitle productname itemname itemtitle",),
@@ -62,6 +63,7 @@ TITLES = ("title", "movietitle", "booktitle", "itemtitle")  # identify items if 
 OF_A_LOG = ("user", "item", "weight", "time")
 HINTED = {name: role for role, names in HINTS.items() for name in names.split()}
 
+TRUTH = r"(?i)^(true|false)$"
 Column = str | int
 
 
@@ -218,10 +220,22 @@ def to_weights(column: pl.Series, where: str, decimal: str = ".") -> pl.Series:
         column = column.str.strip_chars()
         if decimal != ".":
             column = column.str.replace(decimal, ".", literal=True)
+        if column.str.contains(TRUTH).any():
+            column = column.str.replace(r"(?i)^true$", "1").str.replace(r"(?i)^false$", "0")
         return column.cast(pl.Float64, strict=False)
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise ValueError(f"{where}: weights must be numbers, got a column of {column.dtype}. Ignore it: weight=False.")
     return column.cast(pl.Float64, strict=False)
+
+
+def comma_advice(column: pl.Series) -> str:
+    """Return what to do about commas in weights that could not be parsed, to be appended to a message; "" if there are none."""
+    if column.dtype != pl.String or not column.str.contains(r"^\s*-?\d+(,\d+)+\s*$").any():
+        return ""
+    grouped = column.filter(column.str.contains(",", literal=True)).str.contains(r"^\s*-?\d{1,3}(,\d{3})+(\.\d+)?\s*$")
+    if grouped.all():
+        return '; if the comma separates thousands, remove it (decimal="," would read 1,100 as 1.1)'
+    return '; if the comma is the decimal separator, set decimal=","'
 
 
 def bad_weights(weights: pl.Series) -> pl.Series:

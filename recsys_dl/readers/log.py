@@ -27,9 +27,10 @@ from recsys_dl.data.times import UNITS, Times, order_within_seconds
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.progress import track
 
-from .columns import Column, Columns, bad_weights, choose, position, text_type, to_weights
+from .columns import Column, Columns, bad_weights, choose, comma_advice, position, text_type, to_weights
 from .multi_valued import check_lists
-from .reading import check_ids, described, unreadable
+from .odd_ids import check_spellings
+from .reading import check_ids, check_times, described, unreadable
 from .scales import check_scale, scale_in_words
 from .side_tables import Cold, Side, side_features
 from .tables import Table, open_tables
@@ -304,6 +305,10 @@ def _read(
         name = table.names[chosen.weight] or f"column {chosen.weight}"
         kind = form.kind or kind_of(table.names[chosen.weight] if table.header else None, found["weight"])
         weights = scale_in_words(kind, found["weight"])
+    for role in encoders:
+        check_spellings(table.where, role, vocabularies[role].ids, found[role])
+    if "time" in found:
+        check_times(table.where, found["time"])
     line = described(table, chosen, title, weights, told_times, notes)
     report = dataclasses.replace(report, columns=line)
     log.info("%s", line, extra={"always": True})
@@ -345,8 +350,8 @@ def _values(
             found += "; if -1 means 'not rated', skip such rows"
         elif (values["weight"] < 0).any():
             found += "; if it is a return or a dislike, subtract it or skip such rows"
-        if unread and raw["weight"].dtype == pl.String and raw["weight"].str.contains(r"^\s*-?\d+,\d+\s*$").any():
-            found += '; if the comma is the decimal separator, set decimal=","'
+        if unread:
+            found += comma_advice(raw["weight"])
         faults.append(
             Fault("with a bad weight", bad_weights(values["weight"]), found, unread, 'decimal="," or weight=')
         )

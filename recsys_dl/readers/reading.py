@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from recsys_dl.data.messages import MISSING, shorten
@@ -14,6 +16,8 @@ from .tables import Table
 
 NUMBERS = r"^\s*\[?\s*\d+(\s*,\s*\d+|\s+\d+)*\s*\]?\s*$"  # one or more integers
 SEVERAL = r"\d\s*[\s,]\s*\d"
+A_TIME = 100_000_000  # seconds since 1970; smaller numbers are an order
+DAY = 86_400
 FEW_ROWS = 20  # shorter logs may legitimately have a single user
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,20 @@ def check_ids(table: Table, chosen: Columns, rows: int, users: pl.Series, items:
                 "%s: all %s rows have the same %s, %r: is column %r the right one? If not, set %s=…",
                 *(table.where, f"{rows:,}", role, shorten(ids[0], 40), name, role),
             )
+
+
+def check_times(where: str, times_N: np.ndarray) -> None:
+    """Warn of times that are missing (0), in the future, or all the same."""
+    zeros, latest = int((times_N == 0).sum()), int(times_N.max())
+    if zeros and latest > A_TIME:
+        log.warning(
+            "%s: the time is 0, 1970-01-01, in %s of %s rows: probably missing. They count as the oldest; remove or correct them.",
+            *(where, f"{zeros:,}", f"{len(times_N):,}"),
+        )
+    if (num := int((times_N > time.time() + DAY).sum())) and latest > A_TIME:
+        log.warning("%s: %s of %s times are in the future", where, f"{num:,}", f"{len(times_N):,}")
+    if len(times_N) >= FEW_ROWS and times_N.min() == latest:
+        log.warning("%s: all rows have the same time, which therefore orders nothing; ignore it: time=False", where)
 
 
 def unreadable(column: pl.Series, unread: pl.Series) -> int:

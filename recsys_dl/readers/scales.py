@@ -55,6 +55,14 @@ def check_scale(where: str, name: str, kind: WeightKind | None, weights_N: np.nd
     """
     values, counts = np.unique(weights_N, return_counts=True)
     named = kind_of(name, np.array([1, 2]))  # with these values an uninformative name means ratings
+    thousandths = values * 1000
+    fine = np.round(thousandths) % 10 != 0  # a third decimal
+    exact = np.allclose(thousandths, np.round(thousandths), atol=0.1)
+    if named == "counts" and values[0] >= 1 and exact and 2 * int(counts[fine].sum()) > len(weights_N):
+        log.warning(
+            "%s: %s holds counts with three decimals, such as %.3f: if the point separates thousands, remove it",
+            *(where, name, values[0]),
+        )
     if kind is None or named == "counts" or len(values) < 3:
         return
     gaps = np.flatnonzero((values[1:] > GAP * values[:-1]) & (values[:-1] >= 3) & (values[:-1] <= HIGHEST))
