@@ -5,6 +5,7 @@ B lists, K list.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.pipeline.explanation import explained, taken_out
-from recsys_dl.protocols import Ranking, Staged, Users
+from recsys_dl.protocols import Ranking, Staged, Users, UserState
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,13 @@ class Requests:
         names: user ids in the output.
         rows_B: rows of known users, or None.
         histories: of new users, list b in row b, or None.
+        tastes: stated by the only new user, or None.
     """
 
     names: pl.Series
     rows_B: np.ndarray | None
     histories: Interactions | None
+    tastes: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -48,7 +51,7 @@ class Requests:
         if self.rows_B is not None:
             return Requests(self.names[block], self.rows_B[block], None)
         assert self.histories is not None
-        return Requests(self.names[block], None, self.histories.of_users(np.arange(len(self))[block]))
+        return Requests(self.names[block], None, self.histories.of_users(np.arange(len(self))[block]), self.tastes)
 
 
 class RunLists:
@@ -75,6 +78,7 @@ class RunLists:
         k: int = 10,
         *,
         history: History | None = None,
+        tastes: Sequence[str] | None = None,
         allow: Sequence[Any] | None = None,
         exclude: Sequence[Any] | None = None,
     ) -> pl.DataFrame:
@@ -86,15 +90,17 @@ class RunLists:
             user_ids: known users; or else
             history: of a new user: item ids, oldest first (user id "new" in the output); a mapping of user ids to such lists;
                 or a Dataset with such users, as from `read_log`. Its items are never recommended.
+            tastes: of a new user, without or beside the history of one: terms of the items' content, such as ["heist", "1970s"]; for content
+                models.
             k: length of each list, between 1 and the number of items.
             allow: ids of the only items that may be recommended; None allows all.
             exclude: ids of items that must not be recommended, in addition to seen ones.
 
         Raises:
-            ValueError: an unknown id, k out of range, neither or both of `user_ids` and `history`.
+            ValueError: an unknown id, k out of range, none or more than one of `user_ids`, `history` and `tastes`, or tastes that the model does not take.
         """
         within = self._allowed(allow, exclude)
-        return self._listed(self._requests(user_ids, history), k, within)
+        return self._listed(self._requests(user_ids, history, tastes), k, within)
 
     def recommend_all(
         self,
@@ -102,6 +108,7 @@ class RunLists:
         *,
         user_ids: Sequence[Any] | None = None,
         history: History | None = None,
+        tastes: Sequence[str] | None = None,
         allow: Sequence[Any] | None = None,
         exclude: Sequence[Any] | None = None,
         users_at_once: int = 1024,
@@ -114,10 +121,10 @@ class RunLists:
         if users_at_once < 1:
             raise ValueError(f"users_at_once must be at least 1, got {users_at_once}")
         within = self._allowed(allow, exclude)
-        if user_ids is None and history is None:
+        if user_ids is None and history is None and tastes is None:
             requests = Requests(self.users.ids, np.arange(len(self.users)), None)
         else:
-            requests = self._requests(user_ids, history)
+            requests = self._requests(user_ids, history, tastes)
         starts = range(0, len(requests), users_at_once)
         parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
         first = self._listed(next(parts), k, within)  # raises here if k is out of range
@@ -129,29 +136,33 @@ class RunLists:
         k: int = 10,
         *,
         history: History | None = None,
+        tastes: Sequence[str] | None = None,
         allow: Sequence[Any] | None = None,
         exclude: Sequence[Any] | None = None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Explain a pipeline's lists, and the items removed from them.
+        """Explain the lists of a pipeline, and the items removed from them; or those of a content model, in words.
 
         Returns:
             The lists of `recommend`, with `found_by` (retrievers and the item's rank in each), a rank after every further
             stage under its name, and `moved_by` (re-rankers' reasons). And the items that a re-ranker removed from
-            within the list: user_id, item_id, title, rank (before), stage, reason.
+            within the list: user_id, item_id, title, rank (before), stage, reason. For a content model: the lists with `because`, such
+            as "you liked Dumbo: Animation, 1940s", and nothing else.
 
         Raises:
-            ValueError: as in `recommend`, or a run whose model is not a pipeline.
+            ValueError: as in `recommend`, or a run whose model is neither a pipeline nor a content model.
         """
         within = self._allowed(allow, exclude)
-        requests = self._requests(user_ids, history)
+        requests = self._requests(user_ids, history, tastes)
+        if callable(getattr(self.model, "reasons", None)):
+            return self._with_reasons(requests, k, within), pl.DataFrame()
         lists: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
         for b, name in enumerate(requests.names):
             answer = self._answer(requests.part(slice(b, b + 1)), k, within)
             if not isinstance(answer, Staged):
                 raise ValueError(
-                    f"only a pipeline has stages to explain, and the model of {self.folder} is {type(self.model).__name__}; "
-                    "train one: recsys-dl train pipeline=three_stage"
+                    f"only pipelines and content models explain their lists, and the model of {self.folder} is {type(self.model).__name__}; "
+                    "train one: recsys-dl train pipeline=three_stage, or model=content"
                 )
             lists += [{"user": name, "rank": rank, **how} for rank, how in enumerate(explained(answer, 0), start=1)]
             out += [{"user": name, **how} for how in taken_out(answer, 0)]
@@ -195,12 +206,16 @@ class RunLists:
 
     # Internal
 
-    def _requests(self, user_ids: Sequence[Any] | None, history: History | None) -> Requests:
-        if (user_ids is None) == (history is None):
+    def _requests(
+        self, user_ids: Sequence[Any] | None, history: History | None, tastes: Sequence[str] | None = None
+    ) -> Requests:
+        if (user_ids is None) == (history is None and tastes is None):
             raise ValueError(
                 "set either user_ids, for known users, or history, for a new user; got "
-                + ("neither" if history is None else "both")
+                + ("neither" if user_ids is None else "both")
             )
+        if tastes is not None:
+            return self._requests_of_tastes(history, tastes)
         if user_ids is not None:
             rows = self.users.rows(user_ids)
             if not len(rows):
@@ -213,6 +228,17 @@ class RunLists:
             raise ValueError("history must hold the items of at least one user, got none")
         lists = [self.items.rows(items).tolist() for items in named.values()]  # type: ignore[arg-type]
         return Requests(as_text(list(named)), None, Interactions.from_histories(lists, num_items=len(self.items)))
+
+    def _requests_of_tastes(self, history: History | None, tastes: Sequence[str]) -> Requests:
+        if "tastes" not in inspect.signature(self.model.fold_in).parameters:
+            raise ValueError(
+                f"tastes are for models of the items' content, and the model of {self.folder} is {type(self.model).__name__}; train one: "
+                "recsys-dl train model=content"
+            )
+        one = self._requests(None, {NEW: []} if history is None else history)
+        if len(one) != 1:
+            raise ValueError(f"tastes are of one new user, got histories of {len(one)}")
+        return Requests(one.names, None, one.histories, tastes)
 
     def _requests_of_log(self, histories: Dataset) -> Requests:
         """Return the users of a log that the run does not know; what it says of items unknown to the run is dropped."""
@@ -273,7 +299,7 @@ class RunLists:
         """Rank for training users by row; fold in the others."""
         more = {} if allow is None else {"allow": allow}
         if requests.histories is not None:
-            return self._folded(requests.histories, k, more)
+            return self._folded(requests.histories, k, more, requests.tastes)
         rows = requests.rows_B
         assert rows is not None
         unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
@@ -286,9 +312,44 @@ class RunLists:
             ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
         return ranking
 
-    def _folded(self, seen: Interactions, k: int, more: Mapping[str, Any]) -> Ranking:
-        """Rank for users folded in from their interactions, which are excluded from lists; weights of 0 are only excluded."""
-        return self._ranked(self.model.fold_in(seen.select(seen.weights_N > 0)), k, exclude=seen, **more)
+    def _folded(
+        self, seen: Interactions, k: int, more: Mapping[str, Any], tastes: Sequence[str] | None = None
+    ) -> Ranking:
+        """Rank for users folded in from their interactions, which are excluded from lists."""
+        return self._ranked(self._state(seen, tastes), k, exclude=seen, **more)
+
+    def _state(self, seen: Interactions, tastes: Sequence[str] | None = None) -> UserState:
+        """Fold in users from their interactions of weight above 0, and from stated tastes."""
+        stated = {} if tastes is None else {"tastes": tastes}
+        state: UserState = self.model.fold_in(seen.select(seen.weights_N > 0), **stated)
+        return state
+
+    def _with_reasons(self, requests: Requests, k: int, allow: np.ndarray | None) -> pl.DataFrame:
+        """Return lists with a column `because`, in words, of a content model."""
+        parts = []
+        for b in range(len(requests)):
+            one = requests.part(slice(b, b + 1))
+            flat = _flat(self._answer(one, k, allow))
+            if one.rows_B is not None and self.model.user_counts_U[one.rows_B[0]]:
+                users: Users = one.rows_B
+            else:
+                seen = one.histories if one.rows_B is None else self.seen.of_users(one.rows_B)
+                assert seen is not None
+                users = self._state(seen, one.tastes)
+            reasons = self.model.reasons(users, flat.items[None])[0]
+            table = self._table(one.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
+            because = pl.Series("because", [self._in_words(reason) for reason in reasons], dtype=pl.String)
+            parts.append(table.hstack([because]))
+        return pl.concat(parts)
+
+    def _in_words(self, reason: Any) -> str:
+        if reason is None:
+            return "many users interacted with it; no liked item has content in common with it"
+        terms = ", ".join(reason.terms)
+        if reason.item < 0:
+            return f"you asked for {terms}"
+        title = None if self.titles is None else self.titles[reason.item]
+        return f"you liked {title or self.items.at(np.array([reason.item]))[0]}" + (f": {terms}" if terms else "")
 
     def _ranked(self, users: Users, k: int, **lists: Any) -> Ranking:
         """Return the model's answer; log its notes."""

@@ -73,6 +73,15 @@ def test_a_score_is_the_cosine_of_rocchios_profile():
     np.testing.assert_allclose(model.score([0], np.arange(7)[None])[0], items @ wanted, atol=1e-6)
 
 
+def test_a_new_users_history_without_ratings_is_liked():
+    train = films([0, 0, 0], [0, 2, 4], [5, 1, 4], kind="ratings")
+    model = Content(min_count=1).fit(train)
+    bare = model.score(model.fold_in([[2]]), np.arange(7)[None])[0]
+    rated = model.score(model.fold_in(Interactions([0], [2], [4.5], num_items=7)), np.arange(7)[None])[0]
+    np.testing.assert_allclose(bare, rated, atol=1e-6)
+    assert bare[3] > bare[0]
+
+
 def test_close_years_are_alike_and_decades_have_names():
     years = pl.DataFrame({"year": [1962, 1968, 1971, 1974, 1985, 1999]})
     encoder = ProfileEncoder().fit(years)
@@ -151,7 +160,7 @@ def test_stated_tastes():
     both = model.fold_in([[0]], tastes=["comedy"])
     scores = model.score(both, np.arange(7)[None])[0]
     assert scores[0] > 0 < scores[2]
-    with pytest.raises(ValueError, match=r"'hesit' is none.*Heist"):
+    with pytest.raises(ValueError, match=r"'hesit' is none.*heist"):
         model.fold_in(tastes=["hesit"])
     with pytest.raises(ValueError, match="tastes must be a list"):
         model.fold_in(tastes="heist")
@@ -167,6 +176,8 @@ def test_reasons_name_the_liked_item_and_what_is_shared():
     assert (first.item, first.terms[0]) == (4, "Heist")
     assert (second.item, second.terms[0]) == (0, "War")
     assert none is None
+    twice = Content(min_count=1).fit(films([0], [0], item_titles=pl.Series(["war"] * 3 + ["x", "y", "z", "war"])))
+    assert [term.casefold() for term in twice.reasons([0], np.array([[1]]))[0][0].terms].count("war") == 1
     assert 0.5 < first.share <= 1
     stated = model.reasons(model.fold_in(tastes=["comedy"]), np.array([[2]]))[0][0]
     assert (stated.item, stated.terms) == (-1, ("Comedy",))

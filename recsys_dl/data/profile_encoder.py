@@ -233,7 +233,7 @@ class ProfileEncoder:
             mine = places.get(str(word).casefold())
             if mine is None:
                 raise ValueError(
-                    f"tastes must be terms of the {self.noun} features, and {word!r} is none{near(str(word), self.terms)}"
+                    f"tastes must be terms of the {self.noun} features, and {word!r} is none{near(str(word).casefold(), list(places))}"
                 )
             found += mine
         counts_T = np.bincount(found, minlength=len(self.terms)).astype(np.float32)

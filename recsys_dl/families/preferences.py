@@ -11,7 +11,9 @@ DAMPING = 5.0  # ratings of the mean that a user's own mean is drawn toward
 DAY = 86_400  # seconds
 
 
-def preferences(histories: Interactions, mean: float, dislikes: float, half_life_days: float | None) -> sp.csr_matrix:
+def preferences(
+    histories: Interactions, mean: float, dislikes: float, half_life_days: float | None, *, new: bool = False
+) -> sp.csr_matrix:
     """Return CSR float32 [B, I]: each user's weight of an item, negative where disliked (Rocchio 1971).
 
     The weights of liked items sum to 1, those of disliked ones to `-dislikes`; items of weight 0 are left out.
@@ -20,6 +22,7 @@ def preferences(histories: Interactions, mean: float, dislikes: float, half_life
         histories: weights are ratings or counts.
         mean: of all ratings; 0 if weights are no ratings, so that everything is liked.
         dislikes: of the disliked items in all.
+        new: users are new, and one whose weights are all 1 gave no ratings: everything is liked.
         half_life_days: days before the user's last interaction after which one counts half; None: all alike.
 
     Raises:
@@ -39,11 +42,12 @@ def preferences(histories: Interactions, mean: float, dislikes: float, half_life
         np.maximum.at(last_U, users_N, times_N)
         decay_N = 0.5 ** ((last_U[users_N] - times_N) / (DAY * half_life_days))
     counts_U = np.bincount(users_N, minlength=num_users)
-    center_U = (
-        (np.bincount(users_N, weights_N, num_users) + DAMPING * mean) / (counts_U + DAMPING)
-        if mean
-        else np.zeros(num_users)
-    )
+    center_U = np.zeros(num_users)
+    if mean:
+        center_U = (np.bincount(users_N, weights_N, num_users) + DAMPING * mean) / (counts_U + DAMPING)
+        if new:
+            rated_U = np.bincount(users_N, weights_N != 1, num_users) > 0
+            center_U[~rated_U] = 0
     above_N = weights_N - center_U[users_N]
     liked_N = np.where(above_N >= 0, weights_N, 0) * decay_N
     disliked_N = np.where(above_N < 0, -above_N, 0) * decay_N

@@ -79,6 +79,9 @@ def _reason(
         source, because, share = wanted, -1, 1.0
     shared = source.multiply(one.terms_RT).tocoo()
     values, places = shared.data * telling_T[shared.col], shared.col
-    order = np.lexsort((places, -values))
-    terms = tuple(names[places[at]] for at in order[:num_terms] if values[at] > 0)
+    found: dict[str, str] = {}
+    for at in np.lexsort((places, -values)):
+        if values[at] > 0 and len(found) < num_terms:
+            found.setdefault(names[places[at]].casefold(), names[places[at]])
+    terms = tuple(found.values())
     return Reason(because, terms, share) if terms or because >= 0 else None

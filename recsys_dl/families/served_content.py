@@ -65,6 +65,9 @@ class Profile(nn.Module):
         if self.mean != 0.0:
             count_B1 = real_BH.sum(1, keepdim=True)
             center_B1 = (weights_BH.sum(1, keepdim=True) + self.damping * self.mean) / (count_B1 + self.damping)
+            center_B1 = center_B1 * (
+                ((weights_BH != 1) & (history_BH >= 0)).sum(1, keepdim=True) > 0
+            )  # else no ratings
         above_BH = weights_BH - center_B1
         liked_BH = torch.where(above_BH >= 0, weights_BH, 0.0) * real_BH
         disliked_BH = torch.where(above_BH < 0, -above_BH, 0.0) * real_BH

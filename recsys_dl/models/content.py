@@ -32,7 +32,8 @@ class Content(CatalogModel):
     An item's profile holds its terms: words of texts and titles, categories, tags, periods of numbers, and given vectors
     (see `ProfileEncoder`). A user's is Rocchio's (1971): the mean profile of the liked items, minus `dislikes` times that of the disliked.
     For ratings, an item is liked from the user's own mean rating on, which is drawn toward the mean of all by five
-    ratings; it counts by its rating, a disliked one by how far it is below. Other weights count as they are.
+    ratings; it counts by its rating, a disliked one by how far it is below. Other weights count as they are; so does the history of a
+    new user whose weights are all 1, as of one without ratings.
 
     Items that nobody interacted with are scored like all others. A user without a liked item of known content gets the most
     popular items; `fold_in(tastes=…)` needs no item at all.
@@ -172,7 +173,7 @@ class Content(CatalogModel):
         """
         rows, (terms_BT, _), _ = self._resolved(users)
         self._check_items(items_BK, lowest=-1)
-        liked_BI = self._liked(users.histories) if isinstance(users, UserState) else self.liked_UI[rows]
+        liked_BI = self._liked(users.histories, new=True) if isinstance(users, UserState) else self.liked_UI[rows]
         return reasons_of(self._profiles(), self.encoder.terms, terms_BT, liked_BI, items_BK, num_terms)
 
     def arrays(self) -> dict[str, Any]:
@@ -224,14 +225,14 @@ class Content(CatalogModel):
         self._check_fitted()
         return np.where(self._profiles().known_R, "features", "nothing")
 
-    def _liked(self, histories: Interactions) -> sp.csr_matrix:
-        return preferences(histories, float(self.mean), self.dislikes, self.half_life_days)
+    def _liked(self, histories: Interactions, *, new: bool = False) -> sp.csr_matrix:
+        return preferences(histories, float(self.mean), self.dislikes, self.half_life_days, new=new)
 
     def _values(self, users_B: np.ndarray) -> State:
         return self._wanted(self.liked_UI[users_B])
 
     def _fold(self, histories: Interactions) -> State:
-        return self._wanted(self._liked(histories))
+        return self._wanted(self._liked(histories, new=True))
 
     def _wanted(self, liked_BI: sp.csr_matrix) -> State:
         """Return profiles of users; those who liked nothing known have none."""

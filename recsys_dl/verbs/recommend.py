@@ -25,7 +25,9 @@ def recommend(config: DictConfig) -> None:
     asked: dict[str, Any] = {}
     if config.history is not None:
         asked["history"] = _history(config.history)
-    elif config.users != "all":
+    if config.tastes is not None:
+        asked["tastes"] = [str(term) for term in ids_of(config.tastes, "tastes", "term")]
+    if not asked and config.users != "all":
         asked["user_ids"] = ids_of(config.users, "users", "user")
     lists = {name: ids_of(config[name], name, "item") for name in ("allow", "exclude") if config[name] is not None}
     run = load_run(config.run)
@@ -54,10 +56,11 @@ def recommend(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     """Validate settings before a large run is read."""
-    if (config.users is None) == (config.history is None):
+    new = [name for name in ("history", "tastes") if config[name] is not None]
+    if (config.users is None) == (not new):
         raise ValueError(
             "say for whom: users=[196,22], users=all, or history=[31,47] of a new user"
-            + ("; got both users and history" if config.users is not None else "")
+            + (f"; got both users and {' and '.join(new)}" if config.users is not None else "")
         )
     if config.output is None and config.users == "all":
         raise ValueError("users=all makes as many lists as there are users: set an output file, output=lists.parquet")
@@ -113,6 +116,7 @@ def _print_lists(
             )
             continue
         titled = table["title"].null_count() < len(table)
+        because = mine["because"].to_list() if "because" in table.columns else None
         header = ["rank", "item", *(["title"] if titled else []), "score"]
         rows = [
             [str(row["rank"]), row["item_id"], *([row["title"] or ""] if titled else []), f"{row['score']:.3f}"]
@@ -123,6 +127,14 @@ def _print_lists(
             if "found_by" in table.columns
             else shortened_table(header, rows, long=2 if titled else 1, width=width)
         )
+        if because is not None:
+            print(
+                "\n"
+                + "\n".join(
+                    f"{row['rank']:>4}  because {why}"
+                    for row, why in zip(mine.iter_rows(named=True), because, strict=True)
+                )
+            )
         if len(mine) < k:
             print(
                 f"{len(mine)} items, fewer than k={k}: no other item is allowed, found by the model, and new to the user"
