@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,12 @@ from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Staged, Users, UserState
 
+from .run_requests import Requests, flattened
+
 log = logging.getLogger(__name__)
 
 NEW = "new"  # name of the user of a bare history
 History = Sequence[Any] | Mapping[Any, Sequence[Any]] | Dataset
-
-
-@dataclass(frozen=True)
-class Requests:
-    """The requested lists.
-
-    Attributes:
-        names: user ids in the output.
-        rows_B: rows of known users, or None.
-        histories: of new users, list b in row b, or None.
-        tastes: stated by the only new user, or None.
-    """
-
-    names: pl.Series
-    rows_B: np.ndarray | None
-    histories: Interactions | None
-    tastes: Sequence[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def part(self, block: slice) -> Requests:
-        """Return some of them."""
-        if self.rows_B is not None:
-            return Requests(self.names[block], self.rows_B[block], None)
-        assert self.histories is not None
-        return Requests(self.names[block], None, self.histories.of_users(np.arange(len(self))[block]), self.tastes)
 
 
 class RunLists:
@@ -200,7 +174,7 @@ class RunLists:
                 "and the model uses no features of theirs",
                 *(len(empty), len(rows), self.items.ids[int(empty[0])]),
             )
-        flat = _flat(ranking)
+        flat = flattened(ranking)
         table = self._table(self.items.at(rows[flat.lists]), flat.items, flat.ranks, flat.scores)
         return table.rename({"user_id": "item_id", "item_id": "similar_item_id"})
 
@@ -292,7 +266,7 @@ class RunLists:
         return within
 
     def _listed(self, requests: Requests, k: int, allow: np.ndarray | None) -> pl.DataFrame:
-        flat = _flat(self._answer(requests, k, allow))
+        flat = flattened(self._answer(requests, k, allow))
         return self._table(requests.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
 
     def _answer(self, requests: Requests, k: int, allow: np.ndarray | None) -> Ranking:
@@ -329,7 +303,7 @@ class RunLists:
         parts = []
         for b in range(len(requests)):
             one = requests.part(slice(b, b + 1))
-            flat = _flat(self._answer(one, k, allow))
+            flat = flattened(self._answer(one, k, allow))
             if one.rows_B is not None and self.model.user_counts_U[one.rows_B[0]]:
                 users: Users = one.rows_B
             else:
@@ -380,21 +354,6 @@ class RunLists:
                 "score": pl.Series(score, dtype=pl.Float32),
             }
         )
-
-
-@dataclass(frozen=True)
-class _Flat:
-    """The non-padding entries of a ranking, flattened."""
-
-    lists: np.ndarray
-    items: np.ndarray
-    ranks: np.ndarray
-    scores: np.ndarray
-
-
-def _flat(ranking: Ranking) -> _Flat:
-    lists, places = np.nonzero(ranking.items_BK >= 0)
-    return _Flat(lists, ranking.items_BK[lists, places], places + 1, ranking.scores_BK[lists, places])
 
 
 def _and_then(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
