@@ -56,6 +56,8 @@ def check_features(model: Encoding, train: Dataset | Interactions) -> None:
                 f"{', '.join(columns)}"
             )
     for name, of in (("min_count", ("item", "user")), ("text_size", ("item", "user")), ("feature_sizes", ("item",))):
+        if name not in parameters_of(type(model)):
+            continue
         value, default = getattr(model, name), parameters_of(type(model))[name].default
         if value and value != default and not any(used[noun] for noun in of):
             why = f'features="{model.features}" excludes them' if any(map(there.get, of)) else "the data has none"

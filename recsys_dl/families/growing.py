@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import nn
 
 from recsys_dl.data.dataset import Dataset, as_interactions
-from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.training.batches import mixed
 
@@ -129,28 +127,3 @@ def replayed(past: Interactions, num_new: int, replay: float, seed: int) -> Inte
     num = min(len(past), round(replay * num_new))
     rng = np.random.default_rng(mixed(seed, 5))
     return past.select(np.sort(rng.choice(len(past), num, replace=False)))
-
-
-def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: pl.Series) -> Features:
-    """Return features of known rows, followed by those of new ids, which `new` has.
-
-    Raises:
-        ValueError: a column is missing or its type differs from training.
-    """
-    if not len(ids):
-        return side
-    of_users = encoder.noun == "user"
-    frame, texts = (new.user_features, None) if of_users else (new.item_features, new.item_texts)
-    rows = (new.users if of_users else new.items).rows(ids)
-    more = encoder.transform(None if frame is None else frame[rows], None if texts is None else texts.gather(rows))
-    width = max(side.codes_RM.shape[1], more.codes_RM.shape[1])
-    both = (side, more)
-    padded = {
-        name: np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
-        for name, parts in (("codes_RM", [s.codes_RM for s in both]), ("weights_RM", [s.weights_RM for s in both]))
-    }
-    return Features(
-        **padded,
-        dense_RF=np.concatenate([one.dense_RF for one in both]),
-        known_R=np.concatenate([one.known_R for one in both]),
-    )

@@ -10,33 +10,27 @@ import torch
 from torch import Tensor
 
 from recsys_dl.data.dataset import Dataset
-from recsys_dl.data.features import FeatureEncoder, Features
+from recsys_dl.data.features import Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.networks.encoders import Encoded
 from recsys_dl.training.batches import mixed
 
-from .growing import grown_features
+from .feature_vectors import FeatureVectors
 from .histories import Histories, newest
 from .neural import NeuralModel
 
 
-class GrowingTowers(NeuralModel):
+class GrowingTowers(FeatureVectors, NeuralModel):
     """A model that stores users' newest items and encoded features.
 
     Attributes:
         history_N, history_starts_U1: the newest `history_size` items of each user of training, see `Histories`.
-        item_side, user_side: encoded features; None if not used.
-        item_encoder, user_encoder: encoders for new ones.
         profile: users' features on the device.
     """
 
     history_size: int
     history_N: np.ndarray
     history_starts_U1: np.ndarray
-    item_side: Features | None
-    user_side: Features | None
-    item_encoder: FeatureEncoder | None
-    user_encoder: FeatureEncoder | None
     profile: Encoded
 
     @abstractmethod
@@ -44,11 +38,7 @@ class GrowingTowers(NeuralModel):
         """Return users' features on the device, zeros where unknown."""
 
     def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
-        for noun in ("item", "user"):
-            encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
-            if encoder is not None and isinstance(new, Dataset):
-                ids = getattr(self, f"{noun}s").ids[known[noun] :]
-                setattr(self, f"{noun}_side", grown_features(side, encoder, new, ids))
+        self._take_in_features(new, known)
         self._keep(Histories(self.history_N, self.history_starts_U1))
 
     def _tuning_examples(self, fresh: Interactions, replayed: Interactions) -> Any:

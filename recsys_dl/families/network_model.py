@@ -24,7 +24,7 @@ from recsys_dl.training.devices import torch_device
 from recsys_dl.training.optimizers import OptimizerName, Schedule
 from recsys_dl.training.surroundings import scoring, with_own_settings
 
-from .catalog import CatalogModel
+from .known_items import KnownItems
 
 
 class TrainingArguments(TypedDict, total=False):
@@ -41,7 +41,7 @@ class TrainingArguments(TypedDict, total=False):
     device: Device
 
 
-class NetworkModel(CatalogModel):
+class NetworkModel(KnownItems):
     """A recommender whose scores come from a network.
 
     A subclass implements `_build` (the untrained network), `_examples` (training examples), `_objective` (the loss) and
@@ -155,20 +155,7 @@ class NetworkModel(CatalogModel):
         self.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         self._serve()
 
-    def never_listed(self) -> np.ndarray:
-        """Return the rows of items without users and features: their weights were never trained as those of liked items."""
-        self._check_fitted()
-        return np.flatnonzero(~self._known_items())
-
     # For subclasses
-
-    def _popularity(self) -> np.ndarray:
-        return np.where(self._known_items(), super()._popularity(), -np.inf).astype(np.float32)
-
-    def _unlisted_bias(self) -> np.ndarray | None:
-        """Return float32 [I]: -inf for items that are never listed, else 0; None if there are none."""
-        known_I = self._known_items()
-        return None if known_I.all() else np.where(known_I, 0, -np.inf).astype(np.float32)
 
     def _make(self) -> None:
         """Create a new network."""

@@ -9,7 +9,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,26 +18,21 @@ from typing_extensions import Unpack
 
 from recsys_dl.arguments import Count, Positive, ShareBelowOne
 from recsys_dl.data.dataset import Dataset
-from recsys_dl.data.features import FeatureEncoder, Features
+from recsys_dl.data.features import Features
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.item_lists import ItemLists
-from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork, UserTower
-from recsys_dl.protocols import Input, Served, Users, UserState
+from recsys_dl.protocols import Input, Served, UserState
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.surroundings import scoring
 
-from .asked_features import check_features
-from .based import beginning
 from .evidence import num_influential
+from .feature_vectors import UsedFeatures
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
 from .network_model import TrainingArguments
 from .served import inner_product, stored
 
-UsedFeatures = Literal["all", "items", "users", "none"]
 ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded at a time for serving
-RARE = 0.1  # share of training items, the rarest, whose mean vector is used for items without any information
 
 
 class TowerArguments(TrainingArguments, total=False):
@@ -155,43 +150,6 @@ class TowerModel(GrowingTowers):
 
     # Features
 
-    def _begin(self, train: Dataset | Interactions) -> Interactions:
-        log = super()._begin(train)
-        check_features(self, train)
-        self.item_encoder = self.user_encoder = self.item_side = self.user_side = None
-        if isinstance(train, Dataset):
-            texts = train.item_texts
-            if self.features in ("all", "items") and not (train.item_features is None and texts is None):
-                self.item_encoder = self._encoder("item", self.item_kinds).fit(train.item_features, texts)
-                self.item_side = self.item_encoder.transform(train.item_features, texts)
-            if self.features in ("all", "users") and train.user_features is not None:
-                self.user_encoder = self._encoder("user", self.user_kinds).fit(train.user_features)
-                self.user_side = self.user_encoder.transform(train.user_features)
-        return log
-
-    def _encoder(self, noun: str, kinds: dict[str, Any]) -> FeatureEncoder:
-        return FeatureEncoder(
-            kinds=kinds, min_count=self.min_count, text_size=self.text_size, seed=self.seed, noun=noun
-        )
-
-    def arrays(self) -> dict[str, Any]:
-        """Return the fitted state, including encoded features and their encoders."""
-        arrays = super().arrays()
-        for noun in ("item", "user"):
-            encoder, side = getattr(self, f"{noun}_encoder"), getattr(self, f"{noun}_side")
-            if encoder is not None:
-                arrays |= {f"{noun}_encoder_{name}": array for name, array in encoder.arrays().items()}
-                arrays |= {f"{noun}_side_{name}": array for name, array in vars(side).items()}
-        return arrays
-
-    def restore(self, arrays: dict[str, Any]) -> None:
-        """Restore the fitted state that `arrays` returned, in place of `fit`."""
-        for noun in ("item", "user"):
-            encoder = beginning(f"{noun}_encoder_", arrays)
-            setattr(self, f"{noun}_encoder", FeatureEncoder.from_arrays(encoder) if encoder else None)
-            setattr(self, f"{noun}_side", Features(**beginning(f"{noun}_side_", arrays)) if encoder else None)
-        super().restore(arrays)
-
     def _profile(self, side: Features | None, num: int) -> Encoded:
         """Return users' features on the device, zeros where unknown, followed by the `extra_dense` columns."""
         if side is None:
@@ -277,18 +235,9 @@ class TowerModel(GrowingTowers):
         if network.inputs is not None:
             raw = [network.inputs(rows) for rows in everything.split(ITEMS_AT_ONCE)]
         self.input_emb_ID = torch.cat(raw)
-        known_I = self._known_items()
-        if not known_I.all():
-            met = np.flatnonzero(self.item_counts_I)
-            rare = met[np.argsort(self.item_counts_I[met], kind="stable")[: max(1, round(RARE * len(met)))]]
-            self.item_emb_ID[~known_I] = self.item_emb_ID[rare].mean(axis=0)
+        self._fill_unknown_items()
         self.profile = self._profile(self.user_side, self.num_users)
         self.user_emb_UD = self._user_vectors(Histories(self.history_N, self.history_starts_U1), self.profile)
-
-    def _known_items(self) -> np.ndarray:
-        """Return bool [I]: items with any information."""
-        met_I = self.item_counts_I > 0
-        return met_I if self.item_side is None else met_I | self.item_side.known_R
 
     def _user_vectors(self, histories: Histories, profile: Encoded) -> np.ndarray:
         user_emb_UD = np.empty((len(profile.codes_NM), self.embedding_size), np.float32)
@@ -300,12 +249,6 @@ class TowerModel(GrowingTowers):
                 some = self.network(self.input_emb_ID, self._ints(items_BH), valid, *profile.at(self._ints(rows)))
             user_emb_UD[rows] = some.cpu().numpy()
         return user_emb_UD
-
-    def _values(self, users_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        spoken_B = self.user_counts_U[users_B] > 0
-        if self.user_side is not None:
-            spoken_B = spoken_B | self.user_side.known_R[users_B]
-        return self.user_emb_UD[users_B], spoken_B
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the state of new users; see `CatalogModel.fold_in`. User features of a Dataset are used too."""
@@ -319,55 +262,6 @@ class TowerModel(GrowingTowers):
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         vectors_BD = self._user_vectors(Histories.of(histories), self._profile(None, histories.num_users))
         return vectors_BD, num_influential(histories, self._influential_items()) > 0
-
-    def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
-        rows, values, blank_B = super()._resolved(users)
-        return rows, values, blank_B & ~values[1]
-
-    def user_sources(self, users: Users) -> np.ndarray:
-        """Return text [B], what the answer to each user rests on: "history", "features" or "popularity"."""
-        sources_B = super().user_sources(users)
-        return np.where(sources_B == "no history", "features", sources_B)
-
-    def item_sources(self) -> np.ndarray:
-        """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
-        sources_I = super().item_sources()
-        return np.where((sources_I == "nothing") & self._known_items(), "features", sources_I)
-
-    def item_vectors(self) -> np.ndarray:
-        """Return `item_emb_ID`."""
-        self._check_fitted()
-        return self.item_emb_ID
-
-    def _queries(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return values[0]
-
-    def _scores(self, values: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        scores_BI = values[0] @ self.item_emb_ID.T
-        bias_I = self._unlisted_bias()
-        return scores_BI if bias_I is None else scores_BI + bias_I
-
-    def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
-        scores_BL = np.einsum("bd,bld->bl", values[0], self.item_emb_ID[items_BL])
-        bias_I = self._unlisted_bias()
-        return scores_BL if bias_I is None else scores_BL + bias_I[items_BL]
-
-    def _top_k(
-        self, values: tuple[np.ndarray, np.ndarray], k: int, exclude: ItemLists | None, allow: ItemLists | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        bias_I = self._unlisted_bias()
-        return top_k_dot(
-            values[0], self.item_emb_ID, k, item_bias_I=bias_I, exclude=exclude, allow=allow, device=self.device
-        )
-
-    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Cosine of the vectors; -inf where either has no information."""
-        unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
-        known_I = self._known_items()
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, ~known_I] = -np.inf
-        cosines_BI[~known_I[items_B]] = -np.inf
-        return cosines_BI
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the fitted towers as arrays and torch modules; see `UserTower` for its inputs besides a history."""

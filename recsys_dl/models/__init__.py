@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .content import Content
     from .ease import EASE
     from .explicit_als import ExplicitALS
+    from .feature_mf import FeatureMF
     from .funk_svd import FunkSVD
     from .gmf import GMF
     from .hybrid import Hybrid
@@ -42,6 +43,7 @@ __all__ = [
     "Bootstrap",
     "Content",
     "ExplicitALS",
+    "FeatureMF",
     "FunkSVD",
     "Hybrid",
     "ItemKNN",
