@@ -151,9 +151,9 @@ def descend_side(
             t, weight = np.uint64(slot_V[codes[m]]), weights[m]
             for d in range(size):
                 sums[t, d] += weight * slopes[s, d]
-    for t in range(len(codes_T)):
-        code, shrink = np.uint64(codes_T[t]), penalty * np.float32(counts_T[t])
+    for n in range(len(codes_T)):
+        code, shrink = np.uint64(codes_T[n]), penalty * np.float32(counts_T[n])
         for d in range(size):
-            slope = sums[t, d] + shrink * emb[code, column + d]
+            slope = sums[n, d] + shrink * emb[code, column + d]
             squares[code, column + d] += slope * slope
             emb[code, column + d] -= rate * slope / np.sqrt(squares[code, column + d])

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .messages import shorten
+
 TEXTS = "texts"  # the column name of free texts
 
 
@@ -40,11 +42,11 @@ def values_of(column: pl.Series) -> pl.DataFrame:
     return frame.with_columns(pl.col("value").cast(pl.String)).drop_nulls()
 
 
-def numbers_of(column: pl.Series, noun: str, *, heavy_tail: bool = False) -> np.ndarray:
+def numbers_of(column: pl.Series, noun: str, *, heavy_tail: bool = False, ids: pl.Series | None = None) -> np.ndarray:
     """Return float64 numbers, NaN where missing; of a heavy tail ln(1 + x). Dates are seconds.
 
     Raises:
-        ValueError: NaN or infinite numbers, or negative ones of a heavy tail; says in which row.
+        ValueError: NaN or infinite numbers, or negative ones of a heavy tail; says in which row, or for which of the `ids`.
     """
     if column.dtype.is_temporal():
         column = column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
@@ -57,7 +59,7 @@ def numbers_of(column: pl.Series, noun: str, *, heavy_tail: bool = False) -> np.
         raise ValueError(
             f"{called(column.name)} of the {noun} features must hold finite numbers"
             f"{' that are not negative' if heavy_tail else ''}, or null where one is missing, got "
-            f"{numbers[row]} in row {row}"
+            f"{numbers[row]} {f'in row {row}' if ids is None else f'for {noun} {shorten(str(ids[row]))!r}'}"
         )
     values_R = numbers.fill_null(float("nan")).to_numpy()
     return np.log1p(values_R) if heavy_tail else values_R

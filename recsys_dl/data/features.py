@@ -117,12 +117,13 @@ class FeatureEncoder:
         self._columns: list[_Column] = []
         self._texts: dict[str, TextVectors] = {}
 
-    def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Self:
+    def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None, *, ids: pl.Series | None = None) -> Self:
         """Learn the encoding that `transform` applies.
 
         Args:
             frame: one row per user or item.
             texts: one per user or item, null where missing.
+            ids: of the rows, for messages.
 
         Raises:
             ValueError: no informative column, a column type without a kind, NaN or infinite numbers, or `kinds` for a
@@ -136,7 +137,7 @@ class FeatureEncoder:
         self._columns, self._texts, self.ignored = [], {}, {}
         self.num_values, self.num_dense = 1, 0
         for column in table:
-            learned = self._learn(column)
+            learned = self._learn(column, ids)
             if isinstance(learned, str):
                 self.ignored[column.name] = learned
             else:
@@ -152,7 +153,9 @@ class FeatureEncoder:
             )
         return self
 
-    def transform(self, frame: pl.DataFrame | None, texts: pl.Series | None = None) -> Features:
+    def transform(
+        self, frame: pl.DataFrame | None, texts: pl.Series | None = None, *, ids: pl.Series | None = None
+    ) -> Features:
         """Return encoded rows from the columns seen in `fit`, in any order; other columns are ignored.
 
         Raises:
@@ -185,7 +188,7 @@ class FeatureEncoder:
             elif learned.kind == "text":
                 dense += [self._texts[learned.name].transform(column), column.is_null().to_numpy()[:, None]]
             else:
-                numbers_R = numbers_of(column, self.noun, heavy_tail=learned.kind == "log_number")
+                numbers_R = numbers_of(column, self.noun, heavy_tail=learned.kind == "log_number", ids=ids)
                 scaled_R = np.clip((numbers_R - learned.mean) / learned.std, -FARTHEST, FARTHEST)
                 dense += [np.nan_to_num(scaled_R)[:, None], np.isnan(numbers_R)[:, None]]
         size = table.height
@@ -236,7 +239,7 @@ class FeatureEncoder:
             size = self._texts[column.name].components_WT.shape[1] if column.kind == "text" else 1
             self.num_dense += size + 1
 
-    def _learn(self, column: pl.Series) -> _Column | str:
+    def _learn(self, column: pl.Series, ids: pl.Series | None) -> _Column | str:
         """Return how to encode a column, or why it is uninformative."""
         kind = self.kinds.get(column.name)
         if kind == "ignore":
@@ -266,7 +269,7 @@ class FeatureEncoder:
                 return "texts share no words"
             self._texts[column.name] = vectors
             return _Column(column.name, kind, family)
-        numbers_R = numbers_of(column, self.noun, heavy_tail=kind == "log_number")
+        numbers_R = numbers_of(column, self.noun, heavy_tail=kind == "log_number", ids=ids)
         mean, std = float(np.nanmean(numbers_R)), float(np.nanstd(numbers_R))
         if std <= 1e-9 * abs(mean):
             return "a single value"

@@ -5,6 +5,7 @@ B batch, U users, I items, L candidates, K list, D embedding size.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import polars as pl
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.messages import shorten
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.protocols import Users
@@ -21,6 +23,8 @@ from recsys_dl.protocols import Users
 from .asked_features import check_features
 from .based import beginning
 from .known_items import KnownItems
+
+log = logging.getLogger(__name__)
 
 UsedFeatures = Literal["all", "items", "users", "none"]
 RARE = 0.1  # share of training items, the rarest, whose mean vector is used for items without any information
@@ -59,10 +63,12 @@ class FeatureVectors(KnownItems):
         if isinstance(train, Dataset):
             texts = train.item_texts
             if self.features in ("all", "items") and not (train.item_features is None and texts is None):
-                self.item_encoder = self._encoder("item", self.item_kinds).fit(train.item_features, texts)
+                self.item_encoder = self._encoder("item", self.item_kinds).fit(
+                    train.item_features, texts, ids=train.items.ids
+                )
                 self.item_side = self.item_encoder.transform(train.item_features, texts)
             if self.features in ("all", "users") and train.user_features is not None:
-                self.user_encoder = self._encoder("user", self.user_kinds).fit(train.user_features)
+                self.user_encoder = self._encoder("user", self.user_kinds).fit(train.user_features, ids=train.users.ids)
                 self.user_side = self.user_encoder.transform(train.user_features)
         return log
 
@@ -177,7 +183,20 @@ def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: p
     of_users = encoder.noun == "user"
     frame, texts = (new.user_features, None) if of_users else (new.item_features, new.item_texts)
     rows = (new.users if of_users else new.items).rows(ids)
-    more = encoder.transform(None if frame is None else frame[rows], None if texts is None else texts.gather(rows))
+    frame, texts = None if frame is None else frame[rows], None if texts is None else texts.gather(rows)
+    more = encoder.transform(frame, texts, ids=ids)
+    if not more.known_R.all():
+        blank = ids.filter(pl.Series(~more.known_R))
+        log.warning(
+            "%s new %s without features, such as %r: %s",
+            f"{len(blank):,}",
+            encoder.noun if len(blank) == 1 else f"{encoder.noun}s",
+            shorten(str(blank[0])),
+            "the most popular items are recommended until there is a history (fold_in, fine_tune)"
+            if of_users
+            else "nothing is known to rank them by, so they get the mean vector of rare items. Give them features, or interactions by "
+            "fine_tune; ItemKNN serves items without features from the first interactions on",
+        )
     width = max(side.codes_RM.shape[1], more.codes_RM.shape[1])
     both = (side, more)
     padded = {

@@ -356,7 +356,10 @@ class FeatureMF(FeatureVectors):
 
 
 def _sparse(side: Features, num_values: int) -> sp.csr_matrix:
-    """Return encoded features as CSR [R, V]: codes first, dense columns last; a list's values weigh 1 / sqrt(n)."""
+    """Return encoded features as CSR [R, V]: codes first, dense columns last; a list's values weigh 1 / sqrt(n).
+
+    Rows of which no value is known are empty, as those of users and items that come without features.
+    """
     num_rows, width = side.codes_RM.shape
     rows_N = np.repeat(np.arange(num_rows), width)
     codes = sp.csr_matrix(
@@ -364,5 +367,6 @@ def _sparse(side: Features, num_values: int) -> sp.csr_matrix:
         shape=(num_rows, num_values - side.dense_RF.shape[1]),
     )
     matrix = sp.hstack([codes, sp.csr_matrix(side.dense_RF)], format="csr", dtype=np.float32)
+    matrix = sp.diags(side.known_R, dtype=np.float32, format="csr") @ matrix
     matrix.eliminate_zeros()
     return matrix
