@@ -194,7 +194,7 @@ def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: p
             shorten(str(blank[0])),
             "the most popular items are recommended until there is a history (fold_in, fine_tune)"
             if of_users
-            else "nothing is known to rank them by, so they get the mean vector of rare items. Give them features, or interactions by "
+            else "nothing is known to rank them by, so they are never recommended. Give them features, or interactions by "
             "fine_tune; ItemKNN serves items without features from the first interactions on",
         )
     width = max(side.codes_RM.shape[1], more.codes_RM.shape[1])

@@ -15,6 +15,7 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed,
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.features import Features
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.evidence import num_influential
 from recsys_dl.families.feature_vectors import FeatureVectors, UsedFeatures
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.draws import ItemWeights
@@ -40,8 +41,7 @@ class FeatureMF(FeatureVectors):
 
     An item that nobody interacted with is scored by its features, a user without interactions by theirs. A new user with a
     history (`fold_in`) gets an embedding trained on it, on top of their features if given. A user with
-    neither gets the most popular items; an item without any information has the mean vector of the rarest tenth of the
-    training items. Without any features this is matrix factorization by ids.
+    neither gets the most popular items; an item without any information is never recommended. Without any features this is matrix factorization by ids.
 
     Args:
         embedding_size: D.
@@ -321,6 +321,9 @@ class FeatureMF(FeatureVectors):
         places_I = np.cumsum(met_I) - 1
         return ends_N1[by_user.indptr], places_I[by_user.indices[kept_N]].astype(np.int32)
 
+    def _influential_items(self) -> np.ndarray:
+        return self.item_counts_I > 0
+
     def _draw_weights(self, places_N: np.ndarray) -> ItemWeights | None:
         if not self.popularity_exponent:
             return None
@@ -336,7 +339,7 @@ class FeatureMF(FeatureVectors):
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         """Take steps as in training on each user's own embedding, with items fixed."""
         start_BW = self._user_start(None, histories.num_users)
-        return self._folded(histories, start_BW), histories.user_counts_U > 0
+        return self._folded(histories, start_BW), num_influential(histories, self._influential_items()) > 0
 
     def _folded(self, histories: Interactions, start_BW: np.ndarray) -> np.ndarray:
         indptr_B1, places_N = self._in_places(histories.by_user)
