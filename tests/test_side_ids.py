@@ -283,6 +283,10 @@ def test_rows_of_a_table_that_repeat_count_once_and_those_that_contradict_are_na
 def test_a_table_whose_id_column_is_misspelled_or_absent_says_which_it_is(tmp_path):
     with pytest.raises(ValueError, match=r"'itme' holds ids of the log.*data\.item_id_column=itme"):
         with_table(TABLE.replace("item,", "itme,", 1), tmp_path)
+    text = "itme,genre\n" + "".join(f"{row},Drama\n" for row in range(9))  # a header of unknown names above text
+    with pytest.raises(ValueError, match=r"its columns are itme, genre, and 'itme' holds ids of the log"):
+        with_table(text, tmp_path)
+    assert with_table(text.partition("\n")[2], tmp_path).item_features.height == 9
     absent = "\n".join(line.partition(",")[2] for line in TABLE.splitlines())
     with pytest.raises(ValueError, match="none of them holds ids of the log"):
         with_table(absent, tmp_path)

@@ -85,6 +85,10 @@ def side_features(
     noun = vocabulary.noun
     where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
     frame = read_table(table, prefer=separator, quote=quote, encoding=encoding, decimal=decimal, skip=skip)
+    if isinstance(table, str | os.PathLike) and _is_header(frame, vocabulary):
+        frame = read_table(
+            table, header=True, prefer=separator, quote=quote, encoding=encoding, decimal=decimal, skip=skip
+        )
     names = frame.columns
     if own_id_column is not None:
         at: int | None = position(names, own_id_column, f"{noun}_id_column", where)
@@ -164,6 +168,14 @@ def side_features(
     titles = _joined(frame, titled).alias("title") if titled else None
     texts = _joined(frame, texted).alias("text") if texted else None
     return Side(vocabulary, frame.select(rest) if rest else None, titles, texts)
+
+
+def _is_header(frame: pl.DataFrame, vocabulary: Vocabulary) -> bool:
+    """Return whether the first row of a table read without a header is one: its first value is no id, unlike most of those below."""
+    if frame.columns[0] != "column_0" or len(frame) < 3:
+        return False
+    known = as_text(frame.to_series(0)).is_in(vocabulary.ids.implode()).fill_null(False)
+    return not known[0] and 2 * int(known.sum()) > len(known)
 
 
 def _apart(frame: pl.DataFrame, first: int, second: int) -> str:

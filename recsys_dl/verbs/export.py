@@ -20,7 +20,6 @@ def export(config: DictConfig) -> None:
     if config.format not in FORMATS:  # validated before a large run is read
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {config.format}")
     run = load_run(config.run)
-    report_held_out(run)
     name = f"{run.folder.resolve().name}-{config.format}"
     target = next_free(Path("exports") / name) if config.output is None else Path(config.output)
     export_model(
@@ -33,6 +32,7 @@ def export(config: DictConfig) -> None:
         k=config.k,
         about={"run": run.folder.resolve().name, "model": run.config["model"], "data": run.manifest["data"]},
     )
+    report_held_out(run)
     for file in sorted(target.iterdir()):
         print(f"{file.stat().st_size:>14,} bytes  {shown(file)}")
     if hasattr(run.model, "index"):

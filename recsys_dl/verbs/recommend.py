@@ -31,7 +31,6 @@ def recommend(config: DictConfig) -> None:
         asked["user_ids"] = ids_of(config.users, "users", "user")
     lists = {name: ids_of(config[name], name, "item") for name in ("allow", "exclude") if config[name] is not None}
     run = load_run(config.run)
-    report_held_out(run)
     if config.users == "all" and "all" in run.users:
         raise ValueError(
             "users=all means every user, but a user of this run has the id all; for that one set users=[all]"
@@ -39,6 +38,7 @@ def recommend(config: DictConfig) -> None:
     if config.output is not None and not config.explain:
         frames = run.recommend_all(config.k, **asked, **lists, users_at_once=USERS_AT_ONCE)
         rows = _write(frames, Path(config.output))
+        report_held_out(run)
         print(f"{rows:,} rows are in {config.output}")
         return
     table, out = (
@@ -46,6 +46,7 @@ def recommend(config: DictConfig) -> None:
         if config.explain
         else (run.recommend(k=config.k, **asked, **lists), None)
     )
+    report_held_out(run)
     if config.output is not None:
         print(f"{_write(iter([table]), Path(config.output)):,} rows are in {config.output}")
         return
