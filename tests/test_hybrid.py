@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from test_contract import NUM_ITEMS, NUM_USERS, planted
+from test_contract import ALL_USER, NUM_ITEMS, NUM_USERS, planted
 
 from recsys_dl.compose import compose, compose_command
 from recsys_dl.data.dataset import Dataset
@@ -320,6 +320,60 @@ def test_first_knowing_takes_the_first():
     scores = np.array([[[1, 2, 3]], [[4, 5, 6]]], np.float32)
     may = np.array([[[True, False, False]], [[True, True, False]]])
     assert first_knowing(scores, may).tolist() == [[1, 5, 1]]
+
+
+def exported(hybrid, folder, train):
+    import torch
+
+    from recsys_dl.export import export
+
+    export(hybrid, folder, seen=train.seen, exclude_seen=False)
+    return torch.jit.load(folder / "scorer.pt"), torch.jit.load(folder / "user_tower.pt")
+
+
+@pytest.mark.parametrize("normalize", ["z_score", "min_max", "rank"])
+@pytest.mark.parametrize("how", ["weighted", "segments", "switching"])
+def test_exported_scores_are_the_same(train, tmp_path, how, normalize):
+    """Also where a part knows only some items, and for weights by segment."""
+    import torch
+
+    settings: dict = {"weights": {"als": 0.7, "ease": 0.3}}
+    if how == "segments":
+        settings = {"segments": [5, 18]}
+    elif how == "switching":
+        settings = {"how": "switching", "min_user_interactions": {"als": 10}, "min_item_interactions": {"als": 25}}
+    parts = {"als": ALS(embedding_size=8, epochs=2, device="cpu"), "ease": EASE(device="cpu")}
+    hybrid = Hybrid(parts, normalize=normalize, **settings).fit(train)
+    if how == "segments":
+        hybrid.weights_SP = np.array([[1, 0], [0.5, 0.5], [0.2, 0.8]], np.float32)
+    hybrid._know_PI = np.array(np.ones((2, NUM_ITEMS)), bool)
+    hybrid._know_PI[0, 30:] = hybrid._know_PI[:, 40] = False
+    scorer, tower = exported(hybrid, tmp_path / "served", train)
+    served = hybrid.served(train.interactions)
+    rows = np.array([0, 1, 7, ALL_USER])
+    every = np.tile(np.arange(NUM_ITEMS), (len(rows), 1))
+    states = served.states[rows].toarray() if hasattr(served.states, "toarray") else served.states[rows]
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    own = hybrid.score(rows, every)
+    np.testing.assert_allclose(scorer(torch.from_numpy(states)).numpy(), own, **close)
+    history = [[0, 2, 4], [1, 3, 5, 7, 9, 11]]
+    padded = torch.tensor([[0, 2, 4, -1, -1, -1], history[1]])
+    state = tower(torch.tensor([-1, -1]), padded, {"weights_BH": torch.ones(2, 6)})
+    np.testing.assert_allclose(scorer(state).numpy(), hybrid.score(hybrid.fold_in(history), every[:2]), **close)
+
+
+def test_lists_and_parts_that_cannot_be_exported(train, tmp_path):
+    from recsys_dl.export import export
+    from recsys_dl.pipeline import Pipeline
+
+    with pytest.raises(ValueError, match="how=mixed cannot be exported"):
+        export(Hybrid(two(), how="mixed").fit(train), tmp_path / "mixed", seen=train)
+    hybrid = Hybrid({"als": two()["als"], "pipe": Pipeline({"knn": two()["knn"]})}, weights={"als": 1, "pipe": 1}).fit(
+        train
+    )
+    with pytest.raises(ValueError, match=r"the part pipe \(Pipeline\) cannot be exported"):
+        export(hybrid, tmp_path / "pipe", seen=train)
+    assert not list(tmp_path.iterdir())
 
 
 # The command

@@ -32,7 +32,7 @@ from recsys_dl.families.part_scores import Normalize, first_knowing, normalized,
 from recsys_dl.kernels.item_lists import ItemLists, lists_of
 from recsys_dl.kernels.merge import take_turns
 from recsys_dl.kernels.topk import top_k
-from recsys_dl.protocols import Users
+from recsys_dl.protocols import Served, Users
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +191,27 @@ class Hybrid(CombinedModel):
 
     # Answering
 
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`.
+
+        Raises:
+            ValueError: mixed or cascade, whose answer is not a score of each item; or a part that cannot be exported.
+        """
+        from recsys_dl.families import served_combined as modules
+
+        if self.how in ("mixed", "cascade"):
+            raise ValueError(
+                f"a hybrid with how={self.how} cannot be exported, since it has lists, not scores: weighted and switching can"
+            )
+        served = modules.served_parts(self, seen)
+        scores = modules.PartScores(served, self._know_items(), self.normalize)
+        if self.how == "switching":
+            scorer: Any = modules.Switching(scores, *self._demands())
+        else:
+            assert self.weights_SP is not None
+            scorer = modules.Weighted(scores, self.weights_SP, self.segments or [])
+        return modules.combination(self, seen, scorer, served)
+
     def _scores(self, values: np.ndarray | Folded) -> np.ndarray:
         if self.how in ("mixed", "cascade"):
             items_BI = self._ordered(values, self.num_items)
@@ -251,14 +272,18 @@ class Hybrid(CombinedModel):
         return weights_BP
 
     def _enough(self, values: np.ndarray | Folded) -> np.ndarray:
-        """Return bool [P, B, I], whether a part's demands of users and items are met; the last part answers the rest."""
+        """Return bool [P, B, I], whether a part's demands of users and items are met."""
+        of_users_P, enough_PI = self._demands()
+        users_PB = self._counts(values) >= of_users_P[:, None]
+        return users_PB[:, :, None] & enough_PI[:, None, :]
+
+    def _demands(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return int64 [P], the interactions of the user that a part needs, and bool [P, I], whether the items have enough."""
         of_users_P, of_items_P = (
             np.array([(demands or {}).get(name, 0) for name in self.parts])
             for demands in (self.min_user_interactions, self.min_item_interactions)
         )
-        users_PB = self._counts(values) >= of_users_P[:, None]
-        items_PI = self.item_counts_I >= of_items_P[:, None]
-        return users_PB[:, :, None] & items_PI[:, None, :]
+        return of_users_P, self.item_counts_I >= of_items_P[:, None]
 
     def answered_by(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
         """Return text [B, L], the names of the parts whose scores an item's position rests on, joined by " + ".
