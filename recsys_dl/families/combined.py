@@ -26,10 +26,11 @@ from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import load_vocabularies, save_vocabularies
 from recsys_dl.learning import fit_takes
 from recsys_dl.progress import SIGN
-from recsys_dl.protocols import Recommender, Users
+from recsys_dl.protocols import Recommender, Users, UserState
 from recsys_dl.saving import load_arrays, load_saved, save_arrays
 
 from .catalog import CatalogModel
+from .evidence import num_influential
 
 log = logging.getLogger(__name__)
 
@@ -161,14 +162,15 @@ class CombinedModel(CatalogModel):
 
     def _counts(self, values: np.ndarray | Folded) -> np.ndarray:
         """Return int64 [B], the known interactions of each user."""
-        return values.histories.user_counts_U if isinstance(values, Folded) else self.user_counts_U[values]
+        if isinstance(values, Folded):
+            return num_influential(values.histories, self._influential_items())
+        return self.user_counts_U[values]
 
     def _part_scores(self, values: np.ndarray | Folded) -> tuple[np.ndarray, np.ndarray]:
         """Return float32 [P, B, I], the parts' scores of every item, and bool [P, B, I], whether they know the item."""
         scores_PBI = np.empty((len(self.parts), values.shape[0], self.num_items), np.float32)
         for part, scores_BI in zip(self.parts.values(), scores_PBI, strict=True):
-            users: Any = part.fold_in(values.histories) if isinstance(values, Folded) else values
-            scores_BI[:] = _scores_of(part, users, self.num_items)
+            scores_BI[:] = _scores_of(part, _asked(part, values), self.num_items)
         knows_PBI = self._know_items()[:, None] & np.isfinite(scores_PBI)
         knows_PBI &= self._know_users(values)[:, :, None]
         return scores_PBI, knows_PBI
@@ -182,6 +184,16 @@ class CombinedModel(CatalogModel):
             ]
             self._know_PI = np.array(sources) != "nothing"
         return self._know_PI
+
+    def _known_items(self) -> np.ndarray:
+        return np.any(self._know_items(), axis=0)
+
+    def _influential_items(self) -> np.ndarray:
+        models = [getattr(part, "model", part) for part in self.parts.values()]
+        return np.any(
+            [one._influential_items() for one in models if isinstance(one, CatalogModel)] or [self._known_items()],
+            axis=0,
+        )
 
     def _know_users(self, values: np.ndarray | Folded) -> np.ndarray:
         """Return bool [P, B]: False for a user without interactions to whom the part gives popular items, unless all parts do."""
@@ -198,8 +210,7 @@ class CombinedModel(CatalogModel):
         known_PB = np.zeros((len(self.parts), len(rows)), bool)
         for at, part in enumerate(self.parts.values()):
             if hasattr(part, "user_sources"):
-                users: Any = part.fold_in(some.histories) if isinstance(some, Folded) else some
-                known_PB[at] = part.user_sources(users) != "popularity"
+                known_PB[at] = part.user_sources(_asked(part, some)) != "popularity"
         return known_PB
 
     def _resolved(self, users: Users) -> tuple[np.ndarray, Any, np.ndarray]:
@@ -280,6 +291,16 @@ class CombinedModel(CatalogModel):
         except ValueError as error:
             raise ValueError(f"{folder} is damaged: {error}") from error
         return model
+
+
+def _asked(part: Any, values: np.ndarray | Folded) -> Users:
+    """Return users as a part takes them."""
+    if not isinstance(values, Folded):
+        return values
+    model = getattr(part, "model", part)  # of what serves a model, that
+    if isinstance(model, CatalogModel):
+        return UserState(model._fold(values.histories), values.histories, model)
+    return part.fold_in(values.histories)
 
 
 def _scores_of(part: Any, users: Users, num_items: int) -> np.ndarray:

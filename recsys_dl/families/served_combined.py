@@ -16,6 +16,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.protocols import Exportable, Input, Served
 
 from .combined import CombinedModel
+from .evidence import num_influential
 from .part_scores import RANK_OFFSET
 from .served import buffer, distinct, known
 
@@ -27,8 +28,9 @@ def combination(model: CombinedModel, seen: Interactions | None, scorer: nn.Modu
     answers_PU = model._know_users(rows)
     known_U = known(model, seen) | model._know_blank(rows, rows).any(axis=0)
     if seen is not None:
-        fresh_U = (counts_U == 0)[: seen.num_users] & (seen.user_counts_U > 0)
-        counts_U[: seen.num_users][fresh_U] = seen.user_counts_U[fresh_U]
+        seen_U = num_influential(seen, model._influential_items())
+        fresh_U = (counts_U == 0)[: seen.num_users] & (seen_U > 0)
+        counts_U[: seen.num_users][fresh_U] = seen_U[fresh_U]
         answers_PU[:, : seen.num_users][:, fresh_U] = True
     own_UE = np.column_stack([counts_U, answers_PU.T.astype(np.float32)])
     states = [own_UE, *(one.states for one in served)]
@@ -41,9 +43,10 @@ def combination(model: CombinedModel, seen: Interactions | None, scorer: nn.Modu
         states=joined.astype(np.float32),
         known_U=known_U,
         scorer=scorer,
-        user_tower=Towers(towers, model.num_items, without_history_P) if whole else None,
+        user_tower=Towers(towers, model._influential_items(), without_history_P) if whole else None,
         inputs=_inputs(served) if whole else (),
         popularity_I=None if meaningful else model._popularity(),
+        influential_I=model._influential_items(),
         pair_floats=sum(one.pair_floats for one in served) + 2 * len(served) + 4,
     )
 
@@ -183,15 +186,16 @@ class Switching(nn.Module):
 class Towers(nn.Module):
     """A new user's state, from that of each part."""
 
-    def __init__(self, towers: Sequence[nn.Module], num_items: int, without_history_P: np.ndarray) -> None:
+    def __init__(self, towers: Sequence[nn.Module], influential_I: np.ndarray, without_history_P: np.ndarray) -> None:
         super().__init__()
         self.towers = nn.ModuleList(towers)
-        self.num_items = num_items
+        self.influential_I = buffer(influential_I)
         self.without_history_P = buffer(without_history_P if without_history_P.any() else ~without_history_P)
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
         """Return [B, S]."""
-        share_BH, _ = distinct(history_BH, torch.ones_like(history_BH).float(), self.num_items)
+        counted_BH = torch.where(self.influential_I[history_BH.clamp(min=0)], history_BH, -1)
+        share_BH, _ = distinct(counted_BH, torch.ones_like(history_BH).float(), self.influential_I.size(0))
         count_B1 = share_BH.sum(1, keepdim=True).round().float()
         answers_BP = ((count_B1 > 0) | self.without_history_P.unsqueeze(0)).float()
         states: list[Tensor] = [count_B1, answers_BP]

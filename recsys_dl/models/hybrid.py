@@ -329,6 +329,7 @@ class Hybrid(CombinedModel):
             if mine_B.any():
                 scores_BI[mine_B] = self._similarities(name, items_B[mine_B])
             left_B &= ~mine_B
+        scores_BI[:, ~self._known_items()] = -np.inf
         return scores_BI
 
 
