@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys_dl.data.vocabulary import Vocabulary
     from recsys_dl.evaluation import attribute, compare, evaluate
     from recsys_dl.fine_tuning import fine_tune
+    from recsys_dl.new_items import add_items
     from recsys_dl.protocols import Ranking, Recommender
     from recsys_dl.readers.log import read_log
     from recsys_dl.runs import load_run
@@ -28,6 +29,7 @@ __all__ = [
     "Recommender",
     "Vocabulary",
     "__version__",
+    "add_items",
     "attribute",
     "compare",
     "evaluate",
@@ -45,6 +47,7 @@ if not TYPE_CHECKING:
         "Ranking": "protocols",
         "Recommender": "protocols",
         "Vocabulary": "data.vocabulary",
+        "add_items": "new_items",
         "attribute": "evaluation",
         "compare": "evaluation",
         "evaluate": "evaluation",

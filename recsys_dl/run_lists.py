@@ -19,8 +19,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Staged, Users, UserState
-
-from .run_requests import Requests, flattened
+from recsys_dl.run_requests import Requests, flattened
 
 log = logging.getLogger(__name__)
 

@@ -57,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "cold_start": {"protocols", "data", "evaluation"},
     "export": {"protocols", "data", "folders"},
     "pipeline": {"kernels", "data", "protocols", "saving", "earlier", "progress"},
-    "run_lists": {"protocols", "data", "pipeline"},
+    "run_requests": {"protocols", "data"},
+    "run_lists": {"run_requests", "protocols", "data", "pipeline"},
     "runs": {
         "run_lists",
         "data",
@@ -71,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
     },
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},
+    "new_items": {"runs", "readers", "data", "folders"},
     "package": {
         "data",
         "readers",
@@ -78,6 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
         "runs",
         "fine_tuning",
+        "new_items",
     },  # recsys_dl/__init__.py: when a name is asked for
     "compose": set(),
     "verbs": {
