@@ -157,7 +157,7 @@ def table(page: str, asked: list[Case], given: list[Answer]) -> str:
 
 
 def _code(text: str) -> str:
-    cut = text if len(text) <= 160 else text[:160] + "…"
+    cut = re.sub(r"[\x00-\x08\x0b-\x1f]", "·", text if len(text) <= 160 else text[:160] + "…")
     return f"`` {cut.strip()} ``".replace("|", "\\|").replace("\n", "⏎").replace("\t", "⇥")
 
 
