@@ -232,7 +232,7 @@ class FeatureMF(FeatureVectors):
         counts = self.user_counts_U if noun == "user" else self.item_counts_I
         first_id = self._num_values(noun)
         ids = sp.diags(counts > 0, dtype=np.float32, format="csr")[rows]
-        parts = [_sparse(side, first_id)[rows]] if side is not None else []
+        parts = [feature_matrix(side, first_id)[rows]] if side is not None else []
         matrix = sp.hstack([*parts, ids], format="csr", dtype=np.float32)
         matrix.eliminate_zeros()
         matrix.sort_indices()
@@ -243,7 +243,7 @@ class FeatureMF(FeatureVectors):
     def _user_start(self, side: Features | None, num: int) -> np.ndarray:
         """Return vectors of new users by their features alone."""
         size = self._num_values("user")
-        matrix = sp.csr_matrix((num, size), dtype=np.float32) if side is None else _sparse(side, size)
+        matrix = sp.csr_matrix((num, size), dtype=np.float32) if side is None else feature_matrix(side, size)
         columns = (matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
         table = self.user_table_VW
         return vectors(Side(*columns, size, self.embedding_size + 1, table, table), np.arange(num))
@@ -358,7 +358,7 @@ class FeatureMF(FeatureVectors):
         )
 
 
-def _sparse(side: Features, num_values: int) -> sp.csr_matrix:
+def feature_matrix(side: Features, num_values: int) -> sp.csr_matrix:
     """Return encoded features as CSR [R, V]: codes first, dense columns last; a list's values weigh 1 / sqrt(n).
 
     Rows of which no value is known are empty, as those of users and items that come without features.
