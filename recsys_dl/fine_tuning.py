@@ -222,7 +222,7 @@ def fine_tune(
     if learn is None:
         raise ValueError(
             f"{type(model).__name__} cannot be fine-tuned: {run.folder} has to be trained again on all data. Models that can: neural "
-            "models, ALS, BPR, ItemKNN, UserKNN."
+            "models, ALS, BPR, FeatureMF, ItemKNN, UserKNN."
         )
     options = {"epochs": epochs, "freeze": freeze, "learning_rate": learning_rate, "replay": replay}
     given = {name: value for name, value in options.items() if value is not None}

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from test_towers_models import BLANK_ITEM, BLANK_USER, COLD_ITEMS, NEW_USERS, NUM_ITEMS, own_taste, planted, tastes
 
 from recsys_dl.data.dataset import Dataset
@@ -14,6 +15,7 @@ from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation import evaluate
 from recsys_dl.models import FeatureMF, Popularity
 from recsys_dl.readers.sources import movietweetings
+from recsys_dl.retrieval import Exact, Retriever
 
 SMALL = {"embedding_size": 16, "epochs": 30, "learning_rate": 0.1, "regularization": 0.1, "seed": 7, "device": "cpu"}
 LOSSES = ("warp", "bpr", "logistic")
@@ -174,6 +176,20 @@ def test_it_learns_on_from_new_interactions_of_the_cold(fitted, data):
     assert own_taste(model.recommend(users, k=3, allow=np.arange(48), exclude=data).items_BK, users) > 0.9
     model.fine_tune(new_dataset(["n1"], [["g1"]]), epochs=1)
     assert (model.num_users, model.num_items) == (121, 61)
+
+
+def test_an_index_and_an_export_answer_as_the_model(fitted, data):
+    users = np.arange(NEW_USERS[-1])
+    ours = fitted.recommend(users, k=8, exclude=data)
+    served = Retriever(fitted, Exact(device="cpu")).build().recommend(users, k=8, exclude=data)
+    np.testing.assert_array_equal(served.items_BK, ours.items_BK)
+    np.testing.assert_allclose(served.scores_BK, ours.scores_BK, rtol=1e-5, atol=1e-5)
+    parts = fitted.served()
+    assert parts.known_U[users].all()
+    assert not parts.known_U[BLANK_USER]
+    scores = parts.scorer(torch.from_numpy(parts.states)).numpy()[users]
+    every = np.tile(np.flatnonzero(parts.listed_I), (len(users), 1))
+    np.testing.assert_allclose(scores[:, parts.listed_I], fitted.score(users, every), rtol=1e-5, atol=1e-5)
 
 
 def test_cold_items_of_movietweetings_beat_popularity(shared_data):

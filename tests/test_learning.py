@@ -12,7 +12,9 @@ from recsys_dl.learning import whole_or_not
 from recsys_dl.progress import track
 
 NEURAL = {"gmf", "mlp", "neumf", "sasrec", "two_tower", "youtube_dnn"}
-STEPPING = {"bpr": 1e6, "funk_svd": 1e6, "svd_pp": 1e6} | dict.fromkeys(NEURAL, 1e30)  # learning rates that run away
+STEPPING = {"bpr": 1e6, "funk_svd": 1e6, "svd_pp": 1e6} | dict.fromkeys(
+    ["feature_mf", *sorted(NEURAL)], 1e30
+)  # learning rates that run away
 
 
 def small(name: str, **settings):
@@ -60,7 +62,7 @@ def test_weights_beyond_float32_give_finite_scores_or_an_error(name, weight):
         assert not hasattr(model, "num_items")
         return
     users = np.arange(log.num_users)
-    ranking = model.recommend(users, k=log.num_items)
+    ranking = model.recommend(users, k=log.num_items - len(model.never_listed()))
     assert (ranking.items_BK >= 0).all(), "an item without a score"
     assert np.isfinite(ranking.scores_BK).all()
 
@@ -119,7 +121,7 @@ def stop_after(monkeypatch, steps: int) -> None:
         if steps == -1:
             raise Stopped
 
-    for module in ("als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "rp3beta"):
+    for module in ("als", "bpr", "ease", "explicit_als", "feature_mf", "funk_svd", "svd_pp", "rp3beta"):
         monkeypatch.setattr(f"recsys_dl.models.{module}.track", stopping, raising=False)
     monkeypatch.setattr("recsys_dl.families.neighborhood.track", stopping)
 
@@ -128,7 +130,9 @@ MORE = Interactions([0, 1, 2, 62], [1, 0, 3, 41], [5, 4, 3, 5], num_users=63, nu
 
 
 @pytest.mark.parametrize("steps", [0, 1, -1])
-@pytest.mark.parametrize("name", ["als", "bpr", "ease", "explicit_als", "funk_svd", "svd_pp", "item_knn", "user_knn"])
+@pytest.mark.parametrize(
+    "name", ["als", "bpr", "ease", "explicit_als", "feature_mf", "funk_svd", "svd_pp", "item_knn", "user_knn"]
+)
 def test_ctrl_c_in_fit_keeps_what_was(name, steps, monkeypatch):
     fresh, model = small(name), small(name).fit(planted())
     before = answers(model)
@@ -152,6 +156,7 @@ def breaking_points(name: str) -> list[str]:
     own = {
         "als": ["models.als.solve_rows", "models.als.fetch"],
         "bpr": [f"models.bpr.{one}" for one in ("bpr_epoch", "fetch", "integer_weights")],
+        "feature_mf": [f"models.feature_mf.{one}" for one in ("feature_epoch", "vectors")],
         "item_knn": [f"families.neighborhood.{one}" for one in ("updated", "list_matrix", "prepare")],
         "user_knn": [f"families.neighborhood.{one}" for one in ("updated", "list_matrix", "prepare")],
     }
@@ -160,7 +165,7 @@ def breaking_points(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [(name, place) for name in ("als", "bpr", "item_knn", "user_knn") for place in breaking_points(name)],
+    [(name, place) for name in ("als", "bpr", "feature_mf", "item_knn", "user_knn") for place in breaking_points(name)],
 )
 @pytest.mark.parametrize("error", [Stopped, MemoryError, ValueError])
 def test_learning_on_is_whole_or_not_at_all(name, place, error, monkeypatch):
@@ -214,7 +219,7 @@ def test_whoever_asks_while_it_learns_is_answered_as_before():
     assert "_aside" not in vars(counter)
 
 
-@pytest.mark.parametrize("name", ["als", "bpr", "explicit_als", "funk_svd", "svd_pp", *sorted(NEURAL)])
+@pytest.mark.parametrize("name", ["als", "bpr", "explicit_als", "feature_mf", "funk_svd", "svd_pp", *sorted(NEURAL)])
 def test_embeddings_that_memory_cannot_hold_are_refused_before_they_are_made(name):
     model = small(name, embedding_size=1 << 40)
     with pytest.raises(MemoryError, match=r"needs about [\d,]+ bytes of memory .* Lower embedding_size"):
