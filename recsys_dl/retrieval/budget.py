@@ -1,4 +1,4 @@
-"""What settings of an index cost and find, and which to take for a stated loss.
+"""Cost and recall of index settings, and the choice of one for a given loss.
 
 B queries, D embedding size, K list.
 """
@@ -28,19 +28,19 @@ PREFERENCES = ("latency", "throughput", "memory")
 
 @dataclass(frozen=True)
 class Figures:
-    """What one setting costs and finds.
+    """Cost and recall of one setting.
 
     Attributes:
         index: its name.
         built: arguments that the grid set before the build.
         tuned: those that it set afterwards.
-        build_seconds: training and filling; of settings that share an index, the same.
+        build_seconds: training and adding; the same for settings that share an index.
         num_bytes: of memory.
         recall: share of the exact k nearest that are found, mean over queries.
         p50_ms: median time of a single query.
         p99_ms: 99th percentile.
         queries_per_second: all queries in one call.
-        ndcg: on what was held out, where that is known.
+        ndcg: on the held-out part, if there is one.
         ndcg_lost: share of the NDCG of exact search that is lost: value, and ends of its interval.
     """
 

@@ -16,8 +16,8 @@ from .vector_index import Measure
 class CAGRA(Flat):
     """Graph index of Ootomo et al. 2024 ("CAGRA: Highly Parallel Graph Construction and Approximate Nearest Neighbor Search").
 
-    The vectors are kept in memory too, for what the graph does not find. A saved index holds them alone, and the graph is
-    built again where it is loaded.
+    The vectors are also kept in memory, for items that the graph does not find. A saved index holds only the vectors; the graph is
+    rebuilt on loading.
 
     Args:
         num_links: of a vector.

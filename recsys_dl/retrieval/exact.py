@@ -17,7 +17,7 @@ from .vector_index import Measure, VectorIndex, grown
 class Exact(VectorIndex):
     """The exact k nearest, in blocks: memory does not grow with queries times items.
 
-    Scores are float32 inner products summed in the order of D, so that a query is answered alike alone and in a batch; ties
+    Scores are float32 inner products summed in the order of D, so that a query gets the same answer alone and in a batch; ties
     go to the lower item. On a GPU the vectors stay there between searches.
 
     Args:
@@ -48,15 +48,15 @@ class Exact(VectorIndex):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of memory that the index takes."""
+        """Memory used by the index, in bytes."""
         return self._table.nbytes + self.present_I.nbytes
 
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
         return num_items * (4 * size + 1)
 
     def check(self, num_items: int) -> None:
-        """Check that there is the GPU that was asked for."""
+        """Check that the requested GPU is available."""
         resolve(self.device)
 
     def _build(self, emb_ID: np.ndarray) -> None:
@@ -90,11 +90,11 @@ class Exact(VectorIndex):
         return self._table[items_N]
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that the index holds, by name."""
+        """Return the arrays of the index, by name."""
         return {"item_emb_ID": self.item_emb_ID, "present_I": self.present_I}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `build`."""
+        """Restore the state that `arrays` returned, in place of `build`."""
         self._build(arrays["item_emb_ID"])
         self._present(arrays["present_I"])
         self.num_items, self.embedding_size = self._table.shape

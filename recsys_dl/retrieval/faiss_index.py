@@ -1,16 +1,15 @@
-"""What the FAISS indexes share: rows of items, items that come and go, filters, and the promise of k results.
+"""The base of FAISS indexes: item rows, adding and removing, filters, and k results guaranteed.
 
-B queries, I items, N items added, P places within FAISS (an item that was removed keeps its place), C candidates, K list.
+B queries, I items, N items added, P positions within FAISS (a removed item keeps its position), C candidates, K list.
 
-FAISS answers with places; `item_P` says whose they are. A query is answered in up to three steps, and always gets
+FAISS returns positions; `item_P` maps them to items. A query is answered in up to three steps, and always gets
 min(k, number of permitted items) results:
 
-1. Whoever may have only a few items (an allow-list of less than a sixteenth of all) has those scored exactly.
-2. The others get k and as many as are excluded for them from FAISS, and what is not permitted is dropped. Removed items, and
-   those outside an allow-list that all queries share, FAISS itself passes over where it can (`IDSelector`, CPU only).
-   Whoever is still short asks again for twice as many, with twice the effort, up to `ATTEMPTS` times.
-3. Whoever is short even then, or would have to ask for more than a sixteenth of all items, where a shortcut is none, has all
-   permitted items scored exactly.
+1. If few items are permitted (an allow-list of less than a sixteenth of all), they are scored exactly.
+2. Otherwise FAISS is asked for k items plus the number of excluded ones, and items that are not permitted are dropped. FAISS itself
+   skips removed items, and those outside an allow-list shared by all queries, where it can (`IDSelector`, CPU only).
+   Queries with fewer than k results are repeated with twice as many candidates and twice the effort, up to `ATTEMPTS` times.
+3. Queries that still have fewer, or would need more than a sixteenth of all items, have all permitted items scored exactly.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ CANDIDATES = 1 << 23  # held at once: 96 MB
 
 
 class FaissIndex(VectorIndex):
-    """An index that FAISS holds. Vectors of removed items stay in it, unseen, until `build`.
+    """An index based on FAISS. Vectors of removed items stay in it, hidden, until `build`.
 
-    A subclass gives `_trained`, `_parameters` and `_faiss_bytes`. Scores are float32 inner products; a query may be answered
-    otherwise alone than in a batch by rounding, as FAISS sums in another order there.
+    A subclass implements `_trained`, `_parameters` and `_faiss_bytes`. Scores are float32 inner products; the answers to a query alone and
+    in a batch may differ by rounding, as FAISS sums in a different order.
 
     Attributes:
-        item_P: int32, whose vector stands at each place within FAISS.
-        position_I: int32, where each item's vector stands; -1 if it is not present.
+        item_P: int32, the item at each position within FAISS.
+        position_I: int32, each item's position; -1 if it is not present.
     """
 
     rescore: int = 0  # candidates for each of the k, scored exactly from `_table`; 0 keeps no vectors
@@ -85,7 +84,7 @@ class FaissIndex(VectorIndex):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of memory that the index takes, on the CPU."""
+        """Memory used by the index on the CPU, in bytes."""
         own = [self.item_P, self.position_I, self.present_I, *([self._table] if self.rescore else [])]
         return self._faiss_bytes() + sum(array.nbytes for array in own)
 
@@ -248,14 +247,14 @@ class FaissIndex(VectorIndex):
         return items_BC, scores_BC
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that the index holds, by name."""
+        """Return the arrays of the index, by name."""
         kept = {"item_P": self.item_P, "position_I": self.position_I, "embedding_size": np.array(self.embedding_size)}
         if self.rescore:
             kept["emb_PD"] = self._table[: len(self.item_P)]
         return kept | {"faiss": faiss_library().serialize_index(self._faiss)}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `build`."""
+        """Restore the state that `arrays` returned, in place of `build`."""
         self._faiss = faiss_library().deserialize_index(arrays["faiss"])
         self.item_P, self.position_I = arrays["item_P"], arrays["position_I"]
         self.num_items, self.embedding_size = len(self.position_I), int(arrays["embedding_size"])

@@ -39,11 +39,11 @@ class Flat(FaissIndex):
         self.device = device
 
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
         return num_items * (4 * size + 9)
 
     def check(self, num_items: int) -> None:
-        """Check that FAISS is installed, and that there is the GPU that was asked for."""
+        """Check that FAISS is installed, and that the requested GPU is available."""
         super().check(num_items)
         resolve(self.device)
 

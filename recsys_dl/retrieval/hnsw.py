@@ -49,7 +49,7 @@ class HNSW(FaissIndex):
         self.measure: Measure = measure
 
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
         return num_items * (4 * size + 8 * self.num_links + 25)
 
     def _trained(self, emb_ID: np.ndarray) -> Any:

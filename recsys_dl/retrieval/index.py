@@ -1,4 +1,4 @@
-"""What an index of item vectors promises. B queries, I items, N items added, D embedding size, K list."""
+"""The interface of an index of item vectors. B queries, I items, N items added, D embedding size, K list."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Lists = np.ndarray | Sequence[int] | Interactions | ItemLists
 
 @runtime_checkable
 class Index(Protocol):
-    """Whatever finds the items whose vectors have the largest inner products with a query."""
+    """Finds the items whose vectors have the largest inner products with a query."""
 
     num_items: int
 
     def build(self, item_emb_ID: np.ndarray) -> Self:
-        """Take the vectors of items 0 ... I - 1 in place of all there were; return self."""
+        """Index the vectors of items 0 ... I - 1, replacing any previous ones; return self."""
         ...
 
     def search(
@@ -33,13 +33,13 @@ class Index(Protocol):
         ...
 
     def add(self, item_emb_ND: np.ndarray, items: np.ndarray | Sequence[int] | None = None) -> Self:
-        """Take more items, without a rebuild; return self."""
+        """Add items, without a rebuild; return self."""
         ...
 
     def remove(self, items: np.ndarray | Sequence[int]) -> Self:
-        """Take items out, without a rebuild; return self."""
+        """Remove items, without a rebuild; return self."""
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the index to a folder that appears whole or not at all."""
+        """Write the index to a folder, atomically."""
         ...

@@ -63,7 +63,7 @@ class IVF(FaissIndex):
         self.device = device
 
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
         return num_items * (4 * size + 25) + 4 * size * self._lists_for(num_items)
 
     def _lists_for(self, num_items: int) -> int:
@@ -72,7 +72,7 @@ class IVF(FaissIndex):
         return self.num_lists
 
     def check(self, num_items: int) -> None:
-        """Check that FAISS is installed, that there is the GPU that was asked for, and no more lists than items."""
+        """Check that FAISS is installed, that the requested GPU is available, and that there are no more lists than items."""
         super().check(num_items)
         resolve(self.device)
         if (num_lists := self._lists_for(num_items)) > max(1, num_items):

@@ -19,7 +19,7 @@ DIMENSIONS = 4  # of a part, where the number of parts is not given
 class IVFPQ(IVF):
     """Inverted file of codes (Jégou, Douze, Schmid 2011): each part of a vector becomes the nearest of 256 learned ones.
 
-    With `rescore` the vectors are kept beside the codes, and the best `rescore` k by code are scored exactly: better lists
+    With `rescore` the vectors are kept in addition to the codes, and the top `rescore` * k by code are scored exactly: better lists
     and exact scores, for 4 bytes a dimension and item. With rescore=0 the index is small and scores are those of the codes.
 
     Args:
@@ -61,13 +61,13 @@ class IVFPQ(IVF):
         self.rescore = rescore
 
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
         kept = 4 * size if self.rescore else 0
         return num_items * (self._parts(size) + kept + 25) + 4 * size * (self._lists_for(num_items) + CODES)
 
     @property
     def exact_vectors(self) -> bool:
-        """Whether vectors are kept beside their codes."""
+        """Whether vectors are kept in addition to their codes."""
         return self.rescore > 0
 
     def _parts(self, size: int) -> int:

@@ -1,4 +1,4 @@
-"""FAISS, or what to install where it is missing; and its way onto a GPU.
+"""Importing FAISS, with installation advice if it is missing, and copying an index to a GPU.
 
 Nothing about the GPU here has ever run: see docs/retrieval.md.
 """
@@ -34,7 +34,7 @@ def faiss_library() -> Any:
 
 
 def resolve(device: Device) -> str:
-    """Return "cpu" or "cuda"; "auto" means CUDA where FAISS was built for it and finds a GPU.
+    """Return "cpu" or "cuda"; "auto" means CUDA if FAISS was built for it and finds a GPU.
 
     Raises:
         ValueError: another word.

@@ -1,4 +1,4 @@
-"""A model served by an index of its item vectors: itself a recommender, whose lists are found as fast as the index can."""
+"""A model served by an index of its item vectors; itself a recommender."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ class HasVectors(Recommender, Protocol):
         ...
 
     def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return float32 [B, D], and bool [B]: who is answered otherwise."""
+        """Return query vectors, float32 [B, D], and bool [B], True for users that have none."""
         ...
 
 
 class Retriever(Saved):
-    """Recommends what `model` would, from `index`: a `Recommender`, which evaluation, runs and pipelines take as any other.
+    """Recommends the model's items by searching `index`; a `Recommender`, accepted by evaluation, runs and pipelines like any other.
 
-    `fit` fits the model and builds the index from its item vectors; `build` does the latter alone, for a model that is fitted.
-    `score`, `similar_items` and what a model has beside (`predict`, ...) are the model's own, and exact; where the model learns on
-    (`fine_tune`, `grow`), the index is built anew. Users whom the model answers otherwise than by a vector, as by
-    popularity, are answered by the model.
+    `fit` fits the model and builds the index from its item vectors; `build` only builds the index of a fitted model.
+    `score`, `similar_items` and other methods of the model (`predict`, ...) are delegated to it, and exact. The index is rebuilt after
+    `fine_tune` and `grow`. Users without a query vector, who get the most popular items, are answered by the model. Items that the model
+    never recommends are removed from the index.
 
     Args:
         model: with item vectors, such as ALS, BPR, SVD or a two-tower model; fitted or not.
-        index: built or not. Items may be added to it and removed from it, of which the model knows nothing.
+        index: built or not. Items may be added to it and removed from it without the model.
 
     Raises:
-        ValueError: the model's scores are not inner products, or, when it is asked, the index holds other vectors than the model's.
+        ValueError: the model's scores are not inner products; or, when recommending, the index holds other vectors than the model's.
 
     Examples:
         >>> from recsys_dl import Interactions
@@ -86,15 +86,15 @@ class Retriever(Saved):
     # Learning
 
     def fit(self, train: Dataset | Interactions, *, validation: Any = None, trainer: Any = None) -> Self:
-        """Fit the model, then build the index from its item vectors; return self. On an error both are as they were.
+        """Fit the model, then build the index from its item vectors; return self. On an error both are unchanged.
 
         Args:
             train: the log.
-            validation: as the model's `fit` takes it.
+            validation: passed to the model's `fit`.
             trainer: likewise.
 
         Raises:
-            ValueError: as of the model's `fit`; too few items for the index; an argument that the model's `fit` does not take.
+            ValueError: as in the model's `fit`; too few items for the index; an argument that the model's `fit` does not take.
             ImportError: FAISS is missing; says what to install, before anything is fitted.
         """
         more = {name: value for name, value in (("validation", validation), ("trainer", trainer)) if value is not None}
@@ -104,10 +104,10 @@ class Retriever(Saved):
         return self._learn("fit", train, **more)
 
     def check_fit(self, train: Dataset | Interactions) -> None:
-        """Check what can be known before the model is fitted.
+        """Check what can be checked before the model is fitted.
 
         Raises:
-            TypeError: no log.
+            TypeError: `train` is not a log.
             ValueError: too few items for the index.
             ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
         """
@@ -122,7 +122,7 @@ class Retriever(Saved):
         return self
 
     def _learn(self, method: str, *args: Any, **kwargs: Any) -> Self:
-        """Let copies of model and index learn, and take what they have learned."""
+        """Call a fitting method on copies of model and index, then adopt their state."""
         model, index = copy.copy(self.model), copy.copy(self.index)
         getattr(model, method)(*args, **kwargs)
         index.build(_vectors(model))
@@ -132,7 +132,7 @@ class Retriever(Saved):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the model has beside what is here; after learning on the index is built anew."""
+        """Return other attributes of the model; its fitting methods also rebuild the index."""
         if name.startswith("__") or name in ("model", "index"):  # what copying looks for
             raise AttributeError(name)
         found = getattr(self.model, name)
@@ -150,9 +150,9 @@ class Retriever(Saved):
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
     ) -> Ranking:
-        """Return the k best items for each user, as far as the index finds them; arguments as of the model's `recommend`.
+        """Return the top k items that the index finds for each user; arguments as in the model's `recommend`.
 
-        Scores are the inner products that the index gives. A list is padded only where no more items are permitted.
+        Scores are the inner products returned by the index. A list is padded only if fewer than k items are permitted.
         """
         query_BD, otherwise_B = self.model.queries(users)
         self._check_fitted()
@@ -173,23 +173,23 @@ class Retriever(Saved):
         return ranking
 
     def score(self, users: Users, items_BL: np.ndarray) -> np.ndarray:
-        """Return float32 [B, L], as the model does: exact, whatever the index found."""
+        """Return float32 [B, L], the model's exact scores."""
         return self.model.score(users, items_BL)
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
-        """Return the k items nearest to each item, as the model does."""
+        """Return the model's k most similar items of each item."""
         return self.model.similar_items(items, k)
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
-        """Return the state of users never seen, as the model does."""
+        """Return the model's state of new users."""
         return self.model.fold_in(histories)
 
     def item_vectors(self) -> np.ndarray | None:
-        """Return float32 [I, D], the model's."""
+        """Return the model's item vectors, float32 [I, D]."""
         return self.model.item_vectors()
 
     def queries(self, users: Users) -> tuple[np.ndarray, np.ndarray]:
-        """Return float32 [B, D], and bool [B]: who is answered otherwise; the model's."""
+        """Return the model's query vectors, float32 [B, D], and bool [B], True for users that have none."""
         return self.model.queries(users)
 
     def served(self, seen: Interactions | None = None) -> Served:
@@ -198,7 +198,7 @@ class Retriever(Saved):
 
     @property
     def exact(self) -> HasVectors | None:
-        """The model, whose own lists miss nothing; None where the index misses nothing either."""
+        """The model, for exact lists; None if the index is exact too."""
         whole = isinstance(self.index, VectorIndex) and self.index.exhaustive and self.index.measure == "dot"
         return None if whole else self.model
 
@@ -215,16 +215,16 @@ class Retriever(Saved):
     # Keeping
 
     def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments but model and index, which save themselves."""
+        """Return the constructor's arguments except model and index, which are saved separately."""
         return {}
 
     def arrays(self) -> dict[str, Any]:
-        """Return all that model and index hold, by name of part and array."""
+        """Return the arrays of model and index, by part and array name."""
         parts: dict[str, Any] = {"model": self.model, "index": self.index}
         return {f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
 
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of fitting."""
+        """Restore the state that `arrays` returned, in place of fitting."""
         parts: dict[str, Any] = {"model": self.model, "index": self.index}
         for name, part in parts.items():
             part.restore({key.partition(".")[2]: one for key, one in arrays.items() if key.startswith(f"{name}.")})
@@ -269,7 +269,7 @@ class Retriever(Saved):
         return (self.index, getattr(self.model, "item_counts_I", None))
 
     def _check_fitted(self) -> None:
-        """Check that the index holds the model's vectors, by some of them; again only when the model has learned since.
+        """Check, by a sample, that the index holds the model's vectors; repeated only after the model was fitted again.
 
         Raises:
             ValueError: it is not built, of other sizes, or of other vectors.

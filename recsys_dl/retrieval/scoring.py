@@ -1,4 +1,4 @@
-"""Exact scores of few items: of candidates, of allow-lists, and of all that is permitted where an index found too little.
+"""Exact scores of some items: candidates, allow-lists, and all permitted items if an index found too few.
 
 B queries, I items, U items that any query may have, C candidates of a query, D embedding size, K list.
 """
@@ -20,7 +20,7 @@ Vectors = Callable[[np.ndarray], np.ndarray]  # items [N] -> float32 [N, D]
 
 
 def scores_of(query_BD: np.ndarray, items_BC: np.ndarray, vectors: Vectors) -> np.ndarray:
-    """Return float32 [B, C]: the inner product of query b with each of its candidates; anything where that is -1."""
+    """Return float32 [B, C]: the inner product of query b with each of its candidates; arbitrary where the candidate is -1."""
     scores_BC = np.empty(items_BC.shape, np.float32)
     rows, size = items_BC.shape[1], query_BD.shape[1]
     step = max(1, BLOCK_BYTES // max(1, 4 * rows * size))
@@ -40,7 +40,7 @@ def best_permitted(
     exclude: ItemLists | None,
     allow: ItemLists | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k best of all present and permitted items, scored exactly; what none can have is not scored.
+    """Return the top k of all present and permitted items, scored exactly; items permitted to no query are not scored.
 
     Args:
         query_BD: float32.

@@ -1,4 +1,4 @@
-"""What every index here shares: checking a request, which items are present, adding, removing, saving and loading.
+"""The base of all indexes: request validation, the items present, adding, removing, saving and loading.
 
 B queries, I items, N items added, D embedding size, K list.
 """
@@ -25,16 +25,16 @@ Measure = Literal["dot", "cosine"]
 
 
 class VectorIndex(Saved):
-    """Item vectors, to be searched by inner product ("dot") or by its value for vectors of length 1 ("cosine").
+    """Item vectors, searched by inner product ("dot") or cosine similarity ("cosine").
 
-    A subclass stores its arguments under their own names and gives `_build`, `_add`, `_search`, `vectors`, `arrays` and
+    A subclass stores its arguments under their own names and implements `_build`, `_add`, `_search`, `vectors`, `arrays` and
     `restore`. Vectors are copied; queries and vectors may be NumPy arrays or torch tensors.
 
     Attributes:
         num_items: I, one more than the highest item row; removed items count.
         embedding_size: D.
         present_I: bool, False where an item was removed or never added.
-        num_present: how many are True; `len(index)` likewise.
+        num_present: the number of items present; also `len(index)`.
     """
 
     noun = "index"
@@ -60,15 +60,15 @@ class VectorIndex(Saved):
 
     @abstractmethod
     def _build(self, emb_ID: np.ndarray) -> None:
-        """Take vectors that were checked, in place of all there were."""
+        """Replace all vectors by these, which are validated."""
 
     @abstractmethod
     def _add(self, emb_ND: np.ndarray, items_N: np.ndarray) -> None:
-        """Take vectors of items that are not present; `num_items` and `present_I` are as before."""
+        """Add vectors of items that are not present; `num_items` and `present_I` are not updated yet."""
 
     @abstractmethod
     def _remove(self, items_N: np.ndarray) -> None:
-        """Forget items that are present; `present_I` is as before."""
+        """Remove items that are present; `present_I` is not updated yet."""
 
     @abstractmethod
     def _search(
@@ -78,34 +78,34 @@ class VectorIndex(Saved):
 
     @abstractmethod
     def vectors(self, items_N: np.ndarray) -> np.ndarray:
-        """Return float32 [N, D]: the vectors of items as they are scored; anything for items that are not present."""
+        """Return float32 [N, D]: the vectors of items as they are scored; arbitrary for items that are not present."""
 
     @abstractmethod
     def arrays(self) -> dict[str, Any]:
-        """Return all that the index holds, by name."""
+        """Return the arrays of the index, by name."""
 
     @abstractmethod
     def restore(self, arrays: dict[str, Any]) -> None:
-        """Take what `arrays` returned, in place of `build`."""
+        """Restore the state that `arrays` returned, in place of `build`."""
 
     @abstractmethod
     def bytes_needed(self, num_items: int, size: int) -> int:
-        """Return about how many bytes of memory an index of so many items of embedding size `size` takes."""
+        """Return the approximate memory, in bytes, of an index of `num_items` vectors of length `size`."""
 
     @property
     def exact_vectors(self) -> bool:
-        """Whether `vectors` gives what was put in."""
+        """Whether `vectors` returns the vectors that were added, unchanged."""
         return True
 
     @property
     @abstractmethod
     def num_bytes(self) -> int:
-        """Bytes of memory that the index takes."""
+        """Memory used by the index, in bytes."""
 
     # What users call
 
     def check(self, num_items: int) -> None:
-        """Check what can be known before there are vectors: what this kind needs is installed, and so many items suffice.
+        """Check what can be checked without vectors: that requirements are installed, and that there are enough items.
 
         Raises:
             ValueError: too few items for this index.
@@ -113,11 +113,11 @@ class VectorIndex(Saved):
         """
 
     def build(self, item_emb_ID: np.ndarray) -> Self:
-        """Take the vectors of items 0 ... I - 1 in place of all there were; return self.
+        """Index the vectors of items 0 ... I - 1, replacing any previous ones; return self.
 
         Raises:
             ValueError: not numbers of shape [I, D], NaN or infinite, or too few of them for this index.
-            MemoryError: they would not fit.
+            MemoryError: they do not fit into memory.
             ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
         """
         if len(shape := np.shape(item_emb_ID)) == 2:
@@ -160,7 +160,7 @@ class VectorIndex(Saved):
         return Ranking(*self._search(query_BD, int(k), out, within))
 
     def add(self, item_emb_ND: np.ndarray, items: np.ndarray | Sequence[int] | None = None) -> Self:
-        """Take more items, without a rebuild; return self.
+        """Add items, without a rebuild; return self.
 
         Args:
             item_emb_ND: their vectors.
@@ -192,7 +192,7 @@ class VectorIndex(Saved):
         return self
 
     def remove(self, items: np.ndarray | Sequence[int]) -> Self:
-        """Take items out, without a rebuild; return self. They never come back, unless they are added again.
+        """Remove items, without a rebuild; return self.
 
         Raises:
             ValueError: a row that is not present, or given twice.
@@ -267,7 +267,7 @@ class VectorIndex(Saved):
 
 
 def load_index(folder: str | os.PathLike[str]) -> VectorIndex:
-    """Read a saved index of whatever kind.
+    """Read a saved index of any kind.
 
     Raises:
         FileNotFoundError: no saved index there.
@@ -284,7 +284,7 @@ def load_index(folder: str | os.PathLike[str]) -> VectorIndex:
 
 
 def grown(table: np.ndarray, size: int) -> np.ndarray:
-    """Return a table of at least `size` rows that begins with the given one; room is left, so that adding is cheap."""
+    """Return a table of at least `size` rows that begins with the given one, over-allocated so that adding is cheap."""
     if size <= len(table):
         return table
     larger = np.zeros((max(size, len(table) * 5 // 4), *table.shape[1:]), table.dtype)
