@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import inspect
 import io
-import logging
 import tempfile
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 from recsys_dl import read_log
 from recsys_dl.data.messages import MISSING
 from recsys_dl.readers import tables, text_files
-from recsys_dl.readers.side_tables import read_table
 
 ROWS = 300
 
@@ -286,78 +284,6 @@ def test_dates_and_times_as_text(text, seconds, tmp_path):
     assert read_log(tmp_path / "log.csv").interactions.times_N.tolist() == [seconds, seconds]
 
 
-# Side tables
-
-MOVIES = (
-    "movieId,title,genres,plot,year\n9,Nine,A|B,,1990\n1,One,A,about one,2000\n5,Five,,none,\n7,,B,about seven,1980\n"
-)
-
-
-@pytest.fixture
-def log() -> pl.DataFrame:
-    return pl.DataFrame({"userId": ["u", "v", "u"], "movieId": [7, 1, 3]})
-
-
-def test_side_tables_join_by_id_and_unknown_ids_are_counted(log, tmp_path, caplog):
-    (tmp_path / "movies.csv").write_text(MOVIES)
-    users = pl.DataFrame({"userId": ["v", "w"], "age": [30, 40]})
-    with caplog.at_level(logging.INFO, "recsys_dl"):
-        data = read_log(log, item_features=tmp_path / "movies.csv", user_features=users, cold="drop")
-    assert data.items.ids.to_list() == ["7", "1", "3"]
-    assert data.item_titles.to_list() == [None, "One", None]
-    assert data.item_texts.to_list() == ["about seven", "about one", None]
-    assert data.item_features.to_dict(as_series=False) == {"genres": [["B"], ["A"], None], "year": [1980, 2000, None]}
-    assert data.user_features.to_dict(as_series=False) == {"age": [None, 30]}
-    assert "features of 2 of 3 items; 2 further items without an interaction are dropped; 0 bad rows" in caplog.text
-    assert "features of 1 of 2 users; 1 further users without an interaction are dropped" in caplog.text
-
-
-def test_titles_and_texts_can_be_named(log):
-    movies = pl.DataFrame({"id": [1, 7], "de": ["Eins", None], "tags": [["a", "b"], ["c"]], "plot": ["p", "q"]})
-    data = read_log(log, item_features=movies, title="de", text=["plot", "tags"])
-    assert data.item_titles.to_list() == [None, "Eins", None]
-    assert data.item_texts.to_list() == ["q\nc", "p\na b", None]
-    assert data.item_features is None
-    pandas = read_log(log, item_features=movies.to_pandas(), title="de", text=["plot", "tags"])
-    assert pandas.content_hash == data.content_hash
-
-
-def test_side_tables_without_header_begin_with_the_id(tmp_path):
-    (tmp_path / "u.data").write_text("1\t2\t3\t4\n1\t4\t3\t4\n")
-    (tmp_path / "u.item").write_bytes("2|Caf\xe9 (1995)|x\n4|Four|y\n".encode("latin-1"))
-    data = read_log(tmp_path / "u.data", item_features=tmp_path / "u.item", title=1, encoding="latin-1")
-    assert data.item_titles.to_list() == ["Café (1995)", "Four"]
-
-
-def test_numbers_in_side_tables_keep_leading_zeros(tmp_path):
-    (tmp_path / "users.dat").write_text("1::F::25::02139\n2::M::56::48067\n")
-    frame = read_table(tmp_path / "users.dat", columns=["user", "sex", "age", "zip"])
-    assert frame.to_dict(as_series=False) == {
-        "user": [1, 2],
-        "sex": ["F", "M"],
-        "age": [25, 56],
-        "zip": ["02139", "48067"],
-    }
-
-
-def test_atomic_files(tmp_path):
-    (tmp_path / "tiny.inter").write_text(
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t02\t4\t881250949\n2\t7\t3\t5\n"
-    )
-    (tmp_path / "tiny.item").write_text(
-        'item_id:token\tmovie_title:token_seq\trelease_year:token\tvector:float_seq\n02\t"Toy Story\t1995\t0.5 1\n'
-    )
-    (tmp_path / "tiny.user").write_text("user_id:token\tage:float\n2\t24\n")
-    data = read_log(tmp_path)
-    assert data.items.ids.to_list() == ["02", "7"]
-    assert data.interactions.times_N.tolist() == [881250949, 5]
-    assert data.item_titles.to_list() == ['"Toy Story', None]
-    assert data.item_features.to_dict(as_series=False) == {"release_year": ["1995", None], "vector": [[0.5, 1.0], None]}
-    assert data.user_features.to_dict(as_series=False) == {"age": [None, 24.0]}
-    for path in (tmp_path / "tiny", tmp_path / "tiny.inter"):
-        assert read_log(path).content_hash == data.content_hash
-
-
 # The command line
 
 
@@ -367,135 +293,3 @@ def test_the_config_names_every_argument():
     assert config.pop("_target_") == "recsys_dl.readers.log.read_log"
     assert config.pop("path") == "???"
     assert config == {name: parameter.default for name, parameter in parameters.items() if name != "path"}
-
-
-# Real data
-
-
-@pytest.mark.parametrize(
-    ("file", "counts", "first"),
-    [
-        ("ml-latest-small/ratings.csv", (100_836, 610, 9_724), ("1", "1", 4.0, 964982703)),
-        ("ml-100k/u.data", (100_000, 943, 1_682), ("196", "242", 3.0, 881250949)),
-        ("movietweetings-100k/ratings.dat", (100_000, 16_554, 10_506), ("1", "1074638", 7.0, 1365029107)),
-        ("goodbooks-10k/ratings_random.csv", (298_176, 2_672, 9_990), ("58", "26", 1.0, None)),
-        ("amazon-video-games/interactions.txt", (287_107, 31_013, 23_715), ("1", "6393", 1.0, None)),
-        ("ml-1m/ratings_pairs.parquet", (1_000_209, 6_040, 3_706), ("1", "1193", 1.0, None)),
-        ("ncf-ml-1m/ml-1m.train.pairs", (994_169, 6_040, None), ("0", "0", 1.0, None)),
-    ],
-)
-def test_real_files(file, counts, first, shared_data):
-    data = read_log(shared_data / file)
-    rows, users, items = counts
-    assert (len(data), data.num_users, data.num_items) == (rows, users, items or data.num_items)
-    log = data.interactions
-    time = None if log.times_N is None else log.times_N[0]
-    assert (data.users.ids[0], data.items.ids[0], log.weights_N[0], time) == first
-
-
-def test_real_side_tables(shared_data):
-    folder = shared_data / "ml-100k"
-    data = read_log(
-        folder / "u.data",
-        user_features=read_table(folder / "u.user", columns=["user", "age", "sex", "occupation", "zip"]),
-        item_features=folder / "u.item",
-        title=1,
-        encoding="latin-1",
-    )
-    assert data.item_titles[int(data.items.find(["1"])[0])] == "Toy Story (1995)"
-    assert data.item_titles.null_count() == 0
-    assert data.user_features.row(int(data.users.find(["1"])[0])) == (24, "M", "technician", "85711")
-    titles = read_log(
-        shared_data / "movietweetings-100k/ratings.dat",
-        item_features=read_table(shared_data / "movietweetings-100k/movies.dat", columns=["item", "title", "genres"]),
-    )
-    assert titles.item_titles[int(titles.items.find(["0104257"])[0])].startswith("A Few Good Men")
-
-
-def spelled(users: list, items: list | None = None, **more: list) -> dict:
-    """20 rows of these users and items in turn."""
-    items = items or [f"i{row}" for row in range(7)]
-    columns = {name: [values[row % len(values)] for row in range(20)] for name, values in more.items()}
-    return {
-        "user": [users[row % len(users)] for row in range(20)],
-        "item": [items[row % len(items)] for row in range(20)],
-        **columns,
-    }
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        (
-            spelled(["ann", "Bob", "ANN"]),
-            "1 of 3 user ids differ from another in upper and lower case alone, such as 'ann' and 'ANN'",
-        ),
-        (spelled(["ann", "bob", "ann\u00a0"]), "1 of 3 user ids differ from another in invisible characters"),
-        (spelled(["ann", "bob", "\u200bann"]), r"such as 'ann' and '\u200bann'"),
-        (spelled(["ann", "bob"], ["caf\u00e9", "cafe\u0301"]), "1 of 2 item ids differ"),
-        (spelled(["1.0E+11", "1.1E+11"]), "user ids such as '1.0E+11' are numbers that a spreadsheet has rounded"),
-        (
-            spelled(["ann", "bob"], time=[0, 1_700_000_000]),
-            "the time is 0, 1970-01-01, in 10 of 20 rows: probably missing",
-        ),
-        (spelled(["ann", "bob"], time=[1_700_000_000, 4_102_444_800]), "10 of 20 times are in the future"),
-        (spelled(["ann", "bob"], time=[1_700_000_000]), "all rows have the same time"),
-        (
-            spelled(["ann", "bob"], quantity=[1.1, 1.101, 1.202]),
-            "quantity holds counts with three decimals, such as 1.100",
-        ),
-    ],
-)
-def test_ids_times_and_counts_that_probably_mean_something_else_are_said(source, said, caplog):
-    read_log(source)
-    assert said in caplog.text
-
-
-def test_a_row_of_totals_is_said(caplog):
-    source = spelled(["ann", "bob"], quantity=[1, 2])
-    source = {
-        name: [*values, last] for (name, values), last in zip(source.items(), ("Grand Total", "", 30), strict=True)
-    }
-    source["item"][-1] = "7 items"
-    read_log(source)
-    assert "the user id 'Grand Total' occurs in 1 row: if that is a row of totals, remove it" in caplog.text
-
-
-def test_ordinary_ids_times_and_counts_are_not_questioned(caplog):
-    caplog.set_level("WARNING", "recsys_dl")
-    read_log(spelled(["ann", "bob", "1E5", "Total"], time=[1_700_000_000, 1_700_000_001], quantity=[1, 2.5, 3]))
-    read_log(spelled(["ann", "bob"], time=[0, 1, 2]))
-    assert not caplog.text
-
-
-def test_spreadsheets_errors_truth_values_and_thousands(tmp_path):
-    file = tmp_path / "log.csv"
-    file.write_text("user,item\nann,1\n#N/A,2\n")
-    with pytest.raises(ValueError, match=r"line 3: user id must be text or a whole number, got '#N/A'"):
-        read_log(file)
-    file.write_text("user,item,rating\nann,1,TRUE\nann,2,false\nbob,1,True\n")
-    data = read_log(file)
-    assert data.interactions.weights_N.tolist() == [1, 1]
-    assert len(data.seen_only) == 1
-    file.write_text('user,item,quantity\nann,1,"1,100"\nann,2,"2,300"\n')
-    with pytest.raises(ValueError, match=r"if the comma separates thousands, remove it"):
-        read_log(file)
-
-
-def test_columns_of_shops_and_of_analytics_are_known(caplog):
-    caplog.set_level("INFO", "recsys_dl")
-    shop = read_log(
-        {
-            "Email": ["a@x.com", "b@x.com"],
-            "Lineitem sku": ["s1", "s2"],
-            "Lineitem quantity": [1, 2],
-            "Created at": ["2024-01-02 10:00:00 -0500"] * 2,
-        }
-    )
-    assert shop.weight_kind == "counts"
-    assert (
-        read_log(
-            {"user_pseudo_id": ["1.2", "1.3"], "item_id": ["s1", "s2"], "EVENT_TS": [1_700_000_000, 1_700_000_001]}
-        ).interactions.times_N
-        is not None
-    )
