@@ -28,7 +28,6 @@ from recsys_dl.cold_start.clicks import CLICKS
 from recsys_dl.compose import compose
 from recsys_dl.data.split import Split
 from recsys_dl.evaluation import Evaluation
-from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.metrics.intervals import Sample, intervals, paired_differences
 from recsys_dl.threads import limit_threads
 
@@ -39,15 +38,16 @@ SOURCES = {
 }
 SPACES: dict[str, dict[str, list]] = {
     "popularity": {},
-    "content": {"min_count": [2, 5], "ngrams": [1]},
-    "item_knn": {"num_neighbors": [50, 200], "weighting": ["null", "bm25"]},
-    "ease": {"regularization": [300, 1000]},
-    "als": {"regularization": [0.005, 0.015, 0.05], "unobserved_weight": [0.1, 0.3]},
-    "bpr": {"regularization": [0.025, 0.05]},
+    "content": {"min_count": [2, 5]},
+    "item_knn": {"num_neighbors": [50, 200], "shrinkage": [0, 50]},
+    "ease": {"regularization": [1000, 3000]},
+    "als": {"regularization": [0.015, 0.05, 0.15], "unobserved_weight": [0.3]},
+    "bpr": {"regularization": [0.05, 0.1]},
     "two_tower": {},
     "sasrec": {},
 }
 NEED_TIMES = {"sasrec"}
+INTERVIEWED = ("als",)
 SHOWN = 5
 WAYS = ("random", "popularity", "popularity_entropy", "helf", "information")
 RANDOM_SEEDS = (1, 2, 3)
@@ -85,82 +85,99 @@ def chosen(name: str, source: str, parts: Split, seed: int) -> tuple[Any, str, f
     return best
 
 
-def interviews(
-    model: Any, parts: Split, rated: Any
-) -> tuple[dict[str, Evaluation | Sample], dict[str, float], dict[str, list[str]]]:
-    """Return what each way of choosing items gives, how many of them users know, and their titles."""
-    histories, found, known, titles = parts.test.histories, {}, {}, {}
+def interviews(model: Any, parts: Split, rated: Any, curve: dict[int, Evaluation]) -> list[dict[str, Any]]:
+    """Return for each way of choosing items what it gives, how many of them users know, and their titles."""
+    samples = {"nothing": Sample(curve[0].per_user[METRIC])}
+    about: dict[str, dict[str, Any]] = {"nothing": {"known": 0.0, "titles": []}}
     for way in WAYS:
         values, numbers = [], []
         for seed in RANDOM_SEEDS if way == "random" else (1,):
             items = interview_items(rated, SHOWN, by=way, model=model, seed=seed)
             values.append(judge_interview(model, parts.train, parts.test, items, **JUDGED).per_user[METRIC])
-            numbers.append(len(answers(histories, items)) / len(values[-1]))
-            names = (
-                parts.train.items.at(items)
-                if parts.train.item_titles is None
-                else parts.train.item_titles.gather(items)
-            )
-            titles[way] = names.to_list()
-        found[way], known[way] = Sample(np.mean(values, axis=0)), float(np.mean(numbers))
-    return found, known, titles
+            numbers.append(len(answers(parts.test.histories, items)) / len(values[-1]))
+        names = (
+            parts.train.items.at(items) if parts.train.item_titles is None else parts.train.item_titles.gather(items)
+        )
+        samples[way] = Sample(np.mean(values, axis=0))
+        about[way] = {"known": float(np.mean(numbers)), "titles": names.to_list()}
+    samples["their own clicks"] = Sample(curve[SHOWN].per_user[METRIC])
+    about["their own clicks"] = {"known": float(SHOWN), "titles": []}
+    ends = intervals(list(samples.values()))
+    apart = paired_differences(list(samples.values()), samples["popularity"])
+    return [
+        {
+            "shown": way,
+            "figure": [sample.value, *map(float, end)],
+            "minus": [one.value, one.low, one.high],
+            **about[way],
+        }
+        for (way, sample), end, one in zip(samples.items(), ends, apart, strict=True)
+    ]
 
 
-def bench(source: str, models: list[str], seed: int) -> dict[str, Any]:
-    """Measure one log."""
+def measured(source: str, name: str, parts: Split, rated: Any, seed: int) -> dict[str, Any]:
+    """Choose a model's settings and measure it."""
+    start = time.process_time()
+    model, settings, figure = chosen(name, source, parts, seed)
+    curve = after_clicks(model, parts.train, parts.test, seed=seed, **JUDGED)
+    users = np.unique(parts.test.interactions.users_N)
+    found = {
+        "settings": settings or "the YAML's own",
+        "validation": figure,
+        "users": len(users),
+        "few": int((parts.test.histories.user_counts_U[users] < max(CLICKS)).sum()),
+        "train": repr(parts.train),
+        "curve": {str(num): [one.values[METRIC], *one.intervals[METRIC]] for num, one in curve.items()},
+    }
+    if name in INTERVIEWED:
+        found["interview"] = interviews(model, parts, rated, curve)
+    return found | {"seconds": time.process_time() - start}
+
+
+def bench(source: str, models: list[str], seed: int, folder: Path | None) -> dict[str, Any]:
+    """Return the figures of each model on one log; those in `folder` are taken from there."""
     parts, rated = parts_of(source, "binary", seed), parts_of(source, "keep", seed).train
-    curves, rows, shown = {}, {}, {}
+    found = {}
     for name in models:
         if name in NEED_TIMES and parts.train.interactions.times_N is None:
             continue
-        start = time.perf_counter()
-        model, settings, figure = chosen(name, source, parts, seed)
-        curves[name] = after_clicks(model, parts.train, parts.test, seed=seed, **JUDGED)
-        rows[name] = {
-            "settings": settings or "the YAML's own",
-            "validation": figure,
-            "seconds": time.perf_counter() - start,
-        }
-        print(f"{source}: {name}, {rows[name]}", flush=True)
-        if name == "als":
-            own = {num: Sample(curves[name][num].per_user[METRIC]) for num in (0, SHOWN)}
-            shown["found"], shown["known"], shown["titles"] = interviews(model, parts, rated)
-            shown["found"] = {"nothing": own[0]} | shown["found"] | {"own clicks": own[SHOWN]}
-            shown["known"] |= {"nothing": 0.0, "own clicks": float(SHOWN)}
-    users = len(next(iter(curves.values()))[0].users)
-    few = int((np.bincount(parts.test.histories.users_N)[np.unique(parts.test.histories.users_N)] < max(CLICKS)).sum())
-    return {"users": users, "few": few, "curves": curves, "rows": rows, "shown": shown, "train": repr(parts.train)}
+        file = None if folder is None else folder / f"{source}-{name}-{seed}.json"
+        if file is None or not file.exists():
+            found[name] = measured(source, name, parts, rated, seed)
+            if file is not None:
+                file.write_text(json.dumps(found[name], indent=2) + "\n")
+        else:
+            found[name] = json.loads(file.read_text())
+        print(f"{source}: {name}, {found[name]['settings']}, {found[name]['seconds']:.0f} s of one core", flush=True)
+    return found
 
 
 def report(source: str, found: Mapping[str, Any]) -> str:
-    """Return the tables of a log, as text and as Markdown."""
-    header = ["model", *(f"{num} clicks" if num != 1 else "1 click" for num in CLICKS), "valid.", "settings"]
+    """Return the tables of a log as Markdown."""
+    one = next(iter(found.values()))
+    header = ["model", *map(str, CLICKS), "validation", "settings"]
     lines = [
-        [
-            name,
-            *(curve[num].cell(METRIC) for num in CLICKS),
-            f"{found['rows'][name]['validation']:.4f}",
-            found["rows"][name]["settings"],
-        ]
-        for name, curve in found["curves"].items()
+        [name, *(cell(of["curve"][str(num)]) for num in CLICKS), f"{of['validation']:.4f}", of["settings"]]
+        for name, of in found.items()
     ]
     parts = [
-        f"{source}: {found['users']} test users, {found['few']} of them with fewer than {max(CLICKS)} clicks; {found['train']}"
+        f"## {source}: {one['users']} test users, {one['few']} of them with fewer than {max(CLICKS)} clicks; {one['train']}",
+        markdown(header, lines),
     ]
-    parts += [text_table(header, lines), markdown(header, lines)]
-    if found["shown"]:
-        samples, baseline = found["shown"]["found"], found["shown"]["found"]["popularity"]
-        ends = intervals(list(samples.values()))
-        apart = paired_differences(list(samples.values()), baseline)
-        header = [f"{SHOWN} items shown", "known of them", "NDCG@10", "minus popularity"]
+    for name in found.keys() & set(INTERVIEWED):
+        rows = found[name]["interview"]
+        header = [f"{SHOWN} items shown ({name})", "known of them", METRIC, "minus popularity"]
         lines = [
-            [name, f"{found['shown']['known'][name]:.2f}", f"{sample.value:.4f} [{low:.4f}, {high:.4f}]",
-             "" if name == "popularity" else f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"]
-            for (name, sample), (low, high), one in zip(samples.items(), ends, apart, strict=True)
-        ]  # fmt: skip
-        parts += [text_table(header, lines), markdown(header, lines)]
-        parts += [f"{way}: {'; '.join(map(str, titles))}" for way, titles in found["shown"]["titles"].items()]
+            [row["shown"], f"{row['known']:.2f}", cell(row["figure"]), cell(row["minus"], sign="+")] for row in rows
+        ]
+        parts += [markdown(header, lines)]
+        parts += [f"{row['shown']}: {'; '.join(map(str, row['titles']))}" for row in rows if row["titles"]]
     return "\n\n".join(parts)
+
+
+def cell(figure: list[float], sign: str = "") -> str:
+    """Return a value with its interval."""
+    return "{:{s}.4f} [{:{s}.4f}, {:{s}.4f}]".format(*figure, s=sign)
 
 
 def markdown(header: list[str], lines: list[list[str]]) -> str:
@@ -178,20 +195,14 @@ def plot(found: Mapping[str, Any], file: Path) -> None:
     figure, panels = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4.2), squeeze=False)
     colors = dict(zip(SPACES, plt.get_cmap("tab10").colors, strict=False))
     for panel, (source, one) in zip(panels[0], found.items(), strict=True):
-        for name, curve in one["curves"].items():
-            panel.plot(
-                range(len(CLICKS)),
-                [curve[num].values[METRIC] for num in CLICKS],
-                marker="o",
-                markersize=4,
-                color=colors[name],
-                label=name,
-            )
+        for name, of in one.items():
+            curve = [of["curve"][str(num)][0] for num in CLICKS]
+            panel.plot(range(len(CLICKS)), curve, marker="o", markersize=4, color=colors[name], label=name)
         panel.set_xticks(range(len(CLICKS)), map(str, CLICKS))
         panel.set_xlabel("clicks of the new user")
         panel.set_ylabel("NDCG@10")
         panel.set_ylim(bottom=0)
-        panel.set_title(f"{source}, {one['users']} users", fontsize=10)
+        panel.set_title(f"{source}, {next(iter(one.values()))['users']} users", fontsize=10)
         panel.grid(alpha=0.3)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
@@ -208,25 +219,20 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(SPACES), choices=list(SPACES))
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--plot", type=Path, help="a .png file for the curves")
-    parser.add_argument("--output", type=Path, help="a .json file for the values")
+    parser.add_argument(
+        "--folder", type=Path, help="where each model's figures are kept, and taken from if they are there"
+    )
     asked = parser.parse_args()
     if unknown := [name for name in asked.data if name not in SOURCES]:
         parser.error(f"data must be of {', '.join(SOURCES)}, got {unknown[0]}")
-    threads = limit_threads(None)
-    start, found = time.perf_counter(), {}
-    for source in asked.data:
-        found[source] = bench(source, asked.models, asked.seed)
+    limit_threads(1)
+    if asked.folder is not None:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+    found = {source: bench(source, asked.models, asked.seed, asked.folder) for source in asked.data}
     for source, one in found.items():
         print(f"\n{report(source, one)}")
-    print(f"\n{time.perf_counter() - start:.0f} s, {threads} threads")
     if asked.plot:
         plot(found, asked.plot)
-    if asked.output:
-        values = {
-            source: {name: {num: curve[num].values[METRIC] for num in CLICKS} for name, curve in one["curves"].items()}
-            for source, one in found.items()
-        }
-        asked.output.write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":
