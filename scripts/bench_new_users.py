@@ -38,11 +38,11 @@ SOURCES = {
 }
 SPACES: dict[str, dict[str, list]] = {
     "popularity": {},
-    "content": {"min_count": [2, 5]},
-    "item_knn": {"num_neighbors": [50, 200], "shrinkage": [0, 50]},
-    "ease": {"regularization": [1000, 3000]},
-    "als": {"regularization": [0.015, 0.05, 0.15], "unobserved_weight": [0.3]},
-    "bpr": {"regularization": [0.05, 0.1]},
+    "content": {},
+    "item_knn": {"num_neighbors": [50, 200]},
+    "ease": {"regularization": [1000]},
+    "als": {"regularization": [0.015, 0.05]},
+    "bpr": {},
     "two_tower": {},
     "sasrec": {},
 }

@@ -215,6 +215,9 @@ def test_labels_that_are_handed_over():
     for labels in (["p", "q", "p", "p"], np.array(["p", "q", "p", "p"]), pl.Series(["p", "q", "p", "p"])):
         table = evaluate(model, TRAIN, TEST, k=2, segments={"user:plan": labels}).segments
         assert {row.segment: row.users for row in table.rows} == {"all": 3, "plan: p": 2, "plan: q": 1}
+    both = {"user:kind": list("abab"), "item:kind": list("aabbb")}
+    names = [row.segment for row in evaluate(model, TRAIN, TEST, k=2, segments=both).segments.rows]
+    assert set(names) == {"all", "user:kind: a", "user:kind: b", "item:kind: a", "item:kind: b"}
     numbers = np.linspace(0, 1, 5)
     numbers[2] = np.nan
     table = evaluate(model, TRAIN, TEST, k=2, segments={"item:price": numbers}).segments
@@ -254,6 +257,8 @@ def test_what_else_is_refused():
         ("user:age", "needs user features, and train has none"),
         ({"user:plan": pl.DataFrame({"a": [1, 2, 3, 4]})}, "one column"),
         ([], "must name at least one"),
+        (frames().user_features, "a mapping of names to labels.*got DataFrame"),
+        (3, "got int"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(model, TRAIN, TEST, k=2, segments=asked)

@@ -60,9 +60,15 @@ def segments_of(
     """
     if isinstance(asked, str):
         asked = [asked]
+    if not isinstance(asked, Mapping | Sequence):
+        raise ValueError(
+            'segments must be "cold", a list of names such as ["cold", "user:age"], or a mapping of names to labels, one per row, such as '
+            f'{{"user:plan": plans}}; got {type(asked).__name__}'
+        )
     named = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked)
     if not named:
         raise ValueError('segments must name at least one, such as "cold" or "user:age", got none')
+    columns = [str(name).partition(":")[2] for name in named]
     found, notes = [Segment("all")], []
     for name, labels in named.items():
         if name == COLD:
@@ -70,7 +76,8 @@ def segments_of(
             found += cold
             notes += more
         else:
-            found += _labelled(name, labels, questions, train)
+            twice = columns.count(str(name).partition(":")[2]) > 1  # of users and of items
+            found += _labelled(name, labels, questions, train, whole_name=twice)
     return found, notes
 
 
@@ -111,7 +118,9 @@ def _cold(questions: Questions) -> tuple[list[Segment], list[str]]:
     return rows, notes
 
 
-def _labelled(name: Any, labels: Any, questions: Questions, train: Dataset | Interactions) -> list[Segment]:
+def _labelled(
+    name: Any, labels: Any, questions: Questions, train: Dataset | Interactions, *, whole_name: bool
+) -> list[Segment]:
     """Return a segment for each value of a feature."""
     side, _, column = str(name).partition(":")
     if side not in ("user", "item") or not column:
@@ -135,7 +144,7 @@ def _labelled(name: Any, labels: Any, questions: Questions, train: Dataset | Int
     segments = []
     for value, mine_X in _groups(values):
         mine = {"users_U": mine_X[questions.users]} if side == "user" else {"items_I": mine_X}
-        segments.append(Segment(f"{column}: {value}", **mine))
+        segments.append(Segment(f"{name if whole_name else column}: {value}", **mine))
     return segments
 
 
