@@ -1,4 +1,4 @@
-"""New users: NDCG@10 after 0, 1, 2, 5, 10 and 20 clicks, and which 5 items to show them first.
+"""New users: NDCG@10 after 0, 1, 2, 5, 10 and 20 clicks, and which 5 or 10 items to show them first.
 
     python scripts/bench_new_users.py                 # ml-latest-small and goodbooks-10k, within 5 minutes of one core each
     python scripts/bench_new_users.py ml-latest-small --plot docs/benchmarks/new_users.png
@@ -39,7 +39,7 @@ SOURCES = {
 SPACES: dict[str, dict[str, list]] = {
     "popularity": {},
     "content": {},
-    "item_knn": {"num_neighbors": [50, 200]},
+    "item_knn": {"num_neighbors": [50, 200], "shrinkage": [0, 50]},
     "ease": {"regularization": [1000]},
     "als": {"regularization": [0.015, 0.05]},
     "bpr": {},
@@ -48,7 +48,7 @@ SPACES: dict[str, dict[str, list]] = {
 }
 NEED_TIMES = {"sasrec"}
 INTERVIEWED = ("als",)
-SHOWN = 5
+SHOWN = (5, 10)
 WAYS = ("random", "popularity", "popularity_entropy", "helf", "information")
 RANDOM_SEEDS = (1, 2, 3)
 METRIC = "ndcg@10"
@@ -85,14 +85,14 @@ def chosen(name: str, source: str, parts: Split, seed: int) -> tuple[Any, str, f
     return best
 
 
-def interviews(model: Any, parts: Split, rated: Any, curve: dict[int, Evaluation]) -> list[dict[str, Any]]:
-    """Return for each way of choosing items what it gives, how many of them users know, and their titles."""
+def interviews(model: Any, parts: Split, rated: Any, curve: dict[int, Evaluation], num: int) -> list[dict[str, Any]]:
+    """Return for each way of choosing `num` items what it gives, how many of them users know, and their titles."""
     samples = {"nothing": Sample(curve[0].per_user[METRIC])}
     about: dict[str, dict[str, Any]] = {"nothing": {"known": 0.0, "titles": []}}
     for way in WAYS:
         values, numbers = [], []
         for seed in RANDOM_SEEDS if way == "random" else (1,):
-            items = interview_items(rated, SHOWN, by=way, model=model, seed=seed)
+            items = interview_items(rated, num, by=way, model=model, seed=seed)
             values.append(judge_interview(model, parts.train, parts.test, items, **JUDGED).per_user[METRIC])
             numbers.append(len(answers(parts.test.histories, items)) / len(values[-1]))
         names = (
@@ -100,8 +100,8 @@ def interviews(model: Any, parts: Split, rated: Any, curve: dict[int, Evaluation
         )
         samples[way] = Sample(np.mean(values, axis=0))
         about[way] = {"known": float(np.mean(numbers)), "titles": names.to_list()}
-    samples["their own clicks"] = Sample(curve[SHOWN].per_user[METRIC])
-    about["their own clicks"] = {"known": float(SHOWN), "titles": []}
+    samples["their own clicks"] = Sample(curve[num].per_user[METRIC])
+    about["their own clicks"] = {"known": float(num), "titles": []}
     ends = intervals(list(samples.values()))
     apart = paired_differences(list(samples.values()), samples["popularity"])
     return [
@@ -130,7 +130,7 @@ def measured(source: str, name: str, parts: Split, rated: Any, seed: int) -> dic
         "curve": {str(num): [one.values[METRIC], *one.intervals[METRIC]] for num, one in curve.items()},
     }
     if name in INTERVIEWED:
-        found["interview"] = interviews(model, parts, rated, curve)
+        found["interview"] = {str(num): interviews(model, parts, rated, curve, num) for num in SHOWN}
     return found | {"seconds": time.process_time() - start}
 
 
@@ -165,12 +165,12 @@ def report(source: str, found: Mapping[str, Any]) -> str:
         markdown(header, lines),
     ]
     for name in found.keys() & set(INTERVIEWED):
-        rows = found[name]["interview"]
-        header = [f"{SHOWN} items shown ({name})", "known of them", METRIC, "minus popularity"]
-        lines = [
-            [row["shown"], f"{row['known']:.2f}", cell(row["figure"]), cell(row["minus"], sign="+")] for row in rows
-        ]
-        parts += [markdown(header, lines)]
+        for num, rows in found[name]["interview"].items():
+            header = [f"{num} items shown ({name})", "known of them", METRIC, "minus popularity"]
+            lines = [
+                [row["shown"], f"{row['known']:.2f}", cell(row["figure"]), cell(row["minus"], "+")] for row in rows
+            ]
+            parts.append(markdown(header, lines))
         parts += [f"{row['shown']}: {'; '.join(map(str, row['titles']))}" for row in rows if row["titles"]]
     return "\n\n".join(parts)
 

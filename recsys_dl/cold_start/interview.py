@@ -31,7 +31,7 @@ def interview_items(
     - "helf": the largest harmonic mean of log(number of users) / log(U) and H / log(number of rating levels) (Rashid, Karypis, Riedl 2008, "Learning
       Preferences of New Users in Recommender Systems").
     - "information": a user's vector is Gaussian with the mean and covariance of the training users' vectors, and an answer observes its product with the item's vector under
-      noise as large as such products vary. Each step takes the item that reduces most the variance of all scores, weighted by p, times
+      noise as large as such products vary. Each step takes the item that reduces most the variance of all scores around their mean, weighted by p, times
       the chance p that the user knows it at all; items like those chosen already add little.
     - "random": items with an interaction, all alike.
 
@@ -145,7 +145,8 @@ def _informative(log: Interactions, k: int, model: Any) -> np.ndarray:
     emb_ID = vectors_ID.astype(np.float64)
     known_I = log.item_counts_I / len(users)
     noise = float(known_I @ np.einsum("id,de,ie->i", emb_ID, covariance_DD, emb_ID) / known_I.sum())
-    weights_DD = emb_ID.T @ (known_I[:, None] * emb_ID)
+    apart_ID = emb_ID - known_I @ emb_ID / known_I.sum()  # lists depend on how scores differ, not on their level
+    weights_DD = apart_ID.T @ (known_I[:, None] * apart_ID)
     chosen: list[int] = []
     for _ in range(k):
         spread_ID = emb_ID @ covariance_DD
