@@ -119,14 +119,14 @@ class RunLists:
             The lists of `recommend`, with `found_by` (retrievers and the item's rank in each), a rank after every further
             stage under its name, and `moved_by` (re-rankers' reasons). And the items that a re-ranker removed from
             within the list: user_id, item_id, title, rank (before), stage, reason. For a content model: the lists with `because`, such
-            as "you liked Dumbo: Animation, 1940s", and nothing else.
+            as "you liked Dumbo: Animation, 1940s", and nothing else; for a hybrid likewise, such as "als + ease rank it".
 
         Raises:
-            ValueError: as in `recommend`, or a run whose model is neither a pipeline nor a content model.
+            ValueError: as in `recommend`, or a run whose model is no pipeline, content model or hybrid.
         """
         within = self._allowed(allow, exclude)
         requests = self._requests(user_ids, history, tastes)
-        if callable(getattr(self.model, "reasons", None)):
+        if any(callable(getattr(self.model, method, None)) for method in ("reasons", "answered_by")):
             return self._with_reasons(requests, k, within), pl.DataFrame()
         lists: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
@@ -134,8 +134,8 @@ class RunLists:
             answer = self._answer(requests.part(slice(b, b + 1)), k, within)
             if not isinstance(answer, Staged):
                 raise ValueError(
-                    f"only pipelines and content models explain their lists, and the model of {self.folder} is {type(self.model).__name__}; "
-                    "train one: recsys-dl train pipeline=three_stage, or model=content"
+                    f"only pipelines, content models and hybrids explain their lists, and the model of {self.folder} is "
+                    f"{type(self.model).__name__}; train one: recsys-dl train pipeline=three_stage, or model=content"
                 )
             lists += [{"user": name, "rank": rank, **how} for rank, how in enumerate(explained(answer, 0), start=1)]
             out += [{"user": name, **how} for how in taken_out(answer, 0)]
@@ -298,7 +298,7 @@ class RunLists:
         return state
 
     def _with_reasons(self, requests: Requests, k: int, allow: np.ndarray | None) -> pl.DataFrame:
-        """Return lists with a column `because`, in words, of a content model."""
+        """Return lists with a column `because`, in words, of a content model or a hybrid."""
         parts = []
         for b in range(len(requests)):
             one = requests.part(slice(b, b + 1))
@@ -309,10 +309,12 @@ class RunLists:
                 seen = one.histories if one.rows_B is None else self.seen.of_users(one.rows_B)
                 assert seen is not None
                 users = self._state(seen, one.tastes)
-            reasons = self.model.reasons(users, flat.items[None])[0]
+            if hasattr(self.model, "reasons"):
+                words = [self._in_words(reason) for reason in self.model.reasons(users, flat.items[None])[0]]
+            else:
+                words = [_ranked_by(names) for names in self.model.answered_by(users, flat.items[None])[0]]
             table = self._table(one.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
-            because = pl.Series("because", [self._in_words(reason) for reason in reasons], dtype=pl.String)
-            parts.append(table.hstack([because]))
+            parts.append(table.hstack([pl.Series("because", words, dtype=pl.String)]))
         return pl.concat(parts)
 
     def _in_words(self, reason: Any) -> str:
@@ -353,6 +355,13 @@ class RunLists:
                 "score": pl.Series(score, dtype=pl.Float32),
             }
         )
+
+
+def _ranked_by(parts: str) -> str:
+    """Return in words which parts of a hybrid a position rests on."""
+    if parts in ("", "popularity"):
+        return "many users interacted with it" if parts else "no part of the model knows it, and nothing better is left"
+    return f"{parts} rank{'' if ' + ' in parts else 's'} it"
 
 
 def _and_then(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -105,6 +105,7 @@ def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
             if name not in options("model"):
                 return  # a pipeline, a run, or a mistake that the verb reports
             nodes.append(OmegaConf.create(text_of(f"model/{name}").replace("${", "$")))
+    nodes = [part for node in nodes if node is not None for part in (node.get("parts") or {"itself": node}).values()]
     for node in nodes:
         node = node.get("model", node) if node is not None else None  # of what serves a model, that
         if node is not None and node.get("_target_"):

@@ -29,7 +29,7 @@ from .weight_search import Candidates, best_weights
 
 log = logging.getLogger(__name__)
 
-MOST_USERS = 5000  # on whom weights are chosen, drawn if there are more
+MOST_USERS = 3000  # on whom weights are chosen, drawn if there are more
 SMALLEST_SEGMENT = 100  # users
 BEST_OF_EACH = 100  # candidates of a user that each part gives
 
@@ -132,7 +132,7 @@ def chosen_weights(
     """Return float32 [S, P]: by segment, the weights of the best mean NDCG@k of the held-out interactions.
 
     Each user's candidates are the best 100 of each part that are not in `train`. Users without interactions, whose answer does not
-    depend on weights, are left out; of more than 5000 users, 5000 are drawn.
+    depend on weights, are left out; of more than 3000 users, 3000 are drawn.
 
     Args:
         model: with parts fitted on `train`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class Candidates:
     valid_UL: np.ndarray
     num_relevant_U: np.ndarray
 
+    @cached_property
+    def _all_known(self) -> bool:
+        return bool((self.knows_PUL | ~self.valid_UL).all())
+
     def of(self, chosen_U: np.ndarray) -> Candidates:
         """Return those of some users."""
         return Candidates(
@@ -43,10 +48,12 @@ class Candidates:
 
     def ndcg(self, weights_P: np.ndarray, k: int) -> float:
         """Return the mean NDCG@k of the weighted mean over the parts that know an item."""
-        weights_P = weights_P.astype(np.float32)
-        share_UL = np.tensordot(weights_P, self.knows_PUL, 1)
-        scores_UL = np.tensordot(weights_P, self.scores_PUL, 1) / np.where(share_UL > 0, share_UL, 1)
-        scores_UL[(share_UL <= 0) | ~self.valid_UL] = -np.inf
+        heavy = [(at, np.float32(weight)) for at, weight in enumerate(weights_P) if weight > 0]
+        scores_UL = sum(weight * self.scores_PUL[at] for at, weight in heavy)
+        if not self._all_known:
+            share_UL = sum(weight * self.knows_PUL[at] for at, weight in heavy)
+            scores_UL = np.where(share_UL > 0, scores_UL / np.where(share_UL > 0, share_UL, 1), np.float32(-np.inf))
+        np.copyto(scores_UL, np.float32(-np.inf), where=~self.valid_UL)
         k = min(k, scores_UL.shape[1])
         best_UK = np.argpartition(-scores_UL, k - 1, axis=1)[:, :k]
         best_UK = np.take_along_axis(
