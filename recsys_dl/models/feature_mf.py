@@ -97,7 +97,7 @@ class FeatureMF(FeatureVectors):
         embedding_size: Count = 64,
         loss: Literal["warp", "bpr", "logistic"] = "warp",
         epochs: CountOrZero = 30,
-        learning_rate: Positive = 0.05,
+        learning_rate: Positive = 0.1,
         regularization: NotNegative = 1.0,
         id_dropout: ShareBelowOne = 0.0,
         max_sampled: Count = 10,
