@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from recsys_dl.names import near
 from .column_types import TEXTS, called, family_of, listed, numbers_of, values_of, vectors_of
 from .periods import memberships, periods
 from .profiles import Profiles
+from .words import learned_words, restored_words, word_matrix
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -262,8 +262,7 @@ class ProfileEncoder:
             terms = json.loads(arrays[f"terms_{at}"].tobytes().decode())
             column = _Column(**one, terms=terms, idf_T=arrays[f"idf_{at}"], knots_T=arrays[f"knots_{at}"])
             if column.kind == "text":
-                column.words = encoder._vectorizer(vocabulary=terms)
-                column.words.idf_ = column.idf_T
+                column.words = restored_words(terms, column.idf_T, **encoder._how)
             encoder._columns.append(column)
         encoder._count()
         return encoder
@@ -275,12 +274,9 @@ class ProfileEncoder:
         self.owner_T = [one.name for one in self._columns for _ in one.terms]
         self.num_dense = sum(one.size for one in self._columns)
 
-    def _vectorizer(self, **more: Any) -> TfidfVectorizer:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        return TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, self.ngrams), stop_words=self.stop_words, dtype=np.float32, **more
-        )
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"ngram_range": (1, self.ngrams), "stop_words": self.stop_words, "dtype": np.float32}
 
     def _learn(self, column: pl.Series) -> _Column | str:
         """Return how to encode a column, or why it is uninformative."""
@@ -331,14 +327,9 @@ class ProfileEncoder:
         return learned
 
     def _learn_words(self, column: pl.Series, learned: _Column) -> _Column | str:
-        texts = column.cast(pl.String).drop_nulls()
-        limits = {"min_df": min(self.min_count, len(texts)), "max_df": self.max_share, "max_features": self.max_words}
-        learned.words = self._vectorizer(**limits)
-        try:
-            learned.words.fit(texts.to_list())
-        except ValueError as error:  # scikit-learn raises it where no word is left
-            if not re.search("empty vocabulary|no terms remain|max_df corresponds", str(error)):
-                raise
+        limits = {"min_df": min(self.min_count, len(column) - column.null_count()), "max_df": self.max_share}
+        learned.words = learned_words(column, max_features=self.max_words, **limits, **self._how)
+        if learned.words is None:
             return f"no word is in {self.min_count} rows, in at most {self.max_share:.0%} of them, and not a stop word"
         learned.terms = learned.words.get_feature_names_out().tolist()
         learned.idf_T = learned.words.idf_.astype(np.float32)
@@ -349,7 +340,7 @@ class ProfileEncoder:
         shape = (len(column), len(learned.terms))
         if learned.kind == "text":
             assert learned.words is not None
-            block = learned.words.transform(column.cast(pl.String).fill_null("").to_list())
+            block = word_matrix(learned.words, column)
         elif learned.kind == "number":
             block = memberships(numbers_of(column, self.noun), learned.knots_T)
         else:

@@ -6,25 +6,28 @@ R texts, W words, T vector size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 from typing_extensions import Self
 
-WORD = r"\b\w\w+\b"  # at least two word characters
-LEAST_TEXTS, LARGEST_SHARE = 2, 0.5  # bounds on a word's document frequency: minimum count, maximum share
-MOST_WORDS = 20_000  # the most frequent of the rest
+from .words import learned_words, restored_words, word_matrix
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+LIMITS = {"min_df": 2, "max_df": 0.5, "max_features": 20_000}  # number of texts, share of the texts, number of words
 OVERSAMPLING, PASSES = 10, 5  # of the randomized SVD
-NUM_ARRAYS = 4
 
 
 class TextVectors:
     """TF-IDF + truncated SVD (LSA) text vectors; `fit` learns them, `transform` applies them to any texts.
 
     A word's weight is (1 + ln count) * (ln((1 + R) / (1 + texts with it)) + 1), normalized to unit length per text (Salton
-    and Buckley 1988). Words in only one text, in more than half of them, or beyond the 20,000 most frequent are dropped. The first T right
-    singular vectors of this matrix are computed (randomized SVD: Halko et al. 2011, algorithm 4.4), projections are
+    and Buckley 1988; scikit-learn's `TfidfVectorizer`). Words in only one text, in more than half of them, or beyond the 20,000 most
+    frequent are dropped. The first T right singular vectors of this matrix are computed (scikit-learn's `randomized_svd`), projections are
     centered, and one number scales them so that the mean square of an entry is 1. A missing text, or one without a known
     word, is a zero vector.
 
@@ -54,14 +57,15 @@ class TextVectors:
         Args:
             texts: one per row; null where missing.
         """
-        counts = _counted(texts).group_by("word").len("texts")
-        num_texts = len(texts) - texts.null_count()
-        counts = counts.filter(pl.col("texts") >= LEAST_TEXTS, pl.col("texts") <= LARGEST_SHARE * num_texts)
-        counts = counts.sort("texts", "word", descending=[True, False]).head(MOST_WORDS).sort("word")
-        self.words = counts["word"]
-        self.idf_W = (np.log((1 + num_texts) / (1 + counts["texts"].to_numpy())) + 1).astype(np.float32)
+        learned = learned_words(texts, dtype=np.float64, **LIMITS)
+        if learned is None:
+            self.words, self.idf_W = pl.Series("word", [], dtype=pl.String), np.zeros(0, np.float32)
+        else:
+            self.words = pl.Series("word", learned.get_feature_names_out())
+            self.idf_W = learned.idf_.astype(np.float32)
+        self._restore_words()
         matrix = self._matrix(texts)
-        components_WT = _right_singular_vectors(matrix, min(self.size, *matrix.shape), np.random.default_rng(self.seed))
+        components_WT = _right_singular_vectors(matrix, min(self.size, *matrix.shape), self.seed)
         projected_RT = matrix @ components_WT
         mean_T = projected_RT.mean(axis=0, where=_filled(matrix)[:, None]) if matrix.nnz else np.zeros(0)
         scale = np.sqrt(np.mean((projected_RT[_filled(matrix)] - mean_T) ** 2)) if matrix.nnz else 0.0
@@ -90,41 +94,37 @@ class TextVectors:
         vectors.words = pl.Series("word", words.split("\n") if words else [], dtype=pl.String)
         vectors.idf_W, vectors.components_WT = arrays["idf_W"], arrays["components_WT"]
         vectors.mean_T = arrays["mean_T"]
+        vectors._restore_words()
         return vectors
+
+    def _restore_words(self) -> None:
+        """Make the vectorizer anew from words and weights, as loading does."""
+        self._vectorizer: TfidfVectorizer | None = None
+        if len(self.words):
+            self._vectorizer = restored_words(self.words.to_list(), self.idf_W.astype(np.float64), dtype=np.float64)
 
     def _matrix(self, texts: pl.Series) -> sp.csr_matrix:
         """Return float64 CSR [R, W] with rows of length 1, or 0 if no word is known."""
-        known = pl.DataFrame({"word": self.words, "at": np.arange(len(self.words))})
-        pairs = _counted(texts).join(known, on="word", how="inner", maintain_order="left")
-        at, rows = pairs["at"].to_numpy(), pairs["row"].to_numpy()
-        values = (1 + np.log(pairs["count"].to_numpy())) * self.idf_W[at]
-        matrix = sp.csr_matrix((values, (rows, at)), shape=(len(texts), len(self.words)))
-        lengths_R = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-        return (sp.diags(1 / np.maximum(lengths_R, 1e-12)) @ matrix).tocsr()
-
-
-def _counted(texts: pl.Series) -> pl.DataFrame:
-    """Return each text's words and their counts, sorted."""
-    words = pl.col("text").str.to_lowercase().str.extract_all(WORD).alias("word")
-    frame = texts.cast(pl.String).alias("text").to_frame().with_row_index("row").select("row", words)
-    return frame.explode("word").drop_nulls().group_by("row", "word").len("count").sort("row", "word")
+        if self._vectorizer is None:
+            return sp.csr_matrix((len(texts), 0))
+        return word_matrix(self._vectorizer, texts)
 
 
 def _filled(matrix: sp.csr_matrix) -> np.ndarray:
     return np.diff(matrix.indptr) > 0
 
 
-def _right_singular_vectors(matrix: sp.csr_matrix, size: int, rng: np.random.Generator) -> np.ndarray:
+def _right_singular_vectors(matrix: sp.csr_matrix, size: int, seed: int) -> np.ndarray:
     """Return the right vectors [W, T] of the largest singular values, the largest entry of each positive.
 
     T is `size` or the rank, whichever is less.
     """
-    vectors_WS = rng.normal(size=(matrix.shape[1], min(size + OVERSAMPLING, *matrix.shape)))
-    for _ in range(PASSES):
-        left_RS, _ = np.linalg.qr(matrix @ vectors_WS)
-        vectors_WS, _ = np.linalg.qr(matrix.T @ left_RS)
-    _, values_S, rotation_SS = np.linalg.svd(matrix @ vectors_WS, full_matrices=False)
-    size = min(size, int((values_S > 1e-6 * values_S.max(initial=0)).sum()))
-    vectors_WT = (vectors_WS @ rotation_SS.T)[:, :size]
-    largest_T = np.abs(vectors_WT).argmax(axis=0) if size else np.zeros(0, np.int64)
-    return vectors_WT * np.sign(vectors_WT[largest_T, np.arange(size)])
+    from sklearn.utils.extmath import randomized_svd
+
+    if not size or not matrix.nnz:
+        return np.zeros((matrix.shape[1], 0))
+    how = {"n_oversamples": OVERSAMPLING, "n_iter": PASSES, "power_iteration_normalizer": "QR", "random_state": seed}
+    _, values_S, vectors_SW = randomized_svd(matrix, size, **how)
+    vectors_WT = vectors_SW[values_S > 1e-6 * values_S.max()].T
+    largest_T = np.abs(vectors_WT).argmax(axis=0)
+    return vectors_WT * np.sign(vectors_WT[largest_T, np.arange(vectors_WT.shape[1])])
