@@ -194,6 +194,19 @@ def test_users_who_had_both_and_columns(compare_by, expected):
         assert got == expected, kind
 
 
+def test_content_is_compared_as_content_models_do():
+    """Items 0 and 1 share a word, 2 and 3 another: after the first comes one of the other pair."""
+    log = Interactions([0, 0], [0, 1], num_items=4)
+    texts = pl.Series(["robots", "robots", "roses", "roses"])
+    data = Dataset(log, Vocabulary([0], noun="user"), Vocabulary(range(4), noun="item"), item_texts=texts)
+    candidates = Ranking(np.arange(4, dtype=np.int32)[None], np.array([[1.0, 0.9, 0.2, 0.1]], np.float32))
+    for kind in (MMR, DPP):
+        got = kind(weight=0.9, compare_by="content").prepare(data).rerank([0], candidates, 2).items_BK[0].tolist()
+        assert got == [0, 2], kind
+        with pytest.raises(ValueError, match="item features or texts are needed"):
+            kind(compare_by="content").prepare(log)
+
+
 def test_sparse_and_dense_vectors_agree():
     rng = np.random.default_rng(1)
     had = rng.random((40, 25)) < 0.3

@@ -11,12 +11,12 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, Counts, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import content_of, content_of_new
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import BasedModel, beginning
 from recsys_dl.families.content_mapping import ContentMapping
 from recsys_dl.families.factors import grown, item_parameters, with_item_parameters
-from recsys_dl.families.item_content import content_of, content_of_new
 from recsys_dl.protocols import Recommender
 
 Mapped = Literal["ridge", "network"]

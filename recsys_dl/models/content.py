@@ -12,11 +12,11 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, NotNegative, Positive, ShareAboveZero
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import content_of, content_of_new
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
-from recsys_dl.families.item_content import content_of, content_of_new
 from recsys_dl.families.preferences import preferences
 from recsys_dl.families.reasons import Reason, reasons_of
 from recsys_dl.kernels.comparison import Vectors

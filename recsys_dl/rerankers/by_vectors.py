@@ -10,6 +10,8 @@ import scipy.sparse as sp
 from recsys_dl.arguments import Share
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import content_of
+from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.kernels.rerank.diverse import ItemVectors
 
 from .attributes import categories, column
@@ -22,12 +24,13 @@ class Compared(ListReranker):
     Args:
         weight: of diversity against relevance, in [0, 1]; 0 keeps the order of the scores.
         compare_by: `users`: cosine of the items' user sets; `vectors`:
-            those passed to `prepare`; else a column of item features: its categories. An item without any has similarity 0.
+            those passed to `prepare`; `content`: the profiles of features, texts and titles that content models compare; else a column of
+            item features: its categories. An item without any has similarity 0.
         relevance: `min_max`: scores scaled to [0, 1] per list; `scores`: unchanged.
 
     Attributes:
         item_vectors_ID: float32, the given vectors, or [I, 0].
-        sparse_vectors_IC: CSR, users or categories of each item, or [I, 0].
+        sparse_vectors_IC: CSR, users, categories or terms of each item, or [I, 0].
     """
 
     fitted = ("item_vectors_ID", "sparse_vectors_IC")
@@ -49,6 +52,10 @@ class Compared(ListReranker):
             self.sparse_vectors_IC = sp.csr_matrix(
                 (np.ones(seen.nnz, np.float32), seen.indices, seen.indptr), seen.shape
             )
+        elif self.compare_by == "content":
+            content = content_of(train)
+            profiles = ProfileEncoder().fit(*content).transform(*content)
+            self.item_vectors_ID, self.sparse_vectors_IC = profiles.dense_RE, profiles.terms_RT
         else:
             values = column(train, self.compare_by, f"compare_by={self.compare_by}")
             self.sparse_vectors_IC = categories(values)[0]

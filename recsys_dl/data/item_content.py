@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from recsys_dl.data.dataset import Dataset
-from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.vocabulary import Vocabulary
+from .dataset import Dataset
+from .interactions import Interactions
+from .vocabulary import Vocabulary
 
 Content = tuple[pl.DataFrame | None, pl.Series | None, pl.Series | None]
 
