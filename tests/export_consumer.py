@@ -120,6 +120,8 @@ def safetensors(folder, manifest, question):
     halves = scores_BI.copy()
     if "popularity_I" in held:
         scores_BI[~held["known_U"][users_B]] = held["popularity_I"]
+    if "allowed_I" in held:
+        scores_BI[:, ~held["allowed_I"]] = -np.inf
     starts, columns = held["seen.starts"], held["seen.columns"]
     seen = [columns[starts[user] : starts[user + 1]] for user in range(len(starts) - 1)]
     return *ranked(question, scores_BI, seen), halves
@@ -137,6 +139,8 @@ def parquet(folder, manifest, question):
     for b, user in enumerate(question["users_B"]):
         if users["vector"][user] is None:
             scores_BI[b] = items["popularity"]
+    if "allowed" in items:
+        scores_BI[:, ~np.array(items["allowed"])] = -np.inf
     seen = [[row[one] for one in had] for had in users["seen"]]
     return *ranked(question, scores_BI, seen), halves
 
