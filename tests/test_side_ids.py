@@ -158,6 +158,24 @@ def test_lists_as_python_or_json_write_them(texts, lists, declared, caplog):
     assert declared or "read as lists, in Python or JSON notation into" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("cells", "how"),
+    [
+        (["a|b", '["b", "c"]', "c|a", "['a']"], "split at '|'"),
+        (["a|b", "b, c", "c|a", "a"], "split at '|', some also at ', '"),
+        (["a|b", '["b", "c"]', "c, a", "a"], "some also at ', '"),
+        (['["a", "b"]', "b", '["c", "a"]', "c"], "as single values"),
+    ],
+)
+def test_lists_written_in_several_ways_in_one_column(cells, how, caplog):
+    caplog.set_level("INFO")
+    items = pl.DataFrame({"item_id": [f"i{row}" for row in range(12)], "tags": cells * 3})
+    rows = [(f"u{user}", f"i{item}") for user in range(4) for item in range(12)]
+    features = read_log(rows, item_features=items).item_features
+    assert features["tags"].explode().unique().sort().to_list() == ["a", "b", "c"]
+    assert how in caplog.text
+
+
 def test_lists_in_brackets_that_cannot_be_read_are_said(caplog):
     read_log(LOG, item_features=items_with(["[{'id': 1}]", "[{'id': 2}]"]))
     assert "genres holds bracketed texts that are not lists of texts or numbers" in caplog.text

@@ -20,6 +20,7 @@ SEPARATORS = ("|", ";", ", ", ",")  # recognized, the first that fits
 LEAST_SHARE = 0.05  # minimum share of the non-null rows that contain a separator
 REPEATED = 2.0  # minimum mean number of uses of a part
 LONGEST_PART = 40  # characters (90th percentile of parts); longer ones are prose
+HELD_ELSEWHERE = 0.5  # share of the parts with another separator whose pieces all stand elsewhere by themselves
 OFTEN, MANY = 5.0, 3.0  # mean uses per part and parts per row: above these, lists even if no part stands alone
 NUMBER = r"^\s*[+-]?(\d+(,\d+)?|\d{1,3}(,\d{3})+)\s*$"  # comma as decimal or thousands separator
 
@@ -75,6 +76,8 @@ def with_lists(
         lists, how = _written(column), "in Python or JSON notation"
         if lists is None and name in declared:
             lists = _declared(column, str(declared[name]), where, setting)
+        elif lists is None and (mixed := _mixed(column)) is not None:
+            lists, how = mixed
         elif lists is None and _bracketed(column):
             log.warning(
                 "%s: %s holds bracketed texts that are not lists of texts or numbers, such as %r, and stays text; convert it to lists "
@@ -89,7 +92,7 @@ def with_lists(
                 *(where, name, number),
             )
         elif lists is None and (separator := _separator(column)):
-            lists, how = _split(column, separator), f"split at {separator!r}"
+            lists, how = _split_further(_split(column, separator), f"split at {separator!r}", separator)
         if lists is None:
             continue
         split.append(lists)
@@ -126,6 +129,47 @@ def _written(column: pl.Series) -> pl.Series | None:
     if sum(one is None for one in lists) > column.null_count():
         return None
     return pl.Series(column.name, lists, dtype=pl.List(pl.String))
+
+
+def _mixed(column: pl.Series) -> tuple[pl.Series, str] | None:
+    """Parse a column in which some lists are in Python or JSON notation and others are not; return it and how, or None."""
+    texts = column.str.strip_chars()
+    bracketed = (texts.str.starts_with("[") & texts.str.ends_with("]")).fill_null(False)
+    num_filled = len(column) - column.null_count()
+    if not LEAST_SHARE * num_filled <= bracketed.sum() < num_filled or not bracketed.any():
+        return None
+    written = _written(column.filter(bracketed))
+    rest = column.filter(~bracketed)
+    separator = _separator(rest)
+    if written is None or (separator is None and bracketed.sum() < num_filled / 2):
+        return None
+    others = pl.Series(rest.name, [None if one is None else [one.strip()] for one in rest], dtype=pl.List(pl.String))
+    if separator:
+        others = _split(rest, separator)
+    order = pl.concat([bracketed.arg_true(), (~bracketed).arg_true()]).arg_sort()
+    lists = pl.concat([written, others]).gather(order)
+    how = f"in {bracketed.sum():,} rows in Python or JSON notation, in others " + (
+        f"split at {separator!r}" if separator else "as single values"
+    )
+    return _split_further(lists, how, separator)
+
+
+def _split_further(lists: pl.Series, how: str, separator: str | None) -> tuple[pl.Series, str]:
+    """Split parts at another separator where all that they hold stands elsewhere by itself; return the lists and how."""
+    parts = lists.explode().drop_nulls().unique()
+    for other in SEPARATORS:
+        holding = parts.filter(parts.str.contains(other, literal=True))
+        if other == separator or not len(holding):
+            continue
+        plain = parts.filter(~parts.str.contains(other, literal=True))
+        pieces = _split(holding, other)
+        known = pieces.list.eval(pl.element().is_in(plain.implode())).list.all()
+        if known.sum() < max(1, HELD_ELSEWHERE * len(holding)):
+            continue
+        apart = dict(zip(holding.filter(known), pieces.filter(known).to_list(), strict=True))
+        found = [None if one is None else [piece for part in one for piece in apart.get(part, [part])] for one in lists]
+        return pl.Series(lists.name, found, dtype=pl.List(pl.String)), f"{how}, some also at {other!r}"
+    return lists, how
 
 
 def _list_in(text: str) -> list[str] | None:
