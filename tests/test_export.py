@@ -193,7 +193,7 @@ def test_the_same_ids_and_scores_without_this_package(name, format, consumers, t
             np.testing.assert_array_equal(held[own if own in held else key], value)
         return
     trained = np.flatnonzero(model.user_counts_U)
-    listed = np.setdiff1d(np.arange(NUM_ITEMS), model.never_listed())  # the others are masked in lists, not in the parts
+    listed = np.setdiff1d(np.arange(NUM_ITEMS), model.never_listed())  # others are masked in lists, not in parts
     every = np.tile(listed, (len(trained), 1))
     for key, question in asked.items():
         check_same((answers[f"{key}/items"], answers[f"{key}/scores"]), own_answer(model, unseen, question))
