@@ -202,7 +202,11 @@ def test_encodings(tmp_path):
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        ({"item": ["x", "x"]}, {}, r"row 1 \(from 0, without header\): has the item id 'x', which occurred before"),
+        (
+            {"item": ["x", "x"], "year": [1, 2]},
+            {},
+            r"row 1 \(from 0, without header\): has the item id 'x', which occurred before",
+        ),
         ({"item": ["x", None]}, {}, r"row 1 .*: has no item id"),
         (
             {"nr": ["x"], "title": ["X"]},
