@@ -1,7 +1,6 @@
 """The command, as a user types it: real processes, files and folders."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from processes import command as run
 
 from recsys_dl import load_run
 from recsys_dl.compose import compose
@@ -31,26 +31,16 @@ def write_log(file: Path, num_users: int = 60, num_items: int = 30) -> Path:
     return file
 
 
-def run(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, "-m", "recsys_dl.cli", *map(str, words)],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == status, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder where `recsys-dl train` has left runs/item_knn."""
     folder = tmp_path_factory.mktemp("place")
     write_log(folder / "log.csv")
-    done = run("train", "data=log", "data.path=log.csv", "model=item_knn", "seed=3", "threads=1", cwd=folder)
+    words = ["train", "data=log", "data.path=log.csv", "model=item_knn", "seed=3", "threads=1"]
+    program = [sys.executable, "-m", "recsys_dl.cli", *words]  # as a shell starts it; the others are forked
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert "ndcg" in done.stdout
     assert "runs/item_knn" in done.stdout
     return folder
@@ -239,9 +229,7 @@ def test_a_taken_folder_is_never_written_over(place):
 )
 def test_wrong_words_are_answered(place, words, expected):
     before = sorted((place / "runs").rglob("*"))
-    done = subprocess.run(
-        [sys.executable, "-m", "recsys_dl.cli", *words], cwd=place, capture_output=True, text=True, check=False
-    )
+    done = run(*words, cwd=place, status=None)
     assert done.returncode in (1, 2)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")

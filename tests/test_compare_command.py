@@ -5,7 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from test_command import run, write_log
+from processes import command as run
+from test_command import write_log
 
 from recsys_dl import evaluate, leave_last_out, load_run, read_log
 from recsys_dl.cli import main

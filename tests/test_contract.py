@@ -1,12 +1,10 @@
 """What every recommender promises. Runs once for each YAML in conf/model, and for models served by an index; a new model needs no line here."""
 
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
 from hydra.utils import instantiate
+from processes import program as run_program
 
 from recsys_dl import evaluate
 from recsys_dl.compose import compose, options
@@ -238,7 +236,7 @@ def test_saved_and_loaded_in_a_new_process(model, train, tmp_path):
         "r = model.recommend(np.array([0, 1, 60, 61]), k=6); f = model.recommend(model.fold_in([[0, 2, 4], []]), k=6);"
         "np.savez(sys.argv[2], a=r.items_BK, b=r.scores_BK, c=f.items_BK, ids=np.array(model.items.ids.to_list()))"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "saved", tmp_path / "answer.npz"], check=True)
+    run_program(program, tmp_path / "saved", tmp_path / "answer.npz")
     answer = np.load(tmp_path / "answer.npz")
     after = model.recommend(users, k=6)
     np.testing.assert_array_equal(answer["a"], after.items_BK)

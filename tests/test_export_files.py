@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_command import run, write_log
+from processes import command as run
+from test_command import write_log
 from test_contract import build, planted
 from test_export import Consumer
 

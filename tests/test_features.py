@@ -1,14 +1,13 @@
 """Features of users and items as numbers: worked out by hand, wrong tables answered, texts against scikit-learn."""
 
 import json
-import subprocess
-import sys
 from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from processes import program as run_program
 
 from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.generated import generated
@@ -173,7 +172,7 @@ def test_kept_as_arrays_and_read_in_a_new_process(tmp_path):
         "x = e.transform(pl.read_parquet(f / 'features.parquet'), pl.read_parquet(f / 'texts.parquet')['text']);"
         "np.savez(f / 'after.npz', sizes=[e.num_values, e.num_dense], **vars(x))"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+    run_program(program, tmp_path)
     after = load_arrays(tmp_path / "after.npz")
     assert after["sizes"].tolist() == [encoder.num_values, encoder.num_dense]
     for name, array in vars(features).items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from test_command import run
+from processes import command as run
 
 from recsys_dl import fine_tune, load_run
 from recsys_dl.cli import main

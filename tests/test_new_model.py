@@ -18,7 +18,15 @@ def tree(tmp_path_factory) -> Path:
     for name in ("recsys_dl", "kernels", "conf"):
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "tests").mkdir()
-    for name in ("conftest.py", "cuda_scheduler.py", "test_contract.py", "test_docstrings.py", "test_architecture.py"):
+    for name in (
+        "conftest.py",
+        "cuda_scheduler.py",
+        "imported.py",
+        "processes.py",
+        "test_contract.py",
+        "test_docstrings.py",
+        "test_architecture.py",
+    ):
         shutil.copy(ROOT / "tests" / name, copy / "tests")
     shutil.copy(ROOT / "pyproject.toml", copy)
     text = (ROOT / "CONTRIBUTING.md").read_text()

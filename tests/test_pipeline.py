@@ -1,12 +1,11 @@
 """A pipeline answers as one recommender, and says what it went without."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
+from processes import program as run_program
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
@@ -203,7 +202,7 @@ def test_saved_and_loaded_in_a_new_process(pipeline, train, tmp_path):
         "a = p.recommend(np.array([0, 5, 120, 121]), 6);"
         "np.savez(sys.argv[2], items=a.items_BK, scores=a.scores_BK, ids=np.array(p.items.ids.to_list()))"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "saved", tmp_path / "answer.npz"], check=True)
+    run_program(program, tmp_path / "saved", tmp_path / "answer.npz")
     there, here = np.load(tmp_path / "answer.npz"), pipeline.recommend(np.array([0, 5, 120, 121]), 6)
     np.testing.assert_array_equal(there["items"], here.items_BK)
     np.testing.assert_array_equal(there["scores"], here.scores_BK)

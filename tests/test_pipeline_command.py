@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from test_command import run, write_log
+from processes import command as run
+from test_command import write_log
 
 from recsys_dl import load_run
 from recsys_dl.compose import compose

@@ -60,7 +60,8 @@ def test_a_training_is_logged_where_nobody_watches(monkeypatch, caplog):
 
 
 def test_a_pipeline_prints_a_line_a_stage_and_no_hints_where_nobody_watches(tmp_path):
-    from test_command import run, write_log
+    from processes import command as run
+    from test_command import write_log
 
     write_log(tmp_path / "log.csv")
     words = [

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from test_command import run
+from processes import command as run
 
 from recsys_dl import load_run
 from recsys_dl.cli import main

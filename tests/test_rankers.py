@@ -1,12 +1,11 @@
 """What every ranker promises. Runs once for each YAML in conf/ranker; a new ranker needs no line here."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from processes import program as run_program
 
 from recsys_dl.compose import compose, options
 from recsys_dl.data.groups import Groups
@@ -136,7 +135,7 @@ ranker = Ranker.load({str(folder)!r})
 np.save({str(tmp_path / "scores.npy")!r}, ranker.score_rows(np.load({str(tmp_path / "features.npy")!r})))
 print(type(ranker).__name__, ranker.names, len(ranker.history))
 """
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    out = run_program(program)
     assert out.strip() == f"{type(ranker).__name__} {ranker.names} {len(ranker.history)}"
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), ranker.score_rows(TEST.features_NF[:8]))
     again = type(ranker).load(folder)

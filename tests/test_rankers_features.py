@@ -1,12 +1,10 @@
 """Features of candidates: values by hand, training and serving to the bit, what a moment may know."""
 
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
 from hydra.utils import instantiate
+from processes import program as run_program
 
 from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
@@ -228,7 +226,7 @@ users, items = asked.pop("users"), asked.pop("items")
 np.save({str(tmp_path / "served.npy")!r}, features.compute(users, items, asked))
 print("|".join(features.names))
 """
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    out = run_program(program)
     assert out.strip() == "|".join(features.names)
     np.testing.assert_array_equal(np.load(tmp_path / "served.npy"), whole)
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from processes import command as run_command
+from processes import program as run_program
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,9 +35,5 @@ def test_its_python_and_its_commands_run(tmp_path):
     assert "ndcg" in first.stdout
     for command in commands:
         words = shlex.split(command)[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "recsys_dl.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-    last = subprocess.run([sys.executable, "-c", loaded], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert last.returncode == 0, last.stderr
+        run_command(*words, cwd=tmp_path)
+    run_program(loaded, cwd=tmp_path)

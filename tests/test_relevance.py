@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from test_command import run as command
+from processes import command
 
 from recsys_dl import Dataset, Interactions, Vocabulary, compare, evaluate, leave_last_out, load_run, read_log
 from recsys_dl.cli import main

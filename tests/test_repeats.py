@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from test_command import run as command
+from processes import command
 
 from recsys_dl import Dataset, Interactions, evaluate, leave_last_out, read_log
 from recsys_dl.data.checks import leakage

@@ -1,8 +1,6 @@
 """What every re-ranker promises: once for each YAML in conf/reranker."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numba
@@ -13,6 +11,7 @@ import yaml
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import program as run_program
 
 from recsys_dl.compose import CONF, options
 from recsys_dl.data.dataset import Dataset
@@ -168,7 +167,7 @@ for name in {options("reranker")!r}:
     answer = ListReranker.load({str(tmp_path)!r} + "/" + name).rerank(np.arange({NUM_USERS}), Ranking(lists["items"], lists["scores"]), 8)
     np.save({str(tmp_path)!r} + "/" + name + ".npy", answer.items_BK)
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    run_program(program)
     for name in options("reranker"):
         answer = build(name).prepare(shop()).rerank(np.arange(NUM_USERS), given_, 8)
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), answer.items_BK), name

@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from test_command import run, write_log
+from processes import command as run
+from test_command import write_log
 
 from recsys_dl import load_run, read_log
 from recsys_dl.cli import main

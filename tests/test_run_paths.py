@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from test_command import run, write_log
+from processes import command as run
+from test_command import write_log
 
 from recsys_dl.verbs.paths import absolute_paths, find_paths
 

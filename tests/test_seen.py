@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from test_command import run as command
+from processes import command
 
 from recsys_dl import Dataset, Interactions, evaluate, leave_last_out, load_run, read_log
 from recsys_dl.data.dataset import seen_of

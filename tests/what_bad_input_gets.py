@@ -75,12 +75,7 @@ def ratings() -> str:
 
 def answers(asked: list[Case]) -> list[Answer]:
     """Carry every case out."""
-    import recsys_dl.cli
-    import recsys_dl.compose
-    import recsys_dl.evaluation
-    import recsys_dl.models
-    import recsys_dl.readers.log
-    import recsys_dl.runs  # noqa: F401  (imported once, not in every process; nothing is computed)
+    import imported  # noqa: F401  (once, not in every process)
 
     with tempfile.TemporaryDirectory(prefix="bad_input_") as home:
         template = Path(home) / "run"

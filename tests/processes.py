@@ -1,0 +1,79 @@
+"""Processes of the command and of small programs, without their seconds of imports.
+
+Each is forked from one process that has imported what the command imports and has computed nothing, so that it has its own
+memory, folder, environment and streams like one just started.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from multiprocessing import forkserver, get_context
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+FORKS = get_context("forkserver")  # whose server is another process than this one, which has computed
+FORKS.set_forkserver_preload(["imported"])
+
+
+def command(*words: object, cwd: Path, status: int | None = 0) -> CompletedProcess:
+    """Run `recsys-dl WORDS` in a folder and return what was printed; the status must be `status`, if given."""
+    done = _process(_command, [str(word) for word in words], cwd, dict(os.environ) | {"COLUMNS": "120"})
+    if status is not None:
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def program(text: str, *arguments: object, cwd: Path | None = None) -> str:
+    """Run a Python program, which must succeed, and return what it printed."""
+    done = _process(_program, [text, *map(str, arguments)], cwd or Path.cwd(), dict(os.environ))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _process(target, words: list[str], cwd: Path, environment: dict[str, str]) -> CompletedProcess:
+    with tempfile.TemporaryDirectory() as folder:
+        printed = [os.path.join(folder, name) for name in ("out", "err")]
+        _start_server()
+        process = FORKS.Process(target=_enter, args=(target, words, str(cwd), environment, printed))
+        process.start()
+        process.join()
+        return CompletedProcess(words, process.exitcode, *(Path(file).read_text("utf-8") for file in printed))
+
+
+def _start_server() -> None:
+    """Start the server, unless it runs, where it finds `imported.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in (str(Path(__file__).parent), *sys.path) if path))
+        forkserver.ensure_running()
+
+
+def _enter(target, words: list[str], cwd: str, environment: dict[str, str], printed: list[str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    for number, file in enumerate(printed, start=1):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", write_through=True) for number in (1, 2)
+    )
+    sys.exit(target(words))
+
+
+def _command(words: list[str]) -> int:
+    from recsys_dl.cli import main
+
+    sys.argv = ["recsys-dl", *words]
+    return main()
+
+
+def _program(words: list[str]) -> None:
+    sys.argv = ["-c", *words[1:]]
+    exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
