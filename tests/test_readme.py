@@ -1,4 +1,4 @@
-"""The README's own lines, run in its order in an empty folder with a ratings.csv."""
+"""The README's own lines, run in its order in an empty folder with a ratings.csv and an items.csv."""
 
 import re
 import shlex
@@ -28,6 +28,10 @@ def test_its_python_and_its_commands_run(tmp_path):
         for n, item in enumerate(rng.choice(np.arange(user % 2, 800, 2), 20, replace=False))
     ]
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
+    kinds = "".join(
+        f"{item},{['Drama', 'Comedy'][item % 2]}|{['War', 'Crime', 'Music'][item % 3]}\n" for item in range(800)
+    )
+    (tmp_path / "items.csv").write_text("movieId,genres\n" + kinds)
     first = subprocess.run(
         [sys.executable, "-c", run + further + neural], cwd=tmp_path, capture_output=True, text=True, check=False
     )
