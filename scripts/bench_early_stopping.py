@@ -1,6 +1,6 @@
 """What rules of early stopping keep and save: trains with validation after each epoch, then applies rules to the curves.
 
-    RECSYS_DATA=… python scripts/bench_early_stopping.py --curves curves.json        # an hour on one core
+    RECSYS_DATA=… python scripts/bench_early_stopping.py --curves curves.json        # about an hour and a half on one core
     python scripts/bench_early_stopping.py --logs demo --models two_tower --epochs 10
 
 Prints the tables of docs/training.md: for each log and model the best NDCG@10 on validation of all epochs, and for each rule the best one
@@ -85,7 +85,7 @@ def main() -> None:
     """Train, apply the rules and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logs", nargs="+", default=list(LOGS), choices=list(LOGS))
-    parser.add_argument("--models", nargs="+", default=["neumf", "two_tower"])
+    parser.add_argument("--models", nargs="+", default=["neumf", "two_tower", "gmf", "mlp"])
     parser.add_argument("--epochs", type=int, default=30, help="of each (default 30)")
     parser.add_argument("--users", type=int, default=1000, help="that are validated on (default 1000)")
     parser.add_argument("--curves", type=Path, help="file to keep the curves in")
