@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .popularity import Popularity
     from .rp3beta import RP3beta
     from .sasrec import SASRec
+    from .segment_popularity import SegmentPopularity
     from .sequential_rules import SequentialRules
     from .svd import SVD
     from .svd_pp import SVDpp
@@ -52,6 +53,7 @@ __all__ = [
     "RP3beta",
     "SASRec",
     "SVDpp",
+    "SegmentPopularity",
     "SequentialRules",
     "TwoTower",
     "UserKNN",
