@@ -92,6 +92,18 @@ def test_close_years_are_alike_and_decades_have_names():
     np.testing.assert_array_equal(beyond, np.eye(4, dtype=np.float32)[[0, 3]])
 
 
+def test_a_year_behind_a_title_is_no_word_of_it():
+    titles = pl.Series(["Heat (1995)", "Heat (1986)", "1984 (1984)", "1984 (1956)"])
+    assert ProfileEncoder(ngrams=1).fit(None, titles=titles).terms == ["1984", "heat"]
+
+
+def test_rare_tastes_weigh_more():
+    genres = pl.DataFrame({"genres": [["Drama"]] * 8 + [["Heist"], ["Heist"]]})
+    model = Content(min_count=1).fit(films([0], [0], features=genres))
+    scores = model.score(model.fold_in(tastes=["heist", "drama"]), np.arange(10)[None])[0]
+    np.testing.assert_allclose(scores[9] / scores[0], np.log(11 / 2) / np.log(11 / 8), rtol=1e-5)
+
+
 def test_a_column_that_is_nearly_always_the_same_counts_little():
     frame = pl.DataFrame({"language": ["en"] * 18 + ["fr"] * 2, "genres": [["a"], ["b"]] * 10})
     profiles = ProfileEncoder().fit(frame).transform(frame).terms_RT

@@ -72,7 +72,7 @@ class ProfileEncoder:
     - bag (lists): a term for each value of at least `min_count` rows, weighted by ln((1 + R) / (1 + rows with it)) + 1.
     - category (text, booleans): likewise, one a row; the column's weight is multiplied by the chance that two rows differ, so that
       a column that is nearly always the same counts little.
-    - text (`texts`, titles, columns of prose): TF-IDF of scikit-learn's `TfidfVectorizer` with sublinear term frequency
+    - text (`texts`, titles without a year in parentheses at the end, columns of prose): TF-IDF of scikit-learn's `TfidfVectorizer` with sublinear term frequency
       (Salton and Buckley 1988).
     - number: periods of about as many rows each, at most ten, decades for years. A number belongs to the two periods whose middles enclose it, the
       nearer the more, so that close numbers are similar.
@@ -353,6 +353,8 @@ class ProfileEncoder:
 
 def _table(frame: pl.DataFrame | None, texts: pl.Series | None, titles: pl.Series | None) -> pl.DataFrame:
     table = pl.DataFrame() if frame is None else frame
+    if titles is not None:  # a year behind a title is no word of it
+        titles = titles.cast(pl.String).str.replace(r"\s*\((1[89]|20)\d\d\)\s*$", "")
     for name, series in ((TEXTS, texts), (TITLES, titles)):
         if series is not None:
             if name in table.columns:

@@ -26,6 +26,12 @@ class Reason:
     share: float
 
 
+def telling(profiles: Profiles) -> np.ndarray:
+    """Return float64 [T]: how much a term tells, ln((1 + items) / items with it)."""
+    with_T = np.bincount(profiles.terms_RT.indices, minlength=profiles.terms_RT.shape[1])
+    return np.log((1 + len(profiles)) / np.maximum(with_T, 1))
+
+
 def reasons_of(
     profiles: Profiles,
     names: Sequence[str],
@@ -46,8 +52,7 @@ def reasons_of(
         items_BK: item rows, padded with -1.
         num_terms: at most.
     """
-    with_T = np.bincount(profiles.terms_RT.indices, minlength=len(names))
-    telling_T = np.log((1 + len(profiles)) / np.maximum(with_T, 1))
+    telling_T = telling(profiles)
     return [
         [
             None if item < 0 else _reason(profiles, names, telling_T, wanted_BT[b], liked_BI[b], int(item), num_terms)

@@ -18,7 +18,7 @@ from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.preferences import preferences
-from recsys_dl.families.reasons import Reason, reasons_of
+from recsys_dl.families.reasons import Reason, reasons_of, telling
 from recsys_dl.kernels.comparison import Vectors
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served, Users, UserState
@@ -146,7 +146,7 @@ class Content(CatalogModel):
 
         Args:
             histories: of new users; with tastes, of one, whose history and tastes count alike.
-            tastes: terms, such as ["heist", "1970s", "genres=Comedy"].
+            tastes: terms, such as ["heist", "1970s", "genres=Comedy"]; those of fewer items weigh more, ln(items / items with it).
 
         Raises:
             ValueError: neither is given, an item row that was not in training, or a taste that is no term; names the nearest.
@@ -159,7 +159,8 @@ class Content(CatalogModel):
             return state
         if len(state) != 1:
             raise ValueError(f"tastes are of one user, got histories of {len(state)}")
-        stated = Profiles(self.encoder.tastes(tastes), np.zeros((1, self.dense_IE.shape[1]), np.float32)).unit()
+        terms = self.encoder.tastes(tastes).multiply(telling(self._profiles())[None]).tocsr()
+        stated = Profiles(terms, np.zeros((1, self.dense_IE.shape[1]), np.float32)).unit()
         both = Profiles(state.values[0] + stated.terms_RT, state.values[1] + stated.dense_RE).unit()
         return UserState((both.terms_RT, both.dense_RE), state.histories, self)
 
