@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("category", "bag", "number", "text", "vector", "ignore")
 TITLES = "titles"  # the column name of display titles
+ROWS_AT_ONCE = 1 << 16  # encoded at a time
 PROSE_WORDS, PROSE_VALUES = (
     4.0,
     0.5,
@@ -212,7 +213,7 @@ class ProfileEncoder:
             if learned.kind == "vector":
                 dense.append(vectors_of(column, self.noun, learned.size) * np.float32(np.sqrt(learned.weight)))
             else:
-                blocks.append(self._block(column, learned))
+                blocks.append(sp.vstack([self._block(part, learned) for part in _slices(column)], format="csr"))
         terms_RT = sp.hstack(blocks, format="csr") if blocks else sp.csr_matrix((table.height, 0))
         return Profiles(terms_RT.astype(np.float32), np.concatenate(dense, axis=1)).unit()
 
@@ -313,7 +314,8 @@ class ProfileEncoder:
         return learned if learned.size or len(learned.terms) > 1 else "a single value"
 
     def _learn_values(self, column: pl.Series, learned: _Column) -> _Column | str:
-        counts = values_of(column).unique(["row", "value"]).group_by("value").len("rows").sort("value")
+        parts = [values_of(part).unique(["row", "value"]).group_by("value").len("rows") for part in _slices(column)]
+        counts = pl.concat(parts).group_by("value").agg(pl.col("rows").sum()).sort("value")
         counts = counts.filter(pl.col("rows") >= self.min_count)
         rows_T = counts["rows"].to_numpy()
         if not len(counts):
@@ -361,6 +363,11 @@ def _table(frame: pl.DataFrame | None, texts: pl.Series | None, titles: pl.Serie
                 raise ValueError(f"a column of the features may not be called {name!r} beside {name}; rename it")
             table = table.hstack([series.alias(name)]) if table.width else series.alias(name).to_frame()
     return table
+
+
+def _slices(column: pl.Series) -> list[pl.Series]:
+    """Return a column in parts, so that what is made of each on the way fits into memory."""
+    return [column.slice(start, ROWS_AT_ONCE) for start in range(0, max(1, len(column)), ROWS_AT_ONCE)]
 
 
 def _family(column: pl.Series) -> str:
