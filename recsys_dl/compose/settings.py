@@ -30,11 +30,12 @@ SHARED: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "train": SHARED,
-    "evaluate": SHARED | {"run": Place, "k": Lengths, "relevant_from": Least},
+    "evaluate": SHARED
+    | {"run": Place, "k": Lengths, "relevant_from": Least, "cold": bool, "segments": list[str] | str | None},
     "recommend": SHARED
     | {
         "run": Place,
-        **dict.fromkeys(("users", "history", "allow", "exclude"), IdsOrFile),
+        **dict.fromkeys(("users", "history", "tastes", "allow", "exclude"), IdsOrFile),
         "show_history": Annotated[int, Ge(0)],
         "explain": bool,
     },
