@@ -171,7 +171,7 @@ def with_item_features(data: Dataset, **columns) -> Dataset:
 def test_features_that_cannot_be_learned(data):
     nan = with_item_features(data, price=np.where(np.arange(NUM_ITEMS) == 5, np.nan, np.arange(NUM_ITEMS) / 2))
     with pytest.raises(
-        ValueError, match="the column 'price' of the item features must hold finite numbers.* got nan in row 5"
+        ValueError, match="the column 'price' of the item features must hold finite numbers.* got nan for item 'i5'"
     ):
         TOWERS["two_tower"](epochs=0).fit(nan)
     same = with_item_features(data, kind=["x"] * NUM_ITEMS)
