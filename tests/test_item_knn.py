@@ -37,7 +37,9 @@ def test_scores_by_hand(device):
     np.testing.assert_allclose(lists, [[0, high, 0, 0], [high, 0, 0, 0], [0, low, 0, 0], [0] * 4], rtol=1e-6)
     # A score adds up the neighbors of the item recommended: of item 0 it is 1, of 1 it is 0, of 2 it is 1.
     scores = model.score([0, 2, 3], np.tile(np.arange(4), (3, 1)))
-    np.testing.assert_allclose(scores, [[high, high, low, 0], [high, 0, low, 0], [0] * 4], rtol=1e-6)
+    # Item 3 has no neighbors, so that nothing follows from it: user 3 gets the shares of the four users.
+    popular = [0.5, 0.75, 0.25, 0.25]
+    np.testing.assert_allclose(scores, [[high, high, low, 0], [high, 0, low, 0], popular], rtol=1e-6)
     folded = model.fold_in(Interactions([0, 0, 1], [1, 2, 0], [2, 1, 3], num_items=4))
     np.testing.assert_allclose(
         model.score(folded, np.tile(np.arange(4), (2, 1))), [[2 * high, 0, 2 * low, 0], [0, 3 * high, 0, 0]], rtol=1e-6
