@@ -29,6 +29,9 @@ class Given(CatalogModel):
     def _fold(self, histories):
         return histories.user_counts_U
 
+    def _influential_items(self):
+        return np.ones(self.num_items, bool)
+
     def _scores(self, values):
         return self.scores_UI[values].copy()
 

@@ -16,10 +16,11 @@ def test_scores_by_hand(device):
     low, high = np.float32([1 / np.sqrt(3), 2 / np.sqrt(6)])
     assert model.neighbors_RR.indices.tolist() == [1, 2, 1]
     scores = model.score([0, 1, 2, 3], np.tile(np.arange(5), (4, 1)))
-    wanted = [[low, low, low, 0, 0], [0, high, high, 0, 0], [high, high, high, 0, 0], [0] * 5]
+    popular = [0.5, 0.5, 0.5, 0.25, 0]  # what user 3 gets, who has no neighbors, and who brings an item that nobody has
+    wanted = [[low, low, low, 0, 0], [0, high, high, 0, 0], [high, high, high, 0, 0], popular]
     np.testing.assert_allclose(scores, wanted, rtol=1e-6)
     folded = model.fold_in([[0], [3], [4]])
-    wanted = [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0], [0] * 5]  # user 0 is as near as can be, user 3 too
+    wanted = [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0], popular]  # user 0 is as near as can be, user 3 too
     np.testing.assert_allclose(model.score(folded, np.tile(np.arange(5), (3, 1))), wanted, rtol=1e-6)
     near = model.similar_items([1, 3], k=3)
     assert near.items_BK.tolist() == [[2, 0, -1], [-1, -1, -1]]

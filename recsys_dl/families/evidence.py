@@ -32,7 +32,10 @@ def without_evidence(values: Any, influential_X: np.ndarray | None = None) -> np
         influential_X: bool, the columns that change a score; None: all.
     """
     if sp.issparse(values):
-        return np.asarray(abs(values) @ (np.ones(values.shape[1]) if influential_X is None else influential_X)) == 0
+        # abs() of a CSR matrix would sort it in place, and the order of its entries is that of the sums
+        said_N = values.data != 0 if influential_X is None else (values.data != 0) & influential_X[values.indices]
+        rows_N = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
+        return np.bincount(rows_N[said_N], minlength=values.shape[0]) == 0
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return np.asarray(~values.any(axis=1))
     return np.zeros((values[0] if isinstance(values, tuple) else values).shape[0], bool)
