@@ -115,7 +115,7 @@ class Run(RunLists):
         """
         if (parent := self.manifest.get("parent")) and parent.get("how") != "refit":
             raise ValueError(
-                f"{self.folder} was {'given new items' if parent.get('how') == 'add_items' else 'fine-tuned'} from Python, by data that its "
+                f"{self.folder} was {'given new items' if parent.get('how') == 'add_items' else 'fine-tuned'} from Python on data that its "
                 f"config does not name, which therefore cannot be read again. Its figures are in {self.folder / 'metrics.json'}; recsys_dl.evaluate evaluates its model on your data; "
                 f"its parent is {parent['folder']}."
             )

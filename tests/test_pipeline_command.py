@@ -124,7 +124,7 @@ def test_what_a_pipeline_cannot(place):
         assert message in run(*words, cwd=place, status=1).stderr
     run("train", "model=popularity", "data=log", "data.path=log.csv", "run=runs/popularity", cwd=place)
     said = run("recommend", "run=runs/popularity", "users=[100]", "explain=true", cwd=place, status=1).stderr
-    assert "only a pipeline has stages to explain" in said
+    assert "only pipelines, content models and hybrids explain their lists" in said
 
 
 def test_the_docs_example_runs():

@@ -110,7 +110,7 @@ def test_a_signature_hides_no_argument(group):
             continue
         parameters = inspect.signature(get_class(config["_target_"])).parameters
         assert all(one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in parameters.values())
-        assert set(config) - {"_target_", "_convert_", "_partial_"} <= set(parameters), file.name
+        assert set(config) - {"_target_", "_convert_", "_partial_", "defaults"} <= set(parameters), file.name
 
 
 def test_every_option_is_found_by_hydra_in_a_fresh_process():

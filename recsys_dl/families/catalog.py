@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from typing_extensions import Self
@@ -56,9 +56,7 @@ class CatalogModel(Saved):
     noun = "model"
     fitted: ClassVar[tuple[str, ...]] = ()
     popularity_fallback: ClassVar[bool] = True
-    item_parameters: ClassVar[
-        tuple[str, ...]
-    ] = ()  # fitted arrays whose row i is item i's vector or bias, if they make the scores
+    item_parameters: ClassVar[tuple[str, ...]] = ()  # arrays of an item's vector or bias in each row
     needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
     device: Device = "cpu"
     sparse_advice: ClassVar[str] = ""  # how to weaken regularization otherwise, for a warning
@@ -75,11 +73,13 @@ class CatalogModel(Saved):
         known = f" of {self.num_users:,} users and {self.num_items:,} items" if hasattr(self, "num_items") else None
         return f"{type(self).__name__}({arguments}){known or ', not fitted'}"
 
-    def __getattr__(self, name: str) -> Any:
-        """Say what is missing; called only for names that are not found."""
-        kind = type(self).__name__
-        said = without_predict(kind) if name == "predict" else f"{kind!r} object has no attribute {name!r}"
-        raise AttributeError(said, name=name, obj=self)
+    if not TYPE_CHECKING:  # else type checkers would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what is missing; called only for names that are not found."""
+            said = f"{type(self).__name__!r} object has no attribute {name!r}"
+            said = without_predict(type(self).__name__) if name == "predict" else said
+            raise AttributeError(said, name=name, obj=self)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
