@@ -64,10 +64,9 @@ class BasedModel(CatalogModel):
 
     def _write(self, folder: Path) -> dict[str, Any]:
         self.base.save(folder / "base")
-        written = super()._write(folder)
         own = {name: array for name, array in self.arrays().items() if not name.startswith("base_")}
         save_arrays(folder / "arrays.npz", own)
-        return written
+        return {}
 
     @classmethod
     def _read(cls, folder: Path, config: dict[str, Any]) -> Self:

@@ -179,11 +179,11 @@ class SegmentPopularity(CatalogModel):
             [at.get(name, len(self.known)) if name is not None else len(self.known) for name in names], np.int64
         )
 
-    def _shares(self) -> np.ndarray:
-        """Return float32 [G, I]."""
+    def _shares(self, segments: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return float32 [G, I], or the rows of some segments."""
         among_all_I = self.counts_GI[-1] / max(1.0, float(self.sizes_G[-1]))
-        drawn_GI = (self.counts_GI + self.prior * among_all_I) / np.maximum(self.sizes_G + self.prior, 1e-9)[:, None]
-        return drawn_GI.astype(np.float32)
+        sizes = np.maximum(self.sizes_G[segments] + self.prior, 1e-9)
+        return ((self.counts_GI[segments] + self.prior * among_all_I) / sizes[:, None]).astype(np.float32)
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.segments_U[users_B]
@@ -195,7 +195,7 @@ class SegmentPopularity(CatalogModel):
         return np.ones(self.num_items, bool)  # it ignores histories, so that none is unknown to it
 
     def _scores(self, values: np.ndarray) -> np.ndarray:
-        return self._shares()[values]
+        return self._shares(values)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the items' shares by segment; -inf where either has no users."""
