@@ -86,6 +86,33 @@ def vectors_of(column: pl.Series, noun: str, size: int | None) -> np.ndarray:
     return vectors_RE / np.maximum(np.linalg.norm(vectors_RE, axis=1, keepdims=True), 1e-12)
 
 
+def as_learned(
+    table: pl.DataFrame, name: str, family: str, noun: str, *, found: str | None, numeric: bool
+) -> pl.Series:
+    """Return a column that training had.
+
+    Args:
+        table: the features.
+        name: of the column.
+        family: what it held in training.
+        noun: "item" or "user".
+        found: what it holds now, None if it is not there.
+        numeric: whether whole numbers and others may take each other's place.
+
+    Raises:
+        ValueError: it is missing, or holds something else.
+    """
+    if found is None:
+        raise ValueError(
+            f"the {noun} features must have {called(name)} ({family}) as in training, got {listed(table.columns) or 'no columns'}"
+        )
+    if found not in (family, "nothing") and not (numeric and {found, family} <= {"numbers", "whole numbers"}):
+        raise ValueError(
+            f"{called(name)} of the {noun} features held {family} in training, got {found or table.schema[name]}"
+        )
+    return table[name]
+
+
 def called(name: str) -> str:
     """Return a column's name in messages."""
     return "texts" if name == TEXTS else f"the column {name!r}"

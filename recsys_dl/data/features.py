@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from typing_extensions import Self
 
-from .column_types import TEXTS, called, family_of, listed, numbers_of, values_of
+from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, values_of
 from .text_vectors import TextVectors
 
 log = logging.getLogger(__name__)
@@ -166,20 +166,9 @@ class FeatureEncoder:
         dense: list[np.ndarray] = []
         known_R = np.zeros(table.height, bool)
         for learned in self._columns:
-            if learned.name not in table.columns:
-                raise ValueError(
-                    f"the {self.noun} features must have {called(learned.name)} ({learned.family}) as in training, got "
-                    f"{listed(table.columns) or 'no columns'}"
-                )
-            column = table[learned.name]
-            family = family_of(column.dtype)
-            if family not in (learned.family, "nothing") and not (
-                learned.kind in ("number", "log_number") and {family, learned.family} <= {"numbers", "whole numbers"}
-            ):
-                raise ValueError(
-                    f"{called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
-                    f"{family or column.dtype}"
-                )
+            found = family_of(table.schema[learned.name]) if learned.name in table.columns else None
+            numeric = learned.kind in ("number", "log_number")
+            column = as_learned(table, learned.name, learned.family, self.noun, found=found, numeric=numeric)
             known_R |= column.is_not_null().to_numpy()
             if learned.kind == "category":
                 coded.append(_category_codes(column, learned))

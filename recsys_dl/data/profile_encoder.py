@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from recsys_dl.names import near
 
-from .column_types import TEXTS, called, family_of, listed, numbers_of, values_of, vectors_of
+from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, values_of, vectors_of
 from .periods import memberships, periods
 from .profiles import Profiles
 from .words import learned_words, restored_words, word_matrix
@@ -197,19 +197,8 @@ class ProfileEncoder:
         table = _table(frame, texts, titles)
         blocks, dense = [], [np.zeros((table.height, 0), np.float32)]
         for learned in self._columns:
-            if learned.name not in table.columns:
-                raise ValueError(
-                    f"the {self.noun} features must have {called(learned.name)} ({learned.family}) as in training, got "
-                    f"{listed(table.columns) or 'no columns'}"
-                )
-            column = table[learned.name]
-            family = _family(column)
-            numeric = {"numbers", "whole numbers"}
-            if family not in (learned.family, "nothing") and not {family, learned.family} <= numeric:
-                raise ValueError(
-                    f"{called(learned.name)} of the {self.noun} features held {learned.family} in training, got "
-                    f"{family or column.dtype}"
-                )
+            found = _family(table[learned.name]) if learned.name in table.columns else None
+            column = as_learned(table, learned.name, learned.family, self.noun, found=found, numeric=True)
             if learned.kind == "vector":
                 dense.append(vectors_of(column, self.noun, learned.size) * np.float32(np.sqrt(learned.weight)))
             else:
