@@ -314,7 +314,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     for words, message in (
         (["segments=[colds]"], "did you mean 'cold'?"),
         (["segments=user:age"], "needs user features"),
-        (["cold=maybe"], "cold must be true or false, got 'maybe'"),
+        (["cold=maybe"], "cold must be true or false, such as false, got 'maybe'"),
     ):
         assert main(["evaluate", "run=als", *words]) != 0
         assert message in capsys.readouterr().err
