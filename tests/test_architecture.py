@@ -82,6 +82,7 @@ ALLOWED: dict[str, set[str]] = {
         "fine_tuning",
         "new_items",
     },  # recsys_dl/__init__.py: when a name is asked for
+    "sweeps": {"protocols", "evaluation", "folders", "leftovers", "progress"},
     "compose": set(),
     "verbs": {
         "compose",
@@ -95,6 +96,8 @@ ALLOWED: dict[str, set[str]] = {
         "runs",
         "fine_tuning",
         "folders",
+        "leftovers",
+        "sweeps",
         "progress",
         "threads",
     },
