@@ -3,7 +3,8 @@
 runs/als/
   config.yaml     composed; `recsys-dl reproduce` needs nothing else
   metrics.json    values, intervals and conventions, for each part of the split that was evaluated
-  manifest.json   data hash, versions, seed, threads, commit, seconds of each stage, peak memory
+  manifest.json   provenance: data hash, seed, threads, processes, commit, library versions, hardware, environment variables, launcher
+                  and job id; seconds of each stage, peak memory
   run.log         log output
   model/          the fitted model
   per_user/       per-user values of the metrics, for paired comparisons
@@ -14,18 +15,13 @@ runs/als/
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import os
-import platform
-import resource
-import subprocess
-import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +38,7 @@ from recsys_dl.evaluation import Evaluation
 from recsys_dl.folders import new_file, sha256
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender
+from recsys_dl.provenance import peak_memory, provenance
 from recsys_dl.readers.text_files import shorten
 from recsys_dl.run_lists import RunLists
 from recsys_dl.saving import load_arrays, load_saved, save_arrays
@@ -153,20 +150,22 @@ def write_run(
     if parent is not None:
         more["parent"] = dict(parent)
     about |= {"users": data.num_users, "items": data.num_items}
-    write_manifest(folder, about, stages, seed=config.get("seed"), **more)
+    trainer = config.get("trainer") or {}
+    processes = int(trainer.get("processes", 1)) * int(trainer.get("num_nodes", 1))
+    write_manifest(folder, about, stages, seed=config.get("seed"), processes=processes, **more)
 
 
-def write_manifest(folder: Path, data: Mapping[str, Any], stages: StageTimer, *, seed: Any, **more: Any) -> None:
-    """Write a run's provenance: data, versions, machine and durations."""
+def write_manifest(
+    folder: Path, data: Mapping[str, Any], stages: StageTimer, *, seed: Any, processes: int = 1, **more: Any
+) -> None:
+    """Write a run's provenance: data, seed, code, libraries, hardware, environment, launcher and durations."""
     manifest = {
         "recsys_dl": __version__,
         "data": dict(data),
         "seed": seed,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-        "versions": _versions(("numpy", "scipy", "numba", "polars", "torch", "hydra-core")),
+        "processes": processes,
+        **provenance(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": stages.seconds,
         "peak_memory_bytes": peak_memory(),
@@ -312,27 +311,3 @@ def weights_hash(folder: Path) -> str:
     """Return the SHA-256 of the weights of a run's model; for a model served by an index, of the model itself."""
     home = folder / "model"
     return sha256(next(file for file in (home / "arrays.npz", home / "model" / "arrays.npz") if file.is_file()))
-
-
-def peak_memory() -> int:
-    """Return the largest resident size of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _versions(names: Iterable[str]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout this package runs from, "+changes" if it is not clean; None outside a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    answer = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or None

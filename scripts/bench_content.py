@@ -19,7 +19,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.models import Content
-from recsys_dl.runs import peak_memory
+from recsys_dl.provenance import peak_memory
 from recsys_dl.threads import limit_threads
 
 NUM_TAGS, TAGS_PER_ITEM = 20_000, 30

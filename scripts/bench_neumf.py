@@ -24,7 +24,7 @@ from reproduce_ncf import DATA, read_train
 
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.models.neumf import NeuMF
-from recsys_dl.runs import peak_memory
+from recsys_dl.provenance import peak_memory
 from recsys_dl.threads import keep_freed_memory, limit_threads
 from recsys_dl.training.optimizers import make_optimizer
 from recsys_dl.training.pairs import LabeledLists

@@ -60,7 +60,7 @@ def measure(file: Path, chosen: argparse.Namespace, threads: int) -> None:
     """Run and print the stages."""
     from recsys_dl import evaluate, leave_last_out, read_log
     from recsys_dl.models import ALS
-    from recsys_dl.runs import peak_memory
+    from recsys_dl.provenance import peak_memory
 
     print(f"{chosen.rows:,} rows, {file.stat().st_size / 1e6:,.0f} MB of CSV, {threads} threads\n")
     print("| stage | seconds | peak memory so far, GB |\n|---|---|---|", flush=True)

@@ -59,8 +59,10 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"kernels", "data", "protocols", "saving", "earlier", "progress"},
     "run_requests": {"protocols", "data"},
     "run_lists": {"run_requests", "protocols", "data", "pipeline"},
+    "provenance": set(),
     "runs": {
         "run_lists",
+        "provenance",
         "data",
         "readers",
         "protocols",

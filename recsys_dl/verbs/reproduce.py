@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,26 @@ def reproduce(config: DictConfig) -> int:
     one, two = run.model.arrays(), twin.model.arrays()
     differences += [f"model.{name}" for name in one if not _same(one[name], two.get(name))]
     if differences:
-        then, now = run.manifest, twin.manifest
-        changed = [
-            f"{key}: {then[key]} -> {now[key]}" for key in ("versions", "threads", "commit") if then[key] != now[key]
-        ]
+        changed = "; ".join(_changes(run.manifest, twin.manifest))
         print(
-            f"NOT reproduced: {', '.join(differences)} differ. {'; '.join(changed) or 'Versions and threads are the same.'}"
+            f"NOT reproduced: {', '.join(differences)} differ. {changed or 'Code, libraries, hardware and threads are the same.'}"
         )
         return 1
     print(
         f"reproduced: {shown(run.folder)} gives the same {f'{part} metrics and the same ' if now else ''}model, bit for bit"
     )
     return 0
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between the provenance of two runs; manifests of earlier versions record less."""
+    for key in ("commit", "python", "versions", "threads", "processes", "hardware", "environment"):
+        if key not in then or then[key] == now[key]:
+            continue
+        one, two = ({key: whole} if not isinstance(whole, dict) else whole for whole in (then[key], now[key]))
+        for name in sorted({*one, *two}):
+            if one.get(name) != two.get(name):
+                yield f"{name}: {one.get(name)} -> {two.get(name)}"
 
 
 def _same(first: Any, second: Any) -> bool:
