@@ -8,8 +8,18 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
-OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export")  # take a run's folder as their first word
+MANY = {"-m", "--multirun"}  # train one trial for each combination of settings
+OF_A_RUN = (
+    "evaluate",
+    "recommend",
+    "reproduce",
+    "refit",
+    "index",
+    "export",
+    "status",
+)  # take a run's folder as their first word
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, write runs/als
@@ -18,6 +28,8 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl evaluate run=runs/als part=test                    the final figures, once
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
+  recsys-dl train -m model=als,bpr seed=1,2 launcher=slurm     a sweep, one trial per combination; the same command again resumes
+  recsys-dl sweep status sweeps/als-bpr                        how far a sweep is
   recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for production
   recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
@@ -47,6 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     verb = words[0]
     overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra reads null as no option
+    if verb == "train" and MANY & {*overrides}:
+        verb, overrides = "sweep", [word for word in overrides if word not in MANY]
+    if verb == "sweep" and overrides[:1] == ["status"]:
+        verb, overrides = "status", overrides[1:]
     try:
         if verb == "completion":
             from recsys_dl.compose.completion import completion
@@ -69,6 +85,11 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if verb in OF_A_RUN and overrides and _is_run(overrides[0]):
             overrides[0] = f"run={overrides[0]}"
+        if verb == "sweep":
+            from recsys_dl.compose.grid import compose_grid
+
+            grid = compose_grid(overrides)
+            return run_verb(verb, grid.config, grid=grid)
         config = compose_command(verb, overrides)
     except ValueError as error:
         return _fail(str(error), 2)
@@ -76,6 +97,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _left()
     except KeyboardInterrupt:
         return _fail("stopped", 130)
+    return run_verb(verb, config)
+
+
+def run_verb(verb: str, config: Any, **more: Any) -> int:
+    """Call a verb; return the exit status, after printing what went wrong."""
     from recsys_dl.progress import quiet_libraries, shown_on_console
 
     console = logging.StreamHandler()
@@ -86,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM leaves nothing half-written
     try:
         with quiet_libraries():
-            status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config) or 0)
+            status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config, **more) or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

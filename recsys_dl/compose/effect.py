@@ -84,6 +84,11 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
             yield from _typed(words, "device", f"{trained[0].__name__} computes on the CPU alone")
 
 
+def trains_with_trainer(config: DictConfig) -> bool:
+    """Return whether what `recsys-dl train` fits takes the settings of trainer."""
+    return any(map(takes_trainer, _trained("train", config)))
+
+
 def _typed(words: Sequence[Word], key: str, reason: str) -> Iterator[tuple[str, str]]:
     for word in words:
         if word.key == key:

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 CONF = Path(__file__).parent.parent / "conf"
-VERBS = ("train", "evaluate", "recommend", "compare", "reproduce", "refit", "rank", "index", "export")
+VERBS = (
+    "train",
+    "sweep",
+    "status",
+    "evaluate",
+    "recommend",
+    "compare",
+    "reproduce",
+    "refit",
+    "rank",
+    "index",
+    "export",
+)
 
 
 def groups(own: Sequence[Path] = ()) -> list[str]:

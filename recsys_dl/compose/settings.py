@@ -30,6 +30,8 @@ SHARED: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "train": SHARED,
+    "sweep": SHARED | {"metric": str | None},
+    "status": SHARED | {"run": Place},
     "evaluate": SHARED
     | {"run": Place, "k": Lengths, "relevant_from": Least, "cold": bool, "segments": list[str] | str | None},
     "recommend": SHARED

@@ -17,7 +17,7 @@ from recsys_dl.names import near
 from .options import options
 
 SEARCHPATH = "hydra.searchpath"  # folders of a caller's own options
-SEVERAL = "one command is one run: for several models recsys-dl compare 'models=[als,bpr]', for several values the command again with each"
+SEVERAL = "one command is one run: for a table of several models recsys-dl compare 'models=[als,bpr]', for every combination of values recsys-dl train -m"
 FLAGS = {  # of Hydra's own command lines and of other tools
     **dict.fromkeys(("-m", "--multirun"), SEVERAL),
     **dict.fromkeys(
@@ -86,13 +86,13 @@ def hydra_value(word: Word, *, ids: bool, listed: bool, text: bool) -> str:
     typed = word.value or ""
     if ids:
         return _told_ids(typed)
-    found = _parsed(word.for_hydra(typed))
+    found = parsed(word.for_hydra(typed))
     if found is None:
         if listed and "," in typed and typed[:1] not in "[{'\"":
             return f"[{','.join(_quoted(one.strip()) for one in typed.split(','))}]"
         return _quoted(typed)
     if found.is_sweep_override():
-        return f"[{typed}]" if listed and _parsed(word.for_hydra(f"[{typed}]")) is not None else _quoted(typed)
+        return f"[{typed}]" if listed and parsed(word.for_hydra(f"[{typed}]")) is not None else _quoted(typed)
     if text and not isinstance(found._value, str) and typed != "null" and typed[:1] not in "[{'\"":
         return _quoted(typed)
     return typed
@@ -135,7 +135,7 @@ def _bare(text: str) -> str:
     return next((f"{group}={text}" for group in ("model", "pipeline", "data") if text in options(group)), "")
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """Return Hydra's reading of a word; None if it cannot be parsed."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

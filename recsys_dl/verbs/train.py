@@ -7,13 +7,16 @@ from omegaconf import DictConfig
 from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_attribution, print_figures, run_folder, shown
 
 
-def train(config: DictConfig) -> None:
-    """Fit one model, evaluate it, write a run folder."""
+def train(config: DictConfig, *, expected_hash: str | None = None) -> None:
+    """Fit one model, evaluate it, write a run folder.
+
+    `expected_hash`: of the data, in a sweep whose other trials have read it.
+    """
     if is_helper(config):
         help_to_fit(config)
         return
     with run_folder(config, name_of(config)) as target:
-        evaluation = fit_and_leave(config, target, overwrite=config.run is None)
+        evaluation = fit_and_leave(config, target, overwrite=config.run is None, expected_hash=expected_hash)
     print_figures(name_of(config), config, evaluation)
     print_attribution(target, config.evaluate.part)
     print(f"\nThe run is in {shown(target)}. Next:")

@@ -1,0 +1,113 @@
+"""The words of a sweep, in Hydra's grammar, expanded to the words of each trial."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_dl.names import near
+
+from .composing import compose_command, searched
+from .options import groups, options
+from .words import parsed, read_words
+
+OF_SWEEP = ("launcher", "run", "metric")  # words of the sweep itself; the others are those of its trials
+SAME = {  # settings that the trials of a sweep share, and why
+    "evaluate": "figures would not be comparable",
+    "threads": "it has no effect on the figures",
+    "device": "it is where a trial runs, not what it learns",
+    "logger": "the sweep's own table compares the trials",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A composed sweep.
+
+    Attributes:
+        config: of the sweep itself: launcher, run, metric.
+        trials: the words of each trial, distinct.
+        configs: the composed config of each trial.
+        varied: the keys with several values, in the order given.
+    """
+
+    config: DictConfig
+    trials: list[tuple[str, ...]]
+    configs: list[DictConfig]
+    varied: list[str]
+
+
+def compose_grid(overrides: Sequence[str]) -> Grid:
+    """Return the trials of `recsys-dl train -m`, every one composed and validated.
+
+    Raises:
+        ValueError: invalid words; settings that must be the same for all trials; or trials that cannot run, with the first
+            three of them and the reason.
+    """
+    words = read_words(overrides)
+    of_sweep = [word.text for word in words if word.key.partition(".")[0] in OF_SWEEP]
+    config = compose_command("sweep", of_sweep)
+    own = searched(words)[1]
+    values = {word.key: _values(word.text, own) for word in words if word.text not in of_sweep}
+    varied = [key for key, found in values.items() if len(found) > 1]
+    for key in varied:
+        if why := SAME.get(key.partition(".")[0]):
+            raise ValueError(f"{key} must be the same for all trials of a sweep ({why}); a list is written {key}=[…]")
+    trials, configs, refused = [], [], []
+    for combination in itertools.product(*values.values()):
+        try:
+            configs.append(compose_command("train", combination))
+            trials.append(combination)
+        except ValueError as error:
+            refused.append((combination, str(error)))
+    if refused:
+        shown = "\n".join(f"- {' '.join(words)}: {error}" for words, error in refused[:3])
+        total = len(refused) + len(trials)
+        raise ValueError(
+            shown[2:]
+            if total == 1
+            else f"{len(refused)} of the {total} trials cannot run, so none was started:\n{shown}"
+        )
+    kept = {_key(one): at for at, one in reversed(list(enumerate(configs)))}
+    order = sorted(kept.values())
+    return Grid(config, [trials[at] for at in order], [configs[at] for at in order], varied)
+
+
+def _key(config: DictConfig) -> str:
+    return OmegaConf.to_yaml(config, resolve=True, sort_keys=True)
+
+
+def _values(text: str, own: Sequence[Path]) -> list[str]:
+    """Return the words, each with one value, that a word of a sweep stands for.
+
+    Raises:
+        ValueError: a range without steps, an empty one, or a pattern that matches no option.
+    """
+    override: Any = parsed(text)
+    if override is None or not override.is_sweep_override():
+        return [text]
+    key = override.get_key_element()
+    if not override.is_discrete_sweep():
+        raise ValueError(
+            f"{text[:80]}: a sweep needs single values, such as {key}=0.01,0.1; intervals are searched by recsys-dl tune"
+        )
+    from hydra.core.override_parser.types import Glob
+
+    value = override._value
+    if isinstance(value, Glob):
+        group = override.key_or_group
+        if group not in groups(own):
+            raise ValueError(
+                f"{text[:80]}: glob() chooses options of a group, but {group} is none{near(group, groups(own))}"
+            )
+        found = [f"{key}={name}" for name in value.filter(options(group, own))]
+    else:
+        found = [f"{key}={one}" for one in override.sweep_string_iterator()]
+    if not found:
+        raise ValueError(f"{text[:80]}: there is no value in it; give at least one")
+    return list(dict.fromkeys(found))
