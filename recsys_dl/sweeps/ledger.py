@@ -34,7 +34,6 @@ from recsys_dl.leftovers import lock
 
 FORMAT = 1
 TRIES, SECONDS_BETWEEN = 10, 0.1
-STATES = ("waiting", "queued", "running", "interrupted", "failed", "finished")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Trial:
         return _read(self.folder / "job.json")
 
     def state(self, in_queue: Mapping[str, str] | None = None) -> str:
-        """Return one of `STATES`; `in_queue`: the state of each job in the cluster's queue, by job."""
+        """Return "finished", "running", "queued", "interrupted", "waiting" or "failed"; `in_queue`: the state of each job in the cluster's queue, by job."""
         if self.finished:
             return "finished"
         if self.is_running():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LOWER_IS_BETTER = ("gini", "popularity_lift", "rmse", "mae")
-STATES = ("finished", "pruned", "failed", "running")
+STATES = ("finished", "running", "queued", "interrupted", "waiting", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Record:
         reason: why it failed or was pruned.
         command: repeats this trial alone.
         folder: of its run; empty if there is none.
+        more: further columns, by name.
 
     Examples:
         >>> from recsys_dl.sweeps.records import Record, best_first
@@ -39,6 +40,7 @@ class Record:
     reason: str = ""
     command: str = ""
     folder: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def higher_is_better(metric: str) -> bool:

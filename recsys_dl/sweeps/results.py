@@ -34,7 +34,7 @@ def table(records: Sequence[Record], metrics: Sequence[str], *, limit: int | Non
         shown.add_column(name, justify="left" if name == "state" else "right", overflow="fold")
     best = {one.number for one in winners(records, metrics)}
     for one, row in list(zip(ordered, rows, strict=True))[:limit]:
-        style = "bold green" if one.number in best else STYLES[one.state]
+        style = "bold green" if one.number in best else STYLES.get(one.state, "")
         shown.add_row(*(Text(cell) for cell in row), style=style)
     printed = io.StringIO()
     from sys import stdout
@@ -46,7 +46,7 @@ def table(records: Sequence[Record], metrics: Sequence[str], *, limit: int | Non
     return "\n".join([*lines, *([f"… and {more} more"] if more else [])])
 
 
-STYLES = {"finished": "", "pruned": "dim", "failed": "red", "running": "yellow"}
+STYLES = {"pruned": "dim", "failed": "red", "running": "yellow", "interrupted": "yellow"}
 
 
 def failures(records: Sequence[Record]) -> str:
@@ -113,12 +113,14 @@ def _cells(records: Sequence[Record], metrics: Sequence[str]) -> tuple[list[str]
     settings = _settings(records)
     within = {key.rpartition(".")[0] for key in settings}
     names = [key.rpartition(".")[2] if len(within) == 1 else key for key in settings]
+    more = list(dict.fromkeys(key for one in records for key in one.more))
     rows = []
     for one in best_first(records, metrics):
         values = [f"{one.values[name]:.4f}" if name in one.values else "" for name in metrics]
         given = [_shown(one.settings[key]) if key in one.settings else "" for key in settings]
         rows.append([str(one.number), *given, *values, "" if one.seconds is None else f"{one.seconds:.1f}", one.state])
-    return ["trial", *names, *metrics, "seconds", "state"], rows
+        rows[-1] += [one.more.get(key, "") for key in more]
+    return ["trial", *names, *metrics, "seconds", "state", *more], rows
 
 
 def _shown(value: Any) -> str:

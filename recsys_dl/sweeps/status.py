@@ -6,8 +6,9 @@ import json
 import shlex
 from pathlib import Path
 
-from .ledger import STATES, Ledger, Trial
-from .results import Record, failures, table, write_report
+from .ledger import Ledger, Trial
+from .records import STATES, Record
+from .results import failures, table, write_report
 
 
 def records_of(ledger: Ledger) -> list[Record]:
@@ -62,7 +63,9 @@ def line_of(ledger: Ledger, trial: Trial, state: str) -> str:
     record = record_of(ledger, trial, state)
     settings = " ".join(f"{key}={value}" for key, value in record.settings.items()) or "the only combination"
     if state != "finished":
-        return f"trial {trial.number}: {settings}: {state}: {record.reason.splitlines()[0][:200] if record.reason else ''}"
+        return (
+            f"trial {trial.number}: {settings}: {state}: {record.reason.splitlines()[0][:200] if record.reason else ''}"
+        )
     metric = ledger.about["metric"]
     figure = f"{metric} {record.values[metric]:.4f}" if metric in record.values else "no figures"
     return f"trial {trial.number}: {settings}: {figure}, {record.seconds:.1f} s"
