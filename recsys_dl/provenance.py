@@ -35,7 +35,7 @@ LONGEST = 200  # characters of a variable's value
 def provenance() -> dict[str, Any]:
     """Return everything about this process that a later run should share to give the same numbers, as plain values."""
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "versions": _versions(),
@@ -132,7 +132,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the checkout this package runs from, "+changes" if it is not clean; None outside a checkout."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():

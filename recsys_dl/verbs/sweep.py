@@ -95,7 +95,7 @@ def _entry(words: tuple[str, ...], config: DictConfig) -> dict[str, Any]:
 
 
 def _code() -> dict[str, Any]:
-    from recsys_dl.runs import commit
+    from recsys_dl.provenance import commit
     from recsys_dl.version import __version__
 
     return {"version": __version__, "commit": commit()}
