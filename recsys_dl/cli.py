@@ -29,6 +29,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl recommend run=runs/als 'users=[196,22]' k=10       lists by title
   recsys-dl compare 'models=[popularity,item_knn,als,bpr]'     a table with intervals and paired tests
   recsys-dl train -m model=als,bpr seed=1,2 launcher=slurm     a sweep, one trial per combination; the same command again resumes
+  recsys-dl tune model=als space=als trials=40                 search the settings on validation (Optuna); the same command resumes
   recsys-dl sweep status sweeps/als-bpr                        how far a sweep is
   recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for production
   recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?

@@ -55,9 +55,10 @@ DAMAGE = (  # what reading a damaged folder raises
 
 @dataclass
 class StageTimer:
-    """Seconds that each named stage of a run took."""
+    """Seconds that each named stage of a run took; `shown`: on the console too, not only in the log."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    shown: bool = True
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -65,7 +66,7 @@ class StageTimer:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
-        log.info("%s: %.1f s", name, self.seconds[name], extra=SIGN)
+        log.info("%s: %.1f s", name, self.seconds[name], extra=SIGN if self.shown else None)
 
 
 @dataclass(frozen=True, repr=False)

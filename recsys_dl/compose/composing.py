@@ -17,6 +17,7 @@ from recsys_dl.names import SYNONYMS, near, synonym
 
 from .effect import check_effect
 from .options import at, groups, groups_of, keys_of, options, options_with, settings_of
+from .ranges import settle_space, without_ranges
 from .settings import SETTINGS
 from .types import check_types, is_ids
 from .words import SEARCHPATH, SEVERAL, Word, hydra_value, read_words
@@ -44,8 +45,11 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
         ValueError: as in `compose`; a setting the verb would not read, or a missing one.
     """
     words = read_words(overrides)
-    config, places = composed(verb, words)
-    check_effect(verb, config, words, places)
+    fixed, ranges = without_ranges(words) if verb == "tune" else (words, {})
+    config, places = composed(verb, fixed)
+    check_effect(verb, config, fixed, places)
+    if verb == "tune":
+        settle_space(config, words, fixed, ranges)
     return config
 
 

@@ -102,7 +102,7 @@ def _first(words: Sequence[Word], within: str) -> str:
 def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
     """Yield the classes of what a verb trains."""
     nodes: list[Any] = []
-    if verb == "train":
+    if verb in ("train", "tune"):
         pipeline = config.get("pipeline")
         nodes = [config.model] if pipeline is None else list((pipeline.get("retrievers") or {}).values())
     elif verb == "compare" and all(isinstance(one, str) for one in config.models):

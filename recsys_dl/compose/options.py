@@ -11,6 +11,7 @@ CONF = Path(__file__).parent.parent / "conf"
 VERBS = (
     "train",
     "sweep",
+    "tune",
     "status",
     "evaluate",
     "recommend",

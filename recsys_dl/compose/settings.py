@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 Place = str | os.PathLike[str]
 IdsOrFile = Annotated[list[str] | Place | None, "ids"]  # ids are kept as typed
@@ -42,6 +42,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "explain": bool,
     },
     "compare": SHARED | {"models": list[str], "runs": list[str] | None, "metric": str},
+    "tune": SHARED
+    | {
+        "trials": Count,
+        "metric": Annotated[list[str], MinLen(1)],
+        "sampler": Literal["tpe", "random", "grid", "cmaes"],
+        "pruner": Literal["median", "asha", "hyperband"] | None,
+        "workers": Count,
+        "storage": str | None,
+        "timeout": Annotated[float, Gt(0)] | None,
+        "test": bool,
+        "keep": Literal["best", "all"],
+    },
     "reproduce": SHARED | {"run": Place},
     "refit": SHARED | {"run": Place, "data.path": Place | None, "epochs": Count | None},
     "rank": SHARED

@@ -122,7 +122,7 @@ class Monitor(pl.Callback):
             self.figures.append(figure)
             figures[self.options.metric] = figure
             trainer.should_stop = self._has_enough()
-        self._tell(trainer, figures)
+        self._tell(trainer, figures | {"epoch": trainer.current_epoch})  # from 0, as Lightning logs it
         summary = ", ".join(f"{key} {value:.5f}" for key, value in figures.items())
         log.info("epoch %d: %s", trainer.current_epoch, summary)
         if trainer.is_global_zero:

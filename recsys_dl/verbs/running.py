@@ -38,8 +38,15 @@ def fit_and_leave(
     overwrite: bool = False,
     expected_hash: str | None = None,
     parent: dict[str, Any] | None = None,
+    trainer: Any = None,
+    split: SplitData | None = None,
+    quiet: bool = False,
 ) -> Any:
-    """Write a finished run to `target`, atomically; return its evaluation, None if nothing is held out."""
+    """Write a finished run to `target`, atomically; return its evaluation, None if nothing is held out.
+
+    `trainer`: in place of the config's, with loggers of its own; `split`: what `read_parts` returned for the same data and split; `quiet`: prints
+    nothing of its stages.
+    """
     threads = limit_threads(config.threads)
     from recsys_dl.data.split import seen_besides_test
     from recsys_dl.evaluation import attribute
@@ -47,13 +54,13 @@ def fit_and_leave(
     from recsys_dl.folders import new_folder
     from recsys_dl.runs import StageTimer, logged_to, write_run
 
-    stages = StageTimer()
+    stages = StageTimer(shown=not quiet)
     settle_split(config)
-    trainer = trainer_of(config)
+    trainer = trainer_of(config) if trainer is None else trainer
     check_beforehand(config, trainer)
     with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", name_of(config), threads, config.seed)
-        split = read_parts(config, stages, expected_hash=expected_hash)
+        split = read_parts(config, stages, expected_hash=expected_hash) if split is None else split
         part, evaluations = config.evaluate.part, {}
         if evaluated := not holds_out_nothing(config):
             asked, exclude = asked_of(split, part)
@@ -79,8 +86,9 @@ def fit_and_leave(
             paths=absolute_paths(config),
             parent=parent,
         )
-    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
-    print(f"{name_of(config)}: {spent}", file=sys.stderr)
+    if not quiet:
+        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
+        print(f"{name_of(config)}: {spent}", file=sys.stderr)
     return evaluations.get(part)
 
 
@@ -126,7 +134,9 @@ def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder
         if trainer != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger do not apply", name_of(config))
         return model.fit(split.train)
-    trainer = dataclasses.replace(trainer, loggers=() if folder is None else _loggers(config, folder))
+    trainer = dataclasses.replace(
+        trainer, loggers=() if folder is None else (*trainer.loggers, *_loggers(config, folder))
+    )
     limit_threads(max(1, threads // trainer.processes))
     keep_freed_memory()
     try:
