@@ -11,15 +11,8 @@ import sys
 from typing import Any
 
 MANY = {"-m", "--multirun"}  # train one trial for each combination of settings
-OF_A_RUN = (
-    "evaluate",
-    "recommend",
-    "reproduce",
-    "refit",
-    "index",
-    "export",
-    "status",
-)  # take a run's folder as their first word
+# verbs that take a run's folder as their first word
+OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export", "status")
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, write runs/als

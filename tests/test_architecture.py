@@ -96,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
         "evaluation",
         "export",
         "runs",
+        "provenance",
         "fine_tuning",
         "folders",
         "leftovers",

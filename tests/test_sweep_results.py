@@ -22,9 +22,9 @@ TRIALS = [
 @pytest.mark.parametrize(
     ("metrics", "order", "best"),
     [
-        (["ndcg@10"], [1, 0, 4, 3, 2, 5], [1]),  # a pruned trial is not the best, whatever its last value
-        (["gini@10"], [0, 4, 1, 3, 2, 5], [0]),  # less is better
-        (["ndcg@10", "gini@10"], [1, 0, 4, 3, 2, 5], [1, 0]),  # 4 is beaten by 0 in both
+        (["ndcg@10"], [1, 0, 4, 5, 3, 2], [1]),  # a pruned trial is not the best, whatever its last value
+        (["gini@10"], [0, 4, 1, 5, 3, 2], [0]),  # less is better
+        (["ndcg@10", "gini@10"], [1, 0, 4, 5, 3, 2], [1, 0]),  # 4 is beaten by 0 in both
     ],
 )
 def test_the_best_come_first(metrics, order, best):
@@ -49,7 +49,7 @@ def test_the_files_hold_every_trial(tmp_path):
     written = write_report(TRIALS, tmp_path, metrics=["ndcg@10"], title="a & b", importance={"model.epochs": 1.0})
     assert [file.name for file in written] == ["trials.csv", "trials.png", "trials.html"]
     rows = list(csv.DictReader((tmp_path / "trials.csv").open()))
-    assert [row["trial"] for row in rows] == ["1", "0", "4", "3", "2", "5"]
+    assert [row["trial"] for row in rows] == ["1", "0", "4", "5", "3", "2"]
     assert float(rows[0]["ndcg@10"]) == 1 / 3  # to the bit
     assert (tmp_path / "trials.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "trials.html").read_text()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recsys_dl.sweeps.records import Record
     from recsys_dl.sweeps.study import Study
 
-    from .tune import Search
+    from .search import Search
 
 log = logging.getLogger(__name__)
 
