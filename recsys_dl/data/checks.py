@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .blocks import blocks, marked
 from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 
@@ -134,11 +135,13 @@ class _Names:
 
 
 def _duplicates(part: str, log: Interactions, names: _Names) -> Finding | None:
-    again = np.empty(0, np.int64)
+    found = [np.empty(0, np.int64)]
     if log.by_user.nnz < len(log):
-        pairs_N = pairs_of(log)
-        order_N = np.argsort(pairs_N, kind="stable")
-        again = np.sort(order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]])
+        for _, _, positions, mine in log.by_user_ranges():
+            pairs_N = pairs_of(mine)
+            order_N = np.argsort(pairs_N, kind="stable")
+            found.append(positions[order_N[1:][pairs_N[order_N[1:]] == pairs_N[order_N[:-1]]]])
+    again = np.sort(np.concatenate(found))
     return _finding(
         "duplicates", part, again, len(log), "interactions repeat an earlier one", lambda at: names.pair(log, at)
     )
@@ -153,7 +156,8 @@ def _against(known_name: str, known: Interactions, part: str, log: Interactions,
     if log.times_N is not None and known.times_N is not None:
         times_N = log.times_N
         newest_U = np.full(known.num_users, np.iinfo(np.int64).min)
-        np.maximum.at(newest_U, known.users_N, known.times_N)
+        for block in blocks(len(known)):
+            np.maximum.at(newest_U, known.users_N[block], known.times_N[block])
         early = np.flatnonzero(times_N < newest_U[log.users_N])
         text = f"interactions are older than their user's newest in {known_name}"
         findings.append(
@@ -188,8 +192,7 @@ def _unknown(known: Interactions, part: str, log: Interactions, names: _Names) -
         ("users", log.users_N, known.users_N, log.num_users, names.user),
         ("items", log.items_N, known.items_N, log.num_items, names.item),
     ):
-        is_known = np.zeros(size, bool)
-        is_known[known_N] = True
+        is_known = marked(known_N, size)
         mine = np.unique(mine_N)
         strange = mine[~is_known[mine]]
         findings.append(_finding(f"unknown {noun}", part, strange, len(mine), f"{noun} occur only in this part", name))
@@ -208,15 +211,22 @@ def pairs_of(log: Interactions) -> np.ndarray:
 
 
 def known_pairs(log: Interactions, known: Interactions) -> np.ndarray:
-    """Return which interactions have a pair in `known`, by binary search in its sorted pairs."""
-    matrix = known.by_user
-    rows = np.repeat(np.arange(known.num_users, dtype=np.int64), np.diff(matrix.indptr))
-    pairs_P = rows * known.num_items + matrix.indices
-    if not len(pairs_P):
-        return np.zeros(len(log), bool)
-    pairs_N = pairs_of(log)
-    at_N = np.minimum(np.searchsorted(pairs_P, pairs_N), len(pairs_P) - 1)
-    return pairs_P[at_N] == pairs_N
+    """Return which interactions have a pair in `known`, by binary search in its users' sorted items."""
+    indptr, indices = known.by_user.indptr, known.by_user.indices
+    found_N = np.zeros(len(log), bool)
+    if not len(indices):
+        return found_N
+    for block in blocks(len(log)):
+        users_B, items_B = log.users_N[block], log.items_N[block]
+        low_B, end_B = indptr[users_B].astype(np.int64), indptr[users_B + 1].astype(np.int64)
+        high_B = end_B.copy()
+        while (open_B := low_B < high_B).any():
+            middle_B = (low_B + high_B) // 2
+            below_B = open_B & (indices[np.minimum(middle_B, len(indices) - 1)] < items_B)
+            low_B = np.where(below_B, middle_B + 1, low_B)
+            high_B = np.where(open_B & ~below_B, middle_B, high_B)
+        found_N[block] = (low_B < end_B) & (indices[np.minimum(low_B, len(indices) - 1)] == items_B)
+    return found_N
 
 
 def _moment(seconds: int) -> str:

@@ -34,26 +34,29 @@ class Encoder:
             self.known = pl.concat([self.known, fresh])
         return rows.to_numpy()
 
-    def finish(self, rows_N: np.ndarray) -> tuple[Vocabulary, np.ndarray, str]:
-        """Return the vocabulary, the rows in it, and a note on ids such as 12.0 ("" if there are none).
+    def finish(self) -> tuple[Vocabulary, np.ndarray | None, str]:
+        """Return the vocabulary, the row in it of each row assigned so far (None if unchanged), and a note on ids such as 12.0 ("" if there are none).
 
         If every id is a number, 12.0 is how pandas writes 12 in a column with missing values: both are read as 12.
         """
         if self.known.dtype != pl.String:
-            return Vocabulary(self.known, noun=self.noun), rows_N, ""
+            return Vocabulary(self.known, noun=self.noun), None, ""
         decimal = self.known.str.contains(r"^-?\d+\.0$")
         if not decimal.any():
-            return Vocabulary(self.known, noun=self.noun), rows_N, ""
+            return Vocabulary(self.known, noun=self.noun), None, ""
         example = self.known.filter(decimal)[0]
         plain = self.known.str.replace(r"^(-?\d+)\.0$", "$1")
         if not self.known.str.contains(r"^-?\d+(\.0)?$").all():
             if plain.n_unique() == len(plain):
-                return Vocabulary(self.known, noun=self.noun), rows_N, ""
+                return Vocabulary(self.known, noun=self.noun), None, ""
             note = f"{self.noun} ids hold both {example} and {example[:-2]}, which are two {self.noun}s"
-            return Vocabulary(self.known, noun=self.noun), rows_N, note
+            return Vocabulary(self.known, noun=self.noun), None, note
         ids = plain.unique(maintain_order=True)
-        rows_N = _rows_of(plain, ids, 0).to_numpy()[rows_N]
-        return Vocabulary(ids, noun=self.noun), rows_N, f"{self.noun} ids such as {example} are read as {example[:-2]}"
+        return (
+            Vocabulary(ids, noun=self.noun),
+            _rows_of(plain, ids, 0).to_numpy(),
+            f"{self.noun} ids such as {example} are read as {example[:-2]}",
+        )
 
 
 def _as_text(ids: pl.Series) -> pl.Series:

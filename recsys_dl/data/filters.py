@@ -7,9 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 
 from recsys_dl.arguments import Count, checked
 
+from .blocks import ranges, taken
 from .dataset import Dataset
 from .interactions import Interactions
 from .vocabulary import Vocabulary
@@ -44,17 +46,12 @@ def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
     if data.histories is not None:
         raise ValueError("k_core must come before the split, got a part of one that has histories")
     log = data.interactions
-    pairs = log.by_user
-    users_P = np.repeat(np.arange(log.num_users, dtype=np.int32), np.diff(pairs.indptr))
-    items_P = pairs.indices
-    while True:
-        stays_U = np.bincount(users_P, minlength=log.num_users) >= users
-        stays_I = np.bincount(items_P, minlength=log.num_items) >= items
-        stays_P = stays_U[users_P] & stays_I[items_P]
-        if stays_P.all():
-            break
-        users_P, items_P = users_P[stays_P], items_P[stays_P]
-    if not len(users_P):
+    counts_U, counts_I, left = log.user_counts_U, log.item_counts_I, -1
+    while left != counts_U.sum():
+        left = int(counts_U.sum())
+        stays_U, stays_I = counts_U >= users, counts_I >= items
+        counts_U, counts_I = _counts_among(log.by_user, stays_U, stays_I)
+    if not left:
         raise ValueError(
             f"no part of the log has {users} items for every user and {items} users for every item; lower users or items"
         )
@@ -73,15 +70,21 @@ def k_core(data: Dataset, users: Count = 5, items: Count = 5) -> Dataset:
 
 def _among(log: Interactions, stays_U: np.ndarray, stays_I: np.ndarray) -> Interactions:
     """Return the interactions between the remaining users and items, renumbered."""
-    part = log.select(stays_U[log.users_N] & stays_I[log.items_N])
-    return Interactions(
-        (np.cumsum(stays_U) - 1)[part.users_N],
-        (np.cumsum(stays_I) - 1)[part.items_N],
-        part.weights_N,
-        part.times_N,
-        num_users=int(stays_U.sum()),
-        num_items=int(stays_I.sum()),
-    )
+    stays_N = taken(stays_U, log.users_N)
+    stays_N &= taken(stays_I, log.items_N)
+    return log.select(stays_N).renumbered(stays_U, stays_I)
+
+
+def _counts_among(pairs: sp.csr_matrix, stays_U: np.ndarray, stays_I: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each user's items and each item's users among those that stay."""
+    counts_U, counts_I = np.zeros(len(stays_U), np.int64), np.zeros(len(stays_I), np.int64)
+    for first, last in ranges(pairs.indptr):
+        items_P = pairs.indices[pairs.indptr[first] : pairs.indptr[last]]
+        users_P = np.repeat(np.arange(last - first), np.diff(pairs.indptr[first : last + 1]))
+        stays_P = stays_U[first:last][users_P] & stays_I[items_P]
+        counts_U[first:last] = np.bincount(users_P[stays_P], minlength=last - first)
+        counts_I += np.bincount(items_P[stays_P], minlength=len(stays_I))
+    return counts_U, counts_I
 
 
 def _rows(side: Side, stays: np.ndarray) -> Side:

@@ -6,11 +6,14 @@ N interactions, U users, I items.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
+
+from .blocks import count_rows
 
 
 class Interactions:
@@ -37,6 +40,8 @@ class Interactions:
         >>> log.num_users, log.num_items, log.by_user.toarray().tolist()
         (3, 4, [[0.0, 5.0, 0.0, 3.0], [0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]])
     """
+
+    mapped: ClassVar[bool] = False  # whether the columns are files, see `recsys_dl.data.mapped`
 
     def __init__(
         self,
@@ -127,7 +132,7 @@ class Interactions:
     @cached_property
     def item_counts_I(self) -> np.ndarray:
         """int64 [I]: distinct users per item."""
-        return np.bincount(self.by_user.indices, minlength=self.num_items)
+        return count_rows(self.by_user.indices, self.num_items)
 
     @cached_property
     def content_hash(self) -> str:
@@ -149,6 +154,22 @@ class Interactions:
             self.users_N, self.items_N, weights_N, self.times_N, num_users=self.num_users, num_items=self.num_items
         )
 
+    def reweighted(self, change: Callable[..., np.ndarray], name: str) -> Interactions:
+        """Return the same interactions with weights changed one by one.
+
+        Args:
+            change: a function of weights and times (None without), both of some interactions; returns their new weights.
+            name: says what `change` does, including its settings; a log larger than memory finds its result by this name.
+        """
+        return self.with_weights(change(self.weights_N, self.times_N))
+
+    def by_user_ranges(self) -> Iterator[tuple[int, int, Any, Interactions]]:
+        """Yield ranges of users that fit in memory: first and last (exclusive), positions of their interactions, and these.
+
+        A log in memory is one range.
+        """
+        yield 0, self.num_users, np.arange(len(self)), self
+
     def over(self, num_users: int, num_items: int) -> Interactions:
         """Return the same interactions over more users and items.
 
@@ -157,6 +178,17 @@ class Interactions:
         """
         columns = (self.users_N, self.items_N, self.weights_N, self.times_N)
         return Interactions(*columns, num_users=num_users, num_items=num_items)
+
+    def renumbered(self, stays_U: np.ndarray, stays_I: np.ndarray) -> Interactions:
+        """Return the same interactions over the users and items that stay (bool), numbered in order; all of these must stay."""
+        return Interactions(
+            (np.cumsum(stays_U) - 1)[self.users_N],
+            (np.cumsum(stays_I) - 1)[self.items_N],
+            self.weights_N,
+            self.times_N,
+            num_users=int(stays_U.sum()),
+            num_items=int(stays_I.sum()),
+        )
 
     @cached_property
     def positions_by_user(self) -> tuple[np.ndarray, np.ndarray]:
@@ -199,6 +231,10 @@ class Interactions:
         """Return all interactions of the parts, in order; times are kept if every part has them."""
         if not parts:
             raise ValueError("concat needs at least one part, got none")
+        return max(parts, key=lambda part: part.mapped).joined(parts)
+
+    def joined(self, parts: Sequence[Interactions]) -> Interactions:
+        """Return what `concat` does; where one part is mapped, that one's method is called."""
         times = [part.times_N for part in parts if part.times_N is not None]
         return Interactions(
             np.concatenate([part.users_N for part in parts]),

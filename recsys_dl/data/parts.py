@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from .blocks import blocks
 from .checks import known_pairs
 from .dataset import Dataset
 from .interactions import Interactions
@@ -73,7 +74,9 @@ def split_of(data: Dataset, part_N: np.ndarray, *, seen_until: Until = None) -> 
     part_S = np.zeros(len(rest), np.int8)
     if seen_until is not None and rest.times_N is not None:
         for part in (1, 2):
-            part_S[rest.times_N > _first_times(logs[part], each=seen_until == "own")[rest.users_N]] = part
+            first_U = _first_times(logs[part], each=seen_until == "own")
+            for block in blocks(len(rest)):
+                part_S[block][rest.times_N[block] > first_U[rest.users_N[block]]] = part
     return Split(*(replace(part, seen_only=rest.select(part_S == n)) for n, part in enumerate(parts)))
 
 
@@ -82,7 +85,8 @@ def _first_times(log: Interactions, *, each: bool) -> np.ndarray:
     first_U = np.full(log.num_users, np.iinfo(np.int64).max)
     if log.times_N is not None and len(log):
         if each:
-            np.minimum.at(first_U, log.users_N, log.times_N)
+            for block in blocks(len(log)):
+                np.minimum.at(first_U, log.users_N[block], log.times_N[block])
         else:
             first_U[:] = log.times_N.min()
     return first_U
@@ -143,3 +147,20 @@ def places(
     from_end_N = np.empty(len(log), np.int64)
     from_end_N[sorted_N] = np.repeat(starts[1:], counts_U) - 1 - np.arange(len(log))
     return from_end_N, counts_U[log.users_N]
+
+
+def newest(times_N: np.ndarray, count: int) -> np.ndarray:
+    """Return bool [N], the `count` newest; among equal times, those later in the log."""
+    if not count:
+        return np.zeros(len(times_N), bool)
+    low, high = int(times_N.min()), int(times_N.max())
+    while low < high:  # the largest time that at least `count` reach
+        middle = (low + high + 1) // 2
+        if int((times_N >= middle).sum()) >= count:
+            low = middle
+        else:
+            high = middle - 1
+    chosen_N = times_N >= low
+    surplus = int(chosen_N.sum()) - count
+    chosen_N[np.flatnonzero(times_N == low)[:surplus]] = False
+    return chosen_N

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from .blocks import distinct
 from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 from .repeats import average_ratings
@@ -41,7 +42,7 @@ def relevant_items(
     relevant = (asked.by_user if kind == "counts" else average_ratings(asked)).copy()
     rule = f"every {part} interaction" + (", however low its rating" if kind == "ratings" else "")
     if least is None and kind == "ratings" and len(asked):
-        given = np.unique(np.concatenate([train.weights_N, asked.weights_N]))
+        given = np.union1d(*(distinct(log.weights_N)[0] for log in (train, asked)))
         low, high = float(given[0]), float(given[-1])
         if low < high:
             least = float(given[given >= low + LIKED * (high - low) - 1e-6][0])

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import scipy.sparse as sp
 
+from .blocks import distinct
 from .checks import pairs_of
 from .dataset import Dataset, WeightKind
 from .interactions import Interactions
@@ -59,7 +60,7 @@ def kind_of(name: str | None, weights_N: np.ndarray) -> WeightKind | None:
         name: of the column; None if it has none.
         weights_N: its values.
     """
-    values = np.unique(weights_N)
+    values, _ = distinct(weights_N)
     if len(values) < 2 or set(values.tolist()) == {0.0, 1.0}:
         return None
     plain = "".join(letter for letter in (name or "").lower() if letter.isalnum())
@@ -90,7 +91,7 @@ def settled(data: Dataset, repeats: Repeats | None = None) -> Dataset:
     interactions = data.interactions
     again = _num_repeated(interactions)
     if again and interactions.times_N is not None:
-        interactions = interactions.select(~_copies(interactions, interactions.times_N))
+        interactions = interactions.select(~_copies(interactions))
     copies = read - len(interactions)
     again -= copies
     if copies:
@@ -140,16 +141,18 @@ def fold(interactions: Interactions, repeats: Repeats) -> Interactions:
     """
     if repeats == "keep" or not _num_repeated(interactions):
         return interactions
-    order_N, pairs_N = _by_pair(interactions)
-    new_N = np.r_[True, pairs_N[1:] != pairs_N[:-1]]
-    starts_P = np.flatnonzero(new_N)
-    ends_P = np.r_[starts_P[1:], len(order_N)] - 1
-    kept_P = order_N[starts_P if repeats == "first" else ends_P]
-    weights_N = interactions.weights_N.copy()
-    if repeats in ("mean", "sum"):
-        sums_P = np.add.reduceat(interactions.weights_N[order_N].astype(np.float64), starts_P)
-        weights_N[kept_P] = sums_P / (ends_P - starts_P + 1) if repeats == "mean" else sums_P
-    return interactions.with_weights(weights_N).select(np.sort(kept_P))
+    kept_N, weights_N = np.zeros(len(interactions), bool), None
+    for _, _, positions, mine in interactions.by_user_ranges():
+        order_N, pairs_N = _by_pair(mine)
+        starts_P = np.flatnonzero(np.r_[True, pairs_N[1:] != pairs_N[:-1]])
+        ends_P = np.r_[starts_P[1:], len(order_N)] - 1
+        kept_P = positions[order_N[starts_P if repeats == "first" else ends_P]]
+        kept_N[kept_P] = True
+        if repeats in ("mean", "sum"):
+            weights_N = np.array(interactions.weights_N) if weights_N is None else weights_N
+            sums_P = np.add.reduceat(mine.weights_N[order_N].astype(np.float64), starts_P)
+            weights_N[kept_P] = sums_P / (ends_P - starts_P + 1) if repeats == "mean" else sums_P
+    return (interactions if weights_N is None else interactions.with_weights(weights_N)).select(kept_N)
 
 
 def average_ratings(interactions: Interactions) -> sp.csr_matrix:
@@ -168,8 +171,11 @@ def times_each(interactions: Interactions) -> sp.csr_matrix:
 
 def _num_repeated(interactions: Interactions) -> int:
     """Return how many interactions repeat a user and an item: one integer sort, cheap if there are none."""
-    sorted_N = np.sort(pairs_of(interactions))
-    return int((sorted_N[1:] == sorted_N[:-1]).sum())
+    again = 0
+    for _, _, _, mine in interactions.by_user_ranges():
+        sorted_N = np.sort(pairs_of(mine))
+        again += int((sorted_N[1:] == sorted_N[:-1]).sum())
+    return again
 
 
 def _by_pair(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
@@ -180,14 +186,17 @@ def _by_pair(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
     return order_N, pairs_N[order_N]
 
 
-def _copies(interactions: Interactions, times_N: np.ndarray) -> np.ndarray:
-    """Return bool [N]: rows with the user, item, time and weight of an earlier one."""
-    columns = (interactions.users_N, interactions.items_N, times_N, interactions.weights_N)
-    order_N = np.lexsort(columns)
-    same_N = np.ones(max(len(order_N) - 1, 0), bool)
-    for column_N in columns:
-        sorted_N = column_N[order_N]
-        same_N &= sorted_N[1:] == sorted_N[:-1]
+def _copies(interactions: Interactions) -> np.ndarray:
+    """Return bool [N]: rows with the user, item, time and weight of an earlier one, in a log with times."""
     copies_N = np.zeros(len(interactions), bool)
-    copies_N[order_N[1:][same_N]] = True
+    for _, _, positions, mine in interactions.by_user_ranges():
+        columns = [
+            column for column in (mine.users_N, mine.items_N, mine.times_N, mine.weights_N) if column is not None
+        ]
+        order_N = np.lexsort(columns)
+        same_N = np.ones(max(len(order_N) - 1, 0), bool)
+        for column_N in columns:
+            sorted_N = column_N[order_N]
+            same_N &= sorted_N[1:] == sorted_N[:-1]
+        copies_N[positions[order_N[1:][same_N]]] = True
     return copies_N

@@ -15,10 +15,23 @@ import numpy as np
 
 from recsys_dl.arguments import Count, CountOrZero, OpenShare, Seed, ShareBelowOne, checked
 
+from .blocks import count_rows, taken
 from .cold_split import cold_items, cold_split, cold_users
 from .dataset import Dataset
 from .interactions import Interactions
-from .parts import Order, Split, Until, drawn_parts, held_counts, log_of, places, split_of, times_of, with_histories
+from .parts import (
+    Order,
+    Split,
+    Until,
+    drawn_parts,
+    held_counts,
+    log_of,
+    newest,
+    places,
+    split_of,
+    times_of,
+    with_histories,
+)
 
 __all__ = [
     "Split",
@@ -83,7 +96,8 @@ def random_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenSh
     n = len(log_of(data))
     num_validation, num_test = held_counts(n, validation, test, "interactions")
     part_N = np.zeros(n, np.int8)
-    shuffled_N = np.random.default_rng(seed).permutation(n)
+    shuffled_N = np.arange(n, dtype=np.int32)
+    np.random.default_rng(seed).shuffle(shuffled_N)
     part_N[shuffled_N[:num_test]] = 2
     part_N[shuffled_N[num_test : num_test + num_validation]] = 1
     return split_of(data, part_N)
@@ -127,17 +141,19 @@ def leave_last_out(
             f"min_interactions must be at least {least}, so that one remains in train besides {num_validation} for "
             f"validation and {num_test} for test; got {needed}"
         )
-    from_end_N, count_N = places(log, order)
-    held_N = count_N >= needed
-    if not held_N.any():
+    part_N, most = np.zeros(len(log), np.int8), 0
+    for _, _, positions, mine in log.by_user_ranges():
+        from_end_N, count_N = places(mine, order)
+        held_N = count_N >= needed
+        most = max(most, int(count_N.max(initial=0)))
+        part_N[positions[held_N & (from_end_N < num_test + num_validation)]] = 1
+        part_N[positions[held_N & (from_end_N < num_test)]] = 2
+    if most < needed:
         raise ValueError(
             f"no user has the {needed} interactions needed to hold out {num_test} for test and "
-            f"{num_validation} for validation; the most active has {count_N.max(initial=0)}. Hold out fewer, or use "
+            f"{num_validation} for validation; the most active has {most}. Hold out fewer, or use "
             "random_split or time_split."
         )
-    part_N = np.zeros(len(log), np.int8)
-    part_N[held_N & (from_end_N < num_test + num_validation)] = 1
-    part_N[held_N & (from_end_N < num_test)] = 2
     return split_of(data, part_N, seen_until="own" if order == "time" else None)
 
 
@@ -169,9 +185,8 @@ def time_split(data: Dataset, *, validation: ShareBelowOne = 0.1, test: OpenShar
     n = len(log)
     num_validation, num_test = held_counts(n, validation, test, "interactions")
     part_N = np.zeros(n, np.int8)
-    oldest_first_N = np.argsort(times_N, kind="stable")
-    part_N[oldest_first_N[n - num_test - num_validation :]] = 1
-    part_N[oldest_first_N[n - num_test :]] = 2
+    part_N[newest(times_N, num_test + num_validation)] = 1
+    part_N[newest(times_N, num_test)] = 2
     return split_of(data, part_N, seen_until="all")
 
 
@@ -211,11 +226,11 @@ def user_split(
     """
     log = log_of(data)
     rng = np.random.default_rng(seed)
-    counts_U = np.bincount(log.users_N, minlength=log.num_users)
+    counts_U = count_rows(log.users_N, log.num_users)
     part_U = drawn_parts(
         np.flatnonzero(counts_U >= 2), log.num_users, validation, test, "users with two interactions", rng
     )
-    part_N = part_U[log.users_N]
+    part_N = taken(part_U, log.users_N)
     held_N = np.flatnonzero(part_N)
     from_end_N, count_N = places(log.select(held_N), order, rng)
     known_N = np.zeros(len(log), bool)

@@ -8,14 +8,16 @@ guess. Times become whole seconds since 1970 plus nanoseconds.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from .blocks import blocks, ranges
 from .dates import FIGURES, FORMS, Reading, compact, figures_of, moments, native, printed
 from .messages import MISSING, shorten
+from .pieces import Pieces, Store
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 NOUNS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -23,6 +25,7 @@ LATEST = 100_000_000_000  # seconds: the year 5138; a larger time must be in ano
 EARLIEST = 100_000_000  # seconds: the year 1973; if all times are smaller, they are sequence numbers, not seconds
 LOOKED_AT = 1000  # values used to detect the text format
 NANOS = 1_000_000_000
+BINS = 1 << 16  # of times, to sort some at once
 
 
 class Times:
@@ -33,15 +36,24 @@ class Times:
         unit: of numbers; None means seconds, and numbers such as 20240131 are dates.
         form: strptime format of texts; None detects it.
         decimal: decimal separator of numbers in text.
+        store: where they are collected; None for memory.
     """
 
-    def __init__(self, where: str, unit: str | None = None, form: str | None = None, decimal: str = ".") -> None:
+    def __init__(
+        self,
+        where: str,
+        unit: str | None = None,
+        form: str | None = None,
+        decimal: str = ".",
+        store: Store | None = None,
+    ) -> None:
+        self.store = store or Store()
         self.where, self.unit, self.form, self.decimal = where, unit, form, decimal
         if form is not None and "%" not in form:
             raise ValueError(f'time_format must be a format such as "%d/%m/%Y %H:%M", got {shorten(form)!r}')
         self.kind: str | None = None if form is None else "format"
         self.alive: list[str] = []
-        self.parts: dict[str, list[Reading]] = {}
+        self.parts: dict[str, tuple[Pieces, Pieces]] = {}  # seconds; nanoseconds, shorter where the rest are 0
         self.pending: dict[str, Reading] = {}
         self.against: dict[str, str] = {}  # reading -> the first value it cannot parse
         self.differ: dict[
@@ -92,7 +104,13 @@ class Times:
         for name, (seconds, nanos) in self.pending.items():
             if good is not None:
                 seconds, nanos = seconds.filter(good), None if nanos is None else nanos.filter(good)
-            self.parts.setdefault(name, []).append((seconds, nanos))
+            if name not in self.parts:
+                self.parts[name] = self.store.pieces(np.int64), self.store.pieces(np.int32)
+            whole, fine = self.parts[name]
+            if nanos is not None:
+                _fill(fine, len(whole))
+                fine.append(nanos.to_numpy())
+            whole.append(seconds.to_numpy())
         self.parts = {name: self.parts[name] for name in self.alive if name in self.parts}
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None, str]:
@@ -111,12 +129,13 @@ class Times:
                     f'time_format="{formats[0]}" or time_format="{formats[1]}" (on the command line '
                     f"data.time_format={formats[0]} or data.time_format={formats[1]})."
                 )
-        parts = self.parts.get(self.alive[0], []) if self.alive else []
-        seconds = np.concatenate([part.to_numpy().astype(np.int64) for part, _ in parts] or [np.zeros(0, np.int64)])
-        nanos = None
-        if any(part is not None for _, part in parts):
-            columns = [np.zeros(len(part), np.int32) if fine is None else fine.to_numpy() for part, fine in parts]
-            nanos = np.concatenate(columns).astype(np.int32)
+        if not self.alive or self.alive[0] not in self.parts:
+            return (none := np.zeros(0, np.int64)), None, self._summary(none)
+        whole, fine = self.parts[self.alive[0]]
+        seconds, nanos = whole.joined(), None
+        if len(fine):
+            _fill(fine, len(whole))
+            nanos = fine.joined()
             nanos = nanos if nanos.any() else None
         return seconds, nanos, self._summary(seconds)
 
@@ -258,7 +277,7 @@ class Times:
         name = self.alive[0] if self.alive else "nothing"
         if name == "epoch":
             name = f"{NOUNS[self.unit or 's']} since 1970"
-            if self.unit is None and len(seconds) and np.abs(seconds).max() < EARLIEST:
+            if self.unit is None and len(seconds) and max(abs(int(seconds.min())), abs(int(seconds.max()))) < EARLIEST:
                 return f"numbers from {seconds.min()} to {seconds.max()}, used as an order"
         name = {"compact": "digits of a date", "format": f"{self.form}", "typed": "dates"}.get(name, name)
         if not len(seconds):
@@ -276,27 +295,64 @@ def to_times(column: pl.Series, unit: str, where: str = "the column of times") -
     """
     times = Times(where, unit)
     bad = times.read(column)
-    times.keep(None)
     found = pl.Series("time", [None] * len(column), dtype=pl.Int64)
     if bad.all():
         return found
     times.alive = times.alive[:1] if not times.differ else times.alive
-    seconds, _ = times.parts[times.alive[0]][0]
+    seconds, _ = times.pending[times.alive[0]]
     if times.differ:
         times.finish()
     return seconds.alias("time")
 
 
-def order_within_seconds(seconds_N: np.ndarray, nanos_N: np.ndarray | None) -> np.ndarray | None:
-    """Return positions that sort rows within the same second by nanoseconds, moving no others; None if all are in order."""
+def order_within_seconds(
+    seconds_N: np.ndarray, nanos_N: np.ndarray | None, size: int | None = None
+) -> np.ndarray | None:
+    """Return positions that sort rows within the same second by nanoseconds, moving no others; None if all are in order.
+
+    `size`: how many rows to sort at once, None for all.
+    """
     if nanos_N is None:
         return None
-    coarse, fine = np.argsort(seconds_N, kind="stable"), np.lexsort((nanos_N, seconds_N))
-    if (coarse == fine).all():
-        return None
-    order = np.empty_like(coarse)
-    order[coarse] = fine
+    order = None
+    for positions in _of_seconds(seconds_N, size):
+        seconds, nanos = seconds_N[positions], nanos_N[positions]
+        coarse, fine = np.argsort(seconds, kind="stable"), np.lexsort((nanos, seconds))
+        if (coarse == fine).all():
+            continue
+        order = (
+            np.arange(len(seconds_N), dtype=np.int32 if len(seconds_N) < 1 << 31 else np.int64)
+            if order is None
+            else order
+        )
+        order[positions[coarse]] = positions[fine]
     return order
+
+
+def _of_seconds(seconds_N: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
+    """Yield positions by ranges of seconds, of about `size` each."""
+    if size is None or len(seconds_N) <= size:
+        yield np.arange(len(seconds_N))
+        return
+    first = int(seconds_N.min())
+    width = (int(seconds_N.max()) - first) // BINS + 1
+    counts = np.zeros(BINS, np.int64)
+    for block in blocks(len(seconds_N)):
+        counts += np.bincount((seconds_N[block] - first) // width, minlength=BINS)
+    for start, stop in ranges(np.concatenate([[0], np.cumsum(counts)]), size):
+        low, high = first + start * width, first + stop * width
+        yield np.concatenate(
+            [
+                block.start + np.flatnonzero((seconds_N[block] >= low) & (seconds_N[block] < high))
+                for block in blocks(len(seconds_N))
+            ]
+        )
+
+
+def _fill(fine: Pieces, length: int) -> None:
+    """Append zeros up to a length."""
+    for block in blocks(length - len(fine)):
+        fine.append(np.zeros(block.stop - block.start, np.int32))
 
 
 def day(seconds: Any) -> str:

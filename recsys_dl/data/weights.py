@@ -55,7 +55,7 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
     """
     log = as_interactions(data)
     if threshold is not None:
-        chosen_N = log.weights_N >= threshold
+        chosen_N = log.weights_N >= threshold  # one bool each
         if len(log) and not chosen_N.any():
             raise ValueError(
                 f"threshold={threshold} leaves no interaction: the largest weight is {log.weights_N.max():g}; lower it"
@@ -64,7 +64,7 @@ def binary(data: Log, *, threshold: float | None = None) -> Log:
         if isinstance(data, Dataset) and len(chosen_N):
             _check_whole(data)
             data = data.learn_from(chosen_N)  # type: ignore[assignment]
-    return _with(data, log.with_weights(np.ones(len(log), np.float32)), kind=None)
+    return _with(data, log.reweighted(lambda weights_N, _: np.ones_like(weights_N), "binary"), kind=None)
 
 
 @checked
@@ -87,11 +87,14 @@ def scaled(data: Log, *, lowest: NotNegative = 0.2, highest: NotNegative = 1.0) 
     log = as_interactions(data)
     if not len(log):
         return data
-    weights_N = log.weights_N.astype(np.float64)
-    least, most = weights_N.min(), weights_N.max()
-    share_N = (weights_N - least) / (most - least) if most > least else np.ones_like(weights_N)
+    least, most = np.float64(log.weights_N.min()), np.float64(log.weights_N.max())
+
+    def change(weights_N: np.ndarray, _: np.ndarray | None) -> np.ndarray:
+        share_N = (weights_N.astype(np.float64) - least) / (most - least) if most > least else np.ones(len(weights_N))
+        return lowest + (highest - lowest) * share_N
+
     kind = data.weight_kind if isinstance(data, Dataset) else None
-    return _with(data, log.with_weights(lowest + (highest - lowest) * share_N), kind=kind)
+    return _with(data, log.reweighted(change, f"scaled {lowest} {highest}"), kind=kind)
 
 
 @checked
@@ -114,7 +117,11 @@ def log_scaled(data: Log, *, unit: Positive = 1.0) -> Log:
         array([0.69, 2.4 , 4.62], dtype=float32)
     """
     log = as_interactions(data)
-    return _with(data, log.with_weights(np.log1p(log.weights_N.astype(np.float64) / unit)), kind="counts")
+
+    def change(weights_N: np.ndarray, _: np.ndarray | None) -> np.ndarray:
+        return np.log1p(weights_N.astype(np.float64) / unit)
+
+    return _with(data, log.reweighted(change, f"log_scaled {unit}"), kind="counts")
 
 
 @checked
@@ -144,8 +151,12 @@ def time_decay(data: Log, *, half_life_days: Positive) -> Log:
         )
     if not len(log):
         return data
-    age_N = (log.times_N.max() - log.times_N) / DAY
-    return _with(data, log.with_weights(log.weights_N * np.exp2(-age_N / half_life_days)), kind=None)
+    newest = log.times_N.max()
+
+    def change(weights_N: np.ndarray, times_N: np.ndarray) -> np.ndarray:
+        return weights_N * np.exp2(-((newest - times_N) / DAY) / half_life_days)
+
+    return _with(data, log.reweighted(change, f"time_decay {half_life_days}"), kind=None)
 
 
 def _with(data: Log, log: Interactions, *, kind: WeightKind | None) -> Log:

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from recsys_dl.data.blocks import distinct
 from recsys_dl.data.dataset import WeightKind
 from recsys_dl.data.repeats import kind_of
 
@@ -53,7 +54,7 @@ def check_scale(where: str, name: str, kind: WeightKind | None, weights_N: np.nd
     Raises:
         ValueError: ratings hold a usual code for a missing one, such as 99 among 1 to 5; unless declared.
     """
-    values, counts = np.unique(weights_N, return_counts=True)
+    values, counts = distinct(weights_N)
     named = kind_of(name, np.array([1, 2]))  # with these values an uninformative name means ratings
     thousandths = values * 1000
     fine = np.round(thousandths) % 10 != 0  # a third decimal

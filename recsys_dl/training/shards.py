@@ -19,6 +19,7 @@ import polars as pl
 import scipy.sparse as sp
 import torch
 
+from recsys_dl.data.blocks import count_rows, ranges
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.folders import new_folder, sha256
 
@@ -128,10 +129,7 @@ class Shards(Interactions):
     @cached_property
     def item_counts_I(self) -> np.ndarray:
         """int64 [I]: distinct users of each item."""
-        counts_I = np.zeros(self.num_items, np.int64)
-        for start in range(0, len(self), 1 << 22):
-            counts_I += np.bincount(self.items_N[start : start + (1 << 22)], minlength=self.num_items)
-        return counts_I
+        return count_rows(self.items_N, self.num_items)
 
     @property
     def content_hash(self) -> str:
@@ -314,7 +312,7 @@ def _write_arrays(folder: Path, num_shards: int, num_users: int) -> int:
         unsorted[free_U[users] + within] = items
         free_U[users[firsts]] += np.diff(firsts, append=len(users))
     num_pairs = 0
-    for first, last in _blocks(places_U1):
+    for first, last in ranges(places_U1, 1 << 20):
         users, items = _distinct(unsorted, places_U1, first, last)
         counts_U[first:last] = np.bincount(users - first, minlength=last - first)
         unsorted[num_pairs : num_pairs + len(items)] = items  # never overwrites unread data
@@ -327,7 +325,7 @@ def _write_arrays(folder: Path, num_shards: int, num_users: int) -> int:
         name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(num_pairs,))
         for name, dtype in ARRAYS.items()
     }
-    for first, last in _blocks(starts_U1):
+    for first, last in ranges(starts_U1, 1 << 20):
         block = slice(int(starts_U1[first]), int(starts_U1[last]))
         maps["users"][block] = np.repeat(np.arange(first, last, dtype=np.int32), counts_U[first:last])
         maps["items"][block] = unsorted[block]
@@ -344,13 +342,3 @@ def _distinct(unsorted: np.ndarray, places_U1: np.ndarray, first: int, last: int
     users = np.repeat(np.arange(first, last), np.diff(places_U1[first : last + 1]))
     pairs = np.unique(users << 32 | unsorted[places_U1[first] : places_U1[last]].astype(np.int64))
     return pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
-
-
-def _blocks(starts_U1: np.ndarray, size: int = 1 << 20) -> Iterator[tuple[int, int]]:
-    """Yield ranges of users with about `size` entries each, or one user with more."""
-    first, num_users = 0, len(starts_U1) - 1
-    while first < num_users:
-        last = int(np.searchsorted(starts_U1, int(starts_U1[first]) + size, side="right")) - 1
-        last = min(max(last, first + 1), num_users)
-        yield first, last
-        first = last

@@ -69,7 +69,7 @@ def _given(node: Any, key: str = "", name: str = "") -> Iterator[tuple[str, str]
         for at, value in enumerate(node):
             if isinstance(value, str):
                 yield f"{key}[{at}]", value
-    elif isinstance(node, str) and name in NAMES:
+    elif isinstance(node, str) and name in NAMES and "://" not in node:  # an address is the same from any folder
         yield key, node
 
 
