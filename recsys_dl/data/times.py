@@ -8,13 +8,13 @@ guess. Times become whole seconds since 1970 plus nanoseconds.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from .blocks import blocks, ranges
+from .blocks import blocks
 from .dates import FIGURES, FORMS, Reading, compact, figures_of, moments, native, printed
 from .messages import MISSING, shorten
 from .pieces import Pieces, Store
@@ -25,7 +25,6 @@ LATEST = 100_000_000_000  # seconds: the year 5138; a larger time must be in ano
 EARLIEST = 100_000_000  # seconds: the year 1973; if all times are smaller, they are sequence numbers, not seconds
 LOOKED_AT = 1000  # values used to detect the text format
 NANOS = 1_000_000_000
-BINS = 1 << 16  # of times, to sort some at once
 
 
 class Times:
@@ -303,50 +302,6 @@ def to_times(column: pl.Series, unit: str, where: str = "the column of times") -
     if times.differ:
         times.finish()
     return seconds.alias("time")
-
-
-def order_within_seconds(
-    seconds_N: np.ndarray, nanos_N: np.ndarray | None, size: int | None = None
-) -> np.ndarray | None:
-    """Return positions that sort rows within the same second by nanoseconds, moving no others; None if all are in order.
-
-    `size`: how many rows to sort at once, None for all.
-    """
-    if nanos_N is None:
-        return None
-    order = None
-    for positions in _of_seconds(seconds_N, size):
-        seconds, nanos = seconds_N[positions], nanos_N[positions]
-        coarse, fine = np.argsort(seconds, kind="stable"), np.lexsort((nanos, seconds))
-        if (coarse == fine).all():
-            continue
-        order = (
-            np.arange(len(seconds_N), dtype=np.int32 if len(seconds_N) < 1 << 31 else np.int64)
-            if order is None
-            else order
-        )
-        order[positions[coarse]] = positions[fine]
-    return order
-
-
-def _of_seconds(seconds_N: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
-    """Yield positions by ranges of seconds, of about `size` each."""
-    if size is None or len(seconds_N) <= size:
-        yield np.arange(len(seconds_N))
-        return
-    first = int(seconds_N.min())
-    width = (int(seconds_N.max()) - first) // BINS + 1
-    counts = np.zeros(BINS, np.int64)
-    for block in blocks(len(seconds_N)):
-        counts += np.bincount((seconds_N[block] - first) // width, minlength=BINS)
-    for start, stop in ranges(np.concatenate([[0], np.cumsum(counts)]), size):
-        low, high = first + start * width, first + stop * width
-        yield np.concatenate(
-            [
-                block.start + np.flatnonzero((seconds_N[block] >= low) & (seconds_N[block] < high))
-                for block in blocks(len(seconds_N))
-            ]
-        )
 
 
 def _fill(fine: Pieces, length: int) -> None:

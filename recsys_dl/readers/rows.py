@@ -16,7 +16,8 @@ from recsys_dl.data.encoder import Encoder
 from recsys_dl.data.messages import MISSING
 from recsys_dl.data.pieces import Store
 from recsys_dl.data.repeats import kind_of
-from recsys_dl.data.times import Times, order_within_seconds
+from recsys_dl.data.time_order import order_within_seconds
+from recsys_dl.data.times import Times
 from recsys_dl.data.vocabulary import as_text
 from recsys_dl.progress import track
 
