@@ -25,6 +25,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl tune model=als space=als trials=40                 search the settings on validation (Optuna); the same command resumes
   recsys-dl sweep status sweeps/als-bpr                        how far a sweep is
   recsys-dl refit run=runs/als                                 the chosen settings on all of the log, for production
+  recsys-dl plan model=neumf data=log data.path=ratings.csv    memory, network, seconds of an epoch: will it fit?
   recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
   recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on learning-to-rank files (LETOR, LightGBM)

@@ -77,6 +77,10 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
             name = word.key.removeprefix("grid.").partition(".")[0]
             if word.key.startswith("grid.") and name not in config.indexes:
                 yield word.text, f"indexes={list(config.indexes)} does not name {name}"
+    if verb == "plan" and config.interactions is not None:
+        for word in words:
+            if word.key.partition(".")[0] in ("data", "weights", "filter", "split"):
+                yield word.text, "num_users, num_items and interactions are given, so that nothing is read"
     if config.get("device") == "cuda" and verb == "train" and trained:
         parts = ("model", "index") if pipeline is None else ("pipeline",)
         used = "".join(OmegaConf.to_yaml(config[name]) for name in parts if config.get(name) is not None)
@@ -102,7 +106,7 @@ def _first(words: Sequence[Word], within: str) -> str:
 def _trained(verb: str, config: DictConfig) -> Iterator[Any]:
     """Yield the classes of what a verb trains."""
     nodes: list[Any] = []
-    if verb in ("train", "tune"):
+    if verb in ("train", "tune", "plan"):
         pipeline = config.get("pipeline")
         nodes = [config.model] if pipeline is None else list((pipeline.get("retrievers") or {}).values())
     elif verb == "compare" and all(isinstance(one, str) for one in config.models):

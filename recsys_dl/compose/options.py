@@ -10,6 +10,7 @@ from typing import Any
 CONF = Path(__file__).parent.parent / "conf"
 VERBS = (
     "train",
+    "plan",
     "sweep",
     "tune",
     "status",

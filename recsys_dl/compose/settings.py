@@ -78,6 +78,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "indexes": list[str],
         "plot": bool,
     },
+    "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED
     | {
         "run": Place,

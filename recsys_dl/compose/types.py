@@ -41,10 +41,15 @@ def check_types(config: DictConfig, verb: str, typed: Mapping[str, str], held: A
     for key, annotation in SETTINGS[verb].items():
         if OmegaConf.select(config, key, default=UNREADABLE, throw_on_missing=False) is not UNREADABLE:
             _check_value(config, key, annotation, typed, held)
+    planned = config.device if verb == "plan" else None
+    if planned is not None:
+        config.device = "auto"  # `plan` names machines, which no constructor takes
     for name in config:
         if name == "model" and OmegaConf.select(config, "pipeline") is not None:
             continue  # not read in this case
         _check_nodes(config, str(name), typed, held)
+    if planned is not None:
+        config.device = planned
 
 
 def is_ids(verb: str, key: str) -> bool:

@@ -23,6 +23,7 @@ from recsys_dl.kernels.similarity import nearest
 from recsys_dl.kernels.vectors import prepare
 from recsys_dl.kernels.weighting import bm25, tfidf
 from recsys_dl.progress import track
+from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
 from .catalog import CatalogModel
 from .rated_pairs import rated_pairs
@@ -80,6 +81,10 @@ class Neighborhood(CatalogModel):
     def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return each pair's rows, the compared side first."""
 
+    @abstractmethod
+    def _num_compared(self, log: LogSize) -> tuple[int, float]:
+        """Return the number of rows compared in a log of that size, and of pairs of entries in the same column."""
+
     # Public methods
 
     def fit(self, train: Dataset | Interactions) -> Self:
@@ -119,6 +124,22 @@ class Neighborhood(CatalogModel):
         lists = updated(before, self._ready(), *_padded_lists(neighbors, self.num_neighbors), device=self.device)
         self.neighbors_RR = list_matrix(*lists)
         return self
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training takes: see `recsys_dl.sizes`."""
+        num, rows, pairs = log.num_interactions, *self._num_compared(log)
+        lists = 8.0 * self.num_neighbors * rows
+        return Sizes(
+            [
+                Part("tables", "neighbors_RR", lists, "items", saved=True),
+                Part("tables", "biases", 4.0 * (log.num_users + log.num_items), "users", saved=True),
+                Part("interactions", "by user", 8.0 * num + 4 * log.num_users, "interactions", saved=True),
+                Part("work", "deviations from the mean", 28.0 * num, "interactions", when="start"),
+                Part("work", "vectors by row and by column", 16.0 * num, "interactions", when="epoch"),
+                Part("work", "lists of neighbors", 2.0 * lists, "items", when="epoch"),
+            ],
+            work=[Work("pairs", 2.0 * pairs, 8.0 * pairs), Work("lists", 16.0 * rows * self.num_neighbors, 2 * lists)],
+        )
 
     def predict(self, users_P: np.ndarray, items_P: np.ndarray) -> np.ndarray:
         """Return float32 [P]: the rating of items_P[p] by users_P[p], within the range of weights seen in training.

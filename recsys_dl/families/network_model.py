@@ -168,6 +168,9 @@ class NetworkModel(KnownItems):
         """Store the training interactions."""
         self.train_UI = log.by_user
 
+    def _imagine(self) -> None:
+        """Set what `_build` reads of a log besides `num_users` and `num_items`, for a network that is only counted."""
+
     def _start(self) -> None:
         """Change the new network before it is trained, as pre-training does."""
 

@@ -21,6 +21,7 @@ from typing_extensions import Unpack
 from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.sizes import LogSize, Sizes
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.pairs import LabeledLists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
@@ -30,6 +31,7 @@ from .catalog import CatalogModel
 from .histories import newest
 from .network_model import TrainingArguments
 from .neural import NeuralModel, check_loss
+from .neural_sizes import network_sizes, pair_step, weights_of
 
 FOLD_STEPS = 60  # Adam steps to learn the embedding of a new user
 FOLD_RATE = 0.05
@@ -181,6 +183,11 @@ class PairModel(NeuralModel):
         self.popularity_exponent = popularity_exponent
         self.regularization = regularization
         self.initial_scale = initial_scale
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training on a log of that size takes; see `recsys_dl.sizes`."""
+        weights = weights_of(self)
+        return network_sizes(self, log, weights, pair_step(self, log, weights))
 
     def _table_options(self) -> dict[str, Any]:
         return {"initial_scale": self.initial_scale, "sparse": self.optimizer == "row_adam"}

@@ -22,6 +22,7 @@ from recsys_dl.data.features import Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork, UserTower
 from recsys_dl.protocols import Input, Served, UserState
+from recsys_dl.sizes import LogSize, Sizes
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.surroundings import scoring
 
@@ -30,6 +31,7 @@ from .feature_vectors import UsedFeatures
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
 from .network_model import TrainingArguments
+from .neural_sizes import network_sizes, tower_step, weights_of
 from .served import inner_product, stored
 
 ITEMS_AT_ONCE, USERS_AT_ONCE = 8192, 1024  # encoded at a time for serving
@@ -171,6 +173,24 @@ class TowerModel(GrowingTowers):
         return Encoded(profile.codes_NM, profile.weights_NM * kept_B1, profile.dense_NF * kept_B1)
 
     # Training
+
+    @abstractmethod
+    def _vectors(self, log: LogSize) -> tuple[float, float, int]:
+        """Return, for a log of that size, examples per epoch, user vectors per example, and targets of each."""
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training on a log of that size takes, without features; see `recsys_dl.sizes`."""
+        weights = weights_of(self)
+        sizes = network_sizes(self, log, weights, tower_step(self, log, weights, *self._vectors(log)))
+        return (
+            sizes
+            if self.features == "none"
+            else replace(sizes, notes=("features of users and items, if the log has any",))
+        )
+
+    def _imagine(self) -> None:
+        self.item_counts_I = np.ones(self.num_items, np.int64)
+        self.item_encoder = self.user_encoder = self.item_side = self.user_side = None
 
     def _build(self) -> TowerNetwork:
         """Return new towers."""

@@ -18,6 +18,7 @@ from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
+from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
 Objective = Literal["rendle2022", "hu2008"]
 
@@ -175,6 +176,36 @@ class ALS(CatalogModel):
             exponent=self.frequency_exponent if rendle else 0.0,
         )
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, tower)
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training takes: see `recsys_dl.sizes`."""
+        rows, size, num = log.num_users + log.num_items, self.embedding_size, log.num_interactions
+        users, items = 4.0 * size * log.num_users, 4.0 * size * log.num_items
+        by_entry = 0 if self.objective == "rendle2022" else 16.0  # weights and targets of both sides
+        solved = {"cholesky": size**2, "cg": 4 * size * (self.cg_steps + 1), "ials++": 2 * size * self.block_size}
+        a_row = size**3 / 3 if self.solver == "cholesky" else 2.0 * size**2 * (self.cg_steps + 1)
+        parts = [
+            Part("tables", "user_emb_UD", users, "users", saved=True),
+            Part("tables", "item_emb_ID", items, "items", saved=True),
+            Part("interactions", "by user", 8.0 * num + 4 * log.num_users, "interactions", saved=True),
+            Part("interactions", "by item", 8.0 * num + 4 * log.num_items, "interactions", when="epoch"),
+            Part("interactions", "bounds and penalties", 12.0 * rows, "users", when="epoch"),
+            Part("work", "random numbers", 4.0 * users, "users", when="start"),
+            Part("work", "rows being solved", max(2 * users, users + items), "users", when="epoch"),
+        ]
+        if by_entry:
+            parts.append(Part("interactions", "weights and targets", by_entry * num, "interactions", when="epoch"))
+        return Sizes(
+            parts,
+            work=[
+                Work("entries", 2.0 * num * solved[self.solver], 2.0 * num * (4 * size + 8)),
+                Work("rows", rows * (a_row + size**2), 8.0 * rows * size),
+            ],
+            steps=2,
+            epochs=self.epochs,
+            gathered=(users + items) / 2,
+            vector_size=size,
+        )
 
     def item_vectors(self) -> np.ndarray:
         """Return the item embeddings: scores are inner products with them."""

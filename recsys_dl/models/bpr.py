@@ -19,6 +19,7 @@ from recsys_dl.kernels.negatives import integer_weights
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
+from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
 FOLD_EPOCHS = 40  # passes over a new user's history; on MovieLens more did not improve the lists
 
@@ -130,6 +131,29 @@ class BPR(CatalogModel):
         from recsys_dl.families.served import inner_product, stored
 
         return inner_product(self, seen, self._queries(stored(self, seen)), self.item_vectors())
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training takes: see `recsys_dl.sizes`."""
+        size, num = self.embedding_size, log.num_interactions
+        users, items = 4.0 * size * log.num_users, 4.0 * (size + 1) * log.num_items
+        return Sizes(
+            [
+                Part("tables", "user_emb_UD", users, "users", saved=True),
+                Part("tables", "item_emb_ID, item_bias_I", items, "items", saved=True),
+                Part("interactions", "by user", 8.0 * num + 12 * log.num_users, "interactions", saved=True),
+                Part("work", "random numbers", 3.0 * max(users, items), "users", when="start"),
+                Part("work", "drawn triples", 12.0 * num, "interactions", when="epoch"),
+                Part("work", "weights of negatives, blocks", 28.0 * log.num_items, "items", when="epoch"),
+            ],
+            work=[
+                Work("steps", 12.0 * num * size, 24.0 * num * size),
+                Work("draws", float(num), 24.0 * num),
+            ],
+            steps=1,
+            epochs=self.epochs,
+            gathered=users + items,
+            vector_size=size + 1,
+        )
 
     def item_vectors(self) -> np.ndarray:
         """Return the item embeddings with the biases as an extra column."""

@@ -16,6 +16,7 @@ from recsys_dl.families.evidence import without_evidence
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
+from recsys_dl.sizes import LogSize, Part, Sizes, Work
 from recsys_dl.training.devices import torch_device
 
 BLOCK = 1024  # rows or columns of a product densified at a time
@@ -91,6 +92,28 @@ class EASE(CatalogModel):
         np.fill_diagonal(weights_II, 0)
         self.histories, self.weights_II = matrix, weights_II
         return self
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training takes: see `recsys_dl.sizes`."""
+        num_users, num_items, num = log.num_users, log.num_items, log.num_interactions
+        by_item = num_items <= num_users
+        smaller = min(num_users, num_items)
+        square = 4.0 * num_items**2
+        work = [
+            Work("products", 2.0 * (log.pairs_by_user if by_item else log.pairs_by_item), 4.0 * smaller**2),
+            Work("inverse", float(smaller) ** 3, 24.0 * smaller**2),
+        ]
+        if not by_item:
+            work.append(Work("weights", 2.0 * num * (num_users + num_items), 8.0 * num_items * num_users))
+        return Sizes(
+            [
+                Part("tables", "weights_II", square, None, saved=True),
+                Part("work", "factor and inverse", 4.0 * smaller**2 * (1 if by_item else 2), None, when="epoch"),
+                Part("interactions", "by user", 8.0 * num + 4 * num_users, "interactions", saved=True),
+                Part("interactions", "by item", 8.0 * num + 4 * num_items, "interactions", when="epoch"),
+            ],
+            work=work,
+        )
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""

@@ -10,6 +10,7 @@ from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, stored_scores
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
+from recsys_dl.sizes import LogSize
 
 
 class ItemKNN(Neighborhood):
@@ -57,6 +58,9 @@ class ItemKNN(Neighborhood):
 
     def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return items_P, users_P
+
+    def _num_compared(self, log: LogSize) -> tuple[int, float]:
+        return log.num_items, log.pairs_by_user
 
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""

@@ -10,6 +10,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.protocols import Served, Users
+from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
 
 class Popularity(CatalogModel):
@@ -51,6 +52,17 @@ class Popularity(CatalogModel):
         active = max(1, int((interactions.user_counts_U > 0).sum()))
         self.popularity_I = (interactions.item_counts_I / active).astype(np.float32)
         return self
+
+    def sizes(self, log: LogSize) -> Sizes:
+        """Return what training takes: see `recsys_dl.sizes`."""
+        num = log.num_interactions
+        return Sizes(
+            [
+                Part("tables", "popularity_I", 4.0 * log.num_items, "items", saved=True),
+                Part("interactions", "by user", 8.0 * num + 4 * log.num_users, "interactions"),
+            ],
+            work=[Work("counts", float(num), 16.0 * num)],
+        )
 
     def user_sources(self, users: Users) -> np.ndarray:
         """Return text [B]: "popularity" for everyone."""

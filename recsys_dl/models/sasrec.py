@@ -13,6 +13,7 @@ from recsys_dl.families.histories import Histories, WindowExamples, Windows
 from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import TowerNetwork
 from recsys_dl.networks.sequence import SequenceUser
+from recsys_dl.sizes import LogSize
 
 GROUPS = 4  # number of length buckets per batch, each padded to its longest sequence
 
@@ -57,6 +58,10 @@ class SASRec(TowerModel):
             num_dense=num_dense,
             dropout=self.dropout,
         )
+
+    def _vectors(self, log: LogSize) -> tuple[float, float, int]:
+        windows = max(1.0, log.history / (1 + self.history_size))
+        return log.num_users * windows, log.history / windows, 1
 
     def _examples(self, log: Interactions) -> WindowExamples:
         return WindowExamples(Histories.of(log), 1 + self.history_size, self.num_items, **self._example_options())

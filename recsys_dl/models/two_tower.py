@@ -14,6 +14,7 @@ from recsys_dl.families.choice import choice_loss
 from recsys_dl.families.histories import Histories, SplitExamples, Splits
 from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.networks.encoders import PooledUser, TowerNetwork
+from recsys_dl.sizes import LogSize
 
 
 class TwoTower(TowerModel):
@@ -68,6 +69,9 @@ class TwoTower(TowerModel):
             hidden_sizes=self.user_sizes,
             dropout=self.dropout,
         )
+
+    def _vectors(self, log: LogSize) -> tuple[float, float, int]:
+        return log.num_users * min(log.history, self.examples_per_user), 1.0, self.num_targets
 
     def _examples(self, log: Interactions) -> SplitExamples:
         return SplitExamples(

@@ -9,6 +9,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, list_matrix
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.similarity import nearest
+from recsys_dl.sizes import LogSize
 
 
 class UserKNN(Neighborhood):
@@ -55,6 +56,9 @@ class UserKNN(Neighborhood):
 
     def _rows_and_columns(self, users_P: np.ndarray, items_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return users_P, items_P
+
+    def _num_compared(self, log: LogSize) -> tuple[int, float]:
+        return log.num_users, log.pairs_by_item
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.neighbors_RR[users_B]
