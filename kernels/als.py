@@ -55,6 +55,7 @@ def solve_rows(
     solver: Solver = "cholesky",
     cg_steps: int = 3,
     block_size: int = 32,
+    gram_DD: np.ndarray | None = None,
     device: Device = "auto",
 ) -> Any:
     """Return the rows [R, D] that minimize the objective above ("cholesky"), or a step closer to its minimum (the others).
@@ -70,6 +71,7 @@ def solve_rows(
             Optimization"), `block_size` x D an entry: for large D.
         cg_steps: at least 1.
         block_size: columns solved together by "ials++", rounded to a multiple of 16.
+        gram_DD: the sum over all s of y_s y_s^T, where `fixed_SD` has only the rows that are observed; None computes it.
         device: where to compute. Arrays already on the device are used in place, and the result stays there.
 
     Returns:
@@ -93,10 +95,13 @@ def solve_rows(
     if resolve(device) == "cuda":
         from .cuda import als as twin
 
-        return twin.solve_rows(observed, fixed_SD, start_RD, all_weight, solver, cg_steps, step)
+        return twin.solve_rows(observed, fixed_SD, start_RD, all_weight, solver, cg_steps, step, gram_DD)
     width = -(-size // step) * step
     table_SW = _padded(fixed_SD, width)
-    gram_WW = np.float32(all_weight) * _gram(table_SW) if all_weight else np.zeros((width, width), np.float32)
+    gram_WW = np.zeros((width, width), np.float32)
+    if all_weight:
+        whole = summed(gram_parts(table_SW, gram_bounds(len(table_SW)))) if gram_DD is None else _padded(gram_DD, width)
+        gram_WW[: len(whole)] = np.float32(all_weight) * whole
     solved_RW = np.zeros((num_rows, width), np.float32) if solver == "cholesky" else _padded(start_RD, width).copy()
     threads = get_num_threads()
     bounds = _equal_cost(observed.indptr_R1, size // 2, BLOCKS_PER_THREAD * threads)
@@ -105,6 +110,25 @@ def solve_rows(
     else:
         _block_cpu(*observed, table_SW, gram_WW, step, bounds, threads, solved_RW)
     return np.ascontiguousarray(solved_RW[:, :size])
+
+
+def gram_bounds(num_fixed: int) -> np.ndarray:
+    """Return the bounds of the rows whose outer products are summed one part at a time: BLAS guarantees no order of summation."""
+    return np.linspace(0, num_fixed, max(1, min(64, num_fixed // 1024)) + 1).astype(np.int64)
+
+
+def gram_parts(fixed_SD: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return float32 [parts, D or more, D or more]: the upper triangles of the sums of y_s y_s^T from one bound to the next."""
+    table_SW = _padded(fixed_SD, -(-fixed_SD.shape[1] // LANES) * LANES)
+    parts = np.zeros((len(bounds) - 1, table_SW.shape[1], table_SW.shape[1]), np.float32)
+    _gram_cpu(table_SW, bounds, parts)
+    return parts
+
+
+def summed(parts: np.ndarray) -> np.ndarray:
+    """Return the sum of all parts of `gram_parts`, float32, symmetric."""
+    upper = np.triu(parts.sum(axis=0, dtype=np.float64)).astype(np.float32)
+    return upper + np.triu(upper, 1).T
 
 
 def _columns_together(size: int, most: int) -> int:
@@ -125,15 +149,6 @@ def _equal_cost(indptr: np.ndarray, row_cost: int, num_blocks: int) -> np.ndarra
     """Return bounds of row blocks of about equal cost, where an entry costs 1 and a row `row_cost` more."""
     cost = indptr + np.arange(len(indptr)) * max(row_cost, 1)
     return np.searchsorted(cost, np.linspace(0, cost[-1], num_blocks + 1)).astype(np.int64)
-
-
-def _gram(table_SW: np.ndarray) -> np.ndarray:
-    """Return Y^T Y, summed over parts whose bounds do not depend on the number of threads (BLAS does not guarantee that)."""
-    parts = np.zeros((max(1, min(64, len(table_SW) // 1024)), table_SW.shape[1], table_SW.shape[1]), np.float32)
-    bounds = np.linspace(0, len(table_SW), len(parts) + 1).astype(np.int64)
-    _gram_cpu(table_SW, bounds, parts)
-    upper = np.triu(parts.sum(axis=0, dtype=np.float64)).astype(np.float32)
-    return upper + np.triu(upper, 1).T
 
 
 # Arithmetic of one row. Loops over columns use unsigned indices and whole vectors so that LLVM vectorizes them.

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
+from recsys_dl.processes import current
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,11 @@ def shown_on_console(record: logging.LogRecord) -> bool:
     return always or (hasattr(record, "sign") and not sys.stderr.isatty())
 
 
+def _draws() -> bool:
+    """Return whether this process draws bars: the first, on a terminal."""
+    return sys.stderr.isatty() and not current().rank
+
+
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Suppress other libraries' warnings during a command; filters are restored afterwards."""
@@ -55,7 +62,7 @@ def track(steps: Iterable[T], description: str, *, total: int | None = None) -> 
 
     If stderr is not a terminal (a log file, a test), a long loop logs its progress every 20 seconds instead.
     """
-    if not sys.stderr.isatty():
+    if not _draws():
         last = start = time.monotonic()
         size = total if total is not None else len(steps) if isinstance(steps, Sized) else None
         for done, step in enumerate(steps):
@@ -90,7 +97,7 @@ def track(steps: Iterable[T], description: str, *, total: int | None = None) -> 
 @contextmanager
 def waiting(description: str) -> Iterator[None]:
     """Show a spinner on stderr during the block. Silent where `track` is; must not contain a `track`."""
-    if not sys.stderr.isatty():
+    if not _draws():
         yield
         return
     from rich.console import Console
@@ -116,7 +123,7 @@ class Meter:
 
     def start(self, done: int = 0) -> None:
         """Show the bar, starting at `done` steps."""
-        if not sys.stderr.isatty():
+        if not _draws():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

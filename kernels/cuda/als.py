@@ -30,7 +30,14 @@ SIGNATURES = {
 
 
 def solve_rows(
-    observed: Any, fixed_SD: Any, start_RD: Any, all_weight: float, solver: str, cg_steps: int, step: int
+    observed: Any,
+    fixed_SD: Any,
+    start_RD: Any,
+    all_weight: float,
+    solver: str,
+    cg_steps: int,
+    step: int,
+    gram_DD: np.ndarray | None = None,
 ) -> Any:
     """See `kernels.als.solve_rows`; `step` columns are solved together."""
     num_rows, size = start_RD.shape
@@ -39,7 +46,10 @@ def solve_rows(
     types = (np.int64, np.int32, np.float32, np.float32, np.float32)
     entries = [to_device(column, dtype) for column, dtype in zip(observed, types, strict=True)]
     fixed = to_device(fixed_SD, np.float32)
-    gram = scaled_gram(fixed, all_weight)
+    if gram_DD is None or not all_weight:
+        gram = scaled_gram(fixed, all_weight)
+    else:
+        gram = to_device(np.float32(all_weight) * gram_DD, np.float32)
     solved = cuda.device_array((num_rows, size), np.float32)
     if not num_rows:
         return give_back(solved, start_RD)

@@ -11,6 +11,8 @@ from .options import VERBS, groups_of, options, settings_of, text_of
 from .types import located, takes_trainer
 from .words import Word
 
+OF_PROCESSES = ("trainer.processes", "trainer.num_nodes")
+
 
 def check_effect(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[str, Any]) -> None:
     """Check that every typed setting is read by the verb, and that no required one is missing.
@@ -56,6 +58,8 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
                 yield word.text, reason if word.key.startswith("model") else served
     trained = list(_trained(verb, config))
     for word in words:
+        if trained and word.key in OF_PROCESSES and any(getattr(one, "shares_fit", False) for one in trained):
+            continue
         if trained and word.key.partition(".")[0] in ("trainer", "logger") and not any(map(takes_trainer, trained)):
             names = ", ".join(dict.fromkeys(one.__name__ for one in trained))
             yield (

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import catalog
+from recsys_dl.processes import Group
 
 
 class BeyondAccuracy:
@@ -57,6 +58,10 @@ class BeyondAccuracy:
         for k in self.ks:
             self.exposures[k] += catalog.exposures(items_BK, k, self.known.num_items)
         return columns
+
+    def join(self, group: Group) -> None:
+        """Add the counts of the other processes."""
+        self.exposures = {k: group.sum(exposures_I) for k, exposures_I in self.exposures.items()}
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return user weights, for the metrics that are weighted."""

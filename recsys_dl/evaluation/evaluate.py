@@ -21,6 +21,7 @@ from recsys_dl.metrics.intervals import check_resampling
 from recsys_dl.metrics.rating import errors_per_user
 from recsys_dl.metrics.sampled import TIES
 from recsys_dl.names import without_predict
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender
 
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 BEYOND_METRICS = ("coverage", "gini", "novelty", "diversity", "popularity_lift")
 RATING_METRICS = ("rmse", "mae")
 METRICS = (*ranking.METRICS, *BEYOND_METRICS, *RATING_METRICS)
+USERS_AT_ONCE = 1024  # at most, so that several processes judge the blocks that one does
 PAIRS_AT_ONCE = 1 << 20  # of ratings predicted
 
 
@@ -66,7 +68,8 @@ def evaluate(
     `relevant_from`; an item's weight is its grade. Of an item that a user comes to repeatedly, weights are averaged, counts summed. Where `test.histories` is given (strong generalization), users are folded in from it and their histories are left
     out of their lists; without it, a user with nothing in train gets the model's answer to the unknown. Items that only
     the test knows can be recommended and count as relevant. Test items that are excluded count as missed; how many there
-    are stands among the conventions.
+    are stands among the conventions. Several processes (`recsys_dl.processes.together`) judge some users each; all return the figures of
+    one process, exactly.
 
     Args:
         model: fitted on `train`.
@@ -135,7 +138,10 @@ def evaluate(
     size = block_size(memory, known.num_items, ks[-1] if parted is None else max(ks[-1], parted.ks[-1]))
     if accuracy or beyond.names:
         check_finite(model, users, users if histories is None else histories.of_users(users), known.num_items)
-    for block in track(blocks(len(users), size) if accuracy or beyond.names or parted else [], "evaluate"):
+    group = current()
+    size = min(size, USERS_AT_ONCE)
+    whole = blocks(len(users), size) if accuracy or beyond.names or parted else []
+    for block in track(whole[group.rank :: group.size], "evaluate"):
         at_B = np.arange(block.start, block.stop)
         first = longer = ask(at_B, length if apart else wide)
         if wide > length and not apart:
@@ -156,6 +162,11 @@ def evaluate(
             columns = judged | columns
         parts.append(columns)
         flat.append(ties.orders_nothing(first, ks[-1]))
+    parts, flat = group.in_turn(parts, len(whole)), group.in_turn(flat, len(whole))
+    shown_unknown, found_unknown = (any(group.gather(flag)) for flag in (shown_unknown, found_unknown))
+    beyond.join(group)
+    if parted is not None:
+        parted.join(group)
     if flat and np.concatenate(flat).all():
         log.warning(
             "%s gives all items of a list the same score, for each of %d users: it does not rank, and its figures are those of a random ranking",
@@ -267,11 +278,12 @@ def _names(metrics: Sequence[str] | None, *, with_vectors: bool, why_not_rated: 
 
 def _predicted(model: Recommender, asked: Interactions) -> np.ndarray:
     """Return a predicted rating for each test interaction."""
+    group, whole = current(), blocks(len(asked), PAIRS_AT_ONCE)
     parts = [
         model.predict(asked.users_N[block], asked.items_N[block])  # type: ignore[attr-defined]
-        for block in track(blocks(len(asked), PAIRS_AT_ONCE), "predict ratings")
+        for block in track(whole[group.rank :: group.size], "predict ratings")
     ]
-    ratings_N = np.concatenate(parts)
+    ratings_N = np.concatenate(group.in_turn(parts, len(whole)))
     if (bad_N := ~np.isfinite(ratings_N)).any():
         raise ValueError(
             f"{type(model).__name__} predicts ratings that are NaN or infinite, {bad_N.sum():,} of {len(bad_N):,}, the first for user "

@@ -16,6 +16,7 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import ranking
 from recsys_dl.metrics.intervals import Sample, intervals
+from recsys_dl.processes import Group
 from recsys_dl.protocols import Ranking, Recommender, SaysSources
 
 from . import ties
@@ -83,6 +84,7 @@ class SegmentFigures:
         self.says: SaysSources | None = model if hasattr(model, "user_sources") else None  # type: ignore[assignment]
         self.item_sources = None if self.says is None else self.says.item_sources()
         self.unordered = self.asked_alone = 0
+        self.judged: list[np.ndarray] = []
 
     def _names(self, ks: Sequence[int], metrics: Sequence[str] | None, cold: bool) -> list[str]:
         chosen = ["ndcg", "recall"] if metrics is None else [name for name in metrics if name in ranking.METRICS]
@@ -100,6 +102,7 @@ class SegmentFigures:
         metrics = list(dict.fromkeys(name.partition("@")[0] for name in self.names))
         how: dict[str, Any] = {"metrics": metrics, "ks": self.ks, "gains": self.gains}
         whole = self.questions.relevant[at_B]
+        self.judged.append(at_B)
         self._note_sources(at_B)
         for view, one in self.views.items():
             relevant = whole if one.items_I is None else _only(whole, one.items_I)
@@ -120,6 +123,20 @@ class SegmentFigures:
             judged = ties.accuracy(some, found, at_B[mine], relevant[mine], blank_users=blank, **how)
             for name in self.names:
                 self.values[view][name][at_B[mine]] = judged[name]
+
+    def join(self, group: Group) -> None:
+        """Take in what other processes have found for their users."""
+        if group.size == 1:
+            return
+        at = np.concatenate([np.zeros(0, np.int64), *self.judged])
+        columns = [*self.numbers.values(), *(array for one in self.values.values() for array in one.values())]
+        columns.append(self.sources_U)
+        for theirs, found in group.gather((at, [column[at] for column in columns])):
+            for column, values in zip(columns, found, strict=True):
+                column[theirs] = values
+        self.unordered, self.asked_alone = sum(
+            np.array(pair) for pair in group.gather((self.unordered, self.asked_alone))
+        ).tolist()  # type: ignore[union-attr]
 
     def _note_sources(self, at_B: np.ndarray) -> None:
         if self.says is not None:

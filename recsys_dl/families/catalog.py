@@ -58,6 +58,7 @@ class CatalogModel(Saved):
     popularity_fallback: ClassVar[bool] = True
     item_parameters: ClassVar[tuple[str, ...]] = ()  # arrays of an item's vector or bias in each row
     needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
+    shares_fit: ClassVar[bool] = False  # whether the processes of `processes.together` share the work of `fit`
     device: Device = "cpu"
     sparse_advice: ClassVar[str] = ""  # how to weaken regularization otherwise, for a warning
 
@@ -128,8 +129,7 @@ class CatalogModel(Saved):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k items and their scores, both [B, K]. Override to avoid materializing all scores."""
         size = (values[0] if isinstance(values, tuple) else values).shape[0]
-        items_BK = np.empty((size, k), np.int32)
-        scores_BK = np.empty((size, k), np.float32)
+        items_BK, scores_BK = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
         for block in self._blocks(size):
             items_BK[block], scores_BK[block] = top_k(
                 self._scores(_take(values, block)),

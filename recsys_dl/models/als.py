@@ -12,15 +12,18 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.shared_rows import SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import top_k_dot
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
 from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
 Objective = Literal["rendle2022", "hu2008"]
+DRAWN_AT_ONCE = 1 << 16  # users whose initial embeddings are drawn in float64
 
 
 class ALS(CatalogModel):
@@ -37,7 +40,8 @@ class ALS(CatalogModel):
       and else 0 (Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3).
 
     An epoch solves all items, then all users, so that a user's row equals `fold_in` of their history. A user without
-    interactions gets the most popular items; an item without users has a zero embedding and scores 0.
+    interactions gets the most popular items; an item without users has a zero embedding and scores 0. Several processes
+    (`recsys_dl.processes`) solve some rows each.
 
     Args:
         embedding_size: D.
@@ -71,6 +75,7 @@ class ALS(CatalogModel):
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "train_UI")
+    shares_fit = True
     sparse_advice = ", or set unobserved_weight=0.01 or frequency_exponent=0.5"
     item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID",)
     user_emb_UD: np.ndarray
@@ -111,10 +116,9 @@ class ALS(CatalogModel):
     def fit(self, train: Dataset | Interactions) -> Self:
         """Fit to `train`; return self."""
         interactions = self._begin(train)
-        self.user_emb_UD = self._initial_users(0, self.num_users)
-        self.item_emb_ID = np.zeros((self.num_items, self.embedding_size), np.float32)
-        self.train_UI = interactions.by_user
-        self._alternate(interactions, self.epochs, "ALS")
+        self.user_emb_UD = np.zeros((0, self.embedding_size), np.float32)
+        self.item_emb_ID = self.user_emb_UD
+        self._learn(interactions, self.epochs, "ALS")
         return self
 
     def fine_tune(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
@@ -135,13 +139,8 @@ class ALS(CatalogModel):
         """
         fresh = self._aligned(new)
         interactions = Interactions.concat([Interactions.from_csr(self.train_UI), fresh])
-        known_users, known_items = len(self.user_emb_UD), len(self.item_emb_ID)
         self._remember(interactions)
-        grown = self._initial_users(known_users, self.num_users)
-        self.user_emb_UD = np.concatenate([self.user_emb_UD, grown])
-        self.item_emb_ID = np.pad(self.item_emb_ID, ((0, self.num_items - known_items), (0, 0)))
-        self.train_UI = interactions.by_user
-        self._alternate(interactions, epochs, "ALS, fine-tuning")
+        self._learn(interactions, epochs, "ALS, fine-tuning")
         return self
 
     def loss(self) -> float:
@@ -212,22 +211,56 @@ class ALS(CatalogModel):
         self._check_fitted()
         return self.item_emb_ID
 
-    def _initial_users(self, first: int, stop: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, first])
+    def _start_users(self, first: int, stop: int) -> np.ndarray:
+        """Return the known embeddings of some users, and initial ones of new users: the same for any partition."""
+        known = len(self.user_emb_UD)
+        rows = np.empty((stop - first, self.embedding_size), np.float32)
+        old = self.user_emb_UD[first:stop]
+        rows[: len(old)] = old
+        rng = np.random.default_rng([self.seed, known])
         scale = self.initial_scale / np.sqrt(self.embedding_size)
-        return (scale * rng.standard_normal((stop - first, self.embedding_size))).astype(np.float32)
+        for start in range(known, stop, DRAWN_AT_ONCE):
+            drawn = scale * rng.standard_normal((min(DRAWN_AT_ONCE, stop - start), self.embedding_size))
+            if start + len(drawn) > first:
+                rows[max(start - first, 0) : start - first + len(drawn)] = drawn[max(first - start, 0) :]
+        return rows
 
-    def _alternate(self, interactions: Interactions, epochs: int, name: str) -> None:
-        by_user, by_item = (
-            place(self._observed(matrix), self.device) for matrix in (interactions.by_user, interactions.by_item)
+    def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
+        """Alternate over both sides, starting from the known embeddings; each process solves its own rows."""
+        self.train_UI = interactions.by_user
+        group, size = current(), self.embedding_size
+        parts = halves(group, self.train_UI, size)
+        first, last = parts.items_P1[group.rank : group.rank + 2]
+        known_items = self.item_emb_ID[first:last]
+        users = self._start_users(*parts.users_P1[group.rank : group.rank + 2])
+        items = np.pad(known_items, ((0, last - first - len(known_items)), (0, 0)))
+        user_side = SharedRows(group, parts.by_user, parts.items_P1, 4 * size)
+        item_side = SharedRows(group, parts.by_item, parts.users_P1, 4 * size)
+        of_users, of_items = (
+            [Observed(*place(self._observed(block.entries), self.device)) for block in side.blocks]
+            for side in (user_side, item_side)
         )
-        users, items = place((self.user_emb_UD, self.item_emb_ID), self.device)
+        if group.size == 1:
+            users, items = place((users, items), self.device)
         for _ in track(range(epochs), name):
-            items = self._solve(Observed(*by_item), users, items, self.solver)
-            users = self._solve(Observed(*by_user), items, users, self.solver)
-        self.user_emb_UD, self.item_emb_ID = fetch(users), fetch(items)
+            items = self._solve_side(item_side, of_items, users, items)
+            users = self._solve_side(user_side, of_users, items, users)
+        self.user_emb_UD = group.stacked(fetch(users), parts.users_P1)
+        self.item_emb_ID = group.stacked(fetch(items), parts.items_P1)
 
-    def _solve(self, observed: Observed, fixed: Any, start: Any, solver: Solver) -> Any:
+    def _solve_side(self, side: SharedRows, observed: list[Observed], fixed: Any, start: Any) -> Any:
+        """Return this process's rows of one side from its rows of both."""
+        if side.group.size == 1:
+            return self._solve(observed[0], fixed, start, self.solver)
+        gram_DD = side.gram.of(fixed) if self._all_weight else None
+        solved = np.empty_like(start)
+        for block, one, table in zip(side.blocks, observed, side.gathered(fixed), strict=True):
+            solved[block.rows] = self._solve(one, table, start[block.rows], self.solver, gram_DD)
+        return solved
+
+    def _solve(
+        self, observed: Observed, fixed: Any, start: Any, solver: Solver, gram_DD: np.ndarray | None = None
+    ) -> Any:
         return solve_rows(
             observed,
             fixed,
@@ -236,6 +269,7 @@ class ALS(CatalogModel):
             solver=solver,
             cg_steps=self.cg_steps,
             block_size=self.block_size,
+            gram_DD=gram_DD,
             device=self.device,
         )
 

@@ -10,8 +10,10 @@ from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
+from recsys_dl.families.shared_rows import SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 
 from .funk_svd import FunkSVD
@@ -23,7 +25,7 @@ class ExplicitALS(FunkSVD):
     Minimizes `sum_observed (r - rating)^2 + regularization (sum_u n_u (|x_u|^2 + b_u^2) + sum_i n_i (|y_i|^2 + b_i^2))`, n_u and
     n_i the numbers of ratings of a user and of an item ("Large-Scale Parallel Collaborative Filtering for the Netflix Prize", eq. 3,
     with biases: a row's bias is solved together with its embedding). An epoch solves all items, then all users, so that a
-    user's row equals `fold_in` of their ratings.
+    user's row equals `fold_in` of their ratings. Several processes (`recsys_dl.processes`) solve some rows each.
 
     An unknown user gets mean + b_i, and an unrated item mean + b_u: a ranking by how well items
     are liked, not by popularity. Repeated ratings of an item by a user are averaged.
@@ -58,6 +60,8 @@ class ExplicitALS(FunkSVD):
         array([4.9, 2.4], dtype=float32)
     """
 
+    shares_fit = True
+
     def __init__(
         self,
         *,
@@ -83,17 +87,28 @@ class ExplicitALS(FunkSVD):
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Solve items and users in turn, `epochs` times."""
-        by_user = self._start(train)
-        by_item = by_user.T.tocsr()
-        by_item.sort_indices()
-        user_side, item_side = (Observed(*place(self._observed(matrix), self.device)) for matrix in (by_user, by_item))
+        group, size = current(), self.embedding_size
+        parts = halves(group, self._start(train), size)
+        sides = (
+            SharedRows(group, parts.by_user, parts.items_P1, 4 * size + 4),
+            SharedRows(group, parts.by_item, parts.users_P1, 4 * size + 4),
+        )
+        users, items = (
+            np.column_stack([emb[slice(*bounds)], bias[slice(*bounds)]])
+            for emb, bias, bounds in (
+                (self.user_emb_UD, self.bias_U, parts.users_P1[group.rank : group.rank + 2]),
+                (self.item_emb_ID, self.bias_I, parts.items_P1[group.rank : group.rank + 2]),
+            )
+        )
+        of_users, of_items = (
+            [Observed(*place(self._observed(block.entries), self.device)) for block in side.blocks] for side in sides
+        )
         for _ in track(range(self.epochs), "ExplicitALS"):
-            self.item_emb_ID, self.bias_I = self._solve(
-                item_side, by_item, self.user_emb_UD, self.bias_U, self.item_emb_ID, self.bias_I, self.solver
-            )
-            self.user_emb_UD, self.bias_U = self._solve(
-                user_side, by_user, self.item_emb_ID, self.bias_I, self.user_emb_UD, self.bias_U, self.solver
-            )
+            items = self._solve_side(sides[1], of_items, users, items)
+            users = self._solve_side(sides[0], of_users, items, users)
+        users, items = group.stacked(users, parts.users_P1), group.stacked(items, parts.items_P1)
+        self.user_emb_UD, self.bias_U = np.ascontiguousarray(users[:, :-1]), np.ascontiguousarray(users[:, -1])
+        self.item_emb_ID, self.bias_I = np.ascontiguousarray(items[:, :-1]), np.ascontiguousarray(items[:, -1])
         return self
 
     def loss(self, train: Dataset | Interactions) -> float:
@@ -120,36 +135,37 @@ class ExplicitALS(FunkSVD):
             ratings.indptr.astype(np.int64), ratings.indices, np.ones_like(ratings.data), ratings.data, penalties_R
         )
 
+    def _solve_side(
+        self, side: SharedRows, observed: list[Observed], fixed: np.ndarray, start: np.ndarray
+    ) -> np.ndarray:
+        """Return this process's rows of one side, each ending in its bias, from its rows of both."""
+        solved = np.empty_like(start)
+        for block, one, table in zip(side.blocks, observed, side.gathered(fixed), strict=True):
+            solved[block.rows] = self._solve(one, block.entries, table, start[block.rows], self.solver)
+        return solved
+
     def _solve(
-        self,
-        observed: Observed,
-        ratings: sp.csr_matrix,
-        fixed: np.ndarray,
-        fixed_bias: np.ndarray,
-        start: np.ndarray,
-        start_bias: np.ndarray,
-        solver: Solver,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return one side's embeddings and biases from the other's: a fixed row ends in 1, a solved one in its bias."""
-        solved = fetch(
+        self, observed: Observed, ratings: sp.csr_matrix, fixed: np.ndarray, start: np.ndarray, solver: Solver
+    ) -> np.ndarray:
+        """Return rows that end in their biases; in the fixed rows, 1 takes the place of the bias while these are solved."""
+        ones = fixed.copy()
+        ones[:, -1] = 1
+        return fetch(
             solve_rows(
-                observed._replace(targets_N=ratings.data - self.mean - fixed_bias[ratings.indices]),
-                np.column_stack([fixed, np.ones(len(fixed), np.float32)]),
-                np.column_stack([start, start_bias]),
+                observed._replace(targets_N=ratings.data - self.mean - fixed[ratings.indices, -1]),
+                ones,
+                start,
                 solver=solver,
                 cg_steps=self.cg_steps,
                 block_size=self.block_size,
                 device=self.device,
             )
         )
-        return np.ascontiguousarray(solved[:, :-1]), np.ascontiguousarray(solved[:, -1])
 
     def _fold(self, histories: Interactions) -> tuple[np.ndarray, np.ndarray]:
         """Solve the users' rows exactly, with all items fixed."""
         ratings = average_ratings(histories)
-        start = np.zeros((histories.num_users, self.embedding_size), np.float32)
-        bias_B = np.zeros(histories.num_users, np.float32)
-        emb_BD, bias_B = self._solve(
-            self._observed(ratings), ratings, self.item_emb_ID, self.bias_I, start, bias_B, "cholesky"
-        )
-        return bias_B, emb_BD
+        fixed = np.column_stack([self.item_emb_ID, self.bias_I])
+        start = np.zeros((histories.num_users, fixed.shape[1]), np.float32)
+        solved = self._solve(self._observed(ratings), ratings, fixed, start, "cholesky")
+        return np.ascontiguousarray(solved[:, -1]), np.ascontiguousarray(solved[:, :-1])

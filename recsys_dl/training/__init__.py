@@ -3,6 +3,6 @@
 `from recsys_dl.training import TrainerOptions`; Lightning itself (seconds to import) is loaded when training starts.
 """
 
-from .options import TrainerOptions, rank_started_as
+from .options import TrainerOptions
 
-__all__ = ["TrainerOptions", "rank_started_as"]
+__all__ = ["TrainerOptions"]

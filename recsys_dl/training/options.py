@@ -190,17 +190,3 @@ def _loggers(given: Any) -> tuple[Any, ...]:
                 f"loggers must be Lightning loggers, such as pytorch_lightning.loggers.CSVLogger('logs'), got {one!r}"
             )
     return several
-
-
-def rank_started_as() -> int:
-    """Return the rank that a launcher (Lightning, torchrun, Slurm) assigned to this process, 0 without one.
-
-    Examples:
-        >>> from recsys_dl.training import rank_started_as
-        >>> rank_started_as()
-        0
-    """
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # only whether it is 0 matters

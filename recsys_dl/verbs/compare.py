@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from .beforehand import check_beforehand, holds_out_nothing, settle_split
-from .running import fit_and_leave, help_to_fit, is_helper, print_attribution, run_folder, shown, trainer_of
+from .running import fit_and_leave, help_to_fit, in_processes, print_attribution, run_folder, shown, trainer_of
 
 if TYPE_CHECKING:
     from recsys_dl.evaluation import Comparison, Evaluation
@@ -45,21 +45,23 @@ def compare(config: DictConfig) -> None:
     if holds_out_nothing(config):
         raise ValueError("split=none holds nothing out, so there is nothing to compare models on; use another split")
     contenders = contenders_of(config)
-    if is_helper(config):
-        for one in contenders:
-            help_to_fit(one.config)
-        return
     for one in contenders:
         check_beforehand(one.config, trainer_of(one.config))
     from recsys_dl.evaluation import compare as compare_evaluations
     from recsys_dl.folders import new_folder
 
     evaluations = {}
-    with run_folder(config, "compare") as target, new_folder(target, overwrite=config.run is None) as aside:
-        for one in contenders:
-            evaluations[one.name] = fit_and_leave(one.config, aside / one.name)
-        comparison = compare_evaluations(evaluations, metric=config.metric)
-        _leave(comparison, aside)
+    trainer = trainer_of(config)
+    with in_processes(trainer.processes, trainer.num_nodes) as first:
+        if not first:
+            for one in contenders:
+                help_to_fit(one.config)
+            return
+        with run_folder(config, "compare") as target, new_folder(target, overwrite=config.run is None) as aside:
+            for one in contenders:
+                evaluations[one.name] = fit_and_leave(one.config, aside / one.name)
+            comparison = compare_evaluations(evaluations, metric=config.metric)
+            _leave(comparison, aside)
     print(f"{len(evaluations)} models, {config.evaluate.part}\n\n{comparison}")
     for one in contenders:
         print_attribution(target / one.name, config.evaluate.part, of=one.name)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .beforehand import NO_SPLIT
 from .paths import find_paths
-from .running import fit_and_leave, help_to_fit, is_helper, run_folder, shown
+from .running import fit_and_leave, help_to_fit, in_processes, run_folder, shown, trainer_of
 
 
 def refit(config: DictConfig) -> None:
@@ -42,9 +42,6 @@ def refit(config: DictConfig) -> None:
         if again.get("trainer") is not None:
             again.trainer.patience = None
             again.trainer.checkpoint = None
-    if is_helper(again):
-        help_to_fit(again)
-        return
     parent = {
         "folder": str(run.folder.resolve()),
         "model": weights_hash(run.folder),
@@ -52,9 +49,14 @@ def refit(config: DictConfig) -> None:
         "data": run.manifest["data"],
         "epochs": epochs,
     }
-    with run_folder(OmegaConf.create({"run": config.output}), f"{run.folder.resolve().name}-refit") as target:
-        fit_and_leave(again, target, overwrite=config.output is None, parent=parent)
-        data = load_run(target).manifest["data"]
+    trainer = trainer_of(again)
+    with in_processes(trainer.processes, trainer.num_nodes) as first:
+        if not first:
+            help_to_fit(again)
+            return
+        with run_folder(OmegaConf.create({"run": config.output}), f"{run.folder.resolve().name}-refit") as target:
+            fit_and_leave(again, target, overwrite=config.output is None, parent=parent)
+            data = load_run(target).manifest["data"]
     print(
         f"{shown(Path(config.run))} fitted on all {data['interactions']:,} interactions of {data['name']}"
         f"{'' if epochs is None else f', {epochs} epochs'}; nothing was held out, so there are no figures except its parent's"

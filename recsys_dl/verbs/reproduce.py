@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from .paths import find_paths
-from .running import fit_and_leave, help_to_fit, is_helper, shown
+from .running import fit_and_leave, help_to_fit, in_processes, shown, trainer_of
 
 
 def reproduce(config: DictConfig) -> int:
@@ -23,10 +23,11 @@ def reproduce(config: DictConfig) -> int:
     again_config.logger = None
     if again_config.get("trainer") is not None:
         again_config.trainer.checkpoint = None  # from scratch, not from where the run ended
-    if is_helper(again_config):
-        help_to_fit(again_config)
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
+    trainer = trainer_of(again_config)
+    with in_processes(trainer.processes, trainer.num_nodes) as first, tempfile.TemporaryDirectory() as folder:
+        if not first:
+            help_to_fit(again_config)
+            return 0
         again = Path(folder) / "again"
         fit_and_leave(again_config, again, expected_hash=run.data_hash)
         twin = load_run(again)

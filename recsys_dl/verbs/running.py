@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import logging
 import sys
@@ -16,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.learning import fit_takes
+from recsys_dl.processes import current, together
 from recsys_dl.threads import keep_freed_memory, limit_threads
 
 from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
@@ -29,6 +29,26 @@ def report_held_out(run: Any) -> None:
     if run.holds_out:
         line = "%s learned from the training part of its split only, and may recommend held-out items; to fit on all of the log: recsys-dl refit run=%s"
         log.info(line, shown(run.folder), shown(run.folder), extra={"always": True})
+
+
+@contextmanager
+def in_processes(processes: int | None, num_nodes: int = 1) -> Iterator[bool]:
+    """Run the block in several processes; yield whether this is the first, which alone writes and prints.
+
+    Raises:
+        EndedError: this process has started the others, which have finished.
+        ValueError: a launcher started another number.
+    """
+    with together(processes, num_nodes) as group:
+        if group.rank:
+            logging.getLogger("recsys_dl").setLevel(logging.ERROR)
+        yield not group.rank
+
+
+def own_threads(threads: int | None) -> int:
+    """Limit the threads of this process to its share of the requested ones; return the number."""
+    most = limit_threads(threads)
+    return limit_threads(max(1, most // current().local_size))
 
 
 def fit_and_leave(
@@ -47,10 +67,8 @@ def fit_and_leave(
     `trainer`: in place of the config's, with loggers of its own; `split`: what `read_parts` returned for the same data and split; `quiet`: prints
     nothing of its stages.
     """
-    threads = limit_threads(config.threads)
+    threads = own_threads(config.threads)
     from recsys_dl.data.split import seen_besides_test
-    from recsys_dl.evaluation import attribute
-    from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.folders import new_folder
     from recsys_dl.runs import StageTimer, logged_to, write_run
 
@@ -61,27 +79,17 @@ def fit_and_leave(
     with new_folder(target, overwrite=overwrite) as aside, logged_to(aside / "run.log"):
         log.info("%s on %d threads, seed %s", name_of(config), threads, config.seed)
         split = read_parts(config, stages, expected_hash=expected_hash) if split is None else split
-        part, evaluations = config.evaluate.part, {}
-        if evaluated := not holds_out_nothing(config):
-            asked, exclude = asked_of(split, part)
-            check_parts(config, asked, split.train)
-        with stages.stage("fit"):
-            model = fit(config, split, trainer, threads, aside)
-        if evaluated:
-            how = {"k": list(config.evaluate.k), "exclude": exclude}
-            how["relevant_from"] = config.evaluate.get("relevant_from")
-            with stages.stage("evaluate"):
-                evaluations[part] = evaluate_model(model, split.train, asked, **how)
-            if config.get("pipeline") is not None:
-                with stages.stage("attribute"):
-                    leave_attribution(aside, part, attribute(model, split.train, asked, **how))
+        model, evaluation, attribution = fitted(config, split, trainer, stages, aside)
+        part = config.evaluate.part
+        if attribution is not None:
+            leave_attribution(aside, part, attribution)
         write_run(
             aside,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
             model=model,
             seen=seen_besides_test((split.train, split.validation, split.test)),
             data=split.data,
-            evaluations=evaluations,
+            evaluations={} if evaluation is None else {part: evaluation},
             stages=stages,
             paths=absolute_paths(config),
             parent=parent,
@@ -89,7 +97,32 @@ def fit_and_leave(
     if not quiet:
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages.seconds.items())
         print(f"{name_of(config)}: {spent}", file=sys.stderr)
-    return evaluations.get(part)
+    return evaluation
+
+
+def fitted(config: DictConfig, split: SplitData, trainer: Any, stages: Any, folder: Path | None) -> tuple[Any, ...]:
+    """Return the fitted model, its evaluation, and a pipeline's attribution; all processes take part.
+
+    `folder`: of the run, where loggers write; None in a process that does not write.
+    """
+    from recsys_dl.evaluation import attribute
+    from recsys_dl.evaluation import evaluate as evaluate_model
+
+    evaluation = attribution = None
+    if evaluated := not holds_out_nothing(config):
+        asked, exclude = asked_of(split, config.evaluate.part)
+        check_parts(config, asked, split.train)
+    with stages.stage("fit"):
+        model = fit(config, split, trainer, folder)
+    if evaluated:
+        how = {"k": list(config.evaluate.k), "exclude": exclude}
+        how["relevant_from"] = config.evaluate.get("relevant_from")
+        with stages.stage("evaluate"):
+            evaluation = evaluate_model(model, split.train, asked, **how)
+        if config.get("pipeline") is not None:
+            with stages.stage("attribute"):
+                attribution = attribute(model, split.train, asked, **how)
+    return model, evaluation, attribution
 
 
 def leave_attribution(folder: Path, part: str, attribution: Any) -> None:
@@ -122,54 +155,34 @@ def trainer_of(config: DictConfig) -> Any:
     return TrainerOptions() if config.get("trainer") is None else instantiate(config.trainer)
 
 
-def fit(config: DictConfig, split: SplitData, trainer: Any, threads: int, folder: Path | None) -> Any:
-    """Return the config's model, fitted: with the trainer if it takes one, in all participating processes.
-
-    `folder`: of the run, where loggers write; None in a helper process.
-    """
+def fit(config: DictConfig, split: SplitData, trainer: Any, folder: Path | None) -> Any:
+    """Return the config's model, fitted: with the trainer if it takes one."""
     from recsys_dl.training import TrainerOptions
 
     model = instantiate(chosen(config))
     if not fit_takes(model, "trainer"):
-        if trainer != TrainerOptions() or config.get("logger") is not None:
+        shares = getattr(getattr(model, "model", model), "shares_fit", False)
+        rest = dataclasses.replace(trainer, processes=1, num_nodes=1) if shares else trainer
+        if rest != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger do not apply", name_of(config))
         return model.fit(split.train)
     trainer = dataclasses.replace(
         trainer, loggers=() if folder is None else (*trainer.loggers, *_loggers(config, folder))
     )
-    limit_threads(max(1, threads // trainer.processes))
     keep_freed_memory()
-    try:
-        takes = fit_takes(model, "validation") and len(split.validation)
-        more = {"validation": split.validation} if takes else {}
-        return model.fit(split.train, trainer=trainer, **more)
-    finally:
-        limit_threads(threads)
-
-
-def is_helper(config: DictConfig) -> bool:
-    """Return whether this process only helps to train; the main process writes the run and prints."""
-    from recsys_dl.training import rank_started_as
-
-    return trainer_of(config).world_size > 1 and rank_started_as() > 0
+    takes = fit_takes(model, "validation") and len(split.validation)
+    more = {"validation": split.validation} if takes else {}
+    return model.fit(split.train, trainer=trainer, **more)
 
 
 def help_to_fit(config: DictConfig) -> None:
-    """Take part in the training of a config; the first process reports errors common to all."""
+    """Take part in fitting and evaluating a config, which the first process writes and prints."""
     from recsys_dl.runs import StageTimer
 
-    threads = limit_threads(config.threads)
-    module, _, name = (config.model if config.get("pipeline") is None else config.pipeline)._target_.rpartition(".")
-    if not fit_takes(getattr(importlib.import_module(module), name), "trainer"):
-        return
-    logging.getLogger("recsys_dl").setLevel(logging.ERROR)
-    from recsys_dl.training.scorer import DivergedError
-
-    try:
-        settle_split(config)
-        fit(config, read_parts(config, StageTimer(), expected_hash=None), trainer_of(config), threads, None)
-    except (KeyboardInterrupt, DivergedError):
-        return
+    own_threads(config.threads)
+    stages = StageTimer()
+    settle_split(config)
+    fitted(config, read_parts(config, stages, expected_hash=None), trainer_of(config), stages, None)
 
 
 def _loggers(config: DictConfig, folder: Path) -> tuple[Any, ...]:

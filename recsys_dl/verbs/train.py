@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from .running import fit_and_leave, help_to_fit, is_helper, name_of, print_attribution, print_figures, run_folder, shown
+from .running import (
+    fit_and_leave,
+    help_to_fit,
+    in_processes,
+    name_of,
+    print_attribution,
+    print_figures,
+    run_folder,
+    shown,
+    trainer_of,
+)
 
 
 def train(config: DictConfig, *, expected_hash: str | None = None) -> None:
@@ -12,11 +22,13 @@ def train(config: DictConfig, *, expected_hash: str | None = None) -> None:
 
     `expected_hash`: of the data, in a sweep whose other trials have read it.
     """
-    if is_helper(config):
-        help_to_fit(config)
-        return
-    with run_folder(config, name_of(config)) as target:
-        evaluation = fit_and_leave(config, target, overwrite=config.run is None, expected_hash=expected_hash)
+    trainer = trainer_of(config)
+    with in_processes(trainer.processes, trainer.num_nodes) as first:
+        if not first:
+            help_to_fit(config)
+            return
+        with run_folder(config, name_of(config)) as target:
+            evaluation = fit_and_leave(config, target, overwrite=config.run is None, expected_hash=expected_hash)
     print_figures(name_of(config), config, evaluation)
     print_attribution(target, config.evaluate.part)
     print(f"\nThe run is in {shown(target)}. Next:")
