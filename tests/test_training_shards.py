@@ -60,7 +60,7 @@ def test_frames_are_written_as_they_come(tmp_path, size):
 
 
 def pairs_of(shards: Shards, **more) -> ShardPairs:
-    return ShardPairs(shards, num_negatives=3, negatives="uniform", seed=1, device=CPU, **more)
+    return ShardPairs(shards, shards, num_negatives=3, negatives="uniform", seed=1, device=CPU, **more)
 
 
 def batches(shards: Shards, rank: int = 0, world_size: int = 1, batch_size: int = 50) -> ShardBatches:

@@ -28,7 +28,7 @@ from recsys_dl.saving import Saved, load_arrays
 
 from .aligned import aligned
 from .evidence import num_influential, warn_of_unknown, without_evidence
-from .learned import check_learned, check_memory
+from .learned import check_learned, check_size
 
 COUNTS = ("user_counts_U", "item_counts_I")
 BLOCK_BYTES = 32 << 20  # float32 scores held at a time while the catalog is ranked
@@ -57,6 +57,7 @@ class CatalogModel(Saved):
     fitted: ClassVar[tuple[str, ...]] = ()
     popularity_fallback: ClassVar[bool] = True
     item_parameters: ClassVar[tuple[str, ...]] = ()  # arrays of an item's vector or bias in each row
+    bounded: ClassVar[bool] = False  # whether fit reads a log larger than memory (data.mapped) in parts
     needs_content: ClassVar[bool] = False  # whether fit needs item features or texts
     shares_fit: ClassVar[bool] = False  # whether the processes of `processes.together` share the work of `fit`
     device: Device = "cpu"
@@ -323,10 +324,9 @@ class CatalogModel(Saved):
                 "training needs an interaction with a weight above 0, but all weights are 0; weights=binary, or "
                 "recsys_dl.data.weights.binary(data), counts each as 1"
             )
-        self.users = train.users if isinstance(train, Dataset) else None
-        self.items = train.items if isinstance(train, Dataset) else None
+        self.users, self.items = (train.users, train.items) if isinstance(train, Dataset) else (None, None)
         self._remember(interactions)
-        check_memory(type(self).__name__, self._bytes_needed())
+        check_size(self, interactions, self._bytes_needed())
         return interactions
 
     def _bytes_needed(self) -> int:

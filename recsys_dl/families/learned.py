@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
+from recsys_dl.data.interactions import Interactions
 from recsys_dl.learning import is_finite, not_finite
 
 from .evidence import report_never_listed
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TRIED = 16  # users whose scores are checked
 COLLAPSED = 1e-6  # scores below this in magnitude are meaningless
+BYTES = 24  # that a model takes per interaction, at least, if it reads the whole log
 SCORES = 8 << 20  # maximum number of scores checked
 
 
@@ -79,6 +81,27 @@ def _advice(model: Scoring) -> str:
     lower = "Lower learning_rate. " if "learning_rate" in arguments else ""
     higher = "Raise regularization. " if "regularization" in arguments else ""
     return f"{lower}{higher}Weights that are very large or very small should be scaled (weights=scaled or log). The model was not updated."
+
+
+def check_size(model: Any, log_: Interactions, needed: int) -> None:
+    """Check that enough memory is available to fit a model; warn if it reads a log larger than memory as a whole.
+
+    Args:
+        model: to be fitted.
+        log_: to fit it to.
+        needed: bytes besides the log.
+
+    Raises:
+        MemoryError: there is not enough.
+    """
+    name = type(model).__name__
+    whole = BYTES * len(log_) if log_.mapped and not model.bounded else 0
+    if whole:
+        log.warning(
+            "%s reads the whole log into memory, about %.1f GB; models that do not are als, bpr, gmf, mlp, neumf and popularity",
+            *(name, whole / 1e9),
+        )
+    check_memory(name, needed + whole)
 
 
 def check_memory(name: str, needed: int) -> None:

@@ -21,10 +21,12 @@ from typing_extensions import Unpack
 from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.mapped import MappedInteractions
 from recsys_dl.sizes import LogSize, Sizes
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.pairs import LabeledLists, Negatives, PairExamples
 from recsys_dl.training.shards import ShardBatches, ShardPairs, Shards
+from recsys_dl.training.shuffled import shuffled_pairs
 from recsys_dl.training.surroundings import scoring
 
 from .catalog import CatalogModel
@@ -144,7 +146,7 @@ class PairArguments(TrainingArguments, total=False):
 class PairModel(NeuralModel):
     """A recommender based on a `PairNetwork`, trained on observed pairs against sampled negatives.
 
-    Fitted on `training.shards.Shards`, it streams them. New users get an embedding by gradient descent on their history, with
+    A log larger than memory (`training.shards.Shards`, or the mapped log of `readers.shards.read_shards`) is streamed. New users get an embedding by gradient descent on their history, with
     the network fixed (`fold_in`). A user without interactions gets the most popular items. An item without users, which is at most
     trained as a negative, scores -inf: it is never recommended.
 
@@ -161,6 +163,7 @@ class PairModel(NeuralModel):
 
     network: PairNetwork
     batch_type = LabeledLists
+    bounded = True
 
     def __init__(
         self,
@@ -215,7 +218,11 @@ class PairModel(NeuralModel):
             "seed": mixed(self.seed, 3),
             "device": self.torch_device,
         }
-        return ShardPairs(log, **drawing) if isinstance(log, Shards) else PairExamples(log, known=known, **drawing)
+        if isinstance(log, Shards):
+            return ShardPairs(log, log, **drawing)
+        if isinstance(log, MappedInteractions):
+            return ShardPairs(log, shuffled_pairs(log), **drawing)
+        return PairExamples(log, known=known, **drawing)
 
     def _batches(self, examples: Any, seed: int) -> Any:
         if isinstance(examples, ShardPairs):

@@ -77,6 +77,7 @@ class ALS(CatalogModel):
     fitted = ("user_emb_UD", "item_emb_ID", "train_UI")
     shares_fit = True
     sparse_advice = ", or set unobserved_weight=0.01 or frequency_exponent=0.5"
+    bounded = True
     item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID",)
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray

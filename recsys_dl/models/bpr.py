@@ -66,6 +66,7 @@ class BPR(CatalogModel):
     """
 
     fitted = ("user_emb_UD", "item_emb_ID", "item_bias_I", "train_UI", "epochs_taken")
+    bounded = True
     item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID", "item_bias_I")
     user_emb_UD: np.ndarray
     item_emb_ID: np.ndarray

@@ -34,6 +34,7 @@ class Popularity(CatalogModel):
     """
 
     fitted = ("popularity_I",)
+    bounded = True
     popularity_I: np.ndarray
 
     def __init__(self, *, window_days: Positive | None = None) -> None:

@@ -214,6 +214,8 @@ def _explained(address: str, error: Exception) -> Exception:
     """Return an error of a file system in our words."""
     import pyarrow as pa
 
+    if isinstance(error, MemoryError):
+        return error
     shown, why = shorten(address, 200), shorten(" ".join(str(error).split()) or type(error).__name__, 200)
     protocol = address.partition("://")[0] if "://" in address else ""
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -232,7 +234,8 @@ def _explained(address: str, error: Exception) -> Exception:
         )
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{shown} does not exist ({why}); check the bucket and the path")
-    if isinstance(error, pa.ArrowException) or (isinstance(error, OSError) and "arquet" in why):
+    of_arrow = isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
+    if of_arrow or "arquet" in why:
         return ValueError(f"{shown} is truncated, or not a Parquet file ({why}); write it again")
     if "rotocol not known" in why:
         return ValueError(f"{shown} must be a folder on this machine, or an address such as s3://bucket/logs ({why})")

@@ -80,7 +80,35 @@ def write_shards(
     return Shards(folder)
 
 
-class Shards(Interactions):
+class PairFiles:
+    """Parquet files of pairs, in random order, in a folder.
+
+    Attributes:
+        folder: with the files.
+        rows: of each file.
+        window: number of files whose rows are shuffled together.
+    """
+
+    def __init__(self, folder: Path, rows: list[int], window: int = 8) -> None:
+        self.folder, self.rows, self.window = folder, rows, window
+
+    def read(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return int32 users and items of a shard's rows.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.folder / shard_name(shard)
+        try:
+            frame = pl.read_parquet(file, columns=["user", "item"])
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ValueError(f"{file} is damaged ({error}); write the shards again") from error
+        if len(frame) != self.rows[shard]:
+            raise ValueError(f"{file} must have {self.rows[shard]} rows, got {len(frame)}; write the shards again")
+        return frame["user"].to_numpy(), frame["item"].to_numpy()
+
+
+class Shards(Interactions, PairFiles):
     """A log in a folder written by `write_shards`. Can be used as Interactions; pair models stream it.
 
     Its columns and the user-item matrix are memory-mapped: the system caches as much of them as fits, at most 16
@@ -96,7 +124,7 @@ class Shards(Interactions):
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, window: int = 8) -> None:
-        self.folder, self.window = Path(folder), window
+        PairFiles.__init__(self, Path(folder), [], window)
         if window < 1:
             raise ValueError(f"window must be at least 1 shard, got {window}")
         if not (self.folder / "shards.json").is_file():
@@ -136,32 +164,18 @@ class Shards(Interactions):
         """Hexadecimal SHA-256 over all files and the window, which determine a training."""
         return hashlib.sha256(json.dumps([self.sha256, self.window]).encode()).hexdigest()
 
-    def read(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return int32 users and items of a shard's rows.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
-        file = self.folder / _name(shard)
-        try:
-            frame = pl.read_parquet(file, columns=["user", "item"])
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(f"{file} is damaged ({error}); write the shards again") from error
-        if len(frame) != self.rows[shard]:
-            raise ValueError(f"{file} must have {self.rows[shard]} rows, got {len(frame)}; write the shards again")
-        return frame["user"].to_numpy(), frame["item"].to_numpy()
-
 
 class ShardPairs(PairLists):
     """Streamed pairs.
 
     Args:
-        shards: the training log.
+        known: the training log.
+        shards: its pairs.
         drawing: `num_negatives` and the rest of `PairLists`.
     """
 
-    def __init__(self, shards: Shards, **drawing: Any) -> None:
-        super().__init__(shards, **drawing)
+    def __init__(self, known: Interactions, shards: PairFiles, **drawing: Any) -> None:
+        super().__init__(known, **drawing)
         self.shards = shards
 
 
@@ -200,8 +214,8 @@ class ShardBatches:
         rows = self.examples.shards.rows
         if len(rows) < self.world_size:
             raise ValueError(
-                f"each of {self.world_size} processes needs its own shard, but there are {len(rows)}; write them with a "
-                "smaller rows_per_shard"
+                f"each of {self.world_size} processes needs its own shard, but there are {len(rows)}; take fewer "
+                "processes, or write them with a smaller rows_per_shard"
             )
         return shuffled(len(rows), self.seed, epoch)[rank :: self.world_size].tolist()
 
@@ -248,7 +262,8 @@ class ShardBatches:
             start = max(0, start - size)
 
 
-def _name(shard: int) -> str:
+def shard_name(shard: int) -> str:
+    """Return the name of a shard's file."""
     return f"shard-{shard:05d}.parquet"
 
 
@@ -272,7 +287,7 @@ def _write_rows(
         if frame is not None:
             waiting = pl.concat([waiting, _checked(frame, given, most)])
         while len(waiting) >= rows_per_shard or (frame is None and len(waiting)):
-            waiting[:rows_per_shard].write_parquet(folder / _name(len(rows)))
+            waiting[:rows_per_shard].write_parquet(folder / shard_name(len(rows)))
             rows.append(min(rows_per_shard, len(waiting)))
             waiting = waiting[rows_per_shard:]
     return rows, {noun: most[noun] + 1 if size is None else size for noun, size in given.items()}
@@ -299,13 +314,13 @@ def _write_arrays(folder: Path, num_shards: int, num_users: int) -> int:
     """Write users' items, ascending and distinct, as arrays for memory mapping; return the number of pairs."""
     counts_U = np.zeros(num_users, np.int64)
     for shard in range(num_shards):
-        counts_U += np.bincount(pl.read_parquet(folder / _name(shard))["user"], minlength=num_users)
+        counts_U += np.bincount(pl.read_parquet(folder / shard_name(shard))["user"], minlength=num_users)
     places_U1 = np.concatenate([[0], np.cumsum(counts_U)])
     aside = folder / "unsorted.npy"
     unsorted = np.lib.format.open_memmap(aside, mode="w+", dtype=np.int32, shape=(int(places_U1[-1]),))
     free_U = places_U1[:-1].copy()
     for shard in range(num_shards):
-        frame = pl.read_parquet(folder / _name(shard)).sort("user")
+        frame = pl.read_parquet(folder / shard_name(shard)).sort("user")
         users, items = frame["user"].to_numpy(), frame["item"].to_numpy()
         firsts = np.flatnonzero(np.diff(users, prepend=-1))
         within = np.arange(len(users)) - np.repeat(firsts, np.diff(firsts, append=len(users)))
