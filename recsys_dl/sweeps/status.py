@@ -41,10 +41,9 @@ def record_of(ledger: Ledger, trial: Trial, state: str) -> Record:
 
 def _place(trial: Trial) -> str:
     job, attempts = trial.job, trial.attempts
-    if attempts and (job is None or attempts[-1].get("job")):
-        last = attempts[-1]
-        return f"{last['host']}, job {last['job']}" if last.get("job") else f"{last['host']}, process {last['process']}"
-    return f"job {job['id']}" if job else ""
+    if job is not None and (not attempts or attempts[-1]["job"]):
+        return f"{attempts[-1]['host']}, job {job['id']}" if attempts else f"job {job['id']}"
+    return f"{attempts[-1]['host']}, process {attempts[-1]['process']}" if attempts else ""
 
 
 def jobs_in_queue(ledger: Ledger) -> dict[str, str] | None:

@@ -14,7 +14,7 @@ from recsys_dl.sweeps.ledger import Ledger, Trial
 from recsys_dl.sweeps.submitit_launchers import srun
 
 MODULE = "recsys_dl.verbs.trial"
-STOPPED = 130
+STOPPED = "error: stopped"  # what the command prints when it is interrupted
 INSIDE = "inside"  # of the processes that train together
 
 
@@ -33,9 +33,8 @@ def main(words: list[str]) -> int:
         status = subprocess.call(several(trial)) if together else train_trial(ledger, trial)
         if trial.finished:
             trial.forget_checkpoint()
-        elif status != STOPPED:
-            sys.stderr.flush()
-            trial.fail(status, reason(trial.log, began, status))
+        elif why := reason(trial.log, began, status):
+            trial.fail(status, why)
     return status
 
 
@@ -69,13 +68,19 @@ def settle(config: DictConfig, trial: Trial) -> None:
 
 
 def reason(log: Path, began: int, status: int) -> str:
-    """Return why an attempt failed: the error it printed, or how its process ended."""
+    """Return why an attempt failed: the error it printed, or how its process ended; "" if it was stopped."""
+    sys.stdout.flush()
+    sys.stderr.flush()
     with log.open("rb") as stream:
         stream.seek(began)
         lines = stream.read().decode(errors="replace").splitlines()
-    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-    if errors:
-        return "\n".join([lines[errors[-1]].removeprefix("error: "), *lines[errors[-1] + 1 : errors[-1] + 5]]).strip()
+    errors = [
+        number for number, line in enumerate(lines) if line.startswith("error: ") and not line.startswith(STOPPED)
+    ]
+    if errors:  # where one of several processes fails, the others are stopped
+        return "\n".join([lines[errors[0]].removeprefix("error: "), *lines[errors[0] + 1 : errors[0] + 5]]).strip()
+    if any(line.startswith(STOPPED) for line in lines):
+        return ""
     last = next((line for line in reversed(lines) if line.strip()), "no output")
     return f"exit status {status}; its last line: {last.strip()[:300]}"
 
