@@ -61,7 +61,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
     trials, configs, refused = [], [], []
     for combination in itertools.product(*values.values()):
         try:
-            configs.append(compose_command("train", combination))
+            configs.append(compose_trial(combination))
             trials.append(combination)
         except ValueError as error:
             refused.append((combination, str(error)))
@@ -76,6 +76,16 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
     kept = {_key(one): at for at, one in reversed(list(enumerate(configs)))}
     order = sorted(kept.values())
     return Grid(config, [trials[at] for at in order], [configs[at] for at in order], varied)
+
+
+def compose_trial(words: Sequence[str]) -> DictConfig:
+    """Return the config of a trial, whose training state always has a folder."""
+    keys = {word.key for word in read_words(words)}
+    if "trainer.checkpoint_every" not in keys or "trainer.checkpoint" in keys:
+        return compose_command("train", words)
+    config = compose_command("train", [*words, "trainer.checkpoint=checkpoint"])
+    config.trainer.checkpoint = None  # set where it runs
+    return config
 
 
 def _key(config: DictConfig) -> str:

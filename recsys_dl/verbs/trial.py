@@ -50,9 +50,9 @@ def several(trial: Trial) -> tuple[str, ...]:
 def train_trial(ledger: Ledger, trial: Trial) -> int:
     """Train in this process; print an error as the command does, and return its exit status."""
     from recsys_dl.cli import run_verb
-    from recsys_dl.compose import compose_command
+    from recsys_dl.compose.grid import compose_trial
 
-    config = compose_command("train", trial.words)
+    config = compose_trial(trial.words)
     settle(config, trial)
     return run_verb("train", config, expected_hash=ledger.data_hash(trial))
 
