@@ -204,8 +204,8 @@ def test_sizes_of_jobs(name, value):
         Slurm(**{name: value})
 
 
-def test_several_machines_need_a_cluster(tmp_path):
-    job = Job("j", ("true",), tmp_path, tmp_path / "log", tmp_path, processes=4, num_nodes=2)
+def test_several_machines_need_a_cluster():
     for launcher in (Basic(), Joblib()):
+        launcher.check(1)
         with pytest.raises(ValueError, match="launcher=slurm"):
-            launcher.check([job])
+            launcher.check(2)

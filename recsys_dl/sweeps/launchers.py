@@ -80,12 +80,12 @@ class Launcher(Protocol):
 
     name: str
 
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Check, before anything is written, that it can run these jobs.
+    def check(self, num_nodes: int) -> None:
+        """Check, before anything is written, that it can run jobs of up to this number of machines.
 
         Raises:
             ImportError: a package is missing; the message says what to install.
-            ValueError: it cannot run such jobs.
+            ValueError: it cannot run them.
         """
 
     def launch(self, jobs: Sequence[Job]) -> None:
@@ -102,13 +102,13 @@ class Launcher(Protocol):
 class OnThisMachine:
     """What launchers on this machine share."""
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, num_nodes: int) -> None:
         """Check that no job needs other machines.
 
         Raises:
             ValueError: one does.
         """
-        if any(job.num_nodes > 1 for job in jobs):
+        if num_nodes > 1:
             raise ValueError("trainer.num_nodes above 1 needs launcher=slurm, whose jobs have several nodes")
 
     def in_queue(self, jobs: Sequence[str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ class Ray(OnThisMachine):
             raise ValueError(f"cpus and jobs must be at least 1 and gpus at least 0, got {cpus}, {jobs} and {gpus}")
         self.address, self.cpus, self.gpus, self.jobs = address, cpus, gpus, jobs
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, num_nodes: int) -> None:
         """Check that Ray is installed.
 
         Raises:
@@ -33,7 +33,7 @@ class Ray(OnThisMachine):
             ValueError: a job needs several machines.
         """
         need("ray", self.name)
-        super().check(jobs)
+        super().check(num_nodes)
 
     def launch(self, jobs: Sequence[Job]) -> None:
         """Run jobs as tasks.

@@ -29,7 +29,6 @@ def run_trials(
         module: that runs a trial, given its folder.
         ended: called with each trial that is finished or has failed in this call, and its state.
     """
-    launcher.check([job_of(trial, launcher.name, module) for trial in trials])
     launched: set[int] = set()
     unfinished = [trial for trial in trials if not trial.finished]
     for trial in unfinished:

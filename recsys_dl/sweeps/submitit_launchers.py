@@ -24,7 +24,7 @@ class SubmititLocal(Joblib):
 
     name = "submitit"
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, num_nodes: int) -> None:
         """Check that submitit is installed.
 
         Raises:
@@ -32,7 +32,7 @@ class SubmititLocal(Joblib):
             ValueError: a job needs several machines.
         """
         need("submitit", self.name)
-        super().check(jobs)
+        super().check(num_nodes)
 
     def launch(self, jobs: Sequence[Job]) -> None:
         """Run jobs, `self.jobs` at once."""
@@ -114,7 +114,7 @@ class Slurm:
         named = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
         self.named = {name: value for name, value in named.items() if value is not None}
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, num_nodes: int) -> None:
         """Check that submitit and Slurm are there.
 
         Raises:

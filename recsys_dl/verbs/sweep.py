@@ -32,6 +32,7 @@ def sweep(config: DictConfig, *, grid: Grid) -> int:
         settle_split(one)
         check_beforehand(one, trainer_of(one))
     trials = [_entry(words, one) for words, one in zip(grid.trials, grid.configs, strict=True)]
+    launcher.check(max(one["num_nodes"] for one in trials))
     name = "-".join(dict.fromkeys(name_of(one) for one in grid.configs))[:60]
     folder = Path(
         config.run or Path("sweeps") / f"{name}-{key_of(repr([one['key'] for one in trials]))[:6]}"
