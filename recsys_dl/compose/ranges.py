@@ -46,6 +46,10 @@ def without_ranges(words: Sequence[Word]) -> tuple[list[Word], dict[str, Any]]:
             fixed.append(word)
         elif word.sign:
             raise ValueError(f"{word.text[:80]}: a range is set without {word.sign}")
+        elif word.key in ("model", "pipeline"):
+            raise ValueError(
+                f"{word.text[:80]}: a study tunes one {word.key}, with its own space; begin one for each. To compare defaults: recsys-dl compare"
+            )
         else:
             ranges[word.key] = found
     return fixed, ranges

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -141,6 +142,12 @@ class Study:
                 else:
                     return
 
+    def report_done(self) -> None:
+        """Log how many trials are done, if the study is resumed."""
+        if done := sum(one.state.is_finished() for one in self._all()):
+            line = "%s is continued: %d of its %d trials are done"
+            log.info(line, self.folder.name, done, self.trials, extra={"always": True})
+
     def records(self, command: Callable[[Mapping[str, Any]], str]) -> list[Record]:
         """Return all trials; `command` gives the command of some settings."""
         found = []
@@ -259,8 +266,12 @@ class Study:
                 raise ValueError(
                     f"no trial reports metric={missing[0]}; this model on this data reports {', '.join(sorted(values))}"
                 )
-            self._record(trial, started, values=dict(values))
-            self.optuna.tell(trial, [values[name] for name in self.plan.metrics])
+            finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+            if odd := [f"{name} is {values[name]}" for name in self.plan.metrics if name not in finite]:
+                self._fail(trial, f"{', '.join(odd)}, not a number", started)
+            else:
+                self._record(trial, started, values=finite)
+                self.optuna.tell(trial, [finite[name] for name in self.plan.metrics])
             self._clean(claim)
         self._report(trial.number)
 

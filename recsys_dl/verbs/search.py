@@ -69,7 +69,10 @@ class Search:
         self.space = read_space(given, {key: at(plain, key) for key in given})
         self.num_epochs = int(at(plain, "model.epochs", 1) or 1)
         for settings in probes(self.space):
-            trial = self.composed(settings)
+            try:
+                trial = self.composed(settings)
+            except ValueError as error:
+                raise ValueError(f"in the search space, {error}") from error
             self.num_epochs = max(self.num_epochs, int(OmegaConf.select(trial, "model.epochs", default=1)))
             check_beforehand(trial, trainer_of(trial))
         self._check_search()
@@ -89,7 +92,9 @@ class Search:
 
     def command(self, settings: Mapping[str, Any]) -> str:
         """Return the command that repeats a trial alone."""
-        return shlex.join(["recsys-dl", "train", *self.words, *self.words_of(settings)])
+        threads = self._threads()
+        extra = [] if threads == self.base.threads else [f"threads={threads}"]
+        return shlex.join(["recsys-dl", "train", *self.words, *extra, *self.words_of(settings)])
 
     def run(self, claim: Claim, split: SplitData) -> dict[str, float]:
         """Run a trial, or continue it; return its metrics on validation."""
@@ -151,7 +156,7 @@ class Search:
 
         ks = list(self.base.evaluate.k)
         known = [name if name in RATING_METRICS else f"{name}@{k}" for name in METRICS for k in ks]
-        known = [name for name in known if not name.startswith("diversity@")]
+        known = [name for name in dict.fromkeys(known) if not name.startswith("diversity@")]
         for name in self.metrics:
             if name not in known:
                 k = name.partition("@")[2]
@@ -173,9 +178,11 @@ class Search:
             self.words.append(f"trainer.metric={self.metrics[0]}")
 
     def _check_search(self) -> None:
-        from recsys_dl.sweeps.space import Interval
+        from recsys_dl.sweeps.space import Interval, grid
 
         sampler, pruner = self.config.sampler, self.config.pruner
+        if sampler == "grid":
+            grid(self.space)
         if sampler == "cmaes":
             if not any(isinstance(one, Interval) for one in self.space.values()):
                 raise ValueError(

@@ -37,6 +37,7 @@ def tune(config: DictConfig) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     split = read_parts(search.base, _stages(), expected_hash=None)
     study = Study(search.folder, search.plan(), search.identity(split), config.storage)
+    study.report_done()
     until = float("inf") if config.timeout is None else began + config.timeout
     if os.environ.get(WORKER):
         _end_with_parent()

@@ -1,0 +1,75 @@
+"""What tuning gains: the best trial against the defaults of conf/model, on MovieLens 1M; and what pruning saves.
+
+    RECSYS_DATA=… python scripts/bench_tune.py --folder bench_tune            # prints a row for each study as it ends
+    RECSYS_DATA=… python scripts/bench_tune.py --folder bench_tune --models ease item_knn --trials 12
+
+Every interaction weighs 1; a tenth of them is validation and a tenth test, at random. Studies choose on validation by NDCG@10; the test
+part is read once for each, and once for the defaults. Neural models are tuned twice, without and with pruning. Killed, the same command
+goes on: the studies are resumed; the seconds are those of the trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from recsys_dl.evaluation.rendering import text_table
+from recsys_dl.runs import load_evaluation
+
+DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data")) / "ml-1m"
+SHARED = ["data=movielens_1m", f"data.path={DATA}", "weights=binary", "split=random", "seed=7"]
+FIXED = {  # ml-1m has no times: the order within a user is meaningless
+    "two_tower": ["model.shuffle=true", "model.features=none", "model.epochs=8", "model.examples_per_user=5"],
+}
+NEURAL = ("two_tower",)
+
+
+def main() -> None:
+    """Run the studies; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="of the studies and runs")
+    parser.add_argument("--models", nargs="+", default=["ease", "item_knn", "als", "two_tower"])
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--pruner", default="median")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    rows = []
+    for model in asked.models:
+        words = [f"model={model}", *SHARED, f"threads={asked.threads}", *FIXED.get(model, [])]
+        if model in NEURAL:  # as every trial is
+            words += ["trainer.patience=5"]
+        plain, began = asked.folder / f"{model}-defaults", time.monotonic()
+        if not plain.exists():
+            recsys_dl("train", *words, f"run={plain}")
+            recsys_dl("evaluate", f"run={plain}", "part=test", "k=[10,20]")
+        rows.append([model, "defaults", "1", *figures(plain), f"{time.monotonic() - began:.0f}"])
+        for pruner in ["null", asked.pruner] if model in NEURAL else ["null"]:
+            study = asked.folder / f"{model}-{pruner}-{asked.trials}"
+            tuning = [f"space={model}", f"trials={asked.trials}", f"pruner={pruner}", "test=true"]
+            recsys_dl("tune", *words, *tuning, f"run={study}")
+            trials = list(csv.DictReader((study / "trials.csv").open()))
+            finished = f"{len(trials)}, {sum(one['state'] == 'pruned' for one in trials)} pruned"
+            seconds = sum(float(one["seconds"] or 0) for one in trials)
+            how = "tuned" if pruner == "null" else f"tuned, {pruner}"
+            rows.append([model, how, finished, *figures(Path(trials[0]["folder"])), f"{seconds:.0f}"])
+        table = text_table(["model", "", "trials", "validation NDCG@10", "test NDCG@10", "seconds"], rows)
+        print(f"\n{table}\n", flush=True)
+
+
+def recsys_dl(*words: str) -> None:
+    """Run the command in a process of its own."""
+    subprocess.run([sys.executable, "-m", "recsys_dl", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def figures(run: Path) -> list[str]:
+    """Return the NDCG@10 of a run on validation and on test."""
+    return [f"{load_evaluation(run, part)[0].values['ndcg@10']:.4f}" for part in ("validation", "test")]
+
+
+if __name__ == "__main__":
+    main()
