@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Axis = Literal["users", "items", "interactions"]
-When = Literal["held", "start", "epoch", "end"]
+When = Literal["held", "start", "epoch", "end", "file"]
 
 SPREAD_OF_USERS = 2.4  # mean square over squared mean of the interactions of a user: MovieLens 1M
 SPREAD_OF_ITEMS = 3.0  # of an item, likewise
@@ -67,7 +67,8 @@ class Part:
         name: of the array or arrays.
         num_bytes: their size.
         by: the axis along which it can be divided among processes; None if each needs all of it.
-        when: "held" throughout, or only at the "start", during each "epoch", or at the "end": these do not add up.
+        when: "held" throughout, or only at the "start", during each "epoch", or at the "end": these do not add up; or in a mapped
+            "file" of which the system caches what fits.
         saved: whether it is part of the saved model.
         resumed: whether it is part of a checkpoint.
     """
@@ -134,7 +135,7 @@ class StatesSizes(Protocol):
 
 def peak(parts: Sequence[Part]) -> float:
     """Return the largest sum of parts that are there at the same time, in bytes."""
-    sums = dict.fromkeys(("held", "start", "epoch", "end"), 0.0)
+    sums = dict.fromkeys(("held", "start", "epoch", "end", "file"), 0.0)
     for part in parts:
         sums[part.when] += part.num_bytes
-    return sums.pop("held") + max(sums.values())
+    return sums["held"] + max(sums["start"], sums["epoch"], sums["end"])

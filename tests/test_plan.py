@@ -136,6 +136,15 @@ def test_what_fits_and_how_many_would_do():
     assert make_plan("als", small, machines("h100"), model.sizes(small), None).fits is True
 
 
+def test_a_mapped_log_takes_no_memory_of_its_own():
+    log = LogSize(10**6, 10**5, 10**9)
+    sizes = model_of("als").sizes(log)
+    held, mapped = (make_plan("als", log, machines("h100"), sizes, None, mapped=mapped) for mapped in (False, True))
+    assert held.needed - mapped.needed >= 8e9
+    assert mapped.run_bytes == held.run_bytes
+    assert "mapped from files" in mapped.text()
+
+
 def test_an_all_reduce_moves_twice_the_gradients():
     log = LogSize(10**6, 10**5, 10**7)
     sizes = model_of("gmf").sizes(log)

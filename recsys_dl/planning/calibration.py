@@ -22,8 +22,8 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.sizes import LogSize, Sizes, Work
 
 LEAST, MOST = 20_000, 4_000_000  # interactions of a small log
-LONG_ENOUGH = 0.2  # seconds of an epoch that can be measured
-EPOCHS = 3  # of the longer of two fits, whose difference is taken
+LONG_ENOUGH = 0.2  # seconds that can be measured
+MOST_EPOCHS = 64  # of the longer of two fits, beyond those of the other
 MORE = 4  # times as many rows, or interactions, in the other small logs
 DENSEST = 0.2  # share of all pairs in a small log
 SPREAD = 0.9  # standard deviation of the logarithm of a user's number of interactions
@@ -65,16 +65,16 @@ def calibrate(model: Any, log: LogSize, clock: Callable[[], float] = time.perf_c
     start = time.perf_counter()
     with _quietly():
         base = _shaped(log, min(LEAST, log.num_interactions))
-        _seconds(model, base, clock)  # compiles
+        _fit_seconds(_with_epochs(model, 1), base, clock)  # compiles
         process = psutil.Process().memory_info().rss
-        took = _seconds(model, base, clock)
+        took = epoch_seconds(model, base, clock)
         while took < LONG_ENOUGH and MORE * len(base) <= min(MOST, log.num_interactions):
             base = _shaped(log, MORE * len(base))
-            took = _seconds(model, base, clock)
+            took = epoch_seconds(model, base, clock)
         tried = [(LogSize.of(base), took)]
         for rows, entries in ((MORE, 1), (1, MORE)):
             other = _shaped(log, entries * len(base), users=rows * base.num_users, items=rows * base.num_items)
-            tried.append((LogSize.of(other), _seconds(model, other, clock)))
+            tried.append((LogSize.of(other), epoch_seconds(model, other, clock)))
     names = [work.name for work in model.sizes(log).work]
     amounts = np.array([[_amount(work) for work in model.sizes(size).work] for size, _ in tried])
     times = np.array([max(took, 1e-6) for _, took in tried])
@@ -109,12 +109,17 @@ def _shaped(log: LogSize, num: int, users: int | None = None, items: int | None 
     return Interactions(*rows, times_N=times_N, num_users=num_users, num_items=num_items)
 
 
-def _seconds(model: Any, log: Interactions, clock: Callable[[], float]) -> float:
-    """Return the seconds of an epoch, from fits of one and of more epochs; of a whole fit if there are no epochs."""
+def epoch_seconds(model: Any, log: Interactions, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the seconds of an epoch: a fit of more epochs less one of one; of a whole fit if the model has no epochs."""
     if not hasattr(model, "epochs"):
         return _fit_seconds(copy.copy(model), log, clock)
-    one, more = (_fit_seconds(_with_epochs(model, epochs), log, clock) for epochs in (1, EPOCHS))
-    return max(more - one, 0.0) / (EPOCHS - 1)
+    one = _fit_seconds(_with_epochs(model, 1), log, clock)
+    more = 1
+    while True:
+        took = _fit_seconds(_with_epochs(model, 1 + more), log, clock) - one
+        if took >= LONG_ENOUGH or more >= MOST_EPOCHS:
+            return max(took, 0.0) / more
+        more *= 4
 
 
 def _with_epochs(model: Any, epochs: int) -> Any:

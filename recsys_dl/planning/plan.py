@@ -21,6 +21,7 @@ KEPT, READING = (
     20,
     36,
 )  # bytes per row: of the columns of a log, and more while a file is read (docs/benchmarks/reading.md)
+COLUMNS, MATRICES = "columns, whole and split", ("by user", "by item")  # parts that may be mapped from files
 ID_BYTES = 100  # of a user's or an item's id, with its place in the vocabulary
 MOST_ROWS = int(np.iinfo(np.int32).max)  # rows and positions in SciPy's matrices are int32
 OF_THE_HOST = ("process", "log")  # kinds of parts that do not lie on an accelerator
@@ -140,7 +141,13 @@ class Plan:
         return "\n".join([*lines, self._table(), "", *self._figures(self.sizes), "", *self._verdict(self.sizes)])
 
     def _table(self) -> str:
-        when = {"held": "", "start": "at the start", "epoch": "while training", "end": "at the end"}
+        when = {
+            "held": "",
+            "start": "at the start",
+            "epoch": "while training",
+            "end": "at the end",
+            "file": "mapped from files",
+        }
         rows = [
             [part.kind, part.name, in_bytes(part.num_bytes), part.by or "-", when[part.when]]
             for part in self.parts
@@ -244,6 +251,7 @@ def make_plan(
     calibration: Calibration | None,
     *,
     read: int | None = None,
+    mapped: bool = False,
     index_bytes: float | None = None,
     best_weights: bool = False,
 ) -> Plan:
@@ -255,6 +263,7 @@ def make_plan(
         where: it is to run.
         sizes: as the model states them; None if it does not.
         calibration: of this machine; None for other devices.
+        mapped: whether the log's columns and matrices are files that the system caches as far as memory allows (data=shards).
         read: interactions of the whole log that is read and split; None if only the training log is known.
         index_bytes: of an index, if one is chosen.
         best_weights: whether early stopping keeps a second copy of the weights.
@@ -262,11 +271,14 @@ def make_plan(
     num = log.num_interactions if read is None else read
     parts = [
         Part("process", "libraries and compiled code", 0.0 if calibration is None else calibration.process_bytes),
-        Part("log", "columns, whole and split", KEPT * (num + log.num_interactions), "interactions"),
+        Part("log", COLUMNS, KEPT * (num + log.num_interactions), "interactions"),
         Part("log", "ids", ID_BYTES * (log.num_users + log.num_items), "users"),
         Part("log", "reading", READING * num, "interactions", when="start"),
         *(() if sizes is None else sizes.parts),
     ]
+    if mapped:
+        parts = [replace(part, when="file") if part.name in (COLUMNS, *MATRICES) else part for part in parts]
+        parts = [part for part in parts if part.name != "reading"]
     if best_weights and sizes is not None:
         weights = sum(part.num_bytes for part in sizes.parts if part.kind == "tables")
         parts.append(Part("tables", "weights of the best epoch", weights, "items", resumed=True))

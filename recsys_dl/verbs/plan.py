@@ -25,13 +25,14 @@ def plan(config: DictConfig) -> int:
     where = machines(config.device, trainer.world_size)
     _check_sizes(config)
     model, index = _made(config)
-    read = None
+    read, mapped = None, False
     if config.interactions is None:
         from recsys_dl.runs import StageTimer
 
         settle_split(config)
         split = read_parts(config, StageTimer(), expected_hash=None)
         log, read = LogSize.of(split.train.interactions), len(split.data)
+        mapped = split.train.interactions.mapped
     else:
         log = LogSize(config.num_users, config.num_items, config.interactions)
     check_rows(log, where)
@@ -48,6 +49,7 @@ def plan(config: DictConfig) -> int:
         sizes,
         calibration,
         read=read,
+        mapped=mapped,
         index_bytes=num_bytes,
         best_weights=trainer.patience is not None,
     )
