@@ -66,7 +66,8 @@ class Part:
         kind: what it is, such as "tables", "gradients", "optimizer", "activations", "interactions", "work".
         name: of the array or arrays.
         num_bytes: their size.
-        by: the axis along which it can be divided among processes; None if each needs all of it.
+        by: the axis along which it could be divided among processes; None if each needs all of it.
+        divided: whether this version does divide it.
         when: "held" throughout, or only at the "start", during each "epoch", or at the "end": these do not add up; or in a mapped
             "file" of which the system caches what fits.
         saved: whether it is part of the saved model.
@@ -77,6 +78,7 @@ class Part:
     name: str
     num_bytes: float
     by: Axis | None = None
+    divided: bool = False
     when: When = "held"
     saved: bool = False
     resumed: bool = False
@@ -107,8 +109,8 @@ class Sizes:
         steps: steps per epoch at which processes exchange data.
         epochs: as configured; None for a model that is fitted in one pass.
         reduced: bytes that a step adds up over all processes (all-reduce of dense gradients).
-        gathered: bytes that a step collects from all processes (all-gather).
-        divided: kinds of parts that this version divides among processes; each process holds the others whole.
+        gathered: bytes that each process collects per step from all others (all-gather).
+        fetched: bytes that all processes together fetch per step from each other, in proportion to their share of the work.
         vector_size: length of an item's vector in an index; None if scores are not inner products.
         notes: what is not counted, in words.
     """
@@ -119,7 +121,7 @@ class Sizes:
     epochs: int | None = None
     reduced: float = 0.0
     gathered: float = 0.0
-    divided: Sequence[str] = ()
+    fetched: float = 0.0
     vector_size: int | None = None
     notes: Sequence[str] = ()
 

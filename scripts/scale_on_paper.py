@@ -71,7 +71,7 @@ def main() -> None:
         for count, plan in by_count.items():
             sizes = plan.sizes
             assert sizes is not None
-            alone = replace(plan, sizes=replace(sizes, reduced=0.0, gathered=0.0)).epoch_seconds or 0.0
+            alone = replace(plan, sizes=replace(sizes, reduced=0.0, gathered=0.0, fetched=0.0)).epoch_seconds or 0.0
             whole = plan.epoch_seconds or 0.0
             epochs = sizes.epochs or 1
             hours = whole * epochs / 3600

@@ -154,6 +154,28 @@ def test_an_all_reduce_moves_twice_the_gradients():
     assert make_plan("gmf", log, machines("h100"), sizes, None).step_traffic == 0
 
 
+def test_als_fetches_whole_small_tables_and_rows_of_large_ones():
+    small, large = LogSize(10**4, 10**3, 10**6), LogSize(10**8, 10**7, 10**9)
+    model = model_of("als")
+    assert model.sizes(small).fetched == 0
+    assert model.sizes(small).gathered == 4 * 64 * (10**4 + 10**3) / 2
+    sizes = model.sizes(large)
+    assert sizes.gathered == 0
+    two, four = (make_plan("als", large, machines(f"h100:{count}"), sizes, None).step_traffic for count in (2, 4))
+    assert two == pytest.approx(4 * 64 * 1e9 / 2 / 2)
+    assert four == pytest.approx(4 * 64 * 1e9 / 4 * 3 / 4)
+
+
+def test_only_what_this_version_divides_shrinks_with_more_processes():
+    log = LogSize(10**6, 10**5, 10**8)
+    sizes = model_of("als").sizes(log)
+    parts = {part.name: part for part in sizes.parts}
+    assert parts["by item"].divided
+    assert not parts["user_emb_UD"].divided
+    one, four = (make_plan("als", log, machines(f"h100:{count}"), sizes, None).needed for count in (1, 4))
+    assert one - four == pytest.approx(0.75 * sum(part.num_bytes for part in sizes.parts if part.divided))
+
+
 def test_early_stopping_keeps_a_second_copy():
     log = LogSize(10**6, 10**5, 10**7)
     sizes = model_of("gmf").sizes(log)
@@ -197,7 +219,7 @@ def test_the_full_softmax_over_a_hundred_million_items_is_what_breaks(capsys):
     assert main(["plan", *HUGE, "device=h100:64", "model=two_tower"]) == 1
     advice = capsys.readouterr().out.split("DOES NOT FIT")[1]
     assert re.search(
-        r"activations, a batch of 512: \d+ GB; is divided among processes, or lower model.batch_size", advice
+        r"activations, a batch of 512: \d+ GB; is divided among processes; or lower model.batch_size", advice
     )
 
 

@@ -94,7 +94,13 @@ def network_sizes(model: Any, log: LogSize, weights: Weights, step: Step) -> Siz
         Part("tables", "layers", dense, saved=True, resumed=True),
         Part("gradients", "rows of a batch and layers" if by_rows else "all weights", gradients + dense, "items"),
         Part("optimizer", model.optimizer, moments * (tables + dense) + scalars, "items", resumed=True),
-        Part("activations", f"a batch of {batch_of(model, step.examples):,.0f}", step.activations, when="epoch"),
+        Part(
+            "activations",
+            f"a batch of {batch_of(model, step.examples):,.0f}",
+            step.activations,
+            divided=True,
+            when="epoch",
+        ),
         *step.parts,
     ]
     updated = steps * (weights.dense + (min(step.rows, weights.tables(log)) if by_rows else weights.tables(log)))
@@ -105,7 +111,6 @@ def network_sizes(model: Any, log: LogSize, weights: Weights, step: Step) -> Siz
         epochs=model.epochs,
         reduced=dense if by_rows else tables + dense,
         gathered=gradients if by_rows else 0.0,
-        divided=("activations",),
         vector_size=step.vector_size,
     )
 

@@ -12,7 +12,7 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
-from recsys_dl.families.shared_rows import SharedRows, halves
+from recsys_dl.families.shared_rows import GATHERED_BYTES, SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
@@ -188,13 +188,15 @@ class ALS(CatalogModel):
             Part("tables", "user_emb_UD", users, "users", saved=True),
             Part("tables", "item_emb_ID", items, "items", saved=True),
             Part("interactions", "by user", 8.0 * num + 4 * log.num_users, "interactions", saved=True),
-            Part("interactions", "by item", 8.0 * num + 4 * log.num_items, "interactions", when="epoch"),
-            Part("interactions", "bounds and penalties", 12.0 * rows, "users", when="epoch"),
-            Part("work", "random numbers", 4.0 * users, "users", when="start"),
-            Part("work", "rows being solved", max(2 * users, users + items), "users", when="epoch"),
+            Part("interactions", "by item", 8.0 * num + 4 * log.num_items, "interactions", divided=True, when="epoch"),
+            Part("interactions", "bounds and penalties", 12.0 * rows, "users", divided=True, when="epoch"),
+            Part("work", "rows being solved", max(users, items), "users", divided=True, when="epoch"),
         ]
+        whole = [table for table in (users, items) if table <= GATHERED_BYTES]  # else row by row, as entries need them
         if by_entry:
-            parts.append(Part("interactions", "weights and targets", by_entry * num, "interactions", when="epoch"))
+            parts.append(
+                Part("interactions", "weights and targets", by_entry * num, "interactions", divided=True, when="epoch")
+            )
         return Sizes(
             parts,
             work=[
@@ -203,7 +205,8 @@ class ALS(CatalogModel):
             ],
             steps=2,
             epochs=self.epochs,
-            gathered=(users + items) / 2,
+            gathered=sum(whole) / 2,
+            fetched=(2 - len(whole)) * 4.0 * size * num / 2,
             vector_size=size,
         )
 

@@ -152,7 +152,6 @@ class BPR(CatalogModel):
             ],
             steps=1,
             epochs=self.epochs,
-            gathered=users + items,
             vector_size=size + 1,
         )
 

@@ -21,7 +21,10 @@ KEPT, READING = (
     20,
     36,
 )  # bytes per row: of the columns of a log, and more while a file is read (docs/benchmarks/reading.md)
-COLUMNS, MATRICES = "columns, whole and split", ("by user", "by item")  # parts that may be mapped from files
+COLUMNS, MATRICES = (
+    "columns, whole and split",
+    ("by user", "by item", "pairs and their order"),
+)  # parts that may be mapped from files
 ID_BYTES = 100  # of a user's or an item's id, with its place in the vocabulary
 MOST_ROWS = int(np.iinfo(np.int32).max)  # rows and positions in SciPy's matrices are int32
 OF_THE_HOST = ("process", "log")  # kinds of parts that do not lie on an accelerator
@@ -57,11 +60,10 @@ class Plan:
 
     def process_bytes(self, count: int, *, by_rows: bool) -> float:
         """Return the peak of one of `count` processes: dividing what this version divides, or, if `by_rows`, all that can be."""
-        divided = () if self.sizes is None else self.sizes.divided
         return peak(
             [
                 replace(part, num_bytes=part.num_bytes / count)
-                if part.kind in divided or part.kind == "activations" or (by_rows and part.by is not None)
+                if part.divided or (by_rows and part.by is not None)
                 else part
                 for part in self._of_a_process
             ]
@@ -102,7 +104,8 @@ class Plan:
         count = self.machines.count
         if self.sizes is None or count == 1:
             return 0.0
-        return (2 * self.sizes.reduced + self.sizes.gathered) * (count - 1) / count
+        fetched = self.sizes.fetched / count
+        return (2 * self.sizes.reduced + self.sizes.gathered + fetched) * (count - 1) / count
 
     @property
     def epoch_seconds(self) -> float | None:
@@ -166,7 +169,7 @@ class Plan:
         if self.index_bytes is not None:
             yield f"index: {in_bytes(self.index_bytes)}"
         count = self.machines.count
-        if count > 1 and not (sizes.reduced or sizes.gathered):
+        if count > 1 and not self.step_traffic:
             yield "network: nothing; this model is not trained by several processes"
         elif count > 1:
             yield f"network: {in_bytes(self.step_traffic)} received by each process per step, {sizes.steps:,} steps per epoch"
@@ -203,8 +206,10 @@ class Plan:
         large.sort(key=lambda part: -part.num_bytes)
         for part in large:
             how = f"could be divided by {part.by}" if part.by else "each process needs all of it"
-            if part.kind in (*sizes.divided, "activations"):
-                how = "is divided among processes, or lower model.batch_size"
+            if part.divided:
+                how = "is divided among processes" + (
+                    "; or lower model.batch_size" if part.kind == "activations" else ""
+                )
             yield f"  {part.kind}, {part.name}: {in_bytes(part.num_bytes)}; {how}"
         enough = self.enough()
         noun = f"{self.machines.device}s" if self.machines.device else "such machines"
@@ -212,8 +217,8 @@ class Plan:
             yield "  divided by rows it would not fit on any number: what each process needs whole is too large"
         else:
             yield f"  with all that divided by rows, {enough:,} {noun} would do"
-        done = ", ".join(sizes.divided) or "nothing"
-        yield f"  this version divides among processes: {done} (docs/scale.md)"
+        done = ", ".join(f"{part.kind} ({part.name})" for part in self._of_a_process if part.divided) or "nothing"
+        yield f"  this version divides among processes: {done}; the rest is whole on each (docs/scale.md)"
 
     def _log_lines(self) -> Iterator[str]:
         if self.log.num_interactions > MOST_ROWS:

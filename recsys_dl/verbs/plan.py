@@ -32,7 +32,7 @@ def plan(config: DictConfig) -> int:
         settle_split(config)
         split = read_parts(config, StageTimer(), expected_hash=None)
         log, read = LogSize.of(split.train.interactions), len(split.data)
-        mapped = split.train.interactions.mapped
+        mapped = split.train.interactions.mapped and getattr(model, "bounded", False)
     else:
         log = LogSize(config.num_users, config.num_items, config.interactions)
     check_rows(log, where)
