@@ -190,6 +190,14 @@ def _copies(interactions: Interactions) -> np.ndarray:
     """Return bool [N]: rows with the user, item, time and weight of an earlier one, in a log with times."""
     copies_N = np.zeros(len(interactions), bool)
     for _, _, positions, mine in interactions.by_user_ranges():
+        pairs_N = pairs_of(mine)
+        sorted_N = np.sort(pairs_N)
+        repeated = np.unique(sorted_N[1:][sorted_N[1:] == sorted_N[:-1]])
+        if not len(repeated):
+            continue
+        at_N = np.minimum(np.searchsorted(repeated, pairs_N), len(repeated) - 1)
+        among = np.flatnonzero(repeated[at_N] == pairs_N)  # only these need to be sorted by all columns
+        mine, positions = mine.select(among), positions[among]
         columns = [
             column for column in (mine.users_N, mine.items_N, mine.times_N, mine.weights_N) if column is not None
         ]

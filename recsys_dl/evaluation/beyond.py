@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.data.blocks import blocks
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.metrics import catalog
 from recsys_dl.processes import Group
+
+USERS = 1 << 14  # whose profiles are copied at once
 
 
 class BeyondAccuracy:
@@ -19,7 +22,8 @@ class BeyondAccuracy:
         names: of the requested metrics.
         ks: list lengths.
         known: the training interactions, which define popularity.
-        profiles: CSR [U, I], each test user's known interactions.
+        profiles: CSR, the known interactions of each user, by row.
+        users: rows of the test users.
         item_vectors_ID: vectors for diversity; None uses shared users in `known`.
     """
 
@@ -29,6 +33,7 @@ class BeyondAccuracy:
         ks: Sequence[int],
         known: Interactions,
         profiles: sp.csr_matrix,
+        users: np.ndarray,
         item_vectors_ID: np.ndarray | None,
     ) -> None:
         if item_vectors_ID is not None and len(item_vectors_ID) != known.num_items:
@@ -38,7 +43,8 @@ class BeyondAccuracy:
         self.names, self.ks, self.known, self.item_vectors_ID = names, ks, known, item_vectors_ID
         self.num_active = int((known.user_counts_U > 0).sum())
         self.popularity_I = known.item_counts_I / max(self.num_active, 1)
-        self.profile_U = catalog.profile_means(profiles, self.popularity_I)
+        means = (catalog.profile_means(profiles[users[part]], self.popularity_I) for part in blocks(len(users), USERS))
+        self.profile_U = np.concatenate(list(means))
         self.exposures = {k: np.zeros(known.num_items, np.int64) for k in ks}
 
     def per_user(self, items_BK: np.ndarray, block: slice) -> dict[str, np.ndarray]:

@@ -116,8 +116,9 @@ def evaluate(
     ks = lengths(k, known.num_items)
     rateable = _why_not_rated(model, known, asked, test, histories)
     names = _names(metrics, with_vectors=item_vectors_ID is not None, why_not_rated=rateable)
-    profiles = (known if histories is None else histories).by_user[users]
-    beyond = BeyondAccuracy([name for name in names if name in BEYOND_METRICS], ks, known, profiles, item_vectors_ID)
+    profiles = (known if histories is None else histories).by_user
+    beyond_names = [name for name in names if name in BEYOND_METRICS]
+    beyond = BeyondAccuracy(beyond_names, ks, known, profiles, users, item_vectors_ID)
     accuracy = [name for name in names if name in ranking.METRICS]
     parts: list[dict[str, np.ndarray]] = []
     flat: list[np.ndarray] = []
@@ -175,7 +176,7 @@ def evaluate(
         )
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
-    num_excluded = count_excluded(relevant, left_out.by_user[users], profiles)
+    num_excluded = count_excluded(relevant, users, left_out.by_user, profiles)
     notes = [*trained_otherwise(model, known), *mostly_excluded(relevant, num_excluded)]
     if accuracy and not found_unknown:
         notes += unreachable(model, relevant, unknown_I, shown=shown_unknown)

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.data.blocks import blocks
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.relevance import relevant_items
 from recsys_dl.protocols import Ranking, Recommender
+
+USERS = 1 << 14  # whose interactions are copied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +121,13 @@ def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: 
     return given
 
 
-def count_excluded(relevant: sp.csr_matrix, *unwanted: sp.csr_matrix) -> int:
-    """Return how many relevant items are excluded from lists."""
-    out = sum((_pattern(matrix) for matrix in unwanted[1:]), start=_pattern(unwanted[0]))
-    return int((relevant > 0).multiply(out).nnz)
+def count_excluded(relevant: sp.csr_matrix, users: np.ndarray, *unwanted: sp.csr_matrix) -> int:
+    """Return how many relevant items of the users, one row of `relevant` each, are excluded from lists."""
+    count = 0
+    for part in blocks(len(users), USERS):
+        first, *others = (_pattern(matrix[users[part]]) for matrix in unwanted)
+        count += int((relevant[part] > 0).multiply(sum(others, start=first)).nnz)
+    return count
 
 
 def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -138,6 +144,6 @@ def digest_of(*parts: Interactions | None, graded: bool) -> str:
             matrix = part.by_user
             weights = matrix.data if graded else matrix.data > 0
             digest.update(repr(matrix.shape).encode())
-            for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights):
+            for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32, copy=False), weights):
                 digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
