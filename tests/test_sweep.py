@@ -94,7 +94,7 @@ def wait_for(condition, seconds=240):
 
 
 def test_kill_nine_of_the_sweep_and_of_a_trial_loses_nothing(tmp_path):
-    words = ("train", "-m", *SMALL, "model=gmf", "seed=1,2", "model.epochs=40", "trainer.checkpoint_every=1", "run=s")
+    words = ("train", "-m", *SMALL, "model=gmf", "seed=1,2", "model.epochs=12", "trainer.checkpoint_every=1", "run=s")
     sweep = start(words, tmp_path)
     trial = tmp_path / "s/trials/001"
     wait_for(lambda: any((trial / "checkpoint").glob("*")))
@@ -113,7 +113,7 @@ def test_kill_nine_of_the_sweep_and_of_a_trial_loses_nothing(tmp_path):
     assert [len(one.attempts) for one in ledger.trials] == [1, 2]
     assert (tmp_path / "s/trials/000/run/manifest.json").read_bytes() == first
     assert "resuming from" in (trial / "run/run.log").read_text()
-    whole = command("train", *SMALL, "model=gmf", "seed=2", "model.epochs=40", "run=whole", cwd=tmp_path)
+    whole = command("train", *SMALL, "model=gmf", "seed=2", "model.epochs=12", "run=whole", cwd=tmp_path)
     assert whole.returncode == 0
     arrays = [np.load(folder / "model/arrays.npz") for folder in (tmp_path / "whole", trial / "run")]
     assert all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0].files)
