@@ -21,8 +21,8 @@ from recsys_dl.threads import keep_freed_memory, limit_threads
 
 SIZES = {  # users, items, interactions
     "small": (2_000, 1_000, 60_000),
-    "medium": (10_000, 3_000, 400_000),
-    "large": (40_000, 5_000, 2_000_000),
+    "medium": (8_000, 2_500, 300_000),
+    "large": (20_000, 4_000, 1_000_000),
 }
 MODELS = {
     "als": ["model.embedding_size=64"],

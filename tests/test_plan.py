@@ -2,6 +2,8 @@
 
 import copy
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +195,15 @@ def test_devices_state_their_sources():
 )
 def test_bytes_in_words(num, text):
     assert in_bytes(num) == text
+
+
+def test_the_page_shows_what_its_script_computes(capsys):
+    root = Path(__file__).parent.parent
+    runpy.run_path(str(root / "scripts/scale_on_paper.py"), run_name="__main__")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = (root / "docs/scale.md").read_text()
+    assert len(rows) > 20
+    assert not [row for row in rows if row not in page]
 
 
 # The command
