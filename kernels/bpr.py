@@ -49,6 +49,7 @@ def bpr_epoch(
     seed: int,
     epoch: int,
     weights_I: np.ndarray | None = None,
+    ring: Any = None,
     device: Device = "auto",
 ) -> None:
     """Take one step for each interaction, changing embeddings and biases in place.
@@ -64,6 +65,10 @@ def bpr_epoch(
         seed: for blocks and draws.
         epoch: each epoch gets different blocks and draws.
         weights_I: from `negatives.integer_weights`: j is drawn in proportion to them; None draws uniformly.
+        ring: several processes with the same arguments, each of which takes the steps of some users: `rank` of `size`, at most
+            B; `pass_on(out, into)` sends rows of the item tables to the process before and receives others from the one after; `collect(order,
+            bounds)` gives all processes the items order[bounds[r]:bounds[r + 1]] of each process r. Users of other processes are
+            left as they were. CPU only.
         device: where to compute. Arrays already on the device are updated there. On the CPU the result is bitwise identical on
             any number of threads; a GPU takes the same steps in the same order, differs by rounding, and is reproducible.
 
@@ -93,9 +98,15 @@ def bpr_epoch(
     triples_3N = np.empty((3, len(indices_N)), np.int32)
     starts_BB1 = np.empty((blocks, blocks + 1), np.int64)
     threads = get_num_threads()
-    _draw_cpu(indptr_U1, indices_N, user_blocks(indptr_U1, blocks), *draws, threads, triples_3N, starts_BB1)
+    mine = (0, blocks) if ring is None else tuple(blocks * rank // ring.size for rank in (ring.rank, ring.rank + 1))
+    _draw_cpu(indptr_U1, indices_N, user_blocks(indptr_U1, blocks), *draws, *mine, threads, triples_3N, starts_BB1)
     for diagonal in range(blocks):
-        _steps_cpu(diagonal, _shares(starts_BB1, diagonal, threads), starts_BB1, *triples_3N, *tables, *steps)
+        _steps_cpu(diagonal, _shares(starts_BB1, diagonal, *mine, threads), starts_BB1, *triples_3N, *tables, *steps)
+        if ring is not None:  # the next diagonal takes the same users to the next block of items
+            out, into = ((first + diagonal) % blocks for first in mine)
+            ring.pass_on(*(shuffled_I[ends_B1[block] : ends_B1[block + 1]] for block in (out, into)))
+    if ring is not None:
+        ring.collect(shuffled_I, ends_B1[blocks * np.arange(ring.size + 1) // ring.size])
 
 
 def fold_users(
@@ -214,14 +225,14 @@ def _draw(bits, block, ends, shuffled, below, guides, guide_bits, seen):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, threads, triples_3N, starts):
-    """Draw j for all interactions; sort them by user block, item block and user, and record where each cell starts."""
+def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, low, high, threads, triples_3N, starts):
+    """Draw j for all interactions of the user blocks from `low` to `high`; sort them by user block, item block and user, and record where each cell starts."""
     blocks = len(starts)
     guides, guide_bits = _guides(ends, below)
     for thread in prange(threads):
         seen = np.zeros(len(shuffled), np.bool_)
         at = np.empty(blocks + 1, np.int64)
-        for b in range(thread, blocks, threads):
+        for b in range(low + thread, high, threads):
             at[:] = 0
             for n in range(indptr[first_user[b]], indptr[first_user[b + 1]]):
                 at[block_I[indices[n]] + 1] += 1
@@ -244,18 +255,18 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
 
 
 @njit(cache=True, nogil=True)
-def _shares(starts, diagonal, threads):
-    """Return the diagonal's cells for each thread, by user block, padded with -1: longest first, each to the least loaded thread."""
+def _shares(starts, diagonal, low, high, threads):
+    """Return the diagonal's cells of the user blocks from `low` to `high` for each thread, by user block, padded with -1: longest first, each to the least loaded thread."""
     blocks = len(starts)
-    sizes = np.empty(blocks, np.int64)
-    for b in range(blocks):
+    sizes = np.empty(high - low, np.int64)
+    for b in range(low, high):
         other = (b + diagonal) % blocks
-        sizes[b] = starts[b, other + 1] - starts[b, other]
+        sizes[b - low] = starts[b, other + 1] - starts[b, other]
     shares = np.full((threads, blocks + 1), -1, np.int64)
     taken, loads = np.zeros(threads, np.int64), np.zeros(threads, np.int64)
     for b in np.argsort(-sizes):
         thread = np.argmin(loads)
-        shares[thread, taken[thread]] = b
+        shares[thread, taken[thread]] = low + b
         taken[thread] += 1
         loads[thread] += sizes[b]
     return shares

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -263,7 +264,11 @@ def _heard(key: str) -> str | None:
 
     with suppress(RuntimeError):
         store = dist.distributed_c10d._get_default_store()
-        store.wait([key], timedelta(seconds=REASON_SECONDS))
+        until = time.monotonic() + REASON_SECONDS
+        while not store.check([key]):
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.05)
         return str(store.get(key).decode())
     return None
 

@@ -91,13 +91,34 @@ class RunLists:
         Raises:
             ValueError: as in `recommend`, before anything is yielded; or `users_at_once` below 1.
         """
+        requests = self.requested(user_ids=user_ids, history=history, tastes=tastes)
+        return self.lists_in_blocks(requests, k, allow=allow, exclude=exclude, users_at_once=users_at_once)
+
+    def requested(
+        self,
+        *,
+        user_ids: Sequence[Any] | None = None,
+        history: History | None = None,
+        tastes: Sequence[str] | None = None,
+    ) -> Requests:
+        """Return the requests for `lists_in_blocks`, as in `recommend_all`; `part` of them is some of them."""
+        if user_ids is None and history is None and tastes is None:
+            return Requests(self.users.ids, np.arange(len(self.users)), None)
+        return self._requests(user_ids, history, tastes)
+
+    def lists_in_blocks(
+        self,
+        requests: Requests,
+        k: int = 10,
+        *,
+        allow: Sequence[Any] | None = None,
+        exclude: Sequence[Any] | None = None,
+        users_at_once: int = 1024,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the result of `recommend` for requests, in blocks; see `recommend_all`."""
         if users_at_once < 1:
             raise ValueError(f"users_at_once must be at least 1, got {users_at_once}")
         within = self._allowed(allow, exclude)
-        if user_ids is None and history is None and tastes is None:
-            requests = Requests(self.users.ids, np.arange(len(self.users)), None)
-        else:
-            requests = self._requests(user_ids, history, tastes)
         starts = range(0, len(requests), users_at_once)
         parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
         first = self._listed(next(parts), k, within)  # raises here if k is out of range

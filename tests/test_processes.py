@@ -1,14 +1,19 @@
 """Several processes compute what one does: ALS, evaluation, batch recommendation; and they end together."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from processes import program
 
 from recsys_dl import Interactions
+from recsys_dl.cli import main
 from recsys_dl.families.shared_rows import halves
 from recsys_dl.processes import Group, current, together
 
@@ -22,11 +27,12 @@ from recsys_dl import evaluate
 from recsys_dl.data.generated import generated
 from recsys_dl.data.split import leave_last_out
 from recsys_dl.families import shared_rows
-from recsys_dl.models import ALS, ExplicitALS
+from recsys_dl.models import ALS, BPR, ExplicitALS, ItemKNN, UserKNN
 from recsys_dl.processes import together
 
 data = generated(num_users=2500, num_items=200, num_interactions=20_000, seed=3)
 train, _, test = leave_last_out(data)
+rated = train.interactions.with_weights(np.random.default_rng(0).integers(1, 6, len(train)))
 small = {"embedding_size": 6, "epochs": 2, "device": "cpu"}
 found = {}
 with together() as group:
@@ -38,8 +44,11 @@ with together() as group:
         ("explicit", 4 * 7 * 40, ExplicitALS(**small)),
     ):
         shared_rows.GATHERED_BYTES = gathered
-        model.fit(train)
+        model.fit(rated if name == "explicit" else train)
         found |= {f"{name}/{key}": value for key, value in model.arrays().items() if "emb" in key or "bias" in key}
+    found |= {f"bpr {key}": value for key, value in BPR(**small).fit(train).arrays().items() if "_emb_" in key or "_bias_" in key}
+    for model in (ItemKNN(num_neighbors=5, device="cpu"), UserKNN(num_neighbors=5, device="cpu")):
+        found[f"neighbors {type(model).__name__}"] = model.fit(train).neighbors_RR.toarray()
     model = ALS(**small).fit(train)
     grown = model.fine_tune(test, epochs=1)
     found |= {"grown/users": grown.user_emb_UD}
@@ -73,13 +82,13 @@ def torchrun(processes: int, *words: object, cwd: Path, **environment: str) -> s
 
 def test_two_and_four_processes_give_the_result_of_one(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    found = {}
-    for processes in (1, 2, 4):
+    program(PROGRAM, "1.npz", cwd=tmp_path)
+    for processes in (2, 4):
         done = torchrun(processes, "program.py", f"{processes}.npz", cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
-        found[processes] = dict(np.load(tmp_path / f"{processes}.npz"))
+    found = {processes: dict(np.load(tmp_path / f"{processes}.npz")) for processes in (1, 2, 4)}
     one = found[1]
-    assert {"cholesky/user_emb_UD", "explicit/bias_I", "per user/ndcg@10"} <= one.keys()
+    assert {"cholesky/user_emb_UD", "explicit/bias_I", "bpr item_bias_I", "per user/ndcg@10"} <= one.keys()
     for processes in (2, 4):
         assert found[processes].keys() == one.keys()
         for name, value in one.items():
@@ -88,6 +97,119 @@ def test_two_and_four_processes_give_the_result_of_one(tmp_path):
                 np.testing.assert_allclose(found[processes][name], value, rtol=1e-5, atol=1e-5, err_msg=name)
             else:
                 np.testing.assert_array_equal(found[processes][name], value, err_msg=name)
+
+
+FAILS = """
+import sys
+from recsys_dl.processes import together
+with together() as group:
+    group.gather(0)
+    if group.rank or sys.argv[1] == "all":
+        raise ValueError("the shard is damaged")
+    group.gather(1)
+"""
+
+
+def test_who_fails_and_why_is_reported_once(tmp_path):
+    (tmp_path / "program.py").write_text(FAILS)
+    for who, words in (
+        ("one", "RuntimeError: process 1 of 2: the shard is damaged"),
+        ("all", "ValueError: the shard is damaged"),
+    ):
+        done = torchrun(2, "program.py", who, cwd=tmp_path)
+        assert done.returncode == 1
+        last = [
+            line for line in done.stderr.splitlines() if line.startswith(("[rank0]", "[rank1]")) and "Error: " in line
+        ]
+        assert last[-1].partition(": ")[2] == words
+        assert sum("Traceback" in line for line in done.stderr.splitlines() if line.startswith("[rank")) == (
+            2 if who == "one" else 1
+        )
+
+
+TRAIN = ["data=generated", "data.num_users=2500", "data.num_items=200", "data.num_interactions=20000", "model=als"]
+TRAIN += ["model.embedding_size=6", "device=cpu", "evaluate.k=[5]"]
+
+
+def test_a_killed_process_ends_the_command_which_names_it(tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "recsys_dl",
+        "train",
+        *TRAIN,
+        "model.epochs=1000000",
+        "trainer.processes=2",
+        "run=here",
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen(words, cwd=tmp_path, env=os.environ | ALONE, **pipes)
+    for line in job.stderr:
+        if line.startswith("split: "):  # both have joined and are about to fit
+            break
+    children = [int(pid) for pid in Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()]
+    (second,) = [pid for pid in children if b"\0RANK=1\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(second, signal.SIGKILL)
+    _, said = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert "error: process 1 of 2 was ended by SIGKILL" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_lists_and_figures_of_a_run_by_several_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TRAIN, "model.epochs=2", "run=run"]) == 0
+    ask = ["recommend", "run=run", "users=all", "k=3"]
+    assert main([*ask, "output=lists.parquet"]) == 0
+    whole = pl.read_parquet("lists.parquet")
+    assert main([*ask, "output=one/"]) == 0
+    assert len(list(Path("one").glob("part-*.parquet"))) == 3
+    assert pl.read_parquet("one/*.parquet").equals(whole["user_id", "item_id", "rank", "score"])
+    assert json.loads(Path("one/_SUCCESS").read_text()) == {"rows": len(whole), "users": 2500, "parts": 3}
+    for processes in (2, 4):
+        folder = f"of{processes}"
+        done = torchrun(processes, "-m", "recsys_dl", *ask, f"output={folder}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("rows are in") == 1
+        for file in Path("one").iterdir():
+            assert file.read_bytes() == (Path(folder) / file.name).read_bytes(), file.name
+
+    # what a killed command left is taken up
+    kept = Path("of2/part-00000.parquet").stat().st_mtime_ns
+    for gone in ("part-00001.parquet", "_SUCCESS"):
+        Path("of2", gone).unlink()
+    Path("of2/.part-00001.parquet.partial").write_bytes(b"begun")
+    assert main([*ask, "output=of2/"]) == 0
+    assert {file.name for file in Path("of2").iterdir()} == {file.name for file in Path("one").iterdir()}
+    assert Path("of2/part-00001.parquet").read_bytes() == Path("one/part-00001.parquet").read_bytes()
+    assert Path("of2/part-00000.parquet").stat().st_mtime_ns == kept
+
+    capsys.readouterr()
+    for words, said in (
+        ([*ask[:-1], "k=4", "output=one/"], "one holds lists of another request: k was 3, is 4"),
+        ([*ask[:2], "users=[u1]", "k=3", "output=run/"], "run holds something else"),
+        ([*ask, "output=lists.xls"], "output must end in .csv or .parquet, or be a folder for Parquet files"),
+        ([*ask, "output=one/", "processes=0"], "processes must be a whole number of at least 1, or null, got 0"),
+    ):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+
+    assert main(["evaluate", "run", "k=[5]"]) == 0
+    alone = json.loads(Path("run/metrics.json").read_text())["test"], dict(np.load("run/per_user/test.npz"))
+    for file in (Path("run/metrics.json"), Path("run/per_user/test.npz")):
+        file.write_text("{}") if file.suffix == ".json" else file.unlink()
+    done = torchrun(2, "-m", "recsys_dl", "evaluate", "run=run", "k=[5]", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shared = json.loads(Path("run/metrics.json").read_text())["test"]
+    for name, ends in (
+        alone[0].pop("intervals").items()
+    ):  # a product of matrices, which BLAS rounds by the number of threads
+        np.testing.assert_allclose(shared["intervals"][name], ends, rtol=1e-12)
+    assert {name: value for name, value in shared.items() if name != "intervals"} == alone[0]
+    for name, values in np.load("run/per_user/test.npz").items():
+        np.testing.assert_array_equal(values, alone[1][name], err_msg=name)
 
 
 def test_rows_are_split_by_cost_and_each_process_has_some():

@@ -1,6 +1,7 @@
 """Real processes that are killed in mid-epoch and go on, one alone and two together: the same weights, to the bit."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_early_stopping_went_on_where_it_was(alone):
     whole = weights_of(alone, "stopped-whole")
     assert len(whole["losses"]) < training_process.TRAININGS["stopped"][1]["epochs"]
     assert not len(weights_of(alone, "stopped-resumed")["figures"])  # killed after the last one: nothing to do
+
+
+def test_two_processes_that_were_killed_go_on_as_one_or_four(alone, together, tmp_path):
+    assert launch(together, 2, "plain-killed") == -9
+    kept = checkpoint_of(together, "plain")
+    assert (kept["epoch"], kept["global_step"], kept["recsys_dl"]["processes"]) == (1, 24, 2)
+    one = weights_of(alone, "plain-whole")
+    for processes in (1, 4):
+        shutil.copytree(together / "plain-checkpoint", tmp_path / str(processes) / "plain-checkpoint")
+        assert launch(tmp_path / str(processes), processes, "plain-resumed") == 0
+        resumed = weights_of(tmp_path / str(processes), "plain-resumed")
+        for name in one.keys() - {"figures"}:
+            np.testing.assert_allclose(
+                resumed[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name
+            )  # as without a kill
 
 
 @pytest.mark.parametrize("stem", ["plain", "sparse", "in_batch"])

@@ -67,7 +67,7 @@ TRAININGS = {
         (None, None),
     ),  # at the very end, patience lost
     "sparse": (GMF, SPARSE, (1, 8)),
-    "plain": (GMF, PLAIN, (None, None)),
+    "plain": (GMF, PLAIN, (1, 9)),
     "stream": (GMF, PLAIN, (1, 7)),
     "in_batch": (TwoTower, IN_BATCH, (None, None)),
 }

@@ -22,6 +22,7 @@ from recsys_dl.kernels.neighbors import updated, weighted_deviations
 from recsys_dl.kernels.similarity import nearest
 from recsys_dl.kernels.vectors import prepare
 from recsys_dl.kernels.weighting import bm25, tfidf
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 from recsys_dl.sizes import LogSize, Part, Sizes, Work
 
@@ -40,9 +41,10 @@ class Neighborhood(CatalogModel):
     """Nearest neighbors among user or item vectors; the subclass decides which.
 
     Repeated pairs are compared with their summed weight, as suits counts; `predict` averages them, as suits
-    ratings. `read_log` removes repetitions from ratings.
+    ratings. `read_log` removes repetitions from ratings. Several processes (`recsys_dl.processes`) compare some rows each.
     """
 
+    shares_fit = True
     fitted = ("interactions_UI", "times_UI", "neighbors_RR", "mean", "rating_range_2", "bias_U", "bias_I")
     interactions_UI: sp.csr_matrix
     times_UI: sp.csr_matrix | None
@@ -92,11 +94,14 @@ class Neighborhood(CatalogModel):
         interactions = self._begin(train)
         self._know(interactions.by_user, times_each(interactions))
         prepared = self._ready()
-        num_rows = len(prepared.order_R)
+        num_rows, group = len(prepared.order_R), current()
+        size = ROWS_AT_ONCE if group.size == 1 else min(ROWS_AT_ONCE, -(-num_rows // (4 * group.size)))
+        starts = range(0, num_rows, size)
         parts = []
-        for start in track(range(0, num_rows, ROWS_AT_ONCE), f"{type(self).__name__} neighbors"):
-            rows = np.arange(start, min(start + ROWS_AT_ONCE, num_rows))
+        for start in track(starts[group.rank :: group.size], f"{type(self).__name__} neighbors"):
+            rows = np.arange(start, min(start + size, num_rows))
             parts.append(nearest(prepared, self.num_neighbors, rows=rows, device=self.device))
+        parts = group.in_turn(parts, len(starts))
         rows_RK, best_RK = (np.concatenate(lists) for lists in zip(*parts, strict=True))
         self.neighbors_RR = list_matrix(rows_RK, best_RK)
         return self

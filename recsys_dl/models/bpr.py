@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar
 
 import numpy as np
@@ -12,14 +13,19 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.item_ring import ItemRing
 from recsys_dl.kernels.bpr import bpr_epoch, fold_users
-from recsys_dl.kernels.device import Device, fetch, place
+from recsys_dl.kernels.bpr_blocks import num_blocks, user_blocks
+from recsys_dl.kernels.device import Device, fetch, place, resolve
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.negatives import integer_weights
 from recsys_dl.kernels.topk import top_k_dot
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 from recsys_dl.protocols import Served
 from recsys_dl.sizes import LogSize, Part, Sizes, Work
+
+log = logging.getLogger(__name__)
 
 FOLD_EPOCHS = 40  # passes over a new user's history; on MovieLens more did not improve the lists
 
@@ -30,7 +36,7 @@ class BPR(CatalogModel):
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme 2009, "BPR: Bayesian Personalized Ranking from Implicit Feedback", with item
     biases. An epoch takes one SGD step for each distinct pair (u, i) of the log, regardless of
     weight, against one item sampled from those u did not interact with: see `kernels.bpr`, also for how this is parallel and yet
-    bitwise identical on any number of threads.
+    bitwise identical on any number of threads; and, on the CPU, of processes (`recsys_dl.processes`), each of which takes the steps of some users.
 
     A user without interactions gets the most popular items; one who interacted with all items learns nothing and is ranked
     by the biases. An item without users is trained only as a negative: it ranks low, and is similar to none.
@@ -65,6 +71,7 @@ class BPR(CatalogModel):
         array([[2]], dtype=int32)
     """
 
+    shares_fit = True
     fitted = ("user_emb_UD", "item_emb_ID", "item_bias_I", "train_UI", "epochs_taken")
     bounded = True
     item_parameters: ClassVar[tuple[str, ...]] = ("item_emb_ID", "item_bias_I")
@@ -173,6 +180,14 @@ class BPR(CatalogModel):
         )
         indptr, indices, users, items, bias = place(arrays, self.device)
         weights_I = self._negative_weights()
+        group, blocks = current(), num_blocks(self.num_users, self.num_items, self.train_UI.nnz)
+        shared = 1 < group.size <= blocks and resolve(self.device) == "cpu"
+        if group.size > 1 and not shared:
+            log.warning(
+                "BPR is not shared by %d processes, each fits all of it: this log has %d blocks, on %s",
+                *(group.size, blocks, resolve(self.device)),
+            )
+        ring = ItemRing(group, items, bias) if shared else None
         for epoch in track(range(epochs), name):
             bpr_epoch(
                 indptr,
@@ -185,8 +200,12 @@ class BPR(CatalogModel):
                 seed=self.seed,
                 epoch=int(self.epochs_taken) + epoch,
                 weights_I=weights_I,
+                ring=ring,
                 device=self.device,
             )
+        if ring is not None:
+            bounds_P1 = user_blocks(indptr, blocks)[blocks * np.arange(group.size + 1) // group.size]
+            users = group.stacked(users[slice(*bounds_P1[group.rank : group.rank + 2])], bounds_P1)
         learned = fetch(users), fetch(items), fetch(bias)
         if not all(np.isfinite(table).all() for table in learned):
             raise ValueError(

@@ -210,16 +210,16 @@ class Keeper(pl.Callback):
             raise ValueError(
                 f"{self.file} must be a checkpoint of this package, but cannot be read ({first}); remove it to start from scratch"
             ) from error
-        differ = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
+        mine = self.identity
+        differ = [key for key in {**found, **mine} if found.get(key) != mine.get(key) and key != "processes"]
         if differ:
-            summary = "; ".join(
-                f"{key} was {found.get(key)!r}, is {self.identity.get(key)!r}" for key in sorted(differ)
-            )
+            summary = "; ".join(f"{key} was {found.get(key)!r}, is {mine.get(key)!r}" for key in sorted(differ))
             raise ValueError(
                 f"{self.file} is a checkpoint of a different training: {summary}. Set another folder as trainer.checkpoint, or "
                 "remove this one."
             )
-        log.info("resuming from %s", self.file)
+        other = "" if found["processes"] == mine["processes"] else f", of {found['processes']} processes"
+        log.info("resuming from %s%s", self.file, other)
         return str(self.file)
 
     def on_save_checkpoint(

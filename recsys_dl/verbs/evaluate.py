@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from recsys_dl.threads import limit_threads
-
 from .beforehand import HELD_OUT, holds_out, holds_out_nothing, settle_split
 from .paths import find_paths
-from .running import asked_of, leave_attribution, name_of, print_attribution, print_figures, read_parts
+from .running import (
+    asked_of,
+    in_processes,
+    leave_attribution,
+    name_of,
+    own_threads,
+    print_attribution,
+    print_figures,
+    read_parts,
+)
 
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate a run's model on a part of its split; add the figures to the run."""
+    segments = _segments(config)
+    with in_processes(config.processes) as first:
+        _evaluate(config, segments, first)
+
+
+def _evaluate(config: DictConfig, segments: list[str] | None, first: bool) -> None:
+    """Evaluate; `first`: whether this is the first process, which alone writes and prints."""
     from recsys_dl.evaluation import attribute
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.runs import StageTimer, load_run, write_metrics
 
-    segments = _segments(config)
     run = load_run(config.run)
     expected_hash = run.data_hash  # a fine-tuned run has none, and says so
     trained = find_paths(run.config, run.manifest.get("paths", {}))
@@ -32,15 +45,18 @@ def evaluate(config: DictConfig) -> None:
             )
             + (f"; its parent is {run.manifest['parent']['folder']}" if run.manifest.get("parent") else "")
         )
-    limit_threads(trained.threads)
+    own_threads(trained.threads)
     split = read_parts(trained, StageTimer(), expected_hash=expected_hash)
     asked, exclude = asked_of(split, config.part)
     least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
     how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}
     evaluation = evaluate_model(run.model, split.train, asked, segments=segments, **how)
+    attribution = None if trained.get("pipeline") is None else attribute(run.model, split.train, asked, **how)
+    if not first:
+        return
     write_metrics(run.folder, {config.part: evaluation})
-    if trained.get("pipeline") is not None:
-        leave_attribution(run.folder, config.part, attribute(run.model, split.train, asked, **how))
+    if attribution is not None:
+        leave_attribution(run.folder, config.part, attribution)
     trained.evaluate.part = config.part
     print_figures(name_of(trained), trained, evaluation)
     print_attribution(run.folder, config.part)

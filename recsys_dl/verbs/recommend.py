@@ -9,10 +9,12 @@ from typing import Any
 import polars as pl
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.processes import current
 from recsys_dl.progress import track
 
 from .ids import ids_of
-from .running import report_held_out
+from .list_parts import write_parts
+from .running import in_processes, own_threads, report_held_out
 
 USERS_AT_ONCE = 1024  # lists held at once
 
@@ -20,6 +22,18 @@ USERS_AT_ONCE = 1024  # lists held at once
 def recommend(config: DictConfig) -> None:
     """Print, or write, lists by title: for users by id, for all users, or for a new user by history."""
     _check(config)
+    with in_processes(config.processes) as first:
+        if current().size > 1:
+            if not _is_folder(config.output):
+                raise ValueError(
+                    f"{current().size} processes write a folder together: set output=lists/, or use one process"
+                )
+            own_threads(None)
+        _recommend(config, first)
+
+
+def _recommend(config: DictConfig, first: bool) -> None:
+    """Print or write; `first`: whether this is the first process, which alone prints."""
     from recsys_dl.runs import load_run
 
     asked: dict[str, Any] = {}
@@ -35,6 +49,12 @@ def recommend(config: DictConfig) -> None:
         raise ValueError(
             "users=all means every user, but a user of this run has the id all; for that one set users=[all]"
         )
+    if _is_folder(config.output):
+        rows = write_parts(run, Path(config.output), config.k, asked, lists, USERS_AT_ONCE)
+        if first:
+            report_held_out(run)
+            print(f"{rows:,} rows are in {config.output}")
+        return
     if config.output is not None and not config.explain:
         frames = run.recommend_all(config.k, **asked, **lists, users_at_once=USERS_AT_ONCE)
         rows = _write(frames, Path(config.output))
@@ -64,23 +84,38 @@ def _check(config: DictConfig) -> None:
             + (f"; got both users and {' and '.join(new)}" if config.users is not None else "")
         )
     if config.output is None and config.users == "all":
-        raise ValueError("users=all makes as many lists as there are users: set an output file, output=lists.parquet")
+        raise ValueError(
+            "users=all makes as many lists as there are users: set an output file or folder, output=lists.parquet, output=lists/"
+        )
     if config.explain and config.users == "all":
         raise ValueError("explain=true is for selected users, users=[196,22], not for users=all")
     if config.show_history < 0:
         raise ValueError(f"show_history must be 0 or more, got {config.show_history}")
     if config.output is not None:
         file = Path(config.output)
+        if not file.parent.is_dir():
+            raise FileNotFoundError(f"output must be in an existing folder, but {file.parent} does not exist")
+        if _is_folder(config.output):
+            if config.explain:
+                raise ValueError(f"explain=true writes one file, output=lists.csv, not the folder {config.output}")
+            if file.exists() and not file.is_dir():
+                raise NotADirectoryError(f"output={config.output} must be a folder, but is a file; name another")
+            return
         if file.suffix not in (".csv", ".parquet"):
-            raise ValueError(f"output must end in .csv or .parquet, got {file}")
+            raise ValueError(
+                f"output must end in .csv or .parquet, or be a folder for Parquet files, such as lists/; got {file}"
+            )
         if file.is_dir():
             raise IsADirectoryError(f"output must be a file, but {file} is a folder; name a file in it")
         if file.exists():
             raise FileExistsError(
                 f"output must be a new file, but {file} exists already; name another, or remove it first"
             )
-        if not file.parent.is_dir():
-            raise FileNotFoundError(f"output must be in an existing folder, but {file.parent} does not exist")
+
+
+def _is_folder(output: str | None) -> bool:
+    """Return whether an output is a folder: written with a slash at the end, or without an ending."""
+    return output is not None and (str(output).endswith("/") or not Path(output).suffix)
 
 
 def _history(value: Any) -> Any:

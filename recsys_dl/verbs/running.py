@@ -39,6 +39,8 @@ def in_processes(processes: int | None, num_nodes: int = 1) -> Iterator[bool]:
         EndedError: this process has started the others, which have finished.
         ValueError: a launcher started another number.
     """
+    if processes is not None and (isinstance(processes, bool) or not isinstance(processes, int) or processes < 1):
+        raise ValueError(f"processes must be a whole number of at least 1, or null, got {processes!r}")
     with together(processes, num_nodes) as group:
         if group.rank:
             logging.getLogger("recsys_dl").setLevel(logging.ERROR)
