@@ -170,7 +170,8 @@ def _local(path: str | os.PathLike[str]) -> Path:
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise ValueError(
-            f"{path} must be a file on this machine: URLs are not supported. Download it first and pass the file."
+            f"{path} must be a file on this machine: URLs are not supported. Download it first and pass the file; a folder of Parquet "
+            "files in an object store is read by data=shards, recsys_dl.readers.shards.read_shards."
         )
     return Path(path).expanduser()
 
