@@ -47,8 +47,8 @@ class Search:
         self.words = list(config.words)
         self.base = compose_command("train", self.words)
         settle_split(self.base)
-        pipeline = self.base.get("pipeline") is not None
-        self.neural = not pipeline and takes_trainer(located(self.base.model._target_, "model"))
+        alone = self.base.get("pipeline") is None and "parts" not in self.base.model
+        self.neural = alone and takes_trainer(located(self.base.model._target_, "model"))
         if not holds_out(self.base, "validation"):
             raise ValueError("recsys-dl tune compares trials on validation, but this split holds none out")
         self.metrics = list(config.metric)
