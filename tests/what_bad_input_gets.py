@@ -27,7 +27,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CASES = Path(__file__).with_name("what_bad_input_gets.yaml")
-PAGES = ("data", "command")
+PAGES = ("data", "command", "tuning")
 PATHS = re.compile(r"(/[\w.-]+)*/bad_input_[\w]+/")
 
 
