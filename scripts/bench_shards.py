@@ -103,7 +103,7 @@ def stages(path: str, ceiling: int, home: Path) -> None:
         "train als": [*train, "model=als", "model.embedding_size=32", "model.epochs=2", "run=als"],
         "evaluate als": ["recsys-dl", "evaluate", "run=als", "part=test", "k=[10]"],
         "recommend": ["recsys-dl", "recommend", "run=als", "users=[1,8]", "k=3"],
-        "train gmf": [*train, "model=gmf", "model.embedding_size=16", "model.epochs=1", *GMF, "run=gmf"],
+        "train gmf": [*train, "model=gmf", "model.embedding_size=16", "model.epochs=1", *GMF, "split=none", "run=gmf"],
     }
     for name, command in commands.items():
         run(name, command, ceiling, home)

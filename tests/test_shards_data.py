@@ -281,3 +281,24 @@ def test_files_are_read_in_the_order_of_their_numbers(tmp_path):
         table[number * 50 : number * 50 + 50].write_parquet(tmp_path / "logs" / "country=US" / f"part.{number}.parquet")
     mine = read_shards(tmp_path / "logs", cache=tmp_path / "cache", block=BLOCK)
     assert mine.content_hash == read_log(table[:550]).content_hash
+
+
+@pytest.mark.parametrize("free", [4, 24, 60, 100])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, free):
+    folder = shards_of(frame(), tmp_path / "logs")
+    whole = leave_last_out(read_log(frame()))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here (that takes root)")
+    try:
+        (disk / "else").write_bytes(bytes((512 - free) << 10))
+        with pytest.raises(OSError, match="the disk is full: nothing was written to .*/disk/cache"):
+            leave_last_out(read_shards(folder, cache=disk / "cache", block=BLOCK)).train.interactions.by_item  # noqa: B018
+        (disk / "else").unlink()
+        parts = leave_last_out(read_shards(folder, cache=disk / "cache", block=BLOCK))
+        assert [part.content_hash for part in parts] == [part.content_hash for part in whole]
+        assert not list((disk / "cache").rglob("*.partial"))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

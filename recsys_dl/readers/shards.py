@@ -19,7 +19,7 @@ from recsys_dl.data.mapped import MappedInteractions, locked, write_log
 from recsys_dl.data.pieces import FileStore
 from recsys_dl.data.repeats import Repeats, settled
 from recsys_dl.data.vocabulary import load_vocabularies, save_vocabularies
-from recsys_dl.folders import new_file, new_folder
+from recsys_dl.folders import new_file, new_folder, writing
 
 from .columns import choose
 from .download import cache_folder
@@ -93,8 +93,9 @@ def read_shards(
     how = [FORMAT, shards.fingerprint(), columns, dataclasses.astuple(form), on_bad_rows, repeats]
     root = Path(cache).expanduser() if cache is not None else cache_folder() / "shards"
     home = root / hashlib.sha256(json.dumps(how).encode()).hexdigest()[:20]
-    (home / "reading").mkdir(parents=True, exist_ok=True)
-    with locked(home / "reading"):
+    with writing(home):
+        (home / "reading").mkdir(parents=True, exist_ok=True)
+    with locked(home / "reading"), writing(home):
         if not (home / "prepared.json").exists():
             _prepare(shards, home, columns, form, block, skip=on_bad_rows == "skip", repeats=repeats)
         else:
