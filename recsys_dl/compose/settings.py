@@ -27,6 +27,7 @@ SHARED: dict[str, Any] = {
     "evaluate.relevant_from": Least,
     "part": Part,
     "k": Count,
+    "processes": Count | None,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "train": SHARED,
