@@ -275,3 +275,32 @@ def test_real_ratings(shared_data):
     model = ExplicitALS(device="cpu").fit(train)
     miss = model.predict(test.users_N, test.items_N) - test.weights_N
     assert np.sqrt((miss**2).mean()) < 0.93  # scikit-surprise's SVD gets 0.95 on this fold
+
+
+def test_a_fit_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    train = Interactions(rng.integers(0, 60, 600), rng.integers(0, 40, 600), num_users=60, num_items=40)
+    whole = ALS(embedding_size=4, epochs=4, device="cpu").fit(train)
+    solve, calls = ALS._solve_side, []
+
+    def stops(self, *given):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return solve(self, *given)
+
+    monkeypatch.setattr(ALS, "_solve_side", stops)
+    with pytest.raises(KeyboardInterrupt):
+        ALS(embedding_size=4, epochs=4, device="cpu").fit(train, checkpoint=tmp_path / "kept")
+    calls.clear()
+    resumed = ALS(embedding_size=4, epochs=4, device="cpu").fit(train, checkpoint=tmp_path / "kept")
+    assert len(calls) == 4  # of two epochs out of four
+    np.testing.assert_array_equal(resumed.user_emb_UD, whole.user_emb_UD)
+    np.testing.assert_array_equal(resumed.item_emb_ID, whole.item_emb_ID)
+    with pytest.raises(ValueError, match="a state of a different training: epochs was 4, is 5"):
+        ALS(embedding_size=4, epochs=5, device="cpu").fit(train, checkpoint=tmp_path / "kept")
+    (tmp_path / "kept" / "newest.npz").write_bytes(b"PK")
+    with pytest.raises(
+        ValueError, match=r"newest\.npz must be a state of this training, but cannot be read .* remove it"
+    ):
+        ALS(embedding_size=4, epochs=4, device="cpu").fit(train, checkpoint=tmp_path / "kept")

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "readers": {"data", "folders", "progress"},
     "networks": set(),
     "training": {"kernels", "data", "losses", "metrics", "folders", "progress", "threads"},
-    "families": {*OF_NETWORKS, "sizes", "earlier", "progress", "processes"},
+    "families": {*OF_NETWORKS, "folders", "sizes", "earlier", "progress", "processes"},
     "models": {
         "families",
         "kernels",

@@ -49,6 +49,24 @@ with together() as group:
     found |= {f"bpr {key}": value for key, value in BPR(**small).fit(train).arrays().items() if "_emb_" in key or "_bias_" in key}
     for model in (ItemKNN(num_neighbors=5, device="cpu"), UserKNN(num_neighbors=5, device="cpu")):
         found[f"neighbors {type(model).__name__}"] = model.fit(train).neighbors_RR.toarray()
+    # two processes stop after an epoch, four go on
+    longer = small | {"epochs": 3}
+    if group.size == 2:
+        solve, calls = ALS._solve_side, []
+
+        def stops(self, *given):
+            calls.append(1)
+            if len(calls) > 2:
+                raise RuntimeError("stopped")
+            return solve(self, *given)
+
+        ALS._solve_side = stops
+        try:
+            ALS(**longer).fit(train, checkpoint="kept")
+        except RuntimeError as error:
+            assert str(error) == "stopped"
+        ALS._solve_side = solve
+    found["resumed/users"] = ALS(**longer).fit(train, checkpoint="kept" if group.size == 4 else None).user_emb_UD
     model = ALS(**small).fit(train)
     grown = model.fine_tune(test, epochs=1)
     found |= {"grown/users": grown.user_emb_UD}

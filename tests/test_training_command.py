@@ -79,6 +79,12 @@ def test_models_without_a_trainer_refuse_its_settings(place, capsys, word):
     assert not Path("one").exists()
 
 
+def test_a_model_of_one_process_refuses_several(place, capsys):
+    assert main(["train", *WORDS, "model=popularity", "trainer.processes=2", "run=one"]) == 2
+    expected = "error: trainer.processes=2 would have no effect: Popularity is fitted in one process"
+    assert capsys.readouterr().err.startswith(expected)
+
+
 def test_models_without_a_trainer_train_without_a_word_of_it(place, caplog):
     assert main(["train", *WORDS, "model=popularity", "run=two"]) == 0
     assert "needs no trainer" not in caplog.text

@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.learning import fit_takes
+
 from .options import VERBS, groups_of, options, settings_of, text_of
 from .types import located, takes_trainer
 from .words import Word
@@ -60,12 +62,13 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
     for word in words:
         if trained and word.key in OF_PROCESSES and any(getattr(one, "shares_fit", False) for one in trained):
             continue
+        if word.key == "trainer.checkpoint" and any(fit_takes(one, "checkpoint") for one in trained):
+            continue
         if trained and word.key.partition(".")[0] in ("trainer", "logger") and not any(map(takes_trainer, trained)):
             names = ", ".join(dict.fromkeys(one.__name__ for one in trained))
-            yield (
-                word.text,
-                f"{names} learns without a trainer; neural models such as model=neumf take trainer and logger",
-            )
+            alone = f"{names} is fitted in one process; ALS, BPR, neighborhoods and neural models share their work"
+            other = f"{names} learns without a trainer; neural models such as model=neumf take trainer and logger"
+            yield word.text, alone if word.key in OF_PROCESSES else other
     if "trainer" in known and config.get("trainer") is not None:
         if config.trainer.get("checkpoint") is None:
             yield from _typed(words, "trainer.checkpoint_every", "there is no trainer.checkpoint=FOLDER to write to")

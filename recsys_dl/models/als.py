@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.epoch_checkpoint import EpochCheckpoint
 from recsys_dl.families.shared_rows import GATHERED_BYTES, SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
@@ -114,12 +116,21 @@ class ALS(CatalogModel):
         self.seed = seed
         self.device = device
 
-    def fit(self, train: Dataset | Interactions) -> Self:
-        """Fit to `train`; return self."""
+    def fit(self, train: Dataset | Interactions, *, checkpoint: str | os.PathLike[str] | None = None) -> Self:
+        """Fit to `train`; return self.
+
+        Args:
+            train: training interactions.
+            checkpoint: folder where both tables are kept after each epoch; if it has those of this fit, it goes on from
+                them, with the same result, whatever the number of processes.
+
+        Raises:
+            ValueError: a checkpoint of another fit.
+        """
         interactions = self._begin(train)
         self.user_emb_UD = np.zeros((0, self.embedding_size), np.float32)
         self.item_emb_ID = self.user_emb_UD
-        self._learn(interactions, self.epochs, "ALS")
+        self._learn(interactions, self.epochs, "ALS", checkpoint)
         return self
 
     def fine_tune(self, new: Dataset | Interactions, *, epochs: int = 3) -> Self:
@@ -229,10 +240,21 @@ class ALS(CatalogModel):
                 rows[max(start - first, 0) : start - first + len(drawn)] = drawn[max(first - start, 0) :]
         return rows
 
-    def _learn(self, interactions: Interactions, epochs: int, name: str) -> None:
+    def _learn(
+        self,
+        interactions: Interactions,
+        epochs: int,
+        name: str,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Alternate over both sides, starting from the known embeddings; each process solves its own rows."""
         self.train_UI = interactions.by_user
         group, size = current(), self.embedding_size
+        kept = EpochCheckpoint(
+            checkpoint, group, lambda: {**self.arguments(), "device": "", "data": interactions.content_hash}
+        )
+        done, state = kept.newest()
+        self.user_emb_UD, self.item_emb_ID = state.get("users", self.user_emb_UD), state.get("items", self.item_emb_ID)
         parts = halves(group, self.train_UI, size)
         first, last = parts.items_P1[group.rank : group.rank + 2]
         known_items = self.item_emb_ID[first:last]
@@ -246,11 +268,16 @@ class ALS(CatalogModel):
         )
         if group.size == 1:
             users, items = place((users, items), self.device)
-        for _ in track(range(epochs), name):
+
+        def whole() -> dict[str, np.ndarray]:
+            sides = {"users": (users, parts.users_P1), "items": (items, parts.items_P1)}
+            return {side: group.stacked(fetch(rows), bounds_P1) for side, (rows, bounds_P1) in sides.items()}
+
+        for epoch in track(range(done, epochs), name):
             items = self._solve_side(item_side, of_items, users, items)
             users = self._solve_side(user_side, of_users, items, users)
-        self.user_emb_UD = group.stacked(fetch(users), parts.users_P1)
-        self.item_emb_ID = group.stacked(fetch(items), parts.items_P1)
+            kept.keep(epoch + 1, whole)
+        self.user_emb_UD, self.item_emb_ID = whole().values()
 
     def _solve_side(self, side: SharedRows, observed: list[Observed], fixed: Any, start: Any) -> Any:
         """Return this process's rows of one side from its rows of both."""

@@ -85,19 +85,23 @@ class Retriever(Saved):
 
     # Learning
 
-    def fit(self, train: Dataset | Interactions, *, validation: Any = None, trainer: Any = None) -> Self:
+    def fit(
+        self, train: Dataset | Interactions, *, validation: Any = None, trainer: Any = None, checkpoint: Any = None
+    ) -> Self:
         """Fit the model, then build the index from its item vectors; return self. On an error both are unchanged.
 
         Args:
             train: the log.
             validation: passed to the model's `fit`.
             trainer: likewise.
+            checkpoint: likewise.
 
         Raises:
             ValueError: as in the model's `fit`; too few items for the index; an argument that the model's `fit` does not take.
             ImportError: FAISS is missing; says what to install, before anything is fitted.
         """
-        more = {name: value for name, value in (("validation", validation), ("trainer", trainer)) if value is not None}
+        given = {"validation": validation, "trainer": trainer, "checkpoint": checkpoint}
+        more = {name: value for name, value in given.items() if value is not None}
         if foreign := [name for name in more if not fit_takes(self.model, name)]:
             raise ValueError(f"{type(self.model).__name__} is fitted without {' and '.join(foreign)}; leave it out")
         self.check_fit(train)

@@ -165,9 +165,12 @@ def fit(config: DictConfig, split: SplitData, trainer: Any, folder: Path | None)
     if not fit_takes(model, "trainer"):
         shares = getattr(getattr(model, "model", model), "shares_fit", False)
         rest = dataclasses.replace(trainer, processes=1, num_nodes=1) if shares else trainer
+        more = {}
+        if trainer.checkpoint is not None and fit_takes(model, "checkpoint"):
+            more, rest = {"checkpoint": trainer.checkpoint}, dataclasses.replace(rest, checkpoint=None)
         if rest != TrainerOptions() or config.get("logger") is not None:
             log.warning("%s needs no trainer: the settings trainer and logger do not apply", name_of(config))
-        return model.fit(split.train)
+        return model.fit(split.train, **more)
     trainer = dataclasses.replace(
         trainer, loggers=() if folder is None else (*trainer.loggers, *_loggers(config, folder))
     )
