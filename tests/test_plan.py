@@ -234,6 +234,12 @@ def test_the_full_softmax_over_a_hundred_million_items_is_what_breaks(capsys):
     )
 
 
+def test_weights_to_start_from_are_not_read(capsys):
+    words = ["num_users=1e6", "num_items=1e5", "interactions=1e8", "device=h100"]
+    assert main(["plan", *words, "model=neumf", "model.gmf=runs/gmf", "model.mlp=runs/mlp"]) == 0
+    assert "fits: " in capsys.readouterr().out
+
+
 def test_an_index_is_planned_with_the_model(capsys):
     assert main(["plan", *HUGE, "device=h100:512", "index=ivf_pq", "index.rescore=0"]) in (0, 1)
     assert "index: " in capsys.readouterr().out

@@ -12,6 +12,7 @@ from recsys_dl.threads import limit_threads
 from .beforehand import settle_split
 from .running import name_of, read_parts, trainer_of
 
+PRETRAINED = ("gmf", "mlp")  # folders of weights to start from, which change no sizes and fit no small log
 SIZES = ("num_users", "num_items", "interactions")
 
 
@@ -61,6 +62,9 @@ def _made(config: DictConfig) -> tuple[Any, Any]:
     """Return the model and the index, if any, not fitted; `device` names machines to plan for, not where they compute."""
     here = config.copy()
     here.device = "auto"
+    for name in PRETRAINED:
+        if here.model.get(name) is not None:
+            here.model[name] = None
     return instantiate(here.model), None if here.get("index") is None else instantiate(here.index)
 
 
