@@ -8,14 +8,13 @@ import pytest
 
 from recsys_dl.cli import OF_A_RUN
 from recsys_dl.compose import compose_command
+from recsys_dl.compose.grid import compose_grid
 from recsys_dl.compose.options import VERBS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OF_ANOTHER = (
     "--help",
-    "-m",
-    "--multirun",
     "…",
     "...",
     "hydra.searchpath",
@@ -37,14 +36,25 @@ def commands() -> list[tuple[str, str]]:
 COMMANDS = commands()
 
 
+def verb_of(command: str) -> tuple[str, list[str]]:
+    """Return the verb that the command line runs, and its words."""
+    verb, *words = shlex.split(command)[1:]
+    if verb == "train" and "-m" in words:
+        return "sweep", [word for word in words if word != "-m"]
+    return ("status", words[1:]) if [verb, *words[:1]] == ["sweep", "status"] else (verb, words)
+
+
 def test_there_are_commands_of_every_verb():
-    assert {shlex.split(command)[1] for _, command in COMMANDS} >= set(VERBS) - {"completion", "rank"}
+    assert {verb_of(command)[0] for _, command in COMMANDS} >= set(VERBS) - {"completion", "rank"}
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_its_words_compose(page, command):
-    verb, *words = shlex.split(command)[1:]
+    verb, words = verb_of(command)
     if verb == "completion":
+        return
+    if verb == "sweep":
+        assert compose_grid(words).trials
         return
     if verb in OF_A_RUN and words and "=" not in words[0]:
         words[0] = f"run={words[0]}"
