@@ -31,7 +31,6 @@ REASON_SECONDS = 2  # until a process that ended has said why
 FAILURE = "recsys_dl/failure"
 
 log = logging.getLogger(__name__)
-COMMANDS = ("recsys-dl", "__main__.py", "cli.py")  # what started the command, so that it can be started again
 
 
 class EndedError(SystemExit):
@@ -287,7 +286,10 @@ def _is_loss(error: BaseException | None) -> bool:
 
 def _start_again(processes: int, num_nodes: int) -> None:
     """Run this command in several processes; always raise `EndedError`, with its exit status."""
-    if num_nodes > 1 or Path(sys.argv[0]).name not in COMMANDS:
+    program = Path(sys.argv[0])
+    if num_nodes > 1 or not (
+        program.name == "recsys-dl" or program.resolve().parent == Path(__file__).resolve().parent
+    ):
         raise ValueError(
             f"{processes} processes on num_nodes={num_nodes} must be started by torchrun or Slurm; see docs/processes.md"
         )
