@@ -1,9 +1,10 @@
-"""What tuning gains: the best trial against the defaults of conf/model, on MovieLens 1M; and what pruning saves.
+"""What tuning gains: the best trial against the defaults of conf/model; and what pruning saves.
 
     RECSYS_DATA=… python scripts/bench_tune.py --folder bench_tune            # prints a row for each study as it ends
-    RECSYS_DATA=… python scripts/bench_tune.py --folder bench_tune --models ease item_knn --trials 12
+    RECSYS_DATA=… python scripts/bench_tune.py --folder bench_tune --data ml-1m --models ease item_knn --trials 12
 
-Every interaction weighs 1; a tenth of them is validation and a tenth test, at random. Studies choose on validation by NDCG@10; the test
+Every interaction weighs 1. Of ml-100k each user's last item is the test and the one before it validation; ml-1m has no times, so a tenth
+of its interactions is validation and a tenth test, at random. Studies choose on validation by NDCG@10; the test
 part is read once for each, and once for the defaults. Neural models are tuned twice, without and with pruning. Killed, the same command
 goes on: the studies are resumed; the seconds are those of the trials.
 """
@@ -21,11 +22,14 @@ from pathlib import Path
 from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.runs import load_evaluation
 
-DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data")) / "ml-1m"
-SHARED = ["data=movielens_1m", f"data.path={DATA}", "weights=binary", "split=random", "seed=7"]
-FIXED = {  # ml-1m has no times: the order within a user is meaningless
-    "two_tower": ["model.shuffle=true", "model.features=none", "model.epochs=8", "model.examples_per_user=5"],
+DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+SOURCES = {
+    "ml-100k": ["data=movielens_100k", f"data.path={DATA / 'ml-100k'}", "split=leave_last_out"],
+    "ml-1m": ["data=movielens_1m", f"data.path={DATA / 'ml-1m'}", "split=random"],
 }
+FIXED = {
+    ("ml-1m", "two_tower"): ["model.shuffle=true", "model.features=none"]
+}  # no times: the order within a user is meaningless
 NEURAL = ("two_tower",)
 
 
@@ -33,6 +37,7 @@ def main() -> None:
     """Run the studies; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="of the studies and runs")
+    parser.add_argument("--data", choices=SOURCES, default="ml-100k")
     parser.add_argument("--models", nargs="+", default=["ease", "item_knn", "als", "two_tower"])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--pruner", default="median")
@@ -40,16 +45,17 @@ def main() -> None:
     asked = parser.parse_args()
     rows = []
     for model in asked.models:
-        words = [f"model={model}", *SHARED, f"threads={asked.threads}", *FIXED.get(model, [])]
+        words = [f"model={model}", *SOURCES[asked.data], "weights=binary", "seed=7", f"threads={asked.threads}"]
+        words += FIXED.get((asked.data, model), [])
         if model in NEURAL:  # as every trial is
             words += ["trainer.patience=5"]
-        plain, began = asked.folder / f"{model}-defaults", time.monotonic()
+        plain, began = asked.folder / f"{asked.data}-{model}-defaults", time.monotonic()
         if not plain.exists():
             recsys_dl("train", *words, f"run={plain}")
             recsys_dl("evaluate", f"run={plain}", "part=test", "k=[10,20]")
         rows.append([model, "defaults", "1", *figures(plain), f"{time.monotonic() - began:.0f}"])
         for pruner in ["null", asked.pruner] if model in NEURAL else ["null"]:
-            study = asked.folder / f"{model}-{pruner}-{asked.trials}"
+            study = asked.folder / f"{asked.data}-{model}-{pruner}-{asked.trials}"
             tuning = [f"space={model}", f"trials={asked.trials}", f"pruner={pruner}", "test=true"]
             recsys_dl("tune", *words, *tuning, f"run={study}")
             trials = list(csv.DictReader((study / "trials.csv").open()))
