@@ -25,12 +25,13 @@ from recsys_dl.runs import load_evaluation
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 SOURCES = {
     "ml-100k": ["data=movielens_100k", f"data.path={DATA / 'ml-100k'}", "split=leave_last_out"],
+    "generated": ["data=generated", "data.num_users=500", "data.num_items=300", "data.num_interactions=10000"],
     "ml-1m": ["data=movielens_1m", f"data.path={DATA / 'ml-1m'}", "split=random"],
 }
 FIXED = {
     ("ml-1m", "two_tower"): ["model.shuffle=true", "model.features=none"]
 }  # no times: the order within a user is meaningless
-NEURAL = ("two_tower",)
+NEURAL = ("two_tower", "gmf")
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ def _in_order(axes: Axes, records: Sequence[Record], groups: Mapping[str, list[R
             value = one.values[metric]
             steps.append((one.number, better(steps[-1][1], value) if steps else value))
     if steps:
+        steps.append((max(one.number for one in records), steps[-1][1]))
         axes.step(*zip(*steps, strict=True), where="post", color="C0", linewidth=1, alpha=0.6, label="best so far")
     for name, group in groups.items():
         if group:

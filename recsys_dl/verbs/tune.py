@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -12,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from .running import read_parts
+from .running import read_parts, shown
 from .search import Search
 from .tuned import best_experiment, print_study, test_winner
 
 if TYPE_CHECKING:
     from recsys_dl.sweeps.study import Study
+
+log = logging.getLogger(__name__)
 
 WORKER = "RECSYS_DL_TUNE_WORKER"  # set in processes that only run trials
 
@@ -40,11 +44,16 @@ def tune(config: DictConfig) -> None:
     study.report_done()
     until = float("inf") if config.timeout is None else began + config.timeout
     if os.environ.get(WORKER):
-        _end_with_parent()
-        study.work(lambda claim: search.run(claim, split), until=until)
+        with contextlib.suppress(KeyboardInterrupt):  # the command that started it says so
+            _end_with_parent()
+            study.work(lambda claim: search.run(claim, split), until=until)
         return
-    with _workers(config, study):
-        study.work(lambda claim: search.run(claim, split), until=until)
+    try:
+        with _workers(config, study):
+            study.work(lambda claim: search.run(claim, split), until=until)
+    except KeyboardInterrupt:
+        log.info("%s is kept; the same command continues it", shown(study.folder), extra={"always": True})
+        raise
     if config.keep == "best":
         study.keep_best()
     experiment = best_experiment(study, search)
