@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
 import os
-import signal
 import sys
-from typing import Any
+
+from recsys_dl.verbs.calling import fail, left, run_verb
 
 MANY = {"-m", "--multirun"}  # train one trial for each combination of settings
 # verbs that take a run's folder as their first word
@@ -74,70 +71,33 @@ def main(arguments: list[str] | None = None) -> int:
                 f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}{ratings}"
             )
         from recsys_dl.compose import compose_command, describe
+        from recsys_dl.compose.grid import compose_grid, is_of
 
         if {"-h", "--help", "help"} & {*overrides}:
-            print(describe(verb, [word for word in overrides if word not in ("-h", "--help", "help")]))
+            print(
+                describe(
+                    verb, [word for word in overrides if word not in ("-h", "--help", "help") and is_of(verb, word)]
+                )
+            )
             return 0
         if verb in OF_A_RUN and overrides and _is_run(overrides[0]):
             overrides[0] = f"run={overrides[0]}"
         if verb == "sweep":
-            from recsys_dl.compose.grid import compose_grid
-
             grid = compose_grid(overrides)
             return run_verb(verb, grid.config, grid=grid)
         config = compose_command(verb, overrides)
     except ValueError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except BrokenPipeError:
-        return _left()
+        return left()
     except KeyboardInterrupt:
-        return _fail("stopped", 130)
+        return fail("stopped", 130)
     return run_verb(verb, config)
-
-
-def run_verb(verb: str, config: Any, **more: Any) -> int:
-    """Call a verb; return the exit status, after printing what went wrong."""
-    from recsys_dl.progress import quiet_libraries, shown_on_console
-
-    console = logging.StreamHandler()
-    console.addFilter(shown_on_console)  # the rest goes to run.log
-    logging.basicConfig(format="%(message)s", handlers=[console])
-    logging.getLogger("recsys_dl").setLevel(logging.INFO)
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM leaves nothing half-written
-    try:
-        with quiet_libraries():
-            status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config, **more) or 0)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        return _fail("stopped; no partial output is left", 130)
-    except BrokenPipeError:
-        return _left()
-    except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        from recsys_dl.compose.complaints import words_of
-
-        return _fail(words_of(error, config), 1)
 
 
 def _is_run(word: str) -> bool:
     """Return whether a verb's first word is a run's folder, not a setting."""
     return not word.startswith("-") and ("=" not in word or os.path.isdir(word))
-
-
-def _left() -> int:
-    """Handle a closed output pipe, as with `head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
-
-
-def _fail(message: str, status: int) -> int:
-    from recsys_dl.compose.complaints import capped
-
-    print(f"error: {capped(message)}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

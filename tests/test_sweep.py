@@ -30,6 +30,12 @@ def test_a_sweep_its_table_and_its_continuation(tmp_path):
     assert all((folder / name).stat().st_size > 1000 for name in ("trials.html", "trials.png"))
     assert all(trial.finished and not (trial.folder / "checkpoint").exists() for trial in Ledger(folder).trials)
 
+    best = f"hydra.searchpath=[file://{folder}]", "experiment=best"
+    assert f"recsys-dl train '{best[0]}' experiment=best" in done.stdout
+    command("train", *best, "run=best", cwd=tmp_path)
+    figures = json.loads((tmp_path / "best/metrics.json").read_text())["validation"]["values"]
+    assert figures["ndcg@10"] == float(rows[0]["ndcg@10"])
+
     again = command(*words[:-2], "model=popularity,item_knn,ease", "run=sweeps/s", cwd=tmp_path)
     assert "3 trials in sweeps/s, 2 of them finished before" in again.stderr
     assert [len(trial.attempts) for trial in Ledger(folder).trials] == [1, 1, 1]

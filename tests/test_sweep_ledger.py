@@ -13,7 +13,7 @@ from recsys_dl.sweeps.running import run_trials
 from recsys_dl.sweeps.submitit_launchers import Slurm
 
 CODE = {"version": "1", "commit": "abc"}
-ABOUT = {"metric": "ndcg@10", "varied": ["seed"], "launcher": "basic"}
+ABOUT = {"metric": "ndcg@10", "launcher": "basic"}
 
 
 def entry(key, data="d"):
@@ -102,6 +102,12 @@ def test_more_trials_are_added_and_those_there_are_kept(tmp_path):
     assert [one.key for one in ledger.trials] == ["a", "b", "c"]
     assert [one.number for one in ledger.of(["b", "c"])] == [1, 2]
     assert ledger.trials[1].finished
+
+
+def test_settings_in_which_trials_differ(tmp_path):
+    trials = [entry("a") | {"words": words} for words in (["data=log", "seed=1"], ["data=log", "seed=2", "model=als"])]
+    trials[1]["key"] = "b"
+    assert Ledger.open(tmp_path / "s", trials, code=CODE, about=ABOUT).varied == ["seed", "model"]
 
 
 def test_other_code_is_refused(tmp_path):

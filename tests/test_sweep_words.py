@@ -2,6 +2,7 @@
 
 import pytest
 
+from recsys_dl.cli import main
 from recsys_dl.compose.grid import compose_grid
 from recsys_dl.compose.options import options
 
@@ -83,3 +84,11 @@ def test_bad_words(words, message):
         compose_grid(["data=generated", *words])
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 10
+
+
+def test_help_of_a_sweep(capsys):
+    assert main(["train", "-m", "model=als,bpr", "launcher=slurm", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "launcher=slurm, whose settings are launcher" in shown
+    assert "array_parallelism" not in shown
+    assert "partition: null" in shown

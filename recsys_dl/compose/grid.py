@@ -50,7 +50,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
             three of them and the reason.
     """
     words = read_words(overrides)
-    of_sweep = [word.text for word in words if word.key.partition(".")[0] in OF_SWEEP]
+    of_sweep = [word.text for word in words if is_of("sweep", word.text)]
     config = compose_command("sweep", of_sweep)
     own = searched(words)[1]
     values = {word.key: _values(word.text, own) for word in words if word.text not in of_sweep}
@@ -76,6 +76,11 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
     kept = {_key(one): at for at, one in reversed(list(enumerate(configs)))}
     order = sorted(kept.values())
     return Grid(config, [trials[at] for at in order], [configs[at] for at in order], varied)
+
+
+def is_of(verb: str, word: str) -> bool:
+    """Return whether a word is one of the verb's own: in a sweep, not one of its trials."""
+    return verb != "sweep" or word.partition("=")[0].partition(".")[0] in OF_SWEEP
 
 
 def compose_trial(words: Sequence[str]) -> DictConfig:

@@ -9,7 +9,7 @@ sweeps/als-bpr-3f2a91/
     checkpoint/       the latest state of a neural model's training; removed at the end
     run/              its run folder; exists if the trial is finished
     failed.json       its exit status and reason; exists if it failed
-  trials.csv, trials.html, trials.png, best.yaml    made at the end
+  trials.csv, trials.html, trials.png, experiment/best.yaml    made at the end
 
 A trial's state is what its files say: nothing else needs to agree with them. The process of a trial holds a lock on its folder,
 which the operating system releases however it ends.
@@ -187,7 +187,7 @@ class Ledger:
             folder: of the sweep.
             trials: each with words, key, processes, num_nodes.
             code: version and commit that run the trials; must be those of the trials it holds.
-            about: what else to record: command, metric, varied.
+            about: what else to record: metric, launcher.
 
         Raises:
             ValueError: the folder holds something else, or trials of another version of the code.
@@ -220,6 +220,13 @@ class Ledger:
         for trial in ledger.trials:
             trial.folder.mkdir(parents=True, exist_ok=True)
         return ledger
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys of settings in which its trials differ."""
+        settings = [dict(word.partition("=")[::2] for word in trial.words) for trial in self.trials]
+        keys = dict.fromkeys(key for one in settings for key in one)
+        return [key for key in keys if len({one.get(key) for one in settings}) > 1]
 
     def of(self, keys: Sequence[str]) -> list[Trial]:
         """Return the trials with these keys, in order."""

@@ -28,7 +28,7 @@ def record_of(ledger: Ledger, trial: Trial, state: str) -> Record:
         seconds = sum(json.loads((trial.run / "manifest.json").read_text())["seconds"].values())
     return Record(
         trial.number,
-        {key: words.get(key, "") for key in ledger.about["varied"]},
+        {key: words.get(key, "") for key in ledger.varied},
         state,
         values,
         seconds,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -13,8 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_dl.compose.grid import Grid
 
 from .beforehand import check_beforehand, settle_split
+from .experiment import write_experiment
 from .running import name_of, shown, trainer_of
 from .trial import MODULE
+
+if TYPE_CHECKING:
+    from recsys_dl.sweeps.ledger import Ledger
 
 READS = ("data", "weights", "filter")  # what determines the log that a trial reads
 
@@ -37,7 +42,7 @@ def sweep(config: DictConfig, *, grid: Grid) -> int:
     folder = Path(
         config.run or Path("sweeps") / f"{name}-{key_of(repr([one['key'] for one in trials]))[:6]}"
     ).absolute()
-    about = {"metric": metric_of(config, grid), "varied": grid.varied, "launcher": launcher.name}
+    about = {"metric": metric_of(config, grid), "launcher": launcher.name}
     ledger = Ledger.open(folder, trials, code=_code(), about=about)
     mine = ledger.of([one["key"] for one in trials])
     with lock(folder) as alone:
@@ -58,8 +63,26 @@ def sweep(config: DictConfig, *, grid: Grid) -> int:
         )
         write_ledger(ledger)
     print_ledger(ledger)
+    print_best(ledger)
     failed = [trial for trial in mine if not trial.finished]
     return 1 if failed else 0
+
+
+def print_best(ledger: Ledger) -> None:
+    """Write the best trial's config as an experiment, and print the commands that go on from it."""
+    from recsys_dl.sweeps.records import winners
+    from recsys_dl.sweeps.status import records_of
+
+    metric = ledger.about["metric"]
+    for best in winners(records_of(ledger), [metric]):
+        if metric not in best.values:  # nothing was held out
+            return
+        about = f"Trial {best.number} of {ledger.folder.name}: {metric} {best.values[metric]:.4f}."
+        experiment = write_experiment(ledger.folder, ledger.trials[best.number].words, about)
+        place = shlex.quote(f"hydra.searchpath=[file://{ledger.folder}]")
+        print(f"\nThe best is trial {best.number}. Next:")
+        print(f"  {best.command if experiment is None else f'recsys-dl train {place} experiment=best'}")
+        print(f"  recsys-dl evaluate run={shown(Path(best.folder))} part=test")
 
 
 def metric_of(config: DictConfig, grid: Grid) -> str:

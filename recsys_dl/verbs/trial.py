@@ -13,6 +13,8 @@ from recsys_dl.sweeps.launchers import python
 from recsys_dl.sweeps.ledger import Ledger, Trial
 from recsys_dl.sweeps.submitit_launchers import srun
 
+from .calling import run_verb
+
 MODULE = "recsys_dl.verbs.trial"
 STOPPED = "error: stopped"  # what the command prints when it is interrupted
 INSIDE = "inside"  # of the processes that train together
@@ -49,7 +51,6 @@ def several(trial: Trial) -> tuple[str, ...]:
 
 def train_trial(ledger: Ledger, trial: Trial) -> int:
     """Train in this process; print an error as the command does, and return its exit status."""
-    from recsys_dl.cli import run_verb
     from recsys_dl.compose.grid import compose_trial
 
     config = compose_trial(trial.words)

@@ -7,9 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from omegaconf import OmegaConf
-
+from .experiment import write_experiment
 from .running import SplitData, asked_of, name_of, print_figures, shown
 
 if TYPE_CHECKING:
@@ -29,54 +27,13 @@ def winner_of(study: Study, search: Search) -> Record | None:
 
 
 def best_experiment(study: Study, search: Search) -> Path | None:
-    """Write the best trial's config as `experiment/best.yaml` in the study's folder; None if there is none, or it cannot be one.
-
-    It names the options that are chosen, and every setting that differs from them.
-    """
-    from recsys_dl.compose import compose, compose_command
-    from recsys_dl.compose.composing import composed
-    from recsys_dl.compose.options import groups_of
-    from recsys_dl.compose.words import read_words
-    from recsys_dl.folders import new_file
-
+    """Write the best trial's config as `experiment/best.yaml` in the study's folder; None if there is none, or it cannot be one."""
     best = winner_of(study, search)
     if best is None:
         return None
-    words = [*search.words, *search.words_of(best.settings)]
-    _, places = composed("train", read_words(words), checked=False)
-    chosen = {group: places[group] for group in groups_of("train") if group != "experiment" and places.get(group)}
-    wanted: Any = OmegaConf.to_container(compose_command("train", words))
-    plain: Any = OmegaConf.to_container(compose("train", [f"{group}={option}" for group, option in chosen.items()]))
-    defaults = [{f"override /{group}": option} for group, option in chosen.items()]
     values = ", ".join(f"{name} {best.values[name]:.4f}" for name in search.metrics)
-    head = f"# @package _global_\n# Trial {best.number} of {study.folder.name}: {values} on validation.\n"
-    text = head + yaml.safe_dump(
-        {"defaults": defaults} | _difference(plain, wanted), sort_keys=False, allow_unicode=True
-    )
-    file = study.folder / "experiment" / "best.yaml"
-    file.parent.mkdir(exist_ok=True)
-    with new_file(file) as aside:
-        aside.write_text(text, encoding="utf-8")
-    again: Any = OmegaConf.to_container(
-        compose_command("train", [f"hydra.searchpath=[file://{study.folder}]", "experiment=best"])
-    )
-    if again != wanted:  # settings that were removed, which an experiment cannot do
-        file.unlink()
-        log.warning("no experiment/best.yaml: these settings cannot be written as one; the command repeats them")
-        return None
-    return file
-
-
-def _difference(plain: Any, wanted: Any) -> dict[str, Any]:
-    """Return the settings of `wanted` that are not those of `plain`, nested alike."""
-    apart: dict[str, Any] = {}
-    for key, value in wanted.items():
-        if isinstance(value, dict) and isinstance(plain.get(key), dict):
-            if inner := _difference(plain[key], value):
-                apart[key] = inner
-        elif key not in plain or plain[key] != value:
-            apart[key] = value
-    return apart
+    about = f"Trial {best.number} of {study.folder.name}: {values} on validation."
+    return write_experiment(study.folder, [*search.words, *search.words_of(best.settings)], about)
 
 
 def print_study(study: Study, search: Search, experiment: Path | None, seconds: float) -> None:
