@@ -217,6 +217,8 @@ class Study:
                 folder = self._folder(one.number)
                 folder.mkdir(exist_ok=True)
                 if held.enter_context(lock(folder)):
+                    if self._all()[one.number].state != TrialState.RUNNING:
+                        continue  # it was finished, and its lock released, since it was looked up
                     self._reseed(one.number)
                     claim = self._claimed(optuna.Trial(self.optuna, one._trial_id))
                     if claim is not None:
