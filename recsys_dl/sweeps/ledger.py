@@ -57,6 +57,13 @@ class Trial:
     num_nodes: int = 1
 
     @property
+    def alone(self) -> tuple[str, ...]:
+        """Its words for `recsys-dl train` by itself, where nothing says how often a state is written unless a folder is given."""
+        if any(word.startswith("trainer.checkpoint=") for word in self.words):
+            return self.words
+        return tuple(word for word in self.words if not word.startswith("trainer.checkpoint_every="))
+
+    @property
     def run(self) -> Path:
         """Its run folder."""
         return self.folder / "run"

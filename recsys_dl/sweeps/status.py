@@ -33,7 +33,7 @@ def record_of(ledger: Ledger, trial: Trial, state: str) -> Record:
         values,
         seconds,
         (trial.failure or {}).get("reason", ""),
-        f"recsys-dl train {shlex.join(trial.words)}",
+        f"recsys-dl train {shlex.join(trial.alone)}",
         str(trial.run if state == "finished" else trial.folder),
         {"attempts": str(len(trial.attempts)), "where": _place(trial)},
     )

@@ -78,7 +78,7 @@ def print_best(ledger: Ledger) -> None:
         if metric not in best.values:  # nothing was held out
             return
         about = f"Trial {best.number} of {ledger.folder.name}: {metric} {best.values[metric]:.4f}."
-        experiment = write_experiment(ledger.folder, ledger.trials[best.number].words, about)
+        experiment = write_experiment(ledger.folder, ledger.trials[best.number].alone, about)
         place = shlex.quote(f"hydra.searchpath=[file://{ledger.folder}]")
         print(f"\nThe best is trial {best.number}. Next:")
         print(f"  {best.command if experiment is None else f'recsys-dl train {place} experiment=best'}")
