@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from pathlib import Path
 
 from .ledger import Ledger, Trial
 from .records import STATES, Record
 from .results import failures, table, write_report
+
+log = logging.getLogger(__name__)
 
 
 def records_of(ledger: Ledger) -> list[Record]:
@@ -47,13 +50,16 @@ def _place(trial: Trial) -> str:
 
 
 def jobs_in_queue(ledger: Ledger) -> dict[str, str] | None:
-    """Return the state of the sweep's jobs that a cluster's queue still holds; None without a cluster here."""
+    """Return the state of the sweep's jobs that a cluster's queue still holds; None where none can be asked."""
     from .submitit_launchers import Slurm
 
-    jobs = [trial.job["id"] for trial in ledger.trials if trial.job is not None]
+    jobs = [trial.job["id"] for trial in ledger.trials if trial.job is not None and not trial.finished]
     try:
-        return Slurm().in_queue(jobs)
+        return Slurm().in_queue(jobs, seconds=0)
     except FileNotFoundError:  # no squeue here
+        return None
+    except RuntimeError as error:
+        log.warning("%s; queued trials are shown as waiting", str(error).partition(";")[0])
         return None
 
 

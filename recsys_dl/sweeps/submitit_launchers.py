@@ -142,25 +142,21 @@ class Slurm:
         while self.in_queue(submitted):
             time.sleep(SECONDS_BETWEEN)
 
-    def in_queue(self, jobs: Sequence[str]) -> dict[str, str]:
+    def in_queue(self, jobs: Sequence[str], *, seconds: float = 60.0) -> dict[str, str]:
         """Return the state of each of these jobs that is waiting or running, as `squeue` names it.
 
         Raises:
-            RuntimeError: Slurm does not answer for a minute.
+            RuntimeError: Slurm does not answer for so many seconds.
         """
         if not jobs:
             return {}
-        for _attempt in range(30):
-            answer = subprocess.run(
-                ["squeue", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True, check=False
-            )
-            if answer.returncode == 0:
-                break
+        until = time.monotonic() + seconds
+        while (answer := _squeue()).returncode:
+            if time.monotonic() >= until:
+                raise RuntimeError(
+                    f"Slurm does not answer: {answer.stderr.strip()[:300]}; the same command again continues"
+                )
             time.sleep(SECONDS_BETWEEN)
-        else:
-            raise RuntimeError(
-                f"Slurm does not answer: {answer.stderr.strip()[:300]}; the same command again continues"
-            )
         found = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line.strip())
         return {job: found[job] for job in jobs if job in found}
 
@@ -205,6 +201,12 @@ class Slurm:
                 {"id": handle.job_id, "launcher": self.name, "output": str(handle.paths.stdout)},
             )
         return [handle.job_id for handle in handles]
+
+
+def _squeue() -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True, check=False
+    )
 
 
 def srun(num_nodes: int, per_node: int, cpus: str) -> tuple[str, ...]:
