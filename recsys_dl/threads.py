@@ -9,7 +9,8 @@ import sys
 
 
 def limit_threads(num_threads: int | None) -> int:
-    """Limit every library to `num_threads` (None: all processors available to this process); return the number.
+    """Limit every library to `num_threads` (None: all processors available to this process, at most the RECSYS_DL_CPUS that
+    a launcher gave it); return the number.
 
     Call it before the libraries are imported if possible: it sets their environment variables, and limits
     those already loaded.
@@ -18,7 +19,8 @@ def limit_threads(num_threads: int | None) -> int:
         ValueError: less than one, or more than the number of processors.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = processors if num_threads is None else num_threads
+    given = min(processors, int(os.environ.get("RECSYS_DL_CPUS", processors)))
+    threads = given if num_threads is None else num_threads
     if not 1 <= threads <= processors:
         raise ValueError(f"threads must be between 1 and the {processors} processors of this machine, got {threads}")
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -210,6 +210,13 @@ def test_sizes_of_jobs(name, value):
         Slurm(**{name: value})
 
 
+def test_a_trial_takes_the_processors_that_its_launcher_gave_it(monkeypatch):
+    for given, threads in (("1", 1), ("1000", len(os.sched_getaffinity(0)))):
+        program_text = "from recsys_dl.threads import limit_threads; print(limit_threads(None))"
+        monkeypatch.setenv("RECSYS_DL_CPUS", given)
+        assert int(program(program_text)) == threads
+
+
 def test_several_machines_need_a_cluster():
     for launcher in (Basic(), Joblib()):
         launcher.check(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .launchers import Job, OnThisMachine, need
@@ -66,7 +67,8 @@ class Ray(OnThisMachine):
                     task = ray.remote(
                         num_cpus=self.cpus * job.processes, num_gpus=self.gpus * job.processes, max_retries=0
                     )
-                    running.append(task(Job.run).remote(job))
+                    environment = {**job.environment, "RECSYS_DL_CPUS": str(self.cpus * job.processes)}
+                    running.append(task(Job.run).remote(replace(job, environment=environment)))
                 done, running = ray.wait(running, num_returns=1)
                 ray.get(done)
         finally:

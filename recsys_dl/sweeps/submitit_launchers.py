@@ -183,7 +183,8 @@ class Slurm:
             **self.named,
         )
         started = [
-            Resumable(replace(job, environment={**job.environment, "RECSYS_DL_CPUS": str(self.cpus)})) for job in jobs
+            Resumable(replace(job, environment={**job.environment, "RECSYS_DL_CPUS": str(self.cpus * per_node)}))
+            for job in jobs
         ]
         try:
             with executor.batch():
@@ -209,7 +210,7 @@ def _squeue() -> subprocess.CompletedProcess[str]:
     )
 
 
-def srun(num_nodes: int, per_node: int, cpus: str) -> tuple[str, ...]:
+def srun(num_nodes: int, per_node: int, cpus: int) -> tuple[str, ...]:
     """Return the command line that starts a trial's processes inside its Slurm job."""
     return (
         *("srun", "--overlap", "--unbuffered", "--kill-on-bad-exit=1", f"--nodes={num_nodes}"),

@@ -45,7 +45,7 @@ def several(trial: Trial) -> tuple[str, ...]:
     inside = (MODULE, str(trial.folder), INSIDE)
     per_node = trial.processes // trial.num_nodes
     if os.environ.get("RECSYS_DL_LAUNCHER") == "slurm":
-        return (*srun(trial.num_nodes, per_node, os.environ["RECSYS_DL_CPUS"]), *python(*inside))
+        return (*srun(trial.num_nodes, per_node, int(os.environ["RECSYS_DL_CPUS"]) // per_node), *python(*inside))
     return python("torch.distributed.run", "--standalone", f"--nproc-per-node={per_node}", "-m", *inside)
 
 
