@@ -117,7 +117,17 @@ class OnThisMachine:
 
 
 class Basic(OnThisMachine):
-    """One after the other."""
+    """One after the other.
+
+    Examples:
+        >>> import sys, tempfile
+        >>> from pathlib import Path
+        >>> from recsys_dl.sweeps.launchers import Basic, Job
+        >>> here = Path(tempfile.mkdtemp())
+        >>> Basic().launch([Job("hello", (sys.executable, "-c", "print('hello')"), here, here / "log", here)])
+        >>> (here / "log").read_text().strip()
+        'hello'
+    """
 
     name = "basic"
 
@@ -135,6 +145,16 @@ class Joblib(OnThisMachine):
 
     Raises:
         ValueError: fewer than one.
+
+    Examples:
+        >>> import sys, tempfile
+        >>> from pathlib import Path
+        >>> from recsys_dl.sweeps.launchers import Job, Joblib
+        >>> here = Path(tempfile.mkdtemp())
+        >>> command = (sys.executable, "-c", "print('hello')")
+        >>> Joblib(jobs=2).launch([Job(str(n), command, here, here / f"log{n}", here) for n in range(3)])
+        >>> sorted(file.name for file in here.iterdir())
+        ['log0', 'log1', 'log2']
     """
 
     name = "joblib"

@@ -17,6 +17,14 @@ class Ray(OnThisMachine):
         cpus: processors of a trial's process.
         gpus: GPUs of a trial's process.
         jobs: trials at once; None means as many as the resources allow.
+
+    Raises:
+        ValueError: cpus or jobs below 1, or gpus below 0.
+
+    Examples:
+        >>> from recsys_dl.sweeps.ray_launcher import Ray
+        >>> Ray(cpus=2, jobs=4).in_queue(["1"])  # its tasks end with the sweep
+        {}
     """
 
     name = "ray"

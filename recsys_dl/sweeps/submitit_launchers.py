@@ -20,6 +20,14 @@ class SubmititLocal(Joblib):
 
     Args:
         jobs: number at once.
+
+    Raises:
+        ValueError: fewer than one.
+
+    Examples:
+        >>> from recsys_dl.sweeps.submitit_launchers import SubmititLocal
+        >>> SubmititLocal(jobs=4).jobs
+        4
     """
 
     name = "submitit"
@@ -86,6 +94,11 @@ class Slurm:
 
     Raises:
         ValueError: a number below 1, or gpus below 0.
+
+    Examples:
+        >>> from recsys_dl.sweeps.submitit_launchers import Slurm
+        >>> Slurm(partition="gpu", account="me", minutes=240, gpus=1).named
+        {'partition': 'gpu', 'account': 'me'}
     """
 
     name = "slurm"
