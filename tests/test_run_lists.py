@@ -168,7 +168,7 @@ def test_by_the_command(place, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["users=all"], "set an output file, output=lists.parquet"),
+        (["users=all"], "set an output file or folder, output=lists.parquet"),
         ([], "say for whom"),
         (["users=[100]", "history=[2]"], "got both"),
         (["users=all", "explain=true", "output=a.csv"], "explain=true is for selected users"),
@@ -180,7 +180,7 @@ def test_by_the_command(place, tmp_path):
         (["users=[100]", "allow=runs"], "item 'runs' is not among"),
         (["users=[100]", "exclude=bad.csv"], "must have a column item_id, got a, b"),
         (["users=[100]", "exclude=bad.parquet"], "must be a table with a column of item ids"),
-        (["users=[100]", "output=runs/x.csv/"], "must be a file"),
+        (["users=[100]", "output=runs/x.csv"], "must be a file"),
     ],
 )
 def test_wrong_words(place, capsys, monkeypatch, words, message):
