@@ -87,7 +87,7 @@ def test_a_word_whose_meaning_is_known_is_not_guessed_by_its_letters():
         ("als", "got 'als': model=als"),
         ("three_stage", "pipeline=three_stage"),
         ("ok.csv", "data=log data.path=ok.csv"),
-        ("seed=1,2", "for several values the command again with each"),
+        ("seed=1,2", "for every combination of values recsys-dl train -m"),
     ],
 )
 def test_a_bare_word_and_several_values_are_answered_with_the_way_to_write_them(word, meant, tmp_path, monkeypatch):
