@@ -18,7 +18,7 @@ def test_its_python_and_its_commands_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     commands = [line.split("#")[0].strip() for line in re.findall(r"^    (recsys-dl .*)$", readme, re.MULTILINE)]
     run, further, loaded, neural = blocks
-    verbs = {"train", "evaluate", "recommend", "compare", "refit", "index", "export", "reproduce"}
+    verbs = {"train", "evaluate", "recommend", "compare", "refit", "index", "export", "reproduce", "tune", "plan"}
     assert {command.split()[1] for command in commands} == verbs
     rng = np.random.default_rng(0)
     users = [196, 22, *range(500, 560)]
@@ -39,5 +39,5 @@ def test_its_python_and_its_commands_run(tmp_path):
     assert "ndcg" in first.stdout
     for command in commands:
         words = shlex.split(command)[1:]
-        run_command(*words, cwd=tmp_path)
+        run_command(*words, *(["trials=2"] if words[0] == "tune" else []), cwd=tmp_path)
     run_program(loaded, cwd=tmp_path)

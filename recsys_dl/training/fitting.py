@@ -59,6 +59,7 @@ def fit_scorer(
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # said wherever Slurm is installed
     warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
     if options.patience is None:
         validate = None
