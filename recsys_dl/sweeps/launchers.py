@@ -100,14 +100,24 @@ class Launcher(Protocol):
 
 
 class OnThisMachine:
-    """What launchers on this machine share."""
+    """What launchers on this machine share.
+
+    Attributes:
+        package: that it needs, if any.
+    """
+
+    name: str
+    package: str | None = None
 
     def check(self, num_nodes: int) -> None:
-        """Check that no job needs other machines.
+        """Check that its package is installed, and that no job needs other machines.
 
         Raises:
+            ImportError: it is not; says what to install.
             ValueError: one does.
         """
+        if self.package is not None:
+            need(self.package, self.name)
         if num_nodes > 1:
             raise ValueError("trainer.num_nodes above 1 needs launcher=slurm, whose jobs have several nodes")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .launchers import Job, OnThisMachine, need
+from .launchers import Job, OnThisMachine
 
 
 class Ray(OnThisMachine):
@@ -27,22 +27,12 @@ class Ray(OnThisMachine):
         {}
     """
 
-    name = "ray"
+    name = package = "ray"
 
     def __init__(self, address: str | None = None, cpus: int = 1, gpus: int = 0, jobs: int | None = None) -> None:
         if cpus < 1 or gpus < 0 or (jobs is not None and jobs < 1):
             raise ValueError(f"cpus and jobs must be at least 1 and gpus at least 0, got {cpus}, {jobs} and {gpus}")
         self.address, self.cpus, self.gpus, self.jobs = address, cpus, gpus, jobs
-
-    def check(self, num_nodes: int) -> None:
-        """Check that Ray is installed.
-
-        Raises:
-            ImportError: it is not.
-            ValueError: a job needs several machines.
-        """
-        need("ray", self.name)
-        super().check(num_nodes)
 
     def launch(self, jobs: Sequence[Job]) -> None:
         """Run jobs as tasks.

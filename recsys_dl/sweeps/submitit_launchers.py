@@ -30,17 +30,7 @@ class SubmititLocal(Joblib):
         4
     """
 
-    name = "submitit"
-
-    def check(self, num_nodes: int) -> None:
-        """Check that submitit is installed.
-
-        Raises:
-            ImportError: it is not.
-            ValueError: a job needs several machines.
-        """
-        need("submitit", self.name)
-        super().check(num_nodes)
+    name = package = "submitit"
 
     def launch(self, jobs: Sequence[Job]) -> None:
         """Run jobs, `self.jobs` at once."""
