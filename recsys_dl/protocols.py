@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
 
 if TYPE_CHECKING:
@@ -208,6 +209,79 @@ class Reranker(Protocol):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the prepared state to a folder, atomically."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a policy shows: arms, best position first, and the probability of each.
+
+    Attributes:
+        arms_BK: int32, padded with -1 where there are fewer arms than positions.
+        propensities_BK: float64, the probability that this policy shows this arm at this position, given the request; NaN at
+            padding.
+        joint_B: float64, the probability of the whole slate; None where it is not known.
+        scores_BK: float32, what the order rests on, e.g. an upper confidence bound or a draw; -inf at padding.
+        draws: 0 if the propensities are exact, else the number of draws from which they are estimated.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.protocols import Decisions
+        >>> shown = Decisions(np.array([[3, 1]]), np.array([[0.9, 0.5]]), np.array([0.4]), np.array([[0.2, 0.1]]))
+        >>> len(shown), shown.draws
+        (1, 0)
+    """
+
+    arms_BK: np.ndarray
+    propensities_BK: np.ndarray
+    joint_B: np.ndarray | None
+    scores_BK: np.ndarray
+    draws: int = 0
+
+    def __len__(self) -> int:
+        return len(self.arms_BK)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that chooses among arms and learns from what they earn.
+
+    Arms are rows, usually of items. `start` gives the state before any feedback, `update` that after it. Requests are numbered
+    by `requests_B`: the same seed, request and state give the same decision, in any batch and on any number of threads.
+
+    Attributes:
+        num_arms: A, with retired ones.
+    """
+
+    num_arms: int
+
+    def start(self, num_arms: int, *, context_size: int = 0, arm_features_AF: np.ndarray | None = None) -> Any:
+        """Take the state before any feedback, with a prior from the arms' features if the policy uses them; return self."""
+        ...
+
+    def select(
+        self,
+        contexts_BF: np.ndarray | None,
+        k: int = 1,
+        *,
+        requests_B: np.ndarray,
+        candidates_BL: np.ndarray | None = None,
+    ) -> Decisions:
+        """Choose k distinct arms for each request, among all active arms or its candidates (padded with -1)."""
+        ...
+
+    def probabilities(
+        self, contexts_BF: np.ndarray | None, *, num_requests: int, candidates_BL: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return float64 [B, A] (or [B, L]): the probability that each arm is shown first; rows sum to 1."""
+        ...
+
+    def update(self, feedback: BanditFeedback) -> Any:
+        """Learn from known rewards (NaN is skipped), in any order and any batches; return self."""
+        ...
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the state to a folder, atomically."""
         ...
 
 

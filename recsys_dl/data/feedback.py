@@ -1,0 +1,115 @@
+"""Bandit feedback: which arms a policy showed, with which probability, and what they earned.
+
+R requests, K positions, A arms, F numbers of a context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class BanditFeedback:
+    """Decisions of a logging policy and their rewards, one row a request.
+
+    Columns are converted and checked when it is made.
+
+    Attributes:
+        arms_RK: int32, the arm at each position; -1 where nothing was shown, after all shown arms.
+        rewards_RK: float64, finite; NaN where the reward is not known (yet), and where nothing was shown.
+        propensities_RK: float64 in (0, 1], the probability with which the logging policy showed this arm at this position,
+            given the request; NaN where nothing was shown. None: not logged, enough for updates but not for evaluation.
+        num_arms: A; may exceed the largest arm.
+        contexts_RF: float32, finite; None for policies that do not look at a context.
+        joint_R: float64 in (0, 1], the probability of the whole slate; None if not logged.
+        positions_R: int16, the position from 0 of logs that have a row a position (K = 1); None if columns are positions.
+        times_R: int64 seconds since 1970, or None.
+        users_R: int32 user rows, or None.
+        draws: 0 if the propensities are exact, else the number of draws from which they are estimated.
+
+    Raises:
+        ValueError: columns of unequal length, arms out of range, propensities of zero, above one or missing, infinite
+            rewards, contexts that are not finite.
+
+    Examples:
+        >>> from recsys_dl.data.feedback import BanditFeedback
+        >>> log = BanditFeedback([[2], [0]], [[1.0], [0.0]], [[0.25], [0.5]], num_arms=3)
+        >>> len(log), log.num_arms, log.rewards_RK.mean()
+        (2, 3, 0.5)
+    """
+
+    arms_RK: np.ndarray
+    rewards_RK: np.ndarray
+    propensities_RK: np.ndarray | None
+    num_arms: int
+    contexts_RF: np.ndarray | None = None
+    joint_R: np.ndarray | None = None
+    positions_R: np.ndarray | None = None
+    times_R: np.ndarray | None = None
+    users_R: np.ndarray | None = None
+    draws: int = 0
+
+    def __post_init__(self) -> None:
+        arms = np.asarray(self.arms_RK)
+        if arms.ndim != 2 or arms.dtype.kind not in "iu":
+            raise ValueError(f"arms must be a matrix of integers [requests, positions], got {arms.dtype} {arms.shape}")
+        shown = arms >= 0
+        wrong = arms[(arms < -1) | (arms >= self.num_arms)]
+        if len(wrong):
+            raise ValueError(f"arms must be in [0, {self.num_arms}) or -1 for an empty position, got {wrong[0]}")
+        if (shown[:, 1:] & ~shown[:, :-1]).any():
+            row = int(np.flatnonzero((shown[:, 1:] & ~shown[:, :-1]).any(1))[0])
+            raise ValueError(f"empty positions must follow all shown arms, got {arms[row].tolist()} in row {row}")
+        rewards = np.where(shown, self._column("rewards", self.rewards_RK, arms.shape), np.nan)
+        if np.isinf(rewards).any():
+            raise ValueError(f"rewards must be finite, or NaN if not known, got {rewards[np.isinf(rewards)][0]}")
+        chances = self.propensities_RK
+        if chances is not None:
+            chances = np.where(shown, self._column("propensities", chances, arms.shape), np.nan)
+            _check_chances("propensities", chances, shown)
+        columns: dict[str, Any] = {"arms_RK": arms.astype(np.int32), "rewards_RK": rewards, "propensities_RK": chances}
+        if self.contexts_RF is not None:
+            contexts = np.asarray(self.contexts_RF, np.float32)
+            if contexts.ndim != 2 or len(contexts) != len(arms):
+                raise ValueError(f"contexts must be a matrix of {len(arms)} rows, one a request, got {contexts.shape}")
+            if not np.isfinite(contexts).all():
+                row = int(np.flatnonzero(~np.isfinite(contexts).all(1))[0])
+                raise ValueError(
+                    f"contexts must be finite, got {contexts[row][~np.isfinite(contexts[row])][0]} in row {row}"
+                )
+            columns["contexts_RF"] = contexts
+        if self.joint_R is not None:
+            columns["joint_R"] = self._column("joint", self.joint_R, (len(arms),))
+            _check_chances("joint propensities", columns["joint_R"], np.ones(len(arms), bool))
+        for name, kind in (("positions_R", np.int16), ("times_R", np.int64), ("users_R", np.int32)):
+            values: Any = getattr(self, name)
+            if values is not None:
+                values = np.asarray(values)
+                if values.shape != (len(arms),) or values.dtype.kind not in "iu":
+                    raise ValueError(f"{name[:-2]} must be {len(arms)} integers, got {values.dtype} {values.shape}")
+                columns[name] = values.astype(kind)
+        for name, values in columns.items():
+            object.__setattr__(self, name, values)
+
+    def __len__(self) -> int:
+        return len(self.arms_RK)
+
+    @staticmethod
+    def _column(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+        column = np.asarray(values, np.float64)
+        if column.shape != shape:
+            raise ValueError(f"{name} must have the shape of the arms, {shape}, got {column.shape}")
+        return column
+
+
+def _check_chances(name: str, chances: np.ndarray, shown: np.ndarray) -> None:
+    wrong = shown & ~((chances > 0) & (chances <= 1))
+    if wrong.any():
+        where = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{name} must be above 0 and at most 1 wherever an arm was shown, got {chances[tuple(where)]} in row {where[0]} "
+            f"({int(wrong.sum()):,} of {int(shown.sum()):,} are not): log the probability with which the arm was chosen"
+        )
