@@ -1,0 +1,207 @@
+"""A table on disk that loses no acknowledged row: Parquet pieces, appended atomically by any number of processes.
+
+A piece is written beside its place, flushed, `fsync`ed and renamed, and its folder is `fsync`ed, before `append` returns. Its name
+holds the numbers of the appends in it and a checksum: `000000065-000000128-9a0c21f3.parquet`. When 64 pieces of the same size have
+accumulated they are merged into one; a merged piece that stands beside its parts, since its process was killed, replaces them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys_dl.folders import next_free, writing
+
+log = logging.getLogger(__name__)
+
+MERGED = 64  # pieces that become one
+NAME = re.compile(r"(\d{9,})-(\d{9,})-([0-9a-f]{8})\.parquet")
+
+
+@dataclass(frozen=True, order=True)
+class _Piece:
+    first: int
+    last: int
+    crc: str
+    path: Path
+
+    def data(self) -> bytes | None:
+        """Return the bytes, or None if they are not those that were written."""
+        data = self.path.read_bytes()
+        return data if f"{zlib.crc32(data):08x}" == self.crc else None
+
+
+class DurableTable:
+    """Rows of one schema, in the order in which they were acknowledged.
+
+    Args:
+        folder: created if needed. What a killed process left unfinished is moved to its folder `aside`, with a warning; so is the
+            last piece if it is torn, as in a copy that was made while it was written.
+        schema: columns and their types.
+
+    Raises:
+        ValueError: from every method: a piece other than the last is damaged.
+        OSError: the folder cannot be written, or the disk is full; nothing of the append was kept.
+
+    Examples:
+        >>> import tempfile
+        >>> import polars as pl
+        >>> from recsys_dl.data.durable import DurableTable
+        >>> table = DurableTable(tempfile.mkdtemp(), {"item": pl.Int32})
+        >>> table.append(pl.DataFrame({"item": [3, 5]}))
+        1
+        >>> table.read()["item"].to_list(), table.read()["append"].to_list()
+        ([3, 5], [1, 1])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], schema: Mapping[str, Any]) -> None:
+        self.folder = Path(folder).absolute()
+        self.schema = pl.Schema(schema)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self._tidy()
+
+    def append(self, rows: pl.DataFrame) -> int:
+        """Write rows of the schema; when this returns they survive a killed process and a power failure. Return the append's number.
+
+        Raises:
+            ValueError: there is no row.
+        """
+        if not len(rows):
+            raise ValueError("an append needs at least one row, got none")
+        rows = rows.select(self.schema.names()).cast(self.schema)
+        with writing(self.folder), self._locked():
+            pieces = self._pieces()
+            number = pieces[-1].last + 1 if pieces else 1
+            pieces.append(self._write(rows.with_columns(append=pl.lit(number, pl.Int64)), number, number))
+            self._merge(pieces)
+        return number
+
+    def read(self) -> pl.DataFrame:
+        """Return all rows, with the number of their append in the column `append`, ascending."""
+        while True:
+            frames, pieces = [], self._pieces()
+            try:
+                for piece in pieces:
+                    if (data := piece.data()) is not None:
+                        frames.append(pl.read_parquet(io.BytesIO(data)))
+                    elif piece is pieces[-1]:
+                        log.warning("%s is torn: it was left out, without loss of earlier rows", piece.path)
+                    else:
+                        raise _damaged(piece)
+            except FileNotFoundError:  # merged by another process in the meantime
+                continue
+            return pl.concat(frames) if frames else pl.DataFrame(schema={**self.schema, "append": pl.Int64})
+
+    # Internal
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only writer inside the block; a killed one is no obstacle."""
+        import fcntl
+
+        handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _pieces(self) -> list[_Piece]:
+        """Return the pieces in order, without those that are part of a merged one."""
+        found = []
+        for path in self.folder.iterdir():
+            if match := NAME.fullmatch(path.name):
+                found.append(_Piece(int(match[1]), int(match[2]), match[3], path))
+        kept: list[_Piece] = []
+        for piece in sorted(found, key=lambda one: (one.first, -one.last)):
+            if not kept or piece.last > kept[-1].last:
+                kept.append(piece)
+        return kept
+
+    def _write(self, rows: pl.DataFrame, first: int, last: int) -> _Piece:
+        buffer = io.BytesIO()
+        rows.write_parquet(buffer)
+        data = buffer.getvalue()
+        crc = f"{zlib.crc32(data):08x}"
+        target = self.folder / f"{first:09d}-{last:09d}-{crc}.parquet"
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            with partial.open("wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.rename(target)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        self._sync()
+        return _Piece(first, last, crc, target)
+
+    def _sync(self) -> None:
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _merge(self, pieces: list[_Piece]) -> None:
+        """Merge the newest pieces of equal size, as often as there are enough."""
+        while len(pieces) >= MERGED:
+            newest = pieces[-MERGED:]
+            if len({one.last - one.first for one in newest}) > 1:
+                return
+            frames = []
+            for one in newest:
+                if (data := one.data()) is None:
+                    raise _damaged(one)
+                frames.append(pl.read_parquet(io.BytesIO(data)))
+            pieces[-MERGED:] = [self._write(pl.concat(frames), newest[0].first, newest[-1].last)]
+            for one in newest:
+                one.path.unlink()
+
+    def _tidy(self) -> None:
+        """Set aside what killed processes left."""
+        for partial in self.folder.glob(".*.partial"):
+            log.warning(
+                "%s was being written by a process that was killed, and was not acknowledged: it is in %s",
+                partial.name,
+                self._aside(partial),
+            )
+        pieces = self._pieces()
+        if pieces and pieces[-1].data() is None:
+            log.warning(
+                "%s is torn: it is now in %s; the %d appends before it are whole",
+                pieces[-1].path.name,
+                self._aside(pieces[-1].path),
+                pieces[-1].first - 1,
+            )
+            pieces = pieces[:-1]
+        kept = {one.path for one in pieces}
+        for path in list(self.folder.iterdir()):
+            if NAME.fullmatch(path.name) and path not in kept:
+                path.unlink()
+
+    def _aside(self, path: Path) -> Path:
+        target = next_free(self.folder / "aside" / path.name.removeprefix("."))
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+        return target
+
+
+def _damaged(piece: _Piece) -> ValueError:
+    return ValueError(
+        f"{piece.path} is damaged: its checksum is not the one in its name. Restore it from a copy; to go on without its "
+        f"appends {piece.first} to {piece.last}, move it elsewhere"
+    )

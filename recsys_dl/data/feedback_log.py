@@ -1,0 +1,351 @@
+"""The log of answers and of what they earned: durable, and read back as bandit feedback and as interactions.
+
+B requests, K positions, F numbers of a context, N rewards.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_dl.folders import new_file
+
+from .durable import DurableTable
+from .feedback import BanditFeedback
+from .interactions import Interactions
+from .vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+DECISIONS: dict[str, Any] = {
+    "request": pl.Int64,
+    "arms": pl.List(pl.Int32),
+    "propensities": pl.List(pl.Float64),
+    "joint": pl.Float64,
+    "draws": pl.Int32,
+    "user": pl.Int32,
+    "time": pl.Int64,
+    "context": pl.List(pl.Float32),
+}
+REWARDS: dict[str, Any] = {"request": pl.Int64, "arm": pl.Int32, "reward": pl.Float64, "time": pl.Int64}
+FORMAT = 1
+
+
+class FeedbackLog:
+    """Which arms were shown for each request, with which probabilities, and the rewards that arrived later.
+
+    When `append` or `reward` returns, the rows are on the disk: a killed process loses nothing that was acknowledged (see
+    `recsys_dl.data.durable`). Both may be repeated after a failure: the first row of a request, and the first reward of an arm in
+    it, count; later ones are left out with a warning. Several processes may write.
+
+    The folder holds `log.json`, `decisions/` and `rewards/`, which are Parquet files that any tool reads.
+
+    Args:
+        folder: created if needed.
+        num_arms: A; required for a new log, later it may grow.
+        context_size: F; 0 if policies do not look at a context. Required only for a new log with contexts.
+        items: ids of the arms, if arms are items: a log is only opened with a vocabulary in which its arms keep their rows.
+
+    Raises:
+        ValueError: a new log without `num_arms`; sizes or ids that are not those of the log.
+
+    Examples:
+        >>> import tempfile
+        >>> from recsys_dl.data.feedback_log import FeedbackLog
+        >>> log = FeedbackLog(tempfile.mkdtemp(), num_arms=3)
+        >>> log.append([[2], [0]], [[0.25], [0.5]], requests_B=[7, 8], users_B=[0, 1])
+        >>> log.reward(requests_N=[7], arms_N=[2], rewards_N=[1.0])
+        >>> log.feedback().rewards_RK.ravel(), log.interactions().items_N
+        (array([ 1., nan]), array([2], dtype=int32))
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        num_arms: int | None = None,
+        context_size: int | None = None,
+        items: Vocabulary | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        for name, size, least in (("num_arms", num_arms, 1), ("context_size", context_size, 0)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least):
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
+        num_arms = len(items) if num_arms is None and items is not None else num_arms
+        known = self._known()
+        if known is None and num_arms is None:
+            raise ValueError(
+                f"{self.folder} is a new log: say over how many arms, such as FeedbackLog(folder, num_arms=100)"
+            )
+        if items is not None and len(items) != num_arms:
+            raise ValueError(f"items must have the ids of all {num_arms} arms, got {len(items)}")
+        self.num_arms = int(known["num_arms"] if num_arms is None else num_arms)  # type: ignore[index]
+        self.context_size = int(
+            context_size if context_size is not None else known["context_size"] if known is not None else 0
+        )
+        meta = {
+            "format": FORMAT,
+            "num_arms": self.num_arms,
+            "context_size": self.context_size,
+            "items": None if items is None else items.content_hash,
+        }
+        if known is not None:
+            self._check(known, items)
+            meta["items"] = meta["items"] or known["items"]
+        if meta != known:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with new_file(self.folder / "log.json") as file:
+                file.write_text(json.dumps(meta))
+        self._decisions = DurableTable(self.folder / "decisions", DECISIONS)
+        self._rewards = DurableTable(self.folder / "rewards", REWARDS)
+
+    def __repr__(self) -> str:
+        return f"FeedbackLog({str(self.folder)!r}, num_arms={self.num_arms}, context_size={self.context_size})"
+
+    def append(
+        self,
+        arms_BK: Any,
+        propensities_BK: Any,
+        *,
+        requests_B: Any,
+        users_B: Any = None,
+        contexts_BF: Any = None,
+        times_B: Any = None,
+        joint_B: Any = None,
+        draws: int = 0,
+    ) -> None:
+        """Write decisions, before they are shown; they are on the disk when this returns.
+
+        Args:
+            arms_BK: int, padded with -1.
+            propensities_BK: in (0, 1].
+            requests_B: int64, distinct, in the whole log.
+            users_B: user rows, needed by `interactions`.
+            contexts_BF: required if the log has contexts.
+            times_B: seconds since 1970.
+            joint_B: the probability of each whole slate.
+            draws: of the propensities, 0 if they are exact.
+
+        Raises:
+            ValueError: as in `BanditFeedback`; a repeated request; contexts of another length.
+        """
+        arms_BK = np.asarray(arms_BK)
+        rewards_BK = np.full(arms_BK.shape, np.nan)
+        given = {"joint_R": joint_B, "contexts_RF": contexts_BF, "users_R": users_B, "times_R": times_B}
+        checked = BanditFeedback(arms_BK, rewards_BK, np.asarray(propensities_BK), self.num_arms, draws=draws, **given)
+        requests = _integers("requests", requests_B, len(checked))
+        if len(np.unique(requests)) < len(requests):
+            values, counts = np.unique(requests, return_counts=True)
+            raise ValueError(f"every request needs a number of its own, got {values[counts > 1][0]} more than once")
+        found = None if checked.contexts_RF is None else checked.contexts_RF.shape[1]
+        if (found or 0) != self.context_size:
+            raise ValueError(
+                f"contexts must have the {self.context_size} numbers of this log, got {'none' if found is None else found}"
+            )
+        shown_BK = checked.arms_RK >= 0
+        nothing = pl.lit(None)
+        rows = pl.DataFrame({"request": requests}).with_columns(
+            arms=_lists(checked.arms_RK, shown_BK, pl.Int32),
+            propensities=_lists(checked.propensities_RK, shown_BK, pl.Float64),
+            joint=nothing if checked.joint_R is None else pl.Series(checked.joint_R),
+            draws=pl.lit(draws, pl.Int32),
+            user=nothing if checked.users_R is None else pl.Series(checked.users_R),
+            time=nothing if checked.times_R is None else pl.Series(checked.times_R),
+            context=nothing
+            if checked.contexts_RF is None
+            else _lists(checked.contexts_RF, np.ones(checked.contexts_RF.shape, bool), pl.Float32),
+        )
+        self._decisions.append(rows)
+
+    def reward(self, requests_N: Any, arms_N: Any, rewards_N: Any, times_N: Any = None) -> None:
+        """Write rewards of arms that were shown; they are on the disk when this returns.
+
+        Args:
+            requests_N: the requests' numbers.
+            arms_N: the arms that earned.
+            rewards_N: finite.
+            times_N: seconds since 1970.
+
+        Raises:
+            ValueError: columns of unequal length, an arm out of range, a reward that is not finite.
+        """
+        rewards = np.atleast_1d(np.asarray(rewards_N, np.float64))
+        requests = _integers("requests", requests_N, len(rewards))
+        arms = _integers("arms", arms_N, len(rewards))
+        if len(wrong := arms[(arms < 0) | (arms >= self.num_arms)]):
+            raise ValueError(f"arms must be in [0, {self.num_arms}), got {wrong[0]}")
+        if rewards.ndim != 1 or not np.isfinite(rewards).all():
+            raise ValueError(
+                f"rewards must be finite numbers in one dimension, got {rewards[~np.isfinite(rewards)].ravel()[:1]} of {rewards.shape}; "
+                "write none for a reward that is not known yet"
+            )
+        times = None if times_N is None else _integers("times", times_N, len(rewards))
+        rows = pl.DataFrame({"request": requests, "arm": arms, "reward": rewards})
+        self._rewards.append(rows.with_columns(time=pl.lit(None) if times is None else pl.Series(times)))
+
+    def settle(self, before: int, *, reward: float = 0.0) -> int:
+        """Write a reward for every shown arm that has none though it was decided before a time: no click is a 0. Return how many.
+
+        Only the first reward of an arm in a request counts, so that later ones are ignored.
+
+        Raises:
+            ValueError: a reward that is not finite.
+        """
+        known, shown, _ = self._joined()
+        late = shown.filter(pl.col("time") < before).join(known, on=["request", "arm"], how="anti")
+        if len(late):
+            columns = (late["request"], late["arm"], np.full(len(late), reward), np.full(len(late), before))
+            self.reward(*columns)
+        return len(late)
+
+    def feedback(self) -> BanditFeedback:
+        """Return all decisions, in the order of the log, with the rewards that are known; NaN for the others.
+
+        Raises:
+            ValueError: the log has no decision yet.
+        """
+        return self.since(None)[0]
+
+    def since(self, position: int | None) -> tuple[BanditFeedback, int]:
+        """Return decisions with rewards that became known after a position of an earlier call, and the new position.
+
+        Rewards known at the earlier position are NaN, so that a policy learns from each once: `policy.update(feedback)`. Save the
+        position with the policy to continue after a restart. 0 begins; None returns all decisions, rewarded or not.
+
+        Raises:
+            ValueError: the log has no decision yet.
+        """
+        known, shown, end = self._joined(after=position or 0)
+        if not len(shown):
+            raise ValueError(f"{self.folder} has no decision yet")
+        fresh = known.filter(pl.col("append") > (position or 0))
+        if position is not None:
+            shown = shown.join(fresh.select("request").unique(), on="request", how="semi")
+        shown = shown.join(fresh, on=["request", "arm"], how="left", maintain_order="left")
+        return self._wide(shown), end
+
+    def interactions(self, *, num_users: int | None = None) -> Interactions:
+        """Return shown items that earned more than 0 as interactions: weight is the reward, time that of the reward or else of the request.
+
+        Raises:
+            ValueError: the log has no users.
+        """
+        known, shown, _ = self._joined()
+        earned = shown.join(known.filter(pl.col("reward") > 0), on=["request", "arm"], maintain_order="left")
+        if earned["user"].null_count():
+            raise ValueError(
+                f"{earned['user'].null_count():,} of {len(earned):,} rewarded decisions have no user; append them with users_B"
+            )
+        times = earned.select(pl.coalesce("rewarded", "time"))["rewarded"]
+        return Interactions(
+            earned["user"].to_numpy(),
+            earned["arm"].to_numpy(),
+            earned["reward"].to_numpy(),
+            None if times.null_count() else times.to_numpy(),
+            num_users=num_users if num_users is not None or len(earned) else 0,
+            num_items=self.num_arms,
+        )
+
+    # Internal
+
+    def _joined(self, after: int = 0) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        """Return the first reward of each arm in each request; each shown arm, in the order of decisions and positions; and the position."""
+        rewards = self._rewards.read()  # before the decisions, which are written first
+        decisions = self._decisions.read()
+        first = decisions.unique("request", keep="first", maintain_order=True)
+        shown = (
+            first.rename({"arms": "arm", "propensities": "propensity", "append": "decided"})
+            .with_row_index("row")
+            .explode("arm", "propensity", empty_as_null=False)
+            .with_columns(place=pl.int_range(pl.len()).over("row"))
+        )
+        known = rewards.rename({"time": "rewarded"}).unique(["request", "arm"], keep="first", maintain_order=True)
+        _warn(len(decisions) - len(first), "decisions repeat the request of an earlier one", self.folder)
+        new = rewards.filter(pl.col("append") > after)
+        again = len(new) - len(known.filter(pl.col("append") > after))
+        _warn(again, "rewards repeat the arm and request of an earlier one", self.folder)
+        lost = len(new.join(shown, on=["request", "arm"], how="anti"))
+        _warn(lost, "rewards are of an arm that was not shown in that request", self.folder)
+        known = known.join(shown, on=["request", "arm"], how="semi", maintain_order="left")
+        return known, shown, max(int(rewards["append"].max() or 0), after)  # type: ignore[arg-type]
+
+    def _wide(self, shown: pl.DataFrame) -> BanditFeedback:
+        """Return shown arms, one row each, as one row a request."""
+        rows = shown["row"].to_numpy()
+        first = np.flatnonzero(np.diff(rows, prepend=-1)) if len(rows) else np.zeros(0, np.int64)
+        at = np.repeat(np.arange(len(first)), np.diff(first, append=len(rows)))
+        places = shown["place"].to_numpy()
+        shape = (len(first), int(places.max(initial=0)) + 1)
+        arms, rewards, chances = np.full(shape, -1, np.int32), np.full(shape, np.nan), np.full(shape, np.nan)
+        arms[at, places] = shown["arm"].to_numpy()
+        rewards[at, places] = shown["reward"].fill_null(np.nan).to_numpy()
+        chances[at, places] = shown["propensity"].to_numpy()
+        heads = shown[first]
+        optional = {
+            f"{name}s_R" if name != "joint" else "joint_R": None
+            if heads[name].null_count() or not len(heads)
+            else heads[name].to_numpy()
+            for name in ("joint", "user", "time")
+        }
+        contexts = None
+        if self.context_size:
+            contexts = heads["context"].explode(empty_as_null=False).to_numpy().reshape(-1, self.context_size)
+        draws = int(shown["draws"].max() or 0)  # type: ignore[arg-type]
+        return BanditFeedback(arms, rewards, chances, self.num_arms, contexts_RF=contexts, draws=draws, **optional)
+
+    def _known(self) -> dict[str, Any] | None:
+        """Return what the folder says about its log; None for a new one."""
+        file = self.folder / "log.json"
+        if not file.is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise ValueError(f"{self.folder} must be a feedback log or a new folder, but has no log.json")
+            return None
+        try:
+            known = dict(json.loads(file.read_text()))
+            if known["format"] != FORMAT:
+                raise ValueError(f"{file} has format {known['format']}, this version reads format {FORMAT}")
+            return known
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is damaged ({error}); restore it") from error
+
+    def _check(self, known: dict[str, Any], items: Vocabulary | None) -> None:
+        """Check that sizes and ids are those of the log, or more of them."""
+        if self.num_arms < known["num_arms"]:
+            raise ValueError(f"{self.folder} is a log over {known['num_arms']} arms, got num_arms={self.num_arms}")
+        if self.context_size != known["context_size"]:
+            raise ValueError(
+                f"{self.folder} is a log with contexts of {known['context_size']} numbers, got context_size={self.context_size}"
+            )
+        if items is not None and known["items"] is not None:
+            head = Vocabulary(items.ids.head(known["num_arms"]), noun="item")
+            if head.content_hash != known["items"]:
+                raise ValueError(
+                    f"the arms of {self.folder} are other items, or in another order, than those given: open it with the vocabulary it "
+                    "was written with, or one that adds items after those"
+                )
+
+
+def _lists(values_BX: Any, there_BX: np.ndarray, dtype: Any) -> pl.Series:
+    """Return a column of lists: each row's values where they are there."""
+    ends = pl.DataFrame({"row": np.nonzero(there_BX)[0], "value": values_BX[there_BX]})
+    lists = ends.group_by("row", maintain_order=True).agg(pl.col("value").cast(dtype))
+    rows = pl.DataFrame({"row": np.arange(len(there_BX))})
+    return rows.join(lists, on="row", how="left", maintain_order="left")["value"].fill_null([])
+
+
+def _integers(name: str, values: Any, size: int) -> np.ndarray:
+    column = np.atleast_1d(np.asarray(values))
+    if column.shape != (size,) or (size and column.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be {size} integers, one each, got {column.dtype} {column.shape}")
+    return column.astype(np.int64)
+
+
+def _warn(count: int, what: str, folder: Path) -> None:
+    if count:
+        log.warning("%d %s: left out of what was read from %s", count, what, folder)
