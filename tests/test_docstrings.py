@@ -31,6 +31,7 @@ NOT_CODE = {"recsys_dl.__version__", "recsys_dl.export.FORMATS"}
 WHOLE_FILES = (
     *("data/split", "data/weights", "data/filters", "data/generated", "readers/letor"),
     *("metrics/catalog", "metrics/rating", "metrics/sampled", "metrics/torch_metrics"),
+    *("metrics/off_policy", "metrics/off_policy_slates"),
 )
 OTHERS = {
     "recsys_dl.data.groups": ("Groups",),
