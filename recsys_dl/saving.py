@@ -6,6 +6,8 @@ Everything that is fitted and saved (a model, an index, a ranker, features, a re
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +23,12 @@ from recsys_dl.trust import check_links, class_named
 from recsys_dl.version import __version__
 
 FORMAT = 1  # increased when older folders can no longer be read
+CSR_PARTS = ("data", "indices", "indptr")
+ALIGNMENT = 64  # bytes
+MAPPED_FROM = 1 << 26  # bytes of a CSR matrix's array from which it is mapped
+
+_LOCAL_HEADER, _ZIP64_FIELD, _FIELD = 30, 20, 4  # bytes, of the ZIP format
+_PADDING = 0x5052  # of an extra field that readers skip
 
 
 class Saved(ABC):
@@ -113,22 +121,37 @@ def load_saved(folder: str | os.PathLike[str], kind: type[Any], *, noun: str) ->
 
 
 def save_arrays(file: Path, arrays: Mapping[str, np.ndarray | sp.csr_matrix]) -> None:
-    """Write dense arrays and CSR matrices to one `.npz`; a matrix `m` becomes `m.data`, `m.indices`, `m.indptr`, `m.shape`."""
+    """Write dense arrays and CSR matrices to one `.npz`; a matrix `m` becomes `m.data`, `m.indices`, `m.indptr`, `m.shape`.
+
+    Each member's data begin at a multiple of 64 bytes, so that `load_arrays` can map them.
+    """
     flat: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if sp.issparse(array):
-            flat |= {f"{name}.{part}": getattr(array, part) for part in ("data", "indices", "indptr")}
+            flat |= {f"{name}.{part}": getattr(array, part) for part in CSR_PARTS}
             flat[f"{name}.shape"] = np.asarray(array.shape, np.int64)
         else:
             flat[name] = np.asarray(array)
-    with file.open("wb") as out:
-        np.savez(out, allow_pickle=False, **flat)
+    with zipfile.ZipFile(file, "w") as out:
+        for name, array in flat.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            start = out.start_dir + _LOCAL_HEADER + len(member.filename.encode()) + _ZIP64_FIELD
+            gap = -(start + _FIELD) % ALIGNMENT
+            member.extra = struct.pack("<HH", _PADDING, gap) + bytes(gap)
+            with out.open(member, "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, array, allow_pickle=False)
 
 
 def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
-    """Read what `save_arrays` wrote. Pickled arrays are rejected."""
+    """Read what `save_arrays` wrote. Pickled arrays are rejected.
+
+    CSR matrices of more than 64 MiB are mapped: read-only, and read from the file as they are used.
+    """
     with np.load(file, allow_pickle=False) as stored:
-        flat = {name: stored[name] for name in stored.files}
+        names = stored.files
+        large = {name for name in names if f"{name.rpartition('.')[0]}.indptr" in names}
+        found = {name: _mapped(file, stored.zip, name) if name in large else None for name in names}
+        flat = {name: stored[name] if array is None else array for name, array in found.items()}
     arrays: dict[str, np.ndarray | sp.csr_matrix] = {}
     for name, array in flat.items():
         stem, _, part = name.rpartition(".")
@@ -138,6 +161,24 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
             parts = (flat[f"{stem}.data"], flat[f"{stem}.indices"], flat[f"{stem}.indptr"])
             arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
     return arrays
+
+
+def _mapped(file: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray | None:
+    """Return a member mapped from the file, or None if it is small, compressed or, as in older files, not aligned."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.file_size < MAPPED_FROM or member.compress_type != zipfile.ZIP_STORED:
+        return None
+    with file.open("rb") as source:
+        source.seek(member.header_offset)
+        name_length, extra_length = struct.unpack("<HH", source.read(_LOCAL_HEADER)[-4:])
+        source.seek(name_length + extra_length, os.SEEK_CUR)
+        version = np.lib.format.read_magic(source)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(source)
+        start = source.tell()
+    if start % dtype.alignment or dtype.hasobject or by_columns:
+        return None
+    return np.asarray(np.memmap(file, dtype, "r", start, shape))
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -93,7 +93,10 @@ def run(name: str, command: list[str], ceiling: int, home: Path) -> None:
         raise SystemExit(f"{name} failed, exit status {status}:\n{text[-3000:]}")
 
 
-def stages(path: str, ceiling: int, home: Path) -> None:
+STAGES = ("prepare", "train popularity", "train als", "evaluate als", "recommend", "train gmf")
+
+
+def stages(path: str, ceiling: int, home: Path, chosen: list[str]) -> None:
     """Prepare, train, evaluate and recommend, each by a command in a process of its own."""
     prepare = f"from recsys_dl.readers.shards import read_shards; print(read_shards({path!r}))"
     train = ["recsys-dl", "train", "data=shards", f"data.path={path}", "evaluate.k=[10]"]
@@ -105,8 +108,8 @@ def stages(path: str, ceiling: int, home: Path) -> None:
         "recommend": ["recsys-dl", "recommend", "run=als", "users=[1,8]", "k=3"],
         "train gmf": [*train, "model=gmf", "model.embedding_size=16", "model.epochs=1", *GMF, "split=none", "run=gmf"],
     }
-    for name, command in commands.items():
-        run(name, command, ceiling, home)
+    for name in chosen:
+        run(name, commands[name], ceiling, home)
 
 
 def serve(raw: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -139,6 +142,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--memory", default="3GiB", help="ceiling of each process")
     parser.add_argument("--folder", type=Path, default=Path("bench_shards"))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--s3", action="store_true", help="read from a local S3 server (moto)")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     asked = parser.parse_args()
@@ -163,7 +167,7 @@ def main() -> None:
     if asked.s3:
         server, path = serve(home / "raw")
     try:
-        stages(path, ceiling, home)
+        stages(path, ceiling, home, asked.stages)
     finally:
         if server is not None:
             server.terminate()

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +254,37 @@ def test_a_pickle_is_never_loaded(tmp_path):
     (tmp_path / "b.npz").write_bytes(pickle.dumps(print))
     with pytest.raises(ValueError, match="pickle"):
         load_arrays(tmp_path / "b.npz")
+
+
+def test_large_matrices_are_mapped_and_equal(tmp_path, monkeypatch):
+    matrix = sp.random(300, 50, 0.2, "csr", dtype=np.float32, random_state=0)
+    arrays = {"table": np.ones((40, 3), np.float32), "pairs": matrix, "none": sp.csr_matrix((4, 5), dtype=np.float32)}
+    save_arrays(tmp_path / "new.npz", arrays)
+    older = {f"pairs.{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")} | {
+        "pairs.shape": [300, 50]
+    }
+    np.savez(tmp_path / "older_.npz", **older)  # a name of another length: members of other alignments
+    np.savez_compressed(tmp_path / "packed.npz", **older)
+    monkeypatch.setattr("recsys_dl.saving.MAPPED_FROM", 1)
+    back = load_arrays(tmp_path / "new.npz")
+    assert not back["pairs"].data.flags.writeable
+    assert back["pairs"].data.flags.aligned
+    assert back["table"].flags.writeable  # tables are used again and again, and kernels compiled for writable ones
+    for pairs in (
+        back["pairs"],
+        load_arrays(tmp_path / "older_.npz")["pairs"],
+        load_arrays(tmp_path / "packed.npz")["pairs"],
+    ):
+        assert (pairs != matrix).nnz == 0
+    assert back["none"].shape == (4, 5)
+    with np.load(tmp_path / "new.npz") as stored:  # NumPy's own reader
+        np.testing.assert_array_equal(stored["pairs.indices"], matrix.indices)
+
+
+def test_a_truncated_file_is_not_mapped(tmp_path, monkeypatch):
+    save_arrays(tmp_path / "a.npz", {"pairs": sp.eye(1000, format="csr", dtype=np.float32)})
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("recsys_dl.saving.MAPPED_FROM", 1)
+    with pytest.raises(zipfile.BadZipFile):
+        load_arrays(tmp_path / "a.npz")

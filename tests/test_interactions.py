@@ -205,3 +205,14 @@ def test_the_hash_knows_every_column_the_order_and_the_shape():
     hashes = {other.content_hash for other in others}
     assert len(hashes) == len(others)
     assert log.content_hash not in hashes
+
+
+def test_a_sorted_csr_is_kept_and_another_is_sorted():
+    matrix = sp.random(50, 20, 0.3, "csr", dtype=np.float32, random_state=0)
+    kept, built = Interactions.from_csr(matrix), Interactions.from_csr(matrix.tocoo())
+    assert np.shares_memory(kept.by_user.data, matrix.data)
+    assert kept.content_hash == built.content_hash
+    assert (kept.by_user != built.by_user).nnz == (kept.by_item != built.by_item).nnz == 0
+    repeated = sp.csr_matrix((np.ones(3, np.float32), np.array([4, 1, 4], np.int32), np.array([0, 3], np.int32)))
+    assert Interactions.from_csr(repeated).by_user.toarray().tolist() == [[0, 1, 0, 0, 2]]
+    assert len(Interactions.from_csr(repeated)) == 3

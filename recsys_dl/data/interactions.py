@@ -94,9 +94,20 @@ class Interactions:
 
     @classmethod
     def from_csr(cls, matrix: sp.spmatrix | sp.sparray) -> Interactions:
-        """Build from every stored entry of a SciPy sparse matrix, users x items, with its value as weight."""
-        coo = sp.coo_matrix(matrix)
-        return cls(coo.row, coo.col, coo.data, num_users=coo.shape[0], num_items=coo.shape[1])
+        """Build from every stored entry of a SciPy sparse matrix, users x items, with its value as weight.
+
+        A CSR of float32 whose columns are sorted and distinct is kept as `by_user`, not copied.
+        """
+        csr = matrix if sp.issparse(matrix) and matrix.format == "csr" else None
+        if csr is None or (csr.data.dtype, csr.indices.dtype) != (np.float32, np.int32) or not csr.has_canonical_format:
+            coo = sp.coo_matrix(matrix)
+            return cls(coo.row, coo.col, coo.data, num_users=coo.shape[0], num_items=coo.shape[1])
+        num_users, num_items = csr.shape
+        users = np.repeat(np.arange(num_users, dtype=np.int32), np.diff(csr.indptr))
+        log = cls(users, csr.indices, csr.data, num_users=num_users, num_items=num_items)
+        log.by_user = sp.csr_matrix((csr.data, csr.indices, csr.indptr), shape=csr.shape, copy=False)
+        log.by_user.has_canonical_format = True
+        return log
 
     @classmethod
     def from_histories(cls, histories: Iterable[Sequence[int]], *, num_items: int) -> Interactions:

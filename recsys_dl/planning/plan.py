@@ -17,10 +17,9 @@ from recsys_dl.sizes import LogSize, Part, Sizes, peak
 from .calibration import Calibration
 from .devices import BANDWIDTH_SHARE, DEVICES, FLOPS_SHARE, LINK_SHARE, USABLE, Machines
 
-KEPT, READING = (
-    20,
-    36,
-)  # bytes per row: of the columns of a log, and more while a file is read (docs/benchmarks/reading.md)
+KEPT = 20  # bytes per row of the columns of a log
+# bytes more while a file is read: per row, and of the reader's buffers per row, up to their size (docs/benchmarks/reading.md)
+READING, BUFFERED, BUFFERS = 14, 220, 220e6
 COLUMNS, MATRICES = (
     "columns, whole and split",
     ("by user", "by item", "pairs and their order"),
@@ -278,7 +277,7 @@ def make_plan(
         Part("process", "libraries and compiled code", 0.0 if calibration is None else calibration.process_bytes),
         Part("log", COLUMNS, KEPT * (num + log.num_interactions), "interactions"),
         Part("log", "ids", ID_BYTES * (log.num_users + log.num_items), "users"),
-        Part("log", "reading", READING * num, "interactions", when="start"),
+        Part("log", "reading", READING * num + min(BUFFERED * num, BUFFERS), "interactions", when="start"),
         *(() if sizes is None else sizes.parts),
     ]
     if mapped:
