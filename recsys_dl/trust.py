@@ -24,7 +24,14 @@ VARIABLE = "RECSYS_DL_TRUST"
 PARTS = {
     "pipeline": ("model", "index", "retriever", "features", "ranker", "reranker")
 }  # groups whose options are nested in those of another
-ROOMS = {"model": "models", "index": "retrieval", "features": "rankers", "ranker": "rankers", "reranker": "rerankers"}
+ROOMS = {
+    "model": "models",
+    "index": "retrieval",
+    "features": "rankers",
+    "ranker": "rankers",
+    "reranker": "rerankers",
+    "policy": "bandits",
+}
 
 
 def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) -> type[Any]:

@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": {"kernels", "data", "protocols", "saving", "progress"},
     "rankers": {*OF_NETWORKS, "trust", "earlier"},
     "rerankers": {"kernels", "data", "protocols", "saving"},
+    "bandits": {"kernels", "data", "protocols", "saving"},
     "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress", "processes"},
     "cold_start": {"protocols", "data", "evaluation"},
     "export": {"protocols", "data", "folders"},

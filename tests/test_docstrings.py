@@ -19,6 +19,7 @@ ROOMS = (
         "losses",
         "rankers",
         "rerankers",
+        "bandits",
         "retrieval",
         "pipeline",
         "evaluation",

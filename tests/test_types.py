@@ -19,7 +19,7 @@ from recsys_dl.families.towers import TowerArguments, TowerModel
 from recsys_dl.rankers.neural import NeuralRanker, RankerTraining
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"models": "model", "retrieval": "index", "rankers": "ranker", "rerankers": "reranker"}
+ROOMS = {"models": "model", "retrieval": "index", "rankers": "ranker", "rerankers": "reranker", "bandits": "policy"}
 SNIPPET = """
 from recsys_dl import evaluate, leave_last_out, read_log
 from recsys_dl.models import ALS, MLP, SASRec, TwoTower
@@ -117,7 +117,7 @@ def test_every_option_is_found_by_hydra_in_a_fresh_process():
     """A file of a package is its module, even where it imports a function of its own name."""
     targets = {
         target
-        for group in ("model", "index", "retriever", "ranker", "reranker", "features")
+        for group in ("model", "index", "retriever", "ranker", "reranker", "features", "policy")
         for file in (ROOT / "conf" / group).glob("*.yaml")
         for target in re.findall(r"^_target_: (\S+)", file.read_text(), re.MULTILINE)
     }

@@ -1,0 +1,1 @@
+"""Bandits: choosing arms, drawing from posteriors, chances, and updates of linear models."""

@@ -1,0 +1,109 @@
+"""Draws from the posterior of each arm: functions of (key, request, arm), so they do not depend on batches, candidates or threads.
+
+B requests, R rows (1: the same for all requests, else B), L candidates, A arms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from ..random import random_bits
+from .choosing import row_of, uniform
+
+_bits = njit(random_bits, cache=True)
+
+
+@njit(cache=True, nogil=True)
+def normal(key, at):
+    """Return a standard normal number from positions `at` and `at + 1` of a stream (Box, Muller 1958)."""
+    radius = np.sqrt(-2.0 * np.log(uniform(_bits(key, at))))
+    return radius * np.cos(2.0 * np.pi * uniform(_bits(key, at + np.uint64(1))))
+
+
+@njit(cache=True, nogil=True)
+def _log_gamma_draw(shape, key):
+    """Return the logarithm of a gamma-distributed number (Marsaglia, Tsang 2000, "A Simple Method for Generating Gamma Variables")."""
+    at = np.uint64(0)
+    boost = 0.0
+    if shape < 1.0:
+        boost = np.log(uniform(_bits(key, at))) / shape
+        at += np.uint64(1)
+        shape += 1.0
+    d = shape - 1.0 / 3.0
+    c = 1.0 / np.sqrt(9.0 * d)
+    while True:
+        x = normal(key, at)
+        u = uniform(_bits(key, at + np.uint64(2)))
+        at += np.uint64(3)
+        v = 1.0 + c * x
+        if v > 0.0:
+            v = v * v * v
+            if np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v):
+                return np.log(d * v) + boost
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def beta_draws(successes_A, failures_A, arms_RL, key, requests_B, draws_BL):
+    """Write the logit of a beta-distributed number for each candidate: ln t - ln(1 - t), which does not round to 0 or 1.
+
+    Args:
+        successes_A: float64, above 0.
+        failures_A: float64, above 0.
+        arms_RL: int32, -1 at padding.
+        key: uint64, of the random stream.
+        requests_B: uint64.
+        draws_BL: out, float64; -inf at padding.
+    """
+    for b in prange(len(requests_B)):
+        own = _bits(key, requests_B[b])
+        arms_L = arms_RL[row_of(b, arms_RL)]
+        for l in range(len(arms_L)):
+            arm = arms_L[l]
+            draws_BL[b, l] = -np.inf
+            if arm >= 0:
+                of_arm = _bits(own, np.uint64(arm))
+                won = _log_gamma_draw(successes_A[arm], _bits(of_arm, np.uint64(0)))
+                draws_BL[b, l] = won - _log_gamma_draw(failures_A[arm], _bits(of_arm, np.uint64(1)))
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def normal_draws(means_RL, widths_RL, arms_RL, key, requests_B, draws_BL):
+    """Write mean + width * a standard normal number for each candidate.
+
+    Args:
+        means_RL: float64.
+        widths_RL: float64, standard deviations.
+        arms_RL: int32, -1 at padding.
+        key: uint64, of the random stream.
+        requests_B: uint64.
+        draws_BL: out, float64; -inf at padding.
+    """
+    for b in prange(len(requests_B)):
+        own = _bits(key, requests_B[b])
+        row, arms_L = row_of(b, means_RL), arms_RL[row_of(b, arms_RL)]
+        for l in range(len(arms_L)):
+            draws_BL[b, l] = -np.inf
+            if arms_L[l] >= 0:
+                number = normal(_bits(own, np.uint64(arms_L[l])), np.uint64(0))
+                draws_BL[b, l] = means_RL[row, l] + widths_RL[row, l] * number
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def gumbel_draws(scores_RL, arms_RL, key, requests_B, draws_BL):
+    """Write score + a standard Gumbel number for each candidate; sorted, they follow Plackett and Luce.
+
+    Args:
+        scores_RL: float64.
+        arms_RL: int32, -1 at padding.
+        key: uint64, of the random stream.
+        requests_B: uint64.
+        draws_BL: out, float64; -inf at padding.
+    """
+    for b in prange(len(requests_B)):
+        own = _bits(key, requests_B[b])
+        row, arms_L = row_of(b, scores_RL), arms_RL[row_of(b, arms_RL)]
+        for l in range(len(arms_L)):
+            draws_BL[b, l] = -np.inf
+            if arms_L[l] >= 0:
+                draws_BL[b, l] = scores_RL[row, l] - np.log(-np.log(uniform(_bits(own, np.uint64(arms_L[l])))))
