@@ -14,6 +14,7 @@ from recsys_dl.data.feedback import BanditFeedback
 
 from .bandit_policy import BanditPolicy
 from .content_prior import expected_means
+from .requests import check_size, checked_features
 
 
 class AverageRewards(BanditPolicy):
@@ -61,7 +62,7 @@ class AverageRewards(BanditPolicy):
         Raises:
             ValueError: no arms, features or priors of another length or not finite.
         """
-        self._check_size("num_arms", num_arms, 1)
+        check_size("num_arms", num_arms, 1)
         priors = self._priors(int(num_arms), prior_means_A, prior_counts_A)
         super().start(num_arms, context_size=context_size, arm_features_AF=arm_features_AF)
         self.prior_count_A, self.prior_sum_A = priors
@@ -88,8 +89,8 @@ class AverageRewards(BanditPolicy):
             ValueError: not started, features or priors of another length or not finite.
         """
         self._check_fitted()
-        self._check_size("count", count, 1)
-        features = self._checked_features(arm_features_AF, int(count))
+        check_size("count", count, 1)
+        features = checked_features(arm_features_AF, int(count))
         width = self.arm_features_AF.shape[1]
         if width and (features is None or features.shape[1] != width):
             got = "none" if features is None else f"{features.shape[1]}"

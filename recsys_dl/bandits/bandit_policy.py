@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,34 +19,10 @@ from recsys_dl.kernels.random import stream_key
 from recsys_dl.protocols import Decisions
 from recsys_dl.saving import Saved
 
-BLOCK = 1 << 22  # request-candidate pairs scored at a time
+from .requests import Requests, check_arms, check_size, checked_candidates, checked_contexts, checked_features
+from .siblings import check_sibling
+
 Chances = tuple[np.ndarray, np.ndarray | None]  # float64 [B, K] of each arm at its position, and [B] of the slate
-
-
-@dataclass(frozen=True)
-class Requests:
-    """Validated requests.
-
-    Attributes:
-        keys_B: uint64, each request's number.
-        arms_RL: int32, the candidates, padded with -1; one row if they are the same for all.
-        contexts_BF: float32, or None.
-    """
-
-    keys_B: np.ndarray
-    arms_RL: np.ndarray
-    contexts_BF: np.ndarray | None
-
-    def __len__(self) -> int:
-        return len(self.keys_B)
-
-    def blocks(self) -> Iterator[Requests]:
-        """Return parts that bound memory."""
-        size = max(1, BLOCK // max(1, self.arms_RL.shape[1]))
-        for start in range(0, max(1, len(self)), size):
-            part = slice(start, start + size)
-            arms_RL = self.arms_RL if len(self.arms_RL) == 1 else self.arms_RL[part]
-            yield Requests(self.keys_B[part], arms_RL, None if self.contexts_BF is None else self.contexts_BF[part])
 
 
 class BanditPolicy(Saved):
@@ -137,9 +112,9 @@ class BanditPolicy(Saved):
         Raises:
             ValueError: no arms, or features that are not finite or not one row an arm.
         """
-        self._check_size("num_arms", num_arms, 1)
-        self._check_size("context_size", context_size, 0)
-        features_AF = self._checked_features(arm_features_AF, int(num_arms))
+        check_size("num_arms", num_arms, 1)
+        check_size("context_size", context_size, 0)
+        features_AF = checked_features(arm_features_AF, int(num_arms))
         self.num_arms, self.context_size, self.num_rewards = int(num_arms), int(context_size), 0
         self.active_A = np.ones(self.num_arms, bool)
         self.clock = float("nan")
@@ -157,8 +132,8 @@ class BanditPolicy(Saved):
             ValueError: not started, or features of another length.
         """
         self._check_fitted()
-        self._check_size("count", count, 1)
-        features_AF = self._checked_features(arm_features_AF, int(count))
+        check_size("count", count, 1)
+        features_AF = checked_features(arm_features_AF, int(count))
         self._grow(int(count), features_AF)
         self.num_arms += int(count)
         self.active_A = np.concatenate([self.active_A, np.ones(int(count), bool)])
@@ -174,7 +149,7 @@ class BanditPolicy(Saved):
         rows = np.atleast_1d(np.asarray(arms))
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
             raise ValueError(f"arms to retire must be a list of integers, got {rows.dtype} {rows.shape}")
-        self._check_arms(rows)
+        check_arms(rows, self.num_arms)
         active_A = self.active_A.copy()
         active_A[rows.astype(np.int64)] = False
         if not active_A.any():
@@ -208,7 +183,7 @@ class BanditPolicy(Saved):
                 are out of range, retired or repeated.
         """
         requests = self._checked_requests(contexts_BF, requests_B, candidates_BL)
-        self._check_size("k", k, 1)
+        check_size("k", k, 1)
         num_active = int(self.active_A.sum())
         if k > num_active:
             raise ValueError(
@@ -240,7 +215,7 @@ class BanditPolicy(Saved):
             ValueError: as in `select`.
         """
         self._check_fitted()
-        self._check_size("num_requests", num_requests, 0)
+        check_size("num_requests", num_requests, 0)
         requests = self._checked_requests(contexts_BF, np.arange(int(num_requests)), candidates_BL)
         width = self.num_arms if candidates_BL is None else requests.arms_RL.shape[1]
         chances_BW = np.zeros((len(requests), width))
@@ -267,9 +242,9 @@ class BanditPolicy(Saved):
                 f"feedback must be a BanditFeedback (recsys_dl.data.feedback), got {type(feedback).__name__}"
             )
         known_RK = (feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK)
-        self._check_arms(feedback.arms_RK[feedback.arms_RK >= 0])
+        check_arms(feedback.arms_RK[feedback.arms_RK >= 0], self.num_arms)
         if self.contextual:
-            self._checked_contexts(feedback.contexts_RF, len(feedback))
+            checked_contexts(feedback.contexts_RF, len(feedback), self.context_size, type(self).__name__)
         self._check_rewards(feedback.rewards_RK[known_RK])
         if self.half_life is not None and feedback.times_R is None:
             raise ValueError(
@@ -299,7 +274,7 @@ class BanditPolicy(Saved):
         if not states:
             raise ValueError("merged needs at least one state, got none")
         for at, state in enumerate(states):
-            self._check_sibling(state, f"state {at}")
+            check_sibling(self, state, f"state {at}")
         result = copy.deepcopy(self)
         clocks = [self.clock, *(state.clock for state in states)]
         result.clock = max((clock for clock in clocks if clock == clock), default=float("nan"))  # NaN: no feedback yet
@@ -378,34 +353,6 @@ class BanditPolicy(Saved):
         if not hasattr(self, "num_arms"):
             raise ValueError(f"this {type(self).__name__} has not been started; call start(num_arms) first")
 
-    def _check_sibling(self, state: Any, name: str) -> None:
-        if type(state) is not type(self):
-            raise ValueError(f"{name} must be a {type(self).__name__} like this policy, got {type(state).__name__}")
-        state._check_fitted()
-        for argument, value in self.arguments().items():
-            if state.arguments()[argument] != value:
-                raise ValueError(
-                    f"{name} must have the arguments of this policy, but its {argument} is "
-                    f"{shorten(repr(state.arguments()[argument]))}, not {shorten(repr(value))}"
-                )
-        for what in ("num_arms", "context_size"):
-            if getattr(state, what) != getattr(self, what):
-                raise ValueError(
-                    f"{name} must have the {what} of this policy, {getattr(self, what)}, got {getattr(state, what)}; merge first, "
-                    "then add arms"
-                )
-        theirs = state.prior()
-        for part, values in self.prior().items():
-            if not np.array_equal(theirs[part], values):
-                raise ValueError(
-                    f"{name} must have the prior of this policy, but its {part} differs: merge copies of one start"
-                )
-        if state.num_rewards < self.num_rewards:
-            raise ValueError(
-                f"{name} has learned from {state.num_rewards:,} rewards, fewer than the {self.num_rewards:,} of this policy: it must "
-                "have begun as a copy of it"
-            )
-
     def _checked_requests(self, contexts_BF: Any, requests_B: Any, candidates_BL: Any) -> Requests:
         self._check_fitted()
         numbers = np.atleast_1d(np.asarray(requests_B))
@@ -417,64 +364,14 @@ class BanditPolicy(Saved):
             raise ValueError(
                 f"requests must be a list of integers of at least 0, one a request, got {shorten(repr(requests_B))}"
             )
-        contexts = self._checked_contexts(contexts_BF, len(numbers)) if self.contextual else None
+        contexts = None
+        if self.contextual:
+            contexts = checked_contexts(contexts_BF, len(numbers), self.context_size, type(self).__name__)
         if candidates_BL is None:
             arms = np.flatnonzero(self.active_A).astype(np.int32)[None, :]
         else:
-            arms = self._checked_candidates(candidates_BL, len(numbers))
+            arms = checked_candidates(candidates_BL, len(numbers), self.active_A)
         return Requests(numbers.astype(np.uint64), arms, contexts)
-
-    def _checked_contexts(self, contexts: Any, rows: int) -> np.ndarray:
-        if contexts is None:
-            raise ValueError(
-                f"{type(self).__name__} needs contexts, {rows} rows of {self.context_size} numbers, got None"
-            )
-        found = np.asarray(contexts, np.float32)
-        if found.shape != (rows, self.context_size):
-            raise ValueError(
-                f"contexts must be {rows} rows, one a request, of the {self.context_size} numbers that start() was given, got "
-                f"{found.shape}"
-            )
-        if not np.isfinite(found).all():
-            row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
-            raise ValueError(f"contexts must be finite, got {found[row][~np.isfinite(found[row])][0]} in row {row}")
-        return np.ascontiguousarray(found)
-
-    def _checked_candidates(self, candidates_BL: Any, rows: int) -> np.ndarray:
-        found = np.asarray(candidates_BL)
-        if found.ndim != 2 or len(found) != rows or not found.shape[1] or found.dtype.kind not in "iu":
-            raise ValueError(
-                f"candidates must be a matrix of integers with {rows} rows, one a request, padded with -1, got {found.dtype} {found.shape}"
-            )
-        self._check_arms(found[found != -1])
-        arms = np.ascontiguousarray(found, np.int32)
-        gone = arms[(arms >= 0) & ~self.active_A[arms]]
-        if len(gone):
-            raise ValueError(f"candidates must be active arms, but arm {gone[0]} was retired")
-        ordered = np.sort(arms, axis=1)
-        twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-        if twice.any():
-            row, at = np.argwhere(twice)[0]
-            raise ValueError(
-                f"an arm must occur once among the candidates, got arm {ordered[row, at]} twice in row {row}"
-            )
-        return arms
-
-    def _checked_features(self, arm_features_AF: Any, rows: int) -> np.ndarray | None:
-        if arm_features_AF is None:
-            return None
-        found = np.asarray(arm_features_AF, np.float32)
-        if found.ndim != 2 or len(found) != rows:
-            raise ValueError(f"arm features must be a matrix of {rows} rows, one an arm, got {found.shape}")
-        if not np.isfinite(found).all():
-            row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
-            raise ValueError(f"arm features must be finite, got {found[row][~np.isfinite(found[row])][0]} in row {row}")
-        return np.ascontiguousarray(found)
-
-    def _check_arms(self, arms: np.ndarray) -> None:
-        wrong = arms[(arms < 0) | (arms >= self.num_arms)]
-        if len(wrong):
-            raise ValueError(f"arms must be in [0, {self.num_arms}), got {wrong[0]}; add new ones with add_arms")
 
     def _as_rewards(self, scores_BK: np.ndarray) -> np.ndarray:
         """Return what decisions show as scores."""
@@ -482,16 +379,3 @@ class BanditPolicy(Saved):
 
     def _check_rewards(self, rewards: np.ndarray) -> None:
         """Raise ValueError for rewards outside the policy's range; any finite ones are valid by default."""
-
-    def _check_size(self, name: str, value: Any, least: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-
-
-def check_between_0_and_1(rewards: np.ndarray, policy: str) -> None:
-    """Raise ValueError if a reward is outside [0, 1]."""
-    wrong = rewards[(rewards < 0) | (rewards > 1)]
-    if len(wrong):
-        raise ValueError(
-            f"{policy} needs rewards between 0 and 1, got {wrong[0]:g} ({len(wrong):,} of {len(rewards):,} are outside): scale them"
-        )

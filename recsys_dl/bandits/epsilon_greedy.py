@@ -8,7 +8,8 @@ from recsys_dl.arguments import NotNegative, Positive, Seed, Share
 from recsys_dl.kernels.bandits.choosing import epsilon_chances, epsilon_greedy, first_chances
 
 from .average_rewards import AverageRewards
-from .bandit_policy import Chances, Requests
+from .bandit_policy import Chances
+from .requests import Requests
 
 
 class EpsilonGreedy(AverageRewards):

@@ -8,7 +8,8 @@ import numpy as np
 
 from recsys_dl.kernels.bandits.choosing import best_first, first_chances, tie_chances
 
-from .bandit_policy import BanditPolicy, Chances, Requests
+from .bandit_policy import BanditPolicy, Chances
+from .requests import Requests
 
 
 class IndexPolicy(BanditPolicy):

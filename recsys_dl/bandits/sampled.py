@@ -8,8 +8,9 @@ import numpy as np
 
 from recsys_dl.kernels.bandits.choosing import best_first
 
-from .bandit_policy import BanditPolicy, Chances, Requests
+from .bandit_policy import BanditPolicy, Chances
 from .random_order import Order, Scores
+from .requests import Requests
 
 
 class SampledPolicy(BanditPolicy):

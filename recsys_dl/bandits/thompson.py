@@ -9,8 +9,8 @@ from recsys_dl.arguments import NotNegative, OpenShare, Positive, Seed
 from recsys_dl.kernels.bandits.drawing import beta_draws
 
 from .average_rewards import AverageRewards
-from .bandit_policy import Requests, check_between_0_and_1
 from .random_order import Betas, Scores
+from .requests import Requests, check_between_0_and_1
 from .sampled import SampledPolicy
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from recsys_dl.arguments import NotNegative, Positive, Seed
 
 from .average_rewards import AverageRewards
-from .bandit_policy import Requests, check_between_0_and_1
 from .index_policy import IndexPolicy
+from .requests import Requests, check_between_0_and_1
 
 
 class UCB1(AverageRewards, IndexPolicy):
