@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 from recsys_dl.lazy import from_files
 
 if TYPE_CHECKING:
+    from .boltzmann import Boltzmann
     from .epsilon_greedy import EpsilonGreedy
+    from .gaussian_thompson import GaussianThompson
+    from .kl_ucb import KLUCB
     from .thompson import Thompson
     from .ucb1 import UCB1
 
 __all__ = [
+    "KLUCB",
     "UCB1",
+    "Boltzmann",
     "EpsilonGreedy",
+    "GaussianThompson",
     "Thompson",
 ]
 
