@@ -7,7 +7,7 @@ import sys
 
 from recsys_dl.verbs.calling import fail, left, run_verb
 
-MANY = {"-m", "--multirun"}  # train one trial for each combination of settings
+MANY = {"-m", "--multirun"}  # train, simulate: one trial for each combination of settings
 # verbs that take a run's folder as their first word
 OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export", "status")
 HELP = """recsys-dl: recommenders on your data, by one command.
@@ -26,6 +26,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
   recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on learning-to-rank files (LETOR, LightGBM)
+  recsys-dl simulate -m policy=thompson,ucb1 world=tastes      policies in a world whose truth is known: regret, table and plot
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = ["split=none" if word == "split=null" else word for word in words[1:]]  # Hydra reads null as no option
     if verb == "train" and MANY & {*overrides}:
         verb, overrides = "sweep", [word for word in overrides if word not in MANY]
+    many = verb == "simulate" and bool(MANY & {*overrides})
+    overrides = [word for word in overrides if not (many and word in MANY)]
     if verb == "sweep" and overrides[:1] == ["status"]:
         verb, overrides = "status", overrides[1:]
     try:
@@ -71,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}{ratings}"
             )
         from recsys_dl.compose import compose_command, describe
-        from recsys_dl.compose.grid import compose_grid, is_of
+        from recsys_dl.compose.grid import compose_grid, compose_several, is_of
 
         if {"-h", "--help", "help"} & {*overrides}:
             print(
@@ -85,6 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
         if verb == "sweep":
             grid = compose_grid(overrides)
             return run_verb(verb, grid.config, grid=grid)
+        if many:
+            several = compose_several(verb, overrides)
+            return run_verb(verb, several.configs[0], several=several)
         config = compose_command(verb, overrides)
     except ValueError as error:
         return fail(str(error), 2)

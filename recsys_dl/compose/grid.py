@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_dl.names import near
 
 from .composing import compose_command, searched
-from .options import groups, options
+from .options import groups, groups_of, options
 from .words import parsed, read_words
 
 OF_SWEEP = ("launcher", "run", "metric")  # words of the sweep itself; the others are those of its trials
@@ -76,6 +76,57 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
     kept = {_key(one): at for at, one in reversed(list(enumerate(configs)))}
     order = sorted(kept.values())
     return Grid(config, [trials[at] for at in order], [configs[at] for at in order], varied)
+
+
+@dataclass(frozen=True)
+class Several:
+    """The configs of a verb for every combination of values.
+
+    Attributes:
+        configs: distinct.
+        words: of each config, the words of settings with several values.
+    """
+
+    configs: list[DictConfig]
+    words: list[tuple[str, ...]]
+
+    def named(self, group: str) -> list[tuple[str, str, DictConfig]]:
+        """Return each config with two names: of its varied settings outside and inside a group; "" where none is varied."""
+        found = []
+        for words, config in zip(self.words, self.configs, strict=True):
+            inside = [word for word in words if word.partition("=")[0].partition(".")[0] == group]
+            names = [_label([word for word in words if word not in inside]), _label(inside)]
+            found.append((names[0], names[1], config))
+        return found
+
+
+def compose_several(verb: str, overrides: Sequence[str]) -> Several:
+    """Return a verb's config for every combination of values in its words.
+
+    Raises:
+        ValueError: invalid words, or a combination that is not a valid command.
+    """
+    words = read_words(overrides)
+    own = searched(words)[1]
+    values = [_values(word.text, own) for word in words]
+    for word, found in zip(words, values, strict=True):
+        if len(found) > 1 and word.key.partition(".")[0] not in groups_of(verb):
+            vary = " and ".join(groups_of(verb))
+            raise ValueError(
+                f"{word.key} must be the same for all of a table, which compares {vary} and their settings"
+            )
+    configs: dict[str, tuple[DictConfig, tuple[str, ...]]] = {}
+    for combination in itertools.product(*values):
+        config = compose_command(verb, combination)
+        varied = tuple(word for word, found in zip(combination, values, strict=True) if len(found) > 1)
+        configs.setdefault(_key(config), (config, varied))
+    return Several(*map(list, zip(*configs.values(), strict=True)))
+
+
+def _label(words: Sequence[str]) -> str:
+    """Return an option as its name, a setting as its last name and value."""
+    pairs = [word.partition("=")[::2] for word in words]
+    return " ".join(value if key in groups() else f"{key.rpartition('.')[2]}={value}" for key, value in pairs)
 
 
 def is_of(verb: str, word: str) -> bool:

@@ -79,6 +79,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "indexes": list[str],
         "plot": bool,
     },
+    "simulate": SHARED
+    | {
+        **dict.fromkeys(("rounds", "seeds", "batch"), Count),
+        "replay": Place | None,
+        "log": Place | None,
+        "plot": bool,
+    },
     "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED
     | {
