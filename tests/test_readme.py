@@ -18,7 +18,19 @@ def test_its_python_and_its_commands_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     commands = [line.split("#")[0].strip() for line in re.findall(r"^    (recsys-dl .*)$", readme, re.MULTILINE)]
     run, further, loaded, neural = blocks
-    verbs = {"train", "evaluate", "recommend", "compare", "refit", "index", "export", "reproduce", "tune", "plan"}
+    verbs = {
+        "train",
+        "evaluate",
+        "recommend",
+        "compare",
+        "refit",
+        "index",
+        "export",
+        "reproduce",
+        "tune",
+        "plan",
+        "simulate",
+    }
     assert {command.split()[1] for command in commands} == verbs
     rng = np.random.default_rng(0)
     users = [196, 22, *range(500, 560)]
