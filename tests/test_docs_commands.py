@@ -8,7 +8,7 @@ import pytest
 
 from recsys_dl.cli import OF_A_RUN
 from recsys_dl.compose import compose_command
-from recsys_dl.compose.grid import compose_grid
+from recsys_dl.compose.grid import compose_grid, compose_several
 from recsys_dl.compose.options import VERBS
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +55,9 @@ def test_its_words_compose(page, command):
         return
     if verb == "sweep":
         assert compose_grid(words).trials
+        return
+    if verb == "simulate" and "-m" in words:
+        assert compose_several(verb, [word for word in words if word != "-m"]).configs
         return
     if verb in OF_A_RUN and words and "=" not in words[0]:
         words[0] = f"run={words[0]}"
