@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "rerankers": {"kernels", "data", "protocols", "saving"},
     "bandits": {"kernels", "data", "protocols", "saving"},
     "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress", "processes"},
+    "off_policy": {"protocols", "data", "metrics", "evaluation", "saving"},
     "cold_start": {"protocols", "data", "evaluation"},
     "simulation": {"kernels", "data", "protocols"},
     "export": {"protocols", "data", "folders"},
@@ -104,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     "compose": set(),
     "verbs": {
         "compose",
+        "off_policy",
         "data",
         "readers",
         "metrics",

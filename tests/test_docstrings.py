@@ -24,6 +24,7 @@ ROOMS = (
         "pipeline",
         "evaluation",
         "cold_start",
+        "off_policy",
         "training",
         "export",
     ),

@@ -5,7 +5,7 @@ R requests, K positions, A arms, F numbers of a context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,22 @@ class BanditFeedback:
 
     def __len__(self) -> int:
         return len(self.arms_RK)
+
+    def take(self, rows: Any) -> BanditFeedback:
+        """Return the decisions of these rows (positions or a mask), in their order.
+
+        Examples:
+            >>> from recsys_dl.data.feedback import BanditFeedback
+            >>> log = BanditFeedback([[2], [0]], [[1.0], [0.0]], [[0.25], [0.5]], num_arms=3)
+            >>> log.take([1]).arms_RK
+            array([[0]], dtype=int32)
+        """
+        columns = {one.name: getattr(self, one.name) for one in fields(self)}
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        return BanditFeedback(
+            **{name: value[rows] if isinstance(value, np.ndarray) else value for name, value in columns.items()}
+        )
 
     @staticmethod
     def _column(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -153,6 +153,7 @@ def paired_differences(
     confidence: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
+    together: bool = False,
 ) -> list[Difference]:
     """Return each sample's figure minus the baseline's, with a percentile interval and a two-sided p-value.
 
@@ -167,7 +168,7 @@ def paired_differences(
     sizes = {len(sample.values_U) for sample in (*samples, baseline)}
     if len(sizes) > 1:
         raise ValueError(f"a paired test needs the same users on both sides, got samples of {sorted(sizes)} users")
-    figures_RM = resampled([*samples, baseline], num_resamples, seed)
+    figures_RM = resampled([*samples, baseline], num_resamples, seed, together=together)
     differences = []
     for m, sample in enumerate(samples):
         value = sample.value - baseline.value

@@ -1,0 +1,8 @@
+"""Off-policy evaluation and learning: what a policy would have earned, from the log of another (docs/off_policy.md)."""
+
+from .evaluate import evaluate_policy
+from .report import PolicyValue
+from .reward_models import ArmMeans, LightGBM, Linear
+from .targets import position_table
+
+__all__ = ["ArmMeans", "LightGBM", "Linear", "PolicyValue", "evaluate_policy", "position_table"]
