@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
@@ -25,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recsys_dl.threads import usable_processors
 
 STEP_SECONDS = 1800  # until all processes have joined, or taken part in one exchange; one that died is noticed at once
 REASON_SECONDS = 2  # until a process that ended has said why
@@ -55,11 +59,11 @@ class Group:
     Attributes:
         rank: number of this process, from 0.
         size: number of processes, P.
-        local_size: number of them on this machine.
+        sharing: number of them, with this one, on the same processors of one machine.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_size: int = 1) -> None:
-        self.rank, self.size, self.local_size = rank, size, local_size
+    def __init__(self, rank: int = 0, size: int = 1, sharing: int = 1) -> None:
+        self.rank, self.size, self.sharing = rank, size, sharing
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, by rank."""
@@ -188,9 +192,8 @@ def together(processes: int | None = None, num_nodes: int = 1) -> Iterator[Group
 
 def _joined(rank: int, size: int) -> Group:
     """Connect to the other processes."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if size == 1:
-        return Group(rank, size, 1)
+        return Group(rank, size)
     import torch
     import torch.distributed as dist
 
@@ -200,14 +203,33 @@ def _joined(rank: int, size: int) -> Group:
         host = SLURMEnvironment.resolve_root_node_address(os.environ.get("SLURM_NODELIST", "127.0.0.1"))
         os.environ.setdefault("MASTER_ADDR", host)
         os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000))
-        local = int(os.environ["SLURM_STEP_TASKS_PER_NODE"].partition("(")[0].partition(",")[0])
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))))
     if not dist.is_initialized():
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
         dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(seconds=STEP_SECONDS))
-    return Group(rank, size, local)
+    group = Group(rank, size)
+    places = group.gather((socket.gethostname(), usable_processors()))
+    group.sharing = sharers(places, rank)
+    return group
+
+
+def sharers(places: Sequence[tuple[str, AbstractSet[int]]], rank: int) -> int:
+    """Return how many processes, with that of `rank`, run on the same machine and on some of the same processors.
+
+    Torchrun lets all processes of a machine share its processors; srun may give each task its own.
+
+    Args:
+        places: machine and processors of each process, by rank.
+
+    Examples:
+        >>> from recsys_dl.processes import sharers
+        >>> sharers([("a", {0, 1}), ("a", {0, 1}), ("a", {2}), ("b", {0, 1})], rank=0)
+        2
+    """
+    machine, processors = places[rank]
+    return sum(other == machine and bool(theirs & processors) for other, theirs in places)
 
 
 def _leave() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from recsys_dl.threads import usable_processors
+
 LIBRARIES = (
     *("numpy", "scipy", "numba", "polars", "torch", "pytorch-lightning", "scikit-learn", "hydra-core"),
     *("numba-cuda", "faiss-cpu", "faiss-gpu-cu12", "lightgbm"),  # optional
@@ -47,7 +49,7 @@ def provenance() -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """Return the processor's model, the processors that this process may use, bytes of memory, and GPUs with their driver."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = len(usable_processors())
     return {"processor": _processor(), "processors": usable, "memory_bytes": memory_limit(), "gpus": _gpus()}
 
 

@@ -8,6 +8,13 @@ import os
 import sys
 
 
+def usable_processors() -> frozenset[int]:
+    """Return the numbers of the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 def limit_threads(num_threads: int | None) -> int:
     """Limit every library to `num_threads` (None: all processors available to this process, at most the RECSYS_DL_CPUS that
     a launcher gave it); return the number.
@@ -18,7 +25,7 @@ def limit_threads(num_threads: int | None) -> int:
     Raises:
         ValueError: less than one, or more than the number of processors.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = len(usable_processors())
     given = min(processors, int(os.environ.get("RECSYS_DL_CPUS", processors)))
     threads = given if num_threads is None else num_threads
     if not 1 <= threads <= processors:

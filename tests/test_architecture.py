@@ -38,9 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "earlier": set(),
     "leftovers": set(),
     "sizes": set(),
-    "processes": set(),
-    "progress": {"processes"},
     "threads": set(),
+    "processes": {"threads"},
+    "progress": {"processes"},
     "folders": {"leftovers"},
     "saving": {"folders", "trust"},
     "losses": set(),
@@ -75,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"kernels", "data", "protocols", "saving", "earlier", "progress"},
     "run_requests": {"protocols", "data"},
     "run_lists": {"run_requests", "protocols", "data", "pipeline"},
-    "provenance": set(),
+    "provenance": {"threads"},
     "runs": {
         "run_lists",
         "provenance",
@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "fine_tuning",
         "new_items",
     },  # recsys_dl/__init__.py: when a name is asked for
-    "sweeps": {"protocols", "evaluation", "folders", "leftovers", "progress"},
+    "sweeps": {"threads", "protocols", "evaluation", "folders", "leftovers", "progress"},
     "compose": set(),
     "verbs": {
         "compose",

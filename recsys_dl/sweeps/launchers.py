@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from recsys_dl.threads import usable_processors
+
 SECONDS_TO_STOP = 30
 
 
@@ -200,9 +202,7 @@ def processors_of(place: int, places: int) -> list[int]:
         >>> len(processors_of(0, 1000))
         1
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return list(range(os.cpu_count() or 1))
-    mine = sorted(os.sched_getaffinity(0))
+    mine = sorted(usable_processors())
     share = max(1, len(mine) // places)
     start = place * share % len(mine)
     return mine[start : start + share]

@@ -50,7 +50,7 @@ def in_processes(processes: int | None, num_nodes: int = 1) -> Iterator[bool]:
 def own_threads(threads: int | None) -> int:
     """Limit the threads of this process to its share of the requested ones; return the number."""
     most = limit_threads(threads)
-    return limit_threads(max(1, most // current().local_size))
+    return limit_threads(max(1, most // current().sharing))
 
 
 def fit_and_leave(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.threads import usable_processors
 from recsys_dl.version import __version__
 
 from .beforehand import check_beforehand, holds_out, settle_split
@@ -147,8 +147,7 @@ class Search:
     def _threads(self) -> int | None:
         if self.config.threads is not None or self.config.workers == 1:
             return self.config.threads
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, processors // self.config.workers)
+        return max(1, len(usable_processors()) // self.config.workers)
 
     def _check_metrics(self) -> None:
         from recsys_dl.evaluation.evaluate import METRICS, RATING_METRICS
