@@ -1,6 +1,6 @@
 """What docs/sweeps.md shows: one sweep by every launcher with the same figures, and a Slurm sweep that is killed and continues.
 
-    python scripts/bench_sweeps.py launchers            # twelve trials by basic, joblib, submitit and Ray
+    python scripts/bench_sweeps.py launchers            # twelve trials by basic, joblib, submitit and Ray, and by four workers of Optuna
     SLURM_CONF=… python scripts/bench_sweeps.py slurm   # twelve trials of two models, some of two processes, killed in the middle
 
 Both print Markdown. Everything is written to a temporary folder.
@@ -20,10 +20,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from recsys_dl.sweeps.ledger import Ledger
 
 DATA = ("data=generated", "data.num_users=300", "data.num_items=120", "data.num_interactions=3000", "threads=1")
-TWELVE = ("model=als,bpr", "seed=range(1,4)", "model.embedding_size=8,16")
+TWELVE = ("model=als", "model.embedding_size=8,16", "model.epochs=2,4,8", "model.regularization=0.003,0.03")
 NEURAL = ("model=gmf,neumf", "seed=range(1,4)", "trainer.processes=1,2", "model.epochs=6", "trainer.checkpoint_every=1")
 
 
@@ -36,25 +38,43 @@ def command(*words: str, check: bool = True) -> str:
 
 
 def launchers() -> None:
-    """Print seconds of each launcher, and whether all figures are the same to the bit."""
-    found = {}
-    print("| launcher | trials finished | seconds | figures |\n|---|---|---|---|")
-    for launcher in ("basic", "joblib", "submitit", "ray"):
-        began = time.perf_counter()
-        command("train", "-m", *DATA, *TWELVE, f"launcher={launcher}", f"run={launcher}")
-        seconds = time.perf_counter() - began
-        trials = Ledger(launcher).trials
-        figures = {
-            one.words: json.loads((one.run / "metrics.json").read_text())["validation"]["values"] for one in trials
-        }
-        found[launcher] = figures
-        same = "the first" if launcher == "basic" else "the same bits" if figures == found["basic"] else "OTHERS"
-        print(
-            f"| {launcher} | {sum(one.finished for one in trials)} of {len(trials)} | {seconds:.0f} | {same} |",
-            flush=True,
+    """Print seconds of each launcher, and of four workers on one SQLite study, and whether all figures are the same to the bit."""
+    ways = {
+        launcher: ("train", "-m", f"launcher={launcher}") for launcher in ("basic", "joblib", "submitit", "ray")
+    } | {
+        "tune, grid, workers=4": (
+            "tune",
+            "sampler=grid",
+            "workers=4",
+            "trials=12",
+            "keep=all",
+            f"storage=sqlite:///{Path.cwd()}/s.db",
         )
+    }
+    first: dict[tuple[str, ...], dict[str, float]] = {}
+    print("| | trials finished | seconds | validation figures |\n|---|---|---|---|")
+    for way, (verb, *words) in ways.items():
+        folder, began = Path(way.partition(",")[0]), time.perf_counter()
+        command(verb, *words, *DATA, *TWELVE, f"run={folder}")
+        seconds = time.perf_counter() - began
+        found = {settings(run): validation(run) for run in sorted(folder.glob("trials/*/run"))}
+        first = first or found
+        same = "the first" if way == "basic" else "the same bits" if found == first else "OTHERS"
+        print(f"| {way} | {len(found)} of 12 | {seconds:.0f} | {same} |", flush=True)
     best = next(csv.DictReader(Path("basic/trials.csv").read_text().splitlines()))
     print(f"\nBest: {best['command']}: ndcg@10 {best['ndcg@10']}")
+
+
+def settings(run: Path) -> tuple[str, ...]:
+    """Return what the trials of a sweep vary."""
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    return tuple(str(model[word.partition("=")[0].removeprefix("model.")]) for word in TWELVE[1:])
+
+
+def validation(run: Path) -> dict[str, float]:
+    """Return a run's figures, all digits."""
+    figures: dict[str, float] = json.loads((run / "metrics.json").read_text())["validation"]["values"]
+    return figures
 
 
 def slurm() -> None:
