@@ -27,6 +27,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
   recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on learning-to-rank files (LETOR, LightGBM)
   recsys-dl simulate -m policy=thompson,ucb1 world=tastes      policies in a world whose truth is known: regret, table and plot
+  recsys-dl ope log=log.csv policy=policy.csv                  what a policy would have earned, from the log of another
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:

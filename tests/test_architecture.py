@@ -106,6 +106,8 @@ ALLOWED: dict[str, set[str]] = {
     "verbs": {
         "compose",
         "off_policy",
+        "protocols",
+        "saving",
         "data",
         "readers",
         "metrics",

@@ -61,7 +61,7 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
     from hydra.errors import HydraException
 
     path, own = searched(words)
-    choices = [word for word in words if word.group in groups(own)]
+    choices = [word for word in words if is_choice(verb, word, own)]
     if "'pkg://" not in "".join(path):  # only Hydra knows the options in a package
         for word in choices:
             _check_option(word, own)
@@ -73,12 +73,16 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
             held = OmegaConf.to_container(
                 OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
             )
-            values = [word for word in words if word.group not in groups(own) and word.key != SEARCHPATH]
-            if values:
-                config = hydra_compose(verb, [*chosen, *(_for_hydra(verb, word, held) for word in values)])
+            values = [word for word in words if not is_choice(verb, word, own) and word.key != SEARCHPATH]
+            plain = [word for word in values if word.key not in groups(own)]
+            if plain:
+                config = hydra_compose(verb, [*chosen, *(_for_hydra(verb, word, held) for word in plain)])
             places = dict(config.hydra.runtime.choices)
             with open_dict(config):
                 del config["hydra"]
+                for word in values:
+                    if word not in plain:  # Hydra would take it for an option of the group of that name
+                        config[word.key] = word.value
             _check_left(verb, words, config)
             typed = {word.key: word.value for word in values if word.value is not None}
             if checked:
@@ -136,6 +140,11 @@ def searched(words: Sequence[Word]) -> tuple[list[str], list[Path]]:
         entries.append(f"file://{folder}")
     quoted = ",".join("'" + entry.replace("'", "\\'") + "'" for entry in entries)
     return [f"{SEARCHPATH}=[{quoted}]"], folders
+
+
+def is_choice(verb: str, word: Word, own: Sequence[Path]) -> bool:
+    """Return whether a word chooses an option of a group; not if the verb has a setting of that name."""
+    return word.group in groups(own) and word.key not in settings_of(verb)
 
 
 def _check_option(word: Word, own: Sequence[Path]) -> None:

@@ -23,6 +23,7 @@ VERBS = (
     "index",
     "export",
     "simulate",
+    "ope",
 )
 
 

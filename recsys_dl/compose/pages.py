@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .composing import composed, searched
-from .options import groups, groups_of, options, text_of
+from .composing import composed, is_choice, searched
+from .options import groups_of, options, text_of
 from .words import read_words
 
 
@@ -21,7 +21,7 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     if not chosen:
         return text.rstrip()
     _, own = searched(words)
-    _, places = composed(verb, words, checked=any(word.group not in groups(own) for word in words))
+    _, places = composed(verb, words, checked=any(not is_choice(verb, word, own) for word in words))
     table = "".join(f"  {group:<12} {', '.join(options(group, own))}\n" for group in chosen)
     parts = [text.rstrip(), f"Options, one YAML each:\n{table}".rstrip()]
     typed = [word.text for word in words if word.value is not None and word.key not in places]

@@ -94,4 +94,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "exclude_seen": bool,
         "allow": IdsOrFile,
     },
+    "ope": SHARED
+    | {
+        "log": Place,
+        "policy": Place,
+        **dict.fromkeys(("arm", "reward", "propensity", "user"), str | None),
+        "position": str | Literal[False] | None,
+        "contexts": list[str] | None,
+        "draws": Annotated[int, Ge(0)],
+        "estimators": list[Literal["replay", "ips", "clipped_ips", "snips", "dm", "dr", "switch_dr", "dros"]] | None,
+        **dict.fromkeys(("clip", "threshold"), Annotated[float, Gt(0)] | Literal["slope"]),
+        "shrinkage": Annotated[float, Ge(0)] | Literal["slope"],
+        "reward_range": list[float],
+        "interval": Literal["bootstrap", "bernstein"],
+        "confidence": Annotated[float, Gt(0), Lt(1)],
+        "folds": Annotated[int, Ge(2)],
+        "allowed_missing": Annotated[float, Ge(0), Le(1)],
+    },
 }

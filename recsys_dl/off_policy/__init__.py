@@ -3,6 +3,6 @@
 from .evaluate import evaluate_policy
 from .report import PolicyValue
 from .reward_models import ArmMeans, LightGBM, Linear
-from .targets import position_table
+from .tables import policy_table, position_table
 
-__all__ = ["ArmMeans", "LightGBM", "Linear", "PolicyValue", "evaluate_policy", "position_table"]
+__all__ = ["ArmMeans", "LightGBM", "Linear", "PolicyValue", "evaluate_policy", "policy_table", "position_table"]

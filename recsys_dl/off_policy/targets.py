@@ -103,22 +103,3 @@ def blocks(rows_N: np.ndarray, num_arms: int) -> Iterator[np.ndarray]:
     step = max(1, BLOCK_NUMBERS // max(num_arms, 1))
     for start in range(0, len(rows_N), step):
         yield rows_N[start : start + step]
-
-
-def position_table(policy: Policy, num_positions: int, *, draws: int = 100_000, seed: int = 0) -> np.ndarray:
-    """Return float64 [P, A]: how often each arm is shown at each position, of slates drawn from a policy without contexts.
-
-    A table of estimated probabilities: 100,000 draws have a standard error of at most 0.0016. Arms never drawn get 0.
-
-    Args:
-        policy: started; draws requests `seed x draws` and on.
-        num_positions: of a slate, at most the number of arms.
-        draws: number of slates.
-        seed: other seeds draw other requests.
-    """
-    counts = np.zeros((num_positions, policy.num_arms))
-    for rows_B in blocks(np.arange(draws) + seed * draws, policy.num_arms):
-        arms_BK = policy.select(None, num_positions, requests_B=rows_B).arms_BK
-        for position in range(num_positions):
-            counts[position] += np.bincount(arms_BK[:, position], minlength=policy.num_arms)
-    return counts / draws
