@@ -40,3 +40,10 @@ def stream_key(seed: int, epoch: int = 0) -> np.uint64:
     """Return the key of one stream of random numbers, a uint64; any integers are valid."""
     with np.errstate(over="ignore"):
         return random_bits(random_bits(np.uint64(0), np.uint64(seed % 2**64)), np.uint64(epoch % 2**64))
+
+
+def stream_keys(seed: int, epochs_B: np.ndarray) -> np.ndarray:
+    """Return the keys of several streams, uint64 [B]: `stream_key(seed, epoch)` for each integer."""
+    with np.errstate(over="ignore"):
+        first = random_bits(np.uint64(0), np.uint64(seed % 2**64))
+    return random_bits(np.full(len(epochs_B), first), epochs_B.astype(np.uint64))

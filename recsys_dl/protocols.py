@@ -60,6 +60,9 @@ class Reranked(Ranking):
         messages: text.
         propensities_BK: float64, the probability of this item at this position; None if nothing was
             random.
+        joint_B: float64, the probability of the whole list; None if it is not known.
+        draws: 0 if the propensities are exact, else the number of draws from which they are estimated.
+        contexts_BF: float32, what a policy saw of each request; None if it saw nothing.
     """
 
     places_BK: np.ndarray
@@ -69,6 +72,9 @@ class Reranked(Ranking):
     unmet_N2: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
     messages: tuple[str, ...] = ()
     propensities_BK: np.ndarray | None = None
+    joint_B: np.ndarray | None = None
+    draws: int = 0
+    contexts_BF: np.ndarray | None = None
 
     def unmet(self, b: int) -> list[str]:
         """Return messages about unsatisfied rules of list b."""
@@ -105,6 +111,27 @@ class Staged(Ranking):
     stages: tuple[Stage, ...]
     notes_N2: np.ndarray
     messages: tuple[str, ...]
+
+    @property
+    def chance(self) -> Reranked | None:
+        """The answer of the stage that drew items at random, whose propensities are those of the list; None if nothing was random.
+
+        Raises:
+            ValueError: a later stage, or another one, makes them wrong.
+        """
+        random = [
+            stage.name
+            for stage in self.stages
+            if isinstance(stage.ranking, Reranked) and stage.ranking.propensities_BK is not None
+        ]
+        last = self.stages[-1].name
+        if len(random) > 1 or (random and random[0] != last):
+            raise ValueError(
+                f"the propensities of {random[0]} do not hold after {random[1] if len(random) > 1 else last}: a pipeline whose answers are "
+                "logged has one stage that draws, and it is the last"
+            )
+        found = self.stages[-1].ranking
+        return found if random and isinstance(found, Reranked) else None
 
     def notes(self, b: int) -> list[str]:
         """Return the notes on list b."""
@@ -202,9 +229,12 @@ class Reranker(Protocol):
         ...
 
     def rerank(
-        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
+        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int | np.ndarray = 0
     ) -> Reranked:
-        """Fill k positions for each user from the candidates; `keep` appends the rest in order, up to that length."""
+        """Fill k positions for each user from the candidates; `keep` appends the rest in order, up to that length.
+
+        `request`: the number of the request, or one for each user.
+        """
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ CONF = Path(__file__).parent / "conf"
 OURS = __name__.partition(".")[0]
 VARIABLE = "RECSYS_DL_TRUST"
 PARTS = {
-    "pipeline": ("model", "index", "retriever", "features", "ranker", "reranker")
+    "pipeline": ("model", "index", "retriever", "features", "ranker", "reranker", "policy")
 }  # groups whose options are nested in those of another
 ROOMS = {
     "model": "models",

@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["retrieval", "losses", "cold_start", "off_policy"])
+@pytest.mark.parametrize("page", ["retrieval", "losses", "cold_start", "off_policy", "simulation", "feedback_log"])
 def test_its_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / f"{page}.md").read_text()

@@ -1,7 +1,9 @@
 """What every re-ranker promises: once for each YAML in conf/reranker."""
 
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -11,9 +13,10 @@ import yaml
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from processes import program as run_program
 
-from recsys_dl.compose import CONF, options
+from recsys_dl.compose import compose, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
@@ -41,8 +44,13 @@ def shop() -> Dataset:
 
 def build(name: str) -> Reranker:
     """Build a YAML's re-ranker."""
-    config = yaml.safe_load((CONF / "reranker" / f"{name}.yaml").read_text().replace("${seed}", "7"))
-    return instantiate(config)
+    return instantiate(config_of(name))
+
+
+@cache
+def config_of(name: str) -> Any:
+    config = compose("train", ["pipeline=three_stage", f"+reranker@pipeline.rerankers.this={name}"])
+    return OmegaConf.create(OmegaConf.to_container(config, resolve=True)["pipeline"]["rerankers"]["this"])
 
 
 @pytest.fixture(scope="module", params=options("reranker"))
@@ -66,7 +74,8 @@ def test_it_is_a_reranker_and_says_what_it_is(reranker):
     assert repr(reranker).startswith(f"{type(reranker).__name__}(")
     assert "not prepared" not in repr(reranker)
     with pytest.raises(ValueError, match="has not been prepared"):
-        type(reranker)(**reranker.arguments()).rerank([0], candidates(1, 3), 2)
+        again = {"policy": reranker.policy} if hasattr(reranker, "policy") else {}
+        type(reranker)(**reranker.arguments(), **again).rerank([0], candidates(1, 3), 2)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -131,7 +140,8 @@ def test_saved_and_loaded_in_a_new_process_it_answers_the_same(reranker, tmp_pat
     given_ = candidates(NUM_USERS, 25, seed=5)
     answer = reranker.rerank(np.arange(NUM_USERS), given_, 8, request=3)
     reranker.save(tmp_path / "saved")
-    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["arrays.npz", "config.yaml"]
+    policy = ["policy"] if getattr(reranker, "policy", None) is not None else []
+    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["arrays.npz", "config.yaml", *policy]
     with pytest.raises(FileExistsError):
         reranker.save(tmp_path / "saved")
     again = ListReranker.load(tmp_path / "saved")

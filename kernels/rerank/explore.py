@@ -2,7 +2,7 @@
 
 B lists, L candidates, K positions, S slots, P pool, H items a user interacted with.
 
-The numbers are functions of (key, user, slot): they do not depend on the batch, block or thread.
+The numbers are functions of (keys_B[b], users_B[b], slot): they do not depend on the batch, block or thread.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def _drawn(user_key, size, ranks_S):
 
 @njit(cache=True, nogil=True, parallel=True)
 def explore(
-    items_BL, slots_S, key, users_B, pool_P, starts_B, ends_B, seen_H, places_BK, outside_BK, chances_BK, moved_BK
+    items_BL, slots_S, keys_B, users_B, pool_P, starts_B, ends_B, seen_H, places_BK, outside_BK, chances_BK, moved_BK
 ):
     """Write lists whose slots hold random items; all other positions hold the best candidates in order.
 
     Args:
         items_BL: candidates, best first.
         slots_S: int64 positions, ascending.
-        key: uint64, of the random stream.
+        keys_B: uint64, of each request's random stream.
         users_B: uint64, identifies users.
         pool_P: int32 items to draw from, ascending; if empty, the candidates that would otherwise not be shown.
         starts_B: with `ends_B` and `seen_H`, the items each user interacted with, ascending; never drawn from `pool_P`.
@@ -109,7 +109,7 @@ def explore(
                         barred[num_barred] = at
                         num_barred += 1
             num_pool = len(pool_P) - num_barred if len(pool_P) > 0 else num_there - sure
-            _drawn(_bits(key, users_B[b]), num_pool, ranks_S)
+            _drawn(_bits(keys_B[b], users_B[b]), num_pool, ranks_S)
             slot, best, filled = 0, 0, 0
             for place in range(num_places):
                 if slot < num_slots and slots_S[slot] == place:

@@ -204,6 +204,11 @@ class FeedbackLog:
             self.reward(*columns)
         return len(late)
 
+    def next_request(self) -> int:
+        """Return the number after the largest request of the log; 0 for an empty one."""
+        requests = self._decisions.read()["request"]
+        return int(requests.max()) + 1 if len(requests) else 0  # type: ignore[arg-type]
+
     def feedback(self) -> BanditFeedback:
         """Return all decisions, in the order of the log, with the rewards that are known; NaN for the others.
 

@@ -15,6 +15,7 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
+from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length
 from recsys_dl.progress import SIGN
@@ -134,7 +135,7 @@ class Pipeline(Stages):
         *,
         exclude: Dataset | Interactions | None = None,
         allow: np.ndarray | Sequence[int] | Interactions | None = None,
-        request: int = 0,
+        request: int | np.ndarray = 0,
     ) -> Staged:
         """Return the top k items of each user, with the lists after every stage.
 
@@ -145,7 +146,7 @@ class Pipeline(Stages):
             k: length of each list, between 1 and the number of items.
             exclude: interactions whose items are excluded, by user row; for a `fold_in` state by position in it.
             allow: the only item rows that may be recommended, for all users or, as Interactions, per user.
-            request: number of the request; random re-rankers draw anew for each.
+            request: number of the request, or one for each user; random re-rankers draw anew for each.
 
         Raises:
             ValueError: k, a user row or an item row out of range; exclude or allow over different rows.
@@ -248,6 +249,25 @@ class Pipeline(Stages):
         return _most(
             [one.item_sources() for one in self._alive.values() if hasattr(one, "item_sources")], self.num_items
         )
+
+    def update(self, feedback: BanditFeedback) -> Self:
+        """Let the policies of re-rankers learn from what was shown and earned, and return self.
+
+        Args:
+            feedback: arms are item rows, columns are positions; rewards that are not known yet are NaN.
+
+        Raises:
+            ValueError: not fitted, no re-ranker has a policy, or rewards that a policy does not take.
+        """
+        self._check_fitted()
+        learning: list[Any] = [one for one in self.rerankers.values() if getattr(one, "policy", None) is not None]
+        if not learning:
+            raise ValueError(
+                "no re-ranker of this pipeline has a policy that could learn; add exploration or policy_order"
+            )
+        for reranker in learning:
+            reranker.update(feedback)
+        return self
 
     def item_vectors(self) -> None:
         """Return None: a pipeline's scores are not inner products of vectors and cannot be indexed."""

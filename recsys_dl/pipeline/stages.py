@@ -45,6 +45,7 @@ class Stages(Saved):
     users: Vocabulary | None
     items: Vocabulary | None
     user_counts_U: np.ndarray
+    feedback_position = 0  # in a feedback log: what its policies have learned, see `LoggedPipeline`
     staged = True  # its answers are `Staged`
     returned_ranks = (
         True  # False if saved by an earlier version, whose ranker was trained on ranks by score among all candidates
@@ -135,6 +136,7 @@ class Stages(Saved):
             "ranker": self.ranker is not None,
             "rerankers": list(self.rerankers),
             "returned_ranks": self.returned_ranks,
+            "feedback_position": self.feedback_position,
         }
         return {"stages": stages}
 
@@ -170,6 +172,7 @@ class Stages(Saved):
         pipeline.users, pipeline.items = load_vocabularies(folder, config["sha256"])
         pipeline.broken = broken
         pipeline.returned_ranks = stages.get("returned_ranks", False)
+        pipeline.feedback_position = stages.get("feedback_position", 0)
         return pipeline
 
     # Running

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .exploration import Exploration
     from .freshness import Freshness
     from .mmr import MMR
+    from .policy_order import PolicyOrder
     from .rules import Rules
     from .xquad import XQuAD
 
@@ -24,6 +25,7 @@ __all__ = [
     "Distinct",
     "Exploration",
     "Freshness",
+    "PolicyOrder",
     "Rules",
     "XQuAD",
 ]

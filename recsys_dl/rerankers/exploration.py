@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from typing_extensions import Self
 
 from recsys_dl.arguments import Counts, Seed
 from recsys_dl.data.dataset import Dataset, seen_of
+from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.random import stream_key
-from recsys_dl.kernels.rerank.explore import digests, explore
-from recsys_dl.protocols import UserState
+from recsys_dl.kernels.random import stream_keys
+from recsys_dl.kernels.rerank.explore import explore
 
 from .attributes import meets
-from .list_reranker import Chosen, ListReranker, RerankBatch, plain
+from .list_reranker import Chosen, RerankBatch, plain
+from .policy_stage import PolicyStage, check_policy
 
 
-class Exploration(ListReranker):
+class Exploration(PolicyStage):
     """Keeps the candidates' order, but draws random items at some positions, so that logs reveal the value of other items.
 
-    Draws are uniform and without replacement. `Reranked.propensities_BK` holds the probability of each shown item at its
+    Draws are uniform and without replacement, or a policy chooses, which learns by `update` from what its positions earned. `Reranked.propensities_BK` holds the probability of each shown item at its
     position: 1 over the size of the pool at an exploring position, 1 elsewhere; over the pool they sum to 1 at each exploring
     position. They are the weights' denominators in inverse propensity weighting (Li et al. 2011, "Unbiased Offline Evaluation of
     Contextual-bandit-based News Article Recommendation Algorithms"). Put this stage last: reordering after it would invalidate
@@ -32,9 +35,12 @@ class Exploration(ListReranker):
     one by history.
 
     Args:
+        policy: of `recsys_dl.bandits`, chooses the items of all exploring positions together; None: uniform draws.
         places: exploring positions, from 1; those beyond k are ignored.
         pool: condition on item features (as in Rules) for items to draw from the catalog, excluding the user's training
             items and items in the list; None draws from the candidates that would not be shown.
+        contexts: whether the policy sees the user, as it must for linear ones; see `PolicyStage`.
+        content: column of item features that are the arms' features; None: none.
         seed: for the draws.
 
     Attributes:
@@ -51,18 +57,41 @@ class Exploration(ListReranker):
         (array([0], dtype=int32), array([[1.  , 0.33]]))
     """
 
-    fitted = ("pool_P", "had_UI")
+    fitted = ("pool_P", "had_UI", "item_vectors_ID", "user_contexts_UF")
     pool_P: np.ndarray
     had_UI: sp.csr_matrix
 
-    def __init__(self, *, places: Counts, pool: Mapping[str, Any] | None = None, seed: Seed = 0) -> None:
+    def __init__(
+        self,
+        policy: Any = None,
+        *,
+        places: Counts,
+        pool: Mapping[str, Any] | None = None,
+        contexts: bool = False,
+        content: str | None = None,
+        seed: Seed = 0,
+    ) -> None:
+        check_policy(policy)
+        if policy is None and (contexts or content is not None):
+            raise ValueError("contexts and content are what a policy sees, and there is none; give a policy")
+        self.policy, self.contexts, self.content = policy, contexts, content
         if len(set(places)) < len(places):
             raise ValueError(f"places must be distinct, got {places!r}")
         self.places = list(places)
         self.pool = plain(pool)
         self.seed = seed
 
+    def update(self, feedback: BanditFeedback) -> Self:
+        """Let the policy learn from the rewards at exploring positions, and return self; those of other items are none of its doing.
+
+        Raises:
+            ValueError: not prepared, or rewards that the policy does not take.
+        """
+        mine_K = np.isin(np.arange(feedback.arms_RK.shape[1]) + 1, self.places)
+        return super().update(replace(feedback, rewards_RK=np.where(mine_K, feedback.rewards_RK, np.nan)))
+
     def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
+        super()._learn(train, item_vectors_ID)
         by_user = seen_of(train).by_user
         if self.pool is None:
             self.pool_P = np.zeros(0, np.int32)
@@ -74,21 +103,16 @@ class Exploration(ListReranker):
         self.had_UI = sp.csr_matrix((np.ones(by_user.nnz, np.int8), by_user.indices, by_user.indptr), by_user.shape)
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
-        if isinstance(batch.users, UserState):
-            matrix, rows = batch.users.histories.by_user, np.arange(len(batch.users))
-        else:
-            matrix, rows = self.had_UI, batch.rows(self.num_users)
+        users_B, matrix, rows = self._users(batch, self.had_UI)
         starts_B, ends_B = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
+        slots_S = np.array(sorted(place - 1 for place in self.places if place <= k), np.int64)
+        if self.policy is not None and len(slots_S):
+            return self._chosen_by_policy(batch, k, slots_S, users_B, matrix[rows])
         seen_H = matrix.indices.astype(np.int32, copy=False)
-        if isinstance(batch.users, UserState):
-            users_B = digests(starts_B, ends_B, seen_H)
-        else:
-            users_B = rows.astype(np.uint64)
         shape = (len(rows), k)
         places_BK, outside_BK = np.empty(shape, np.int32), np.empty(shape, np.int32)
         chances_BK, moved_BK = np.empty(shape, np.float64), np.empty(shape, np.int16)
-        slots_S = np.array(sorted(place - 1 for place in self.places if place <= k), np.int64)
-        drawn_from = (stream_key(self.seed, batch.request), users_B, self.pool_P, starts_B, ends_B, seen_H)
+        drawn_from = (stream_keys(self.seed, batch.requests_B), users_B, self.pool_P, starts_B, ends_B, seen_H)
         explore(batch.items_BL, slots_S, *drawn_from, places_BK, outside_BK, chances_BK, moved_BK)
         return Chosen(
             places_BK,
@@ -96,4 +120,65 @@ class Exploration(ListReranker):
             moved_BK=moved_BK,
             reasons=["exploration"],
             propensities_BK=chances_BK,
+            joint_B=_without_replacement(chances_BK, moved_BK),
         )
+
+    def _chosen_by_policy(
+        self, batch: RerankBatch, k: int, slots_S: np.ndarray, users_B: np.ndarray, seen_BI: sp.csr_matrix
+    ) -> Chosen:
+        """Fill the exploring positions by the policy."""
+        rows = len(batch.items_BL)
+        there_BL = batch.items_BL >= 0
+        sure_BL = there_BL & (np.cumsum(there_BL, axis=1) <= k - len(slots_S))
+        if self.pool is None:
+            pool_BP = np.where(there_BL & ~sure_BL, batch.items_BL, -1)
+        else:
+            barred_BP = seen_BI[:, self.pool_P].toarray() != 0
+            lists, at_list = np.nonzero(sure_BL)
+            at = np.minimum(np.searchsorted(self.pool_P, batch.items_BL[lists, at_list]), len(self.pool_P) - 1)
+            same = self.pool_P[at] == batch.items_BL[lists, at_list]
+            barred_BP[lists[same], at[same]] = True
+            pool_BP = np.where(barred_BP, -1, self.pool_P)
+        if not (pool_BP >= 0).any():
+            pool_BP = np.full((rows, 1), -1, np.int32)
+        shown, contexts_BF = self._decide(batch, users_B, np.ascontiguousarray(pool_BP, np.int32), len(slots_S))
+        places_BK, outside_BK = np.full((rows, k), -1, np.int32), np.full((rows, k), -1, np.int32)
+        chances_BK, moved_BK = np.zeros((rows, k)), np.zeros((rows, k), np.int16)
+        for b in range(rows):
+            drawn = [
+                (int(arm), chance)
+                for arm, chance in zip(shown.arms_BK[b], shown.propensities_BK[b], strict=True)
+                if arm >= 0
+            ]
+            taken = {arm for arm, _ in drawn}
+            best = [int(l) for l in np.flatnonzero(there_BL[b]) if batch.items_BL[b, l] not in taken]
+            filled = 0
+            for place in range(k):
+                if place in slots_S and drawn:
+                    arm, chance = drawn.pop(0)
+                    found = np.flatnonzero(batch.items_BL[b] == arm)
+                    places_BK[b, filled] = found[0] if len(found) else -1
+                    outside_BK[b, filled] = -1 if len(found) else arm
+                    chances_BK[b, filled], moved_BK[b, filled] = chance, 1
+                elif best and (place not in slots_S or len(taken) < len(slots_S)):
+                    places_BK[b, filled], chances_BK[b, filled] = best.pop(0), 1.0
+                else:
+                    continue
+                filled += 1
+        return Chosen(
+            places_BK,
+            outside_BK=outside_BK,
+            moved_BK=moved_BK,
+            reasons=["exploration"],
+            propensities_BK=chances_BK,
+            joint_B=shown.joint_B,
+            draws=shown.draws,
+            contexts_BF=contexts_BF,
+        )
+
+
+def _without_replacement(chances_BK: np.ndarray, moved_BK: np.ndarray) -> np.ndarray:
+    """Return float64 [B]: the probability of all draws of a list, each among one item fewer than the one before."""
+    earlier_BK = np.cumsum(moved_BK, axis=1) - moved_BK
+    left_BK = np.where(moved_BK > 0, 1 / np.where(moved_BK > 0, chances_BK, 1.0) - earlier_BK, 1.0)
+    return 1 / left_BK.prod(axis=1)

@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.messages import shorten
 from recsys_dl.kernels.rerank.candidate_lists import NOT_FINITE, REPEATED, faults, min_max, written
 from recsys_dl.protocols import Ranking, Reranked, Users, UserState
 from recsys_dl.saving import Saved
@@ -30,13 +31,13 @@ class RerankBatch:
         users: rows [B], or the state of new users.
         items_BL: int32, C-contiguous, -1 where there is no candidate.
         scores_BL: float32, C-contiguous.
-        request: number of the request.
+        requests_B: int64, number of each request.
     """
 
     users: np.ndarray | UserState
     items_BL: np.ndarray
     scores_BL: np.ndarray
-    request: int
+    requests_B: np.ndarray
 
     def rows(self, num_users: int) -> np.ndarray:
         """Return user rows, int64 [B].
@@ -68,6 +69,9 @@ class Chosen:
         unmet_N2: as in `Reranked`.
         messages: as in `Reranked`.
         propensities_BK: as in `Reranked`, 1 after the chosen positions.
+        joint_B: as in `Reranked`.
+        draws: as in `Reranked`.
+        contexts_BF: as in `Reranked`.
     """
 
     places_BK: np.ndarray
@@ -79,6 +83,9 @@ class Chosen:
     unmet_N2: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
     messages: Sequence[str] = ()
     propensities_BK: np.ndarray | None = None
+    joint_B: np.ndarray | None = None
+    draws: int = 0
+    contexts_BF: np.ndarray | None = None
 
 
 class ListReranker(Saved):
@@ -129,7 +136,7 @@ class ListReranker(Saved):
         return self
 
     def rerank(
-        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int = 0
+        self, users: Users, candidates: Ranking, k: int, *, keep: int | None = None, request: int | np.ndarray = 0
     ) -> Reranked:
         """Return k items of each candidate list in a new order.
 
@@ -139,7 +146,7 @@ class ListReranker(Saved):
             k: positions to fill; a list with fewer candidates is padded.
             keep: length of the answer if it must extend beyond k, for a later stage: candidates that were
                 neither chosen nor removed follow in order. None means k.
-            request: number of the user's request; only random choices depend on it.
+            request: number of the request, or of each user's request; only random choices depend on it.
 
         Raises:
             ValueError: not prepared, k or keep out of range, items out of range or repeated in a list, a score that is NaN
@@ -172,7 +179,7 @@ class ListReranker(Saved):
         if not hasattr(self, "num_items"):
             raise ValueError(f"this {type(self).__name__} has not been prepared; call prepare(train) first")
 
-    def _checked(self, users: Users, candidates: Ranking, request: int) -> RerankBatch:
+    def _checked(self, users: Users, candidates: Ranking, request: int | np.ndarray) -> RerankBatch:
         items_BL, scores_BL = np.asarray(candidates.items_BK), np.asarray(candidates.scores_BK)
         given: np.ndarray | UserState
         if isinstance(users, UserState):
@@ -208,7 +215,10 @@ class ListReranker(Saved):
                 raise ValueError(f"scores of candidates must be finite, got {score} for item row {item} in list {b}")
             assert fault == REPEATED
             raise ValueError(f"an item must occur only once in a list, got item row {item} twice in list {b}")
-        return RerankBatch(given, items_BL, scores_BL, int(request))
+        numbers = np.asarray(request)
+        if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (size,)):
+            raise ValueError(f"request must be a number, or {size} numbers, one per user, got {shorten(repr(request))}")
+        return RerankBatch(given, items_BL, scores_BL, np.broadcast_to(numbers.astype(np.int64), size))
 
     def _answer(self, batch: RerankBatch, chosen: Chosen, length: int) -> Reranked:
         places_BK = np.ascontiguousarray(chosen.places_BK, np.int32)
@@ -239,6 +249,9 @@ class ListReranker(Saved):
             chosen.unmet_N2,
             tuple(chosen.messages),
             chances_BM,
+            chosen.joint_B,
+            chosen.draws,
+            chosen.contexts_BF,
         )
 
 
