@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from .intervals import Sample
 
@@ -211,25 +212,34 @@ def standard_error(sample: Sample) -> float:
         >>> standard_error(Sample(np.array([0.0, 1.0, 0.0, 1.0])))  # 0.577 / sqrt(4)
         0.28867513459481287
     """
-    weighted_R, weights_R = sample.columns_U2.T
-    counts, total = int((weights_R != 0).sum()), float(weights_R.sum())
-    if counts < 2 or not total:
+    counts = int((sample.columns_U2[:, 1] != 0).sum())
+    if counts < 2:
         return float("nan")
-    influence_R = (weighted_R - weights_R * sample.value) / total
-    return float(np.sqrt((influence_R**2).sum() * counts / (counts - 1)))
+    return float(np.sqrt((_influence(sample) ** 2).sum() * counts / (counts - 1)))
 
 
-def slope(samples: Sequence[Sample], *, confidence: float = 0.95) -> int:
-    """Return which candidate balances bias and variance best: the place of the last whose interval meets all before it.
+def _influence(sample: Sample) -> np.ndarray:
+    """Return float64 [R]: how much each round moves the figure; their sum of squares is its variance."""
+    weighted_R, weights_R = sample.columns_U2.T
+    total = float(weights_R.sum())
+    return (weighted_R - weights_R * sample.value) / total if total else np.zeros(len(weights_R))
+
+
+def slope(samples: Sequence[Sample], *, confidence: float = 0.95, paired: bool = True) -> int:
+    """Return which candidate balances bias and variance best: the place of the last before bias shows.
 
     Su, Srinath and Krishnamurthy 2020, "Adaptive Estimator Selection for Off-Policy Evaluation" (SLOPE): with half widths h that hold
     each candidate's deviation from its own mean, the last candidate for which all [estimate - 2 h, estimate + 2 h] up to it
     have a common point. Its error is then at most 6 times the least of |bias| + h, if bias does not decrease and h does not
-    increase along the candidates. Half widths here are normal: z x standard error.
+    increase along the candidates. Half widths here are normal: z x standard error. Candidates computed from the same rounds move together,
+    so that these widths overlook much bias; `paired` compares instead each difference of two candidates with its own half width
+    (Lepski's method), and returns the last before one differs by more. Then its difference from the first candidate, if that is
+    unbiased, is within the half width of this difference.
 
     Args:
-        samples: candidates, from the least biased (such as `ips`) to the most biased (such as the smallest clip).
+        samples: candidates, from the least biased (such as `ips`) to the most biased (such as the smallest clip), over the same rounds.
         confidence: of the half widths.
+        paired: whether to compare by the widths of differences; false is SLOPE as published.
 
     Raises:
         ValueError: no candidate, or a confidence outside (0, 1).
@@ -242,17 +252,24 @@ def slope(samples: Sequence[Sample], *, confidence: float = 0.95) -> int:
         >>> slope([clipped_ips(rewards, weights, clip=clip) for clip in clips])
         1
     """
-    from scipy.special import ndtri
-
     if not samples:
         raise ValueError("slope needs at least one candidate, got none")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, such as 0.95, got {confidence}")
     values_C = np.array([sample.value for sample in samples])
-    half_C = 2 * float(ndtri((1 + confidence) / 2)) * np.array([standard_error(sample) for sample in samples])
-    low_C, high_C = np.maximum.accumulate(values_C - half_C), np.minimum.accumulate(values_C + half_C)
-    apart_C = ~(low_C <= high_C)
-    return max(int(apart_C.argmax()) - 1, 0) if apart_C.any() else len(samples) - 1
+    influence_CR = np.stack([_influence(sample) for sample in samples])
+    covariance_CC = influence_CR @ influence_CR.T * (influence_CR.shape[1] / max(influence_CR.shape[1] - 1, 1))
+    variance_C, z = np.diag(covariance_CC), float(ndtri((1 + confidence) / 2))
+    if paired:
+        spread_CC = np.sqrt(np.maximum(variance_C[:, None] + variance_C - 2 * covariance_CC, 0.0))
+        slack = 1e-9 * np.abs(values_C).max()  # rounding
+        apart_CC = np.abs(values_C[:, None] - values_C) > z * spread_CC + slack
+        apart_C = np.tril(apart_CC, -1).any(axis=1)
+    else:
+        half_C = 2 * z * np.sqrt(variance_C)
+        low_C, high_C = np.maximum.accumulate(values_C - half_C), np.minimum.accumulate(values_C + half_C)
+        apart_C = low_C > high_C
+    return int(apart_C.argmax()) - 1 if apart_C.any() else len(samples) - 1
 
 
 def bernstein(values_R: Any, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
