@@ -59,10 +59,15 @@ def obd(folder: Path) -> None:
             print(f"{name}; reward model {type(model).__name__}\n")
             print(evaluate_policy(random.feedback, table, reward_model=model, estimators=only), "\n")
         print(evaluate_policy(random.feedback, table, reward_model=ArmMeans(), interval="bernstein"), "\n")
-    print("IPW relative to the mean of the random log: Sample(weights, rewards), the ratio of the two means, with its interval\n")
+    print(
+        "IPW relative to the mean of the random log: Sample(weights, rewards), the ratio of the two means, with its interval\n"
+    )
     rows = []
     for name, table in tables.items():
-        for slots, chosen in (("table of the logged position", table), ("mean of the three positions", table.mean(axis=0))):
+        for slots, chosen in (
+            ("table of the logged position", table),
+            ("mean of the three positions", table.mean(axis=0)),
+        ):
             rows.append([name, slots, *_relative(random.feedback, chosen)])
     print(text_table(["policy", "probabilities", "IPW", "relative", "interval"], rows))
 
@@ -89,25 +94,31 @@ class World:
         self.target_XA = 0.9 * _softmax(1.5 * logits_XA) + 0.01
         self.truth = float((self.target_XA * self.chance_XA).sum(axis=1).mean())
         self.weight_XA = self.target_XA / self.logging_XA
-        self.cumulative = (self.logging_XA / 10).cumsum()
 
-    def log(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return contexts, arms and rewards of so many rounds."""
-        contexts, arms = np.divmod(np.minimum(np.searchsorted(self.cumulative, rng.random(size)), 99), 10)
-        return contexts, arms, (rng.random(size) < self.chance_XA[contexts, arms]).astype(np.float64)
+    def log(self, size: int, rng: np.random.Generator) -> Columns:
+        """Return the rounds of a log, equal ones counted together, with a reward model that is wrong on purpose.
 
-    def model(self, contexts: np.ndarray, arms: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> CrossFitted:
-        """Cross-fit, in two folds, a wrong model on purpose: each arm's mean over all contexts, as `ArmMeans` without contexts."""
-        folds = rng.permutation(len(arms)) % 2
-        predicted, expected = np.empty(len(arms)), np.empty(len(arms))
+        The model knows no contexts: each arm's mean over all of them, shrunk as in `ArmMeans`, cross-fitted in two folds.
+        """
+        arms_chance = np.stack([1 - self.chance_XA, self.chance_XA], axis=-1) * self.logging_XA[..., None] / 10
+        chances = np.repeat(arms_chance[..., None], 2, axis=-1) / 2  # context, arm, reward, fold
+        counts_XA2F = rng.multinomial(size, chances.ravel()).reshape(chances.shape)
+        by_arm_A2F = counts_XA2F.sum(axis=0)
+        predicted_AF = np.empty((10, 2))
         for fold in (0, 1):
-            others = folds != fold
-            counts = np.bincount(arms[others], minlength=10)
-            sums = np.bincount(arms[others], rewards[others], 10)
-            means = (sums + 10 * rewards[others].mean()) / (counts + 10)
-            predicted[~others] = means[arms[~others]]
-            expected[~others] = (self.target_XA @ means)[contexts[~others]]
-        return CrossFitted(predicted, expected, folds)
+            zeros_A, ones_A = by_arm_A2F[:, 0, 1 - fold], by_arm_A2F[:, 1, 1 - fold]
+            mean = ones_A.sum() / max((zeros_A + ones_A).sum(), 1)
+            predicted_AF[:, fold] = (ones_A + 10 * mean) / (zeros_A + ones_A + 10)
+        contexts, arms, rewards, folds = np.nonzero(counts_XA2F)
+        expected_XF = self.target_XA @ predicted_AF
+        return Columns(
+            rewards.astype(np.float64),
+            self.weight_XA[contexts, arms],
+            None,
+            CrossFitted(predicted_AF[arms, folds], expected_XF[contexts, folds], folds),
+            float(self.weight_XA.max()),
+            counts_XA2F[contexts, arms, rewards, folds],
+        )
 
 
 def _softmax(logits_XA: np.ndarray) -> np.ndarray:
@@ -130,14 +141,12 @@ def truth(repetitions: int) -> None:
         settings: dict[str, list[float]] = {}
         for one in range(repetitions):
             rng = np.random.default_rng([size, one])
-            contexts, arms, rewards = world.log(size, rng)
-            weights = world.weight_XA[contexts, arms]
-            columns = Columns(rewards, weights, None, world.model(contexts, arms, rewards, rng), float(world.weight_XA.max()))
+            columns = world.log(size, rng)
             chosen = {name: setting_of(name, columns, "slope") for name in ("clipped_ips", "switch_dr", "dros")}
             for name, value in chosen.items():
                 settings.setdefault(name, []).append(value)
             samples = [sample_of(name, columns, chosen.get(name)) for name in names]
-            ends = intervals(samples, num_resamples=1000, seed=one, together=True)
+            ends = intervals(samples, num_resamples=1000, seed=one)
             values[one] = [sample.value for sample in samples]
             held[one] = (ends[:, 0] <= world.truth) & (world.truth <= ends[:, 1])
             widths[one] = ends[:, 1] - ends[:, 0]
@@ -157,7 +166,11 @@ def truth(repetitions: int) -> None:
                 ]
             )
         print(f"{size:,} rounds ({time.perf_counter() - start:.0f} s)\n")
-        print(text_table(["estimator", "bias", "RMSE", "coverage", "mean width", "median setting"], rows), "\n", flush=True)
+        print(
+            text_table(["estimator", "bias", "RMSE", "coverage", "mean width", "median setting"], rows),
+            "\n",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

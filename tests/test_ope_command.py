@@ -1,6 +1,7 @@
 """Logs of decisions are read, and `recsys-dl ope` values a policy on them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -191,3 +192,14 @@ def test_an_arm_that_was_never_logged_is_named_by_its_id(tmp_path, capsys):
     assert main(["ope", f"log={tmp_path / 'missing.csv'}", f"policy={tmp_path / 'other.csv'}"]) == 1
     assert main(["ope", f"log={tmp_path / 'log.csv'}", "policy=thompson"]) == 1
     assert "policy=thompson: there is no such file or folder" in capsys.readouterr().err
+
+
+def test_the_published_ratio_of_open_bandit_data_is_reproduced(shared_data):
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("bench_off_policy", Path(__file__).parents[1] / "scripts/bench_off_policy.py")
+    bench = module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    log = read_bandit_log(shared_data / "obd" / "random").feedback
+    value, ratio, _ = bench._relative(log, bench.drawn_table())
+    assert (value, ratio) == ("0.004553", "1.198")  # as published: 0.004553..., 1.198126...

@@ -23,11 +23,13 @@ class Sample:
         values_U: float64; NaN where a user does not count.
         weights_U: float64, not negative; None weights all users equally.
         power: 1 for a mean, 2 for a root mean square.
+        repeats_U: int64, how many equal users each entry stands for; None: one. Samples compared have the same.
     """
 
     values_U: np.ndarray
     weights_U: np.ndarray | None = None
     power: int = 1
+    repeats_U: np.ndarray | None = None
 
     @cached_property
     def columns_U2(self) -> np.ndarray:
@@ -44,7 +46,11 @@ class Sample:
     @cached_property
     def value(self) -> float:
         """The figure over all users."""
-        return float(self.figure(self.columns_U2.sum(axis=0)))
+        return float(self.figure(self.total(self.columns_U2)))
+
+    def total(self, terms: np.ndarray) -> np.ndarray:
+        """Return the sum over users of terms [U, ...], each as often as it stands for a user."""
+        return np.asarray(terms.sum(axis=0) if self.repeats_U is None else self.repeats_U @ terms)
 
 
 def resampled(samples: Sequence[Sample], num_resamples: int, seed: int, *, together: bool = False) -> np.ndarray:
@@ -54,22 +60,26 @@ def resampled(samples: Sequence[Sample], num_resamples: int, seed: int, *, toget
     are drawn by one multinomial count, which has the same distribution and is faster where few differ.
     """
     columns = np.concatenate([sample.columns_U2 for sample in samples], axis=1)
-    size = len(columns)
+    size, repeats = len(columns), samples[0].repeats_U
     sums = np.empty((num_resamples, columns.shape[1]))
     rng = np.random.default_rng(seed)
     chunk = max(1, min(num_resamples, CHUNK_BYTES // (8 * size)))
-    distinct, repeats = _distinct(columns) if together else (columns, np.ones(size, np.int64))
-    if len(distinct) * 4 < size:  # a multinomial count costs as much as several draws
+    if repeats is None and together:
+        distinct, counts = _distinct(columns)
+        if len(distinct) * 4 < size:  # a multinomial count costs as much as several draws
+            columns, repeats = distinct, counts
+    if repeats is not None:
+        users = int(repeats.sum())
         for start in range(0, num_resamples, chunk):
-            drawn = rng.multinomial(size, repeats / size, min(chunk, num_resamples - start))
-            sums[start : start + len(drawn)] = drawn @ distinct
+            drawn = rng.multinomial(users, repeats / users, min(chunk, num_resamples - start))
+            sums[start : start + len(drawn)] = drawn @ columns
         return _figures(samples, sums)
-    counts = np.empty((chunk, size))
+    draws = np.empty((chunk, size))
     for start in range(0, num_resamples, chunk):
         rows = min(chunk, num_resamples - start)
         for row in range(rows):
-            counts[row] = np.bincount(rng.integers(0, size, size, dtype=np.int32), minlength=size)
-        sums[start : start + rows] = counts[:rows] @ columns
+            draws[row] = np.bincount(rng.integers(0, size, size, dtype=np.int32), minlength=size)
+        sums[start : start + rows] = draws[:rows] @ columns
     return _figures(samples, sums)
 
 
@@ -115,12 +125,12 @@ def intervals(
 
 def _bca(sample: Sample, figures_R: np.ndarray, confidence: float) -> tuple[float, float]:
     weighted_U, weights_U = sample.columns_U2.T
-    total = weights_U.sum()
-    influence_U = weighted_U - weights_U * (weighted_U.sum() / total if total else 0.0)
-    spread = float((influence_U**2).sum())
-    if spread <= 1e-24 * float((weighted_U**2).sum()):  # only rounding
+    total = sample.total(weights_U)
+    influence_U = weighted_U - weights_U * (sample.total(weighted_U) / total if total else 0.0)
+    spread = float(sample.total(influence_U**2))
+    if spread <= 1e-24 * float(sample.total(weighted_U**2)):  # only rounding
         return sample.value, sample.value
-    acceleration = (influence_U**3).sum() / (6 * spread**1.5)
+    acceleration = sample.total(influence_U**3) / (6 * spread**1.5)
     below = (figures_R < sample.value).mean() + 0.5 * (figures_R == sample.value).mean()
     edge = 0.5 / len(figures_R)
     bias = ndtri(np.clip(below, edge, 1 - edge))

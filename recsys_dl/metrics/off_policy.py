@@ -212,16 +212,16 @@ def standard_error(sample: Sample) -> float:
         >>> standard_error(Sample(np.array([0.0, 1.0, 0.0, 1.0])))  # 0.577 / sqrt(4)
         0.28867513459481287
     """
-    counts = int((sample.columns_U2[:, 1] != 0).sum())
+    counts = int(sample.total(sample.columns_U2[:, 1] != 0))
     if counts < 2:
         return float("nan")
-    return float(np.sqrt((_influence(sample) ** 2).sum() * counts / (counts - 1)))
+    return float(np.sqrt(sample.total(_influence(sample) ** 2) * counts / (counts - 1)))
 
 
 def _influence(sample: Sample) -> np.ndarray:
     """Return float64 [R]: how much each round moves the figure; their sum of squares is its variance."""
     weighted_R, weights_R = sample.columns_U2.T
-    total = float(weights_R.sum())
+    total = float(sample.total(weights_R))
     return (weighted_R - weights_R * sample.value) / total if total else np.zeros(len(weights_R))
 
 
@@ -258,7 +258,9 @@ def slope(samples: Sequence[Sample], *, confidence: float = 0.95, paired: bool =
         raise ValueError(f"confidence must be between 0 and 1, such as 0.95, got {confidence}")
     values_C = np.array([sample.value for sample in samples])
     influence_CR = np.stack([_influence(sample) for sample in samples])
-    covariance_CC = influence_CR @ influence_CR.T * (influence_CR.shape[1] / max(influence_CR.shape[1] - 1, 1))
+    repeats_R = np.ones(influence_CR.shape[1]) if samples[0].repeats_U is None else samples[0].repeats_U
+    rounds = float(repeats_R.sum())
+    covariance_CC = (influence_CR * repeats_R) @ influence_CR.T * (rounds / max(rounds - 1, 1))
     variance_C, z = np.diag(covariance_CC), float(ndtri((1 + confidence) / 2))
     if paired:
         spread_CC = np.sqrt(np.maximum(variance_C[:, None] + variance_C - 2 * covariance_CC, 0.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Columns:
         matches_R: whether the policy, drawn once, shows the logged arm; None if the log is not uniform.
         model: predictions; None if no estimator needs them.
         largest: largest possible weight, as far as known.
+        repeats_R: how many equal rounds each entry stands for; None: one.
     """
 
     rewards_R: np.ndarray
@@ -32,10 +33,15 @@ class Columns:
     matches_R: np.ndarray | None
     model: CrossFitted | None
     largest: float
+    repeats_R: np.ndarray | None = None
 
 
 def sample_of(name: str, columns: Columns, setting: float | None) -> Sample:
     """Return the sample of an estimator."""
+    return replace(_estimated(name, columns, setting), repeats_U=columns.repeats_R)
+
+
+def _estimated(name: str, columns: Columns, setting: float | None) -> Sample:
     rewards_R, weights_R, model = columns.rewards_R, columns.weights_R, columns.model
     if name == "replay":
         return estimators_of.replay(rewards_R, columns.matches_R)
