@@ -107,3 +107,12 @@ def gumbel_draws(scores_RL, arms_RL, key, requests_B, draws_BL):
             draws_BL[b, l] = -np.inf
             if arms_L[l] >= 0:
                 draws_BL[b, l] = scores_RL[row, l] - np.log(-np.log(uniform(_bits(own, np.uint64(arms_L[l])))))
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def normals(key, requests_B, numbers_BN):
+    """Write standard normal numbers, as many as there are columns, for each request."""
+    for b in prange(len(requests_B)):
+        own = _bits(key, requests_B[b])
+        for n in range(numbers_BN.shape[1]):
+            numbers_BN[b, n] = normal(own, np.uint64(2 * n))

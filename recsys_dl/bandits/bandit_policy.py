@@ -43,6 +43,7 @@ class BanditPolicy(Saved):
     noun = "policy"
     contextual: ClassVar[bool] = False  # whether decisions depend on contexts
     draws: int = 0  # of propensities; 0: exact
+    block: ClassVar[int] = 1 << 22  # request-candidate pairs scored at a time
     half_life: float | None = None  # seconds after which feedback counts half; None: never forgets
     seed: int
     num_arms: int
@@ -84,6 +85,10 @@ class BanditPolicy(Saved):
     @abstractmethod
     def statistics(self) -> dict[str, np.ndarray]:
         """Return what feedback adds to, float64 by name: sums over rewards, so that those of two processes can be added."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what decisions are computed from; it is saved beside the prior."""
+        return self.statistics()
 
     @abstractmethod
     def _set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
@@ -189,7 +194,7 @@ class BanditPolicy(Saved):
             raise ValueError(
                 f"k must be at most the {num_active} active arms, got {k}: ask for fewer, or add arms with add_arms"
             )
-        parts = [self._decide(part, int(k), propensities) for part in requests.blocks()]
+        parts = [self._decide(part, int(k), propensities) for part in requests.blocks(self.block)]
         if len(parts) == 1:
             return parts[0]
         joint = [part.joint_B for part in parts if part.joint_B is not None]
@@ -220,7 +225,7 @@ class BanditPolicy(Saved):
         width = self.num_arms if candidates_BL is None else requests.arms_RL.shape[1]
         chances_BW = np.zeros((len(requests), width))
         start = 0
-        for part in requests.blocks():
+        for part in requests.blocks(self.block):
             first_RL = self._first(part)
             rows = slice(start, start + len(part))
             if candidates_BL is None:
@@ -241,11 +246,12 @@ class BanditPolicy(Saved):
             raise ValueError(
                 f"feedback must be a BanditFeedback (recsys_dl.data.feedback), got {type(feedback).__name__}"
             )
-        known_RK = (feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK)
+        known_RK = self._observed(feedback)
         check_arms(feedback.arms_RK[feedback.arms_RK >= 0], self.num_arms)
         if self.contextual:
             checked_contexts(feedback.contexts_RF, len(feedback), self.context_size, type(self).__name__)
-        self._check_rewards(feedback.rewards_RK[known_RK])
+        self._check_rewards(feedback.rewards_RK[(feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK)])
+        self._check_feedback(feedback)
         if self.half_life is not None and feedback.times_R is None:
             raise ValueError(
                 "a policy with a half_life needs feedback with times, seconds that tell how old it is, got none"
@@ -254,7 +260,7 @@ class BanditPolicy(Saved):
             weights_R = None
             if self.half_life is not None:
                 times_R = np.asarray(feedback.times_R, np.float64)
-                self._age(max(self.clock, float(times_R[known_RK.any(1)].max())))
+                self._age(float(np.fmax(self.clock, times_R[known_RK.any(1)].max())))  # of NaN and a number the number
                 weights_R = 0.5 ** ((self.clock - times_R) / self.half_life)
             self._learn(feedback, known_RK, weights_R)
             self.num_rewards += int(known_RK.sum())
@@ -300,7 +306,7 @@ class BanditPolicy(Saved):
             "clock": np.array(self.clock),
             "active_A": self.active_A,
             **self.prior(),
-            **self.statistics(),
+            **self.state(),
         }
 
     def restore(self, arrays: dict[str, Any]) -> None:
@@ -376,6 +382,13 @@ class BanditPolicy(Saved):
     def _as_rewards(self, scores_BK: np.ndarray) -> np.ndarray:
         """Return what decisions show as scores."""
         return scores_BK
+
+    def _observed(self, feedback: BanditFeedback) -> np.ndarray:
+        """Return bool [R, K]: the rewards to learn from."""
+        return np.asarray((feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK))
+
+    def _check_feedback(self, feedback: BanditFeedback) -> None:
+        """Raise ValueError for other feedback that the policy cannot use."""
 
     def _check_rewards(self, rewards: np.ndarray) -> None:
         """Raise ValueError for rewards outside the policy's range; any finite ones are valid by default."""

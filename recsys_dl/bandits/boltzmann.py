@@ -10,7 +10,7 @@ from recsys_dl.kernels.bandits.drawing import gumbel_draws
 
 from .average_rewards import AverageRewards
 from .bandit_policy import Chances
-from .random_order import Gumbels, Scores
+from .random_order import Gumbels
 from .requests import Requests
 from .sampled import SampledPolicy
 
@@ -38,6 +38,8 @@ class Boltzmann(AverageRewards, SampledPolicy):
         >>> policy.probabilities(None, num_requests=1).round(4)  # 1 / (1 + exp(2)) for the first
         array([[0.1192, 0.8808]])
     """
+
+    distribution = Gumbels
 
     def __init__(
         self,
@@ -68,8 +70,8 @@ class Boltzmann(AverageRewards, SampledPolicy):
     def _as_rewards(self, scores_BK: np.ndarray) -> np.ndarray:
         return scores_BK * self.temperature
 
-    def _distributions(self, requests: Requests, row: int, valid_L: np.ndarray) -> Scores:
-        return Gumbels(self.means()[requests.arms_RL[row][valid_L]] / self.temperature)
+    def _parameters(self, requests: Requests) -> tuple[np.ndarray, ...]:
+        return (self.means()[requests.arms_RL] / self.temperature,)
 
     def _chances(self, requests: Requests, places_BK: np.ndarray, scores_RL: np.ndarray) -> Chances:
         logits_BL = np.broadcast_to(self._logits(requests), (len(requests), requests.arms_RL.shape[1])).copy()

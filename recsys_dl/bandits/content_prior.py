@@ -1,6 +1,6 @@
-"""What new arms are expected to earn, from their features and what other arms earned.
+"""What is expected of new arms, from their features and what is known of other arms.
 
-A arms, N new arms, F features.
+A arms, N new arms, F features, X numbers that are expected.
 """
 
 from __future__ import annotations
@@ -8,21 +8,29 @@ from __future__ import annotations
 import numpy as np
 
 
-def expected_means(
-    features_AF: np.ndarray, count_A: np.ndarray, sum_A: np.ndarray, new_NF: np.ndarray, *, regularization: float = 1.0
+def expected(
+    features_AF: np.ndarray,
+    weights_A: np.ndarray,
+    targets_AX: np.ndarray,
+    new_NF: np.ndarray,
+    *,
+    regularization: float = 1.0,
 ) -> np.ndarray | None:
-    """Return float64 [N]: expected rewards by a ridge regression of the arms' mean rewards, weighted by their counts.
+    """Return float64 [N] or [N, X]: what a ridge regression of targets on features expects of new arms.
 
-    The intercept is not penalized. Expectations are kept within the means of arms with rewards. None: there are no rewards yet.
+    Arms count by their weights, such as their number of rewards; those without any are left out. The intercept is not penalized.
+    Expectations are kept within the targets. None: no arm has a weight.
     """
-    known_A = count_A > 0
+    known_A = weights_A > 0
     if not known_A.any():
         return None
-    weights_A, means_A = count_A[known_A], sum_A[known_A] / count_A[known_A]
+    weights_A, targets_AX = weights_A[known_A], targets_AX[known_A]
     features_AF = features_AF[known_A].astype(np.float64)
     center_F = weights_A @ features_AF / weights_A.sum()
-    middle = float(weights_A @ means_A / weights_A.sum())
+    middle_X = weights_A @ targets_AX / weights_A.sum()
     centered_AF = features_AF - center_F
-    gram_FF = (centered_AF.T * weights_A) @ centered_AF + regularization * np.eye(len(center_F))
-    slope_F = np.linalg.solve(gram_FF, (centered_AF.T * weights_A) @ (means_A - middle))
-    return np.clip(middle + (new_NF - center_F) @ slope_F, means_A.min(), means_A.max())
+    weighted_FA = centered_AF.T * weights_A
+    slope_FX = np.linalg.solve(
+        weighted_FA @ centered_AF + regularization * np.eye(len(center_F)), weighted_FA @ (targets_AX - middle_X)
+    )
+    return np.asarray(np.clip(middle_X + (new_NF - center_F) @ slope_FX, targets_AX.min(0), targets_AX.max(0)))

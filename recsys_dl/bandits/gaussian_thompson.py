@@ -8,7 +8,7 @@ from recsys_dl.arguments import NotNegative, Positive, Seed
 from recsys_dl.kernels.bandits.drawing import normal_draws
 
 from .average_rewards import AverageRewards
-from .random_order import Normals, Scores
+from .random_order import Normals
 from .requests import Requests
 from .sampled import SampledPolicy
 
@@ -37,6 +37,8 @@ class GaussianThompson(AverageRewards, SampledPolicy):
         (array([ 3.75, -1.5 ]), array([[0.9957, 0.0043]]))
     """
 
+    distribution = Normals
+
     def __init__(
         self,
         *,
@@ -54,18 +56,15 @@ class GaussianThompson(AverageRewards, SampledPolicy):
         self.half_life = half_life
         self.seed = seed
 
-    def _posterior(self, arms_RL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        widths_A = self.noise / np.sqrt(self.count_A + self.prior_count_A)
-        return self.means()[arms_RL], widths_A[arms_RL]
-
     def _draw(self, requests: Requests) -> np.ndarray:
         draws_BL = np.empty((len(requests), requests.arms_RL.shape[1]))
-        means_RL, widths_RL = self._posterior(requests.arms_RL)
+        means_RL, widths_RL = self._parameters(requests)
         normal_draws(means_RL, widths_RL, requests.arms_RL, self._key(), requests.keys_B, draws_BL)
         return draws_BL
 
-    def _distributions(self, requests: Requests, row: int, valid_L: np.ndarray) -> Scores:
-        return Normals(*self._posterior(requests.arms_RL[row][valid_L]))
+    def _parameters(self, requests: Requests) -> tuple[np.ndarray, ...]:
+        widths_A = self.noise / np.sqrt(self.count_A + self.prior_count_A)
+        return self.means()[requests.arms_RL], widths_A[requests.arms_RL]
 
     def _check_priors(self, means_A: np.ndarray, counts_A: np.ndarray) -> None:
         wrong = counts_A[counts_A <= 0]

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 1 << 22  # request-candidate pairs scored at a time
-
 
 @dataclass(frozen=True)
 class Requests:
@@ -31,9 +29,9 @@ class Requests:
     def __len__(self) -> int:
         return len(self.keys_B)
 
-    def blocks(self) -> Iterator[Requests]:
-        """Return parts that bound memory."""
-        size = max(1, BLOCK // max(1, self.arms_RL.shape[1]))
+    def blocks(self, pairs: int) -> Iterator[Requests]:
+        """Return parts of about so many pairs of a request and a candidate, to bound memory."""
+        size = max(1, pairs // max(1, self.arms_RL.shape[1]))
         for start in range(0, max(1, len(self)), size):
             part = slice(start, start + size)
             arms_RL = self.arms_RL if len(self.arms_RL) == 1 else self.arms_RL[part]

@@ -9,7 +9,7 @@ from recsys_dl.arguments import NotNegative, OpenShare, Positive, Seed
 from recsys_dl.kernels.bandits.drawing import beta_draws
 
 from .average_rewards import AverageRewards
-from .random_order import Betas, Scores
+from .random_order import Betas
 from .requests import Requests, check_between_0_and_1
 from .sampled import SampledPolicy
 
@@ -37,6 +37,8 @@ class Thompson(AverageRewards, SampledPolicy):
         array([[0.6667, 0.3333]])
     """
 
+    distribution = Betas
+
     def __init__(
         self,
         *,
@@ -63,10 +65,9 @@ class Thompson(AverageRewards, SampledPolicy):
         beta_draws(*self.posterior(), requests.arms_RL, self._key(), requests.keys_B, draws_BL)
         return draws_BL
 
-    def _distributions(self, requests: Requests, row: int, valid_L: np.ndarray) -> Scores:
+    def _parameters(self, requests: Requests) -> tuple[np.ndarray, ...]:
         successes_A, failures_A = self.posterior()
-        arms_L = requests.arms_RL[row][valid_L]
-        return Betas(successes_A[arms_L], failures_A[arms_L])
+        return successes_A[requests.arms_RL], failures_A[requests.arms_RL]
 
     def _as_rewards(self, scores_BK: np.ndarray) -> np.ndarray:
         return np.asarray(expit(scores_BK))
