@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "rerankers": {"kernels", "data", "protocols", "saving"},
     "bandits": {"kernels", "data", "protocols", "saving"},
     "evaluation": {"protocols", "data", "metrics", "folders", "saving", "progress", "processes"},
-    "off_policy": {"protocols", "data", "metrics", "evaluation", "saving"},
+    "off_policy": {"kernels", "protocols", "data", "metrics", "evaluation", "saving"},
     "cold_start": {"protocols", "data", "evaluation"},
     "simulation": {"kernels", "data", "protocols"},
     "export": {"protocols", "data", "folders"},

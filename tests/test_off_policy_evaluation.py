@@ -111,7 +111,7 @@ def test_a_round_is_predicted_by_a_model_that_has_not_seen_it():
     users = BanditFeedback(log.arms_RK, log.rewards_RK, log.propensities_RK, 4, users_R=np.arange(200) // 10)
     folds = fold_of(users, 4, 0).reshape(20, 10)
     assert (folds == folds[:, :1]).all()
-    with pytest.raises(ValueError, match="30 folds needs at least as many users, got 20"):
+    with pytest.raises(ValueError, match="30 parts need at least as many users, got 20"):
         fold_of(users, 30, 0)
 
 

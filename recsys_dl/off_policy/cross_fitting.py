@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,19 @@ def cross_fit(
     """
     folds_R = fold_of(feedback, num_folds, seed)
     predicted_R, expected_R = np.empty(len(feedback)), np.empty(len(feedback))
+    for rows_B, means_BA in predictions(feedback, model, folds_R, reward_range):
+        predicted_R[rows_B] = means_BA[np.arange(len(rows_B)), feedback.arms_RK[rows_B, 0]]
+        expected_R[rows_B] = np.einsum("ba,ba->b", target.rows(rows_B), means_BA)
+    return CrossFitted(predicted_R, expected_R, folds_R)
+
+
+def predictions(
+    feedback: BanditFeedback, model: RewardModel, folds_R: np.ndarray, reward_range: tuple[float, float]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blocks of rows, and float64 [B, A] the rewards that models fitted to the other folds predict; each row once."""
     contexts, positions = feedback.contexts_RF, feedback.positions_R
     alike_R = _alike(feedback)
-    for fold in range(num_folds):
+    for fold in range(int(folds_R.max()) + 1):
         fitted = copy.deepcopy(model)
         fitted.fit(feedback.take(folds_R != fold))
         rows = np.flatnonzero(folds_R == fold)
@@ -60,10 +71,7 @@ def cross_fit(
                 None if contexts is None else contexts[some], None if positions is None else positions[some]
             )
             found = np.clip(np.broadcast_to(found, (len(some), feedback.num_arms)), *reward_range)
-            means_BA = found[place_B]
-            predicted_R[rows_B] = means_BA[np.arange(len(rows_B)), feedback.arms_RK[rows_B, 0]]
-            expected_R[rows_B] = np.einsum("ba,ba->b", target.rows(rows_B), means_BA)
-    return CrossFitted(predicted_R, expected_R, folds_R)
+            yield rows_B, found[place_B]
 
 
 def fold_of(feedback: BanditFeedback, num_folds: int, seed: int) -> np.ndarray:
@@ -74,7 +82,7 @@ def fold_of(feedback: BanditFeedback, num_folds: int, seed: int) -> np.ndarray:
     size = int(groups_R.max(initial=-1)) + 1
     if size < num_folds:
         what = "rounds" if feedback.users_R is None else "users"
-        raise ValueError(f"cross-fitting in {num_folds} folds needs at least as many {what}, got {size}")
+        raise ValueError(f"{num_folds} parts need at least as many {what}, got {size}")
     return (np.random.default_rng(seed).permutation(size) % num_folds)[groups_R]
 
 

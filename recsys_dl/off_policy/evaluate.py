@@ -98,7 +98,7 @@ def evaluate_policy(
         >>> round(found["dr"].value, 1), found["dr"].low < 0.6 < found["dr"].high
         (0.6, True)
     """
-    low, high = _check_log(feedback, reward_range)
+    low, high = check_log(feedback, reward_range)
     check_resampling(confidence, num_resamples)
     target = Target(policy, feedback)
     known = None if logging is None else Target(logging, feedback, what="logging policy")
@@ -176,7 +176,12 @@ def evaluate_policy(
     )
 
 
-def _check_log(feedback: BanditFeedback, reward_range: Sequence[float]) -> tuple[float, float]:
+def check_log(feedback: BanditFeedback, reward_range: Sequence[float]) -> tuple[float, float]:
+    """Return the range of rewards, after checking that a log can value policies.
+
+    Raises:
+        ValueError: it cannot.
+    """
     if len(reward_range) != 2 or not reward_range[0] < reward_range[1]:
         raise ValueError(f"reward_range must be the least and the largest possible reward, got {list(reward_range)}")
     if not len(feedback):
