@@ -26,6 +26,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl reproduce run=runs/als                             rerun it: are the numbers the same?
   recsys-dl index run=runs/als k=10 loss=0.01                  measure index settings, and recommend one
   recsys-dl rank data.train=S1.txt data.test=S2.txt            a ranker on learning-to-rank files (LETOR, LightGBM)
+  recsys-dl report runs/als runs/bpr part=validation           one HTML page: figures, tests, popularity bias, training, cost
   recsys-dl simulate -m policy=thompson,ucb1 world=tastes      policies in a world whose truth is known: regret, table and plot
   recsys-dl ope log=log.csv policy=policy.csv                  what a policy would have earned, from the log of another
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
@@ -86,6 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if verb in OF_A_RUN and overrides and _is_run(overrides[0]):
             overrides[0] = f"run={overrides[0]}"
+        if verb == "report":
+            runs = [word for word in overrides if _is_run(word)]
+            quoted = ",".join("'" + run.replace("\\", "\\\\").replace("'", "\\'") + "'" for run in runs)
+            overrides = [*([f"runs=[{quoted}]"] if runs else []), *(word for word in overrides if word not in runs)]
         if verb == "sweep":
             grid = compose_grid(overrides)
             return run_verb(verb, grid.config, grid=grid)

@@ -26,6 +26,7 @@ def test_its_python_and_its_commands_run(tmp_path):
         "refit",
         "index",
         "export",
+        "report",
         "reproduce",
         "tune",
         "plan",

@@ -22,6 +22,7 @@ VERBS = (
     "rank",
     "index",
     "export",
+    "report",
     "simulate",
     "ope",
 )

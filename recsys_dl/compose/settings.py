@@ -79,6 +79,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "indexes": list[str],
         "plot": bool,
     },
+    "report": SHARED | {"runs": Annotated[list[str], MinLen(1)], "metric": str, "overwrite": bool},
     "simulate": SHARED
     | {
         **dict.fromkeys(("rounds", "seeds", "batch"), Count),
