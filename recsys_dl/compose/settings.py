@@ -34,7 +34,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sweep": SHARED | {"metric": str | None},
     "status": SHARED | {"run": Place},
     "evaluate": SHARED
-    | {"run": Place, "k": Lengths, "relevant_from": Least, "cold": bool, "segments": list[str] | str | None},
+    | {
+        "run": Place,
+        "k": Lengths,
+        "relevant_from": Least,
+        "cold": bool,
+        "segments": list[str] | str | None,
+        "propensity_power": Least,
+    },
     "recommend": SHARED
     | {
         "run": Place,

@@ -27,7 +27,7 @@ def evaluate(config: DictConfig) -> None:
 
 def _evaluate(config: DictConfig, segments: list[str] | None, first: bool) -> None:
     """Evaluate; `first`: whether this is the first process, which alone writes and prints."""
-    from recsys_dl.evaluation import attribute
+    from recsys_dl.evaluation import attribute, evaluate_counterfactual
     from recsys_dl.evaluation import evaluate as evaluate_model
     from recsys_dl.runs import StageTimer, load_run, write_metrics
 
@@ -51,6 +51,9 @@ def _evaluate(config: DictConfig, segments: list[str] | None, first: bool) -> No
     least = trained.evaluate.get("relevant_from") if config.relevant_from is None else config.relevant_from
     how = {"k": list(config.k), "exclude": exclude, "relevant_from": least}
     evaluation = evaluate_model(run.model, split.train, asked, segments=segments, **how)
+    unbiased = None
+    if first and config.propensity_power is not None:
+        unbiased = evaluate_counterfactual(run.model, split.train, asked, power=config.propensity_power, **how)
     attribution = None if trained.get("pipeline") is None else attribute(run.model, split.train, asked, **how)
     if not first:
         return
@@ -59,6 +62,8 @@ def _evaluate(config: DictConfig, segments: list[str] | None, first: bool) -> No
         leave_attribution(run.folder, config.part, attribution)
     trained.evaluate.part = config.part
     print_figures(name_of(trained), trained, evaluation)
+    if unbiased is not None:
+        print(f"\nOver all relevant pairs, by inverse propensities:\n\n{unbiased}")
     print_attribution(run.folder, config.part)
 
 
