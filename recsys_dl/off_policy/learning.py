@@ -90,7 +90,7 @@ def learn_policy(
         >>> clicks = 1.0 * (rng.random((2000, 1)) < 0.2 + 0.4 * arms)  # the second arm is worth 0.6
         >>> log = BanditFeedback(arms, clicks, np.full((2000, 1), 0.5), num_arms=2)
         >>> learned = learn_policy(log)
-        >>> learned.policy.probabilities(None, num_requests=1)[0, 1] > 0.9, learned.value["dr"].value > 0.5
+        >>> bool(learned.policy.probabilities(None, num_requests=1)[0, 1] > 0.9), learned.value["dr"].value > 0.5
         (True, True)
     """
     limits = check_log(feedback, reward_range)
