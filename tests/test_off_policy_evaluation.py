@@ -67,7 +67,7 @@ def test_a_policy_and_its_table_get_the_same_figures_near_the_truth():
     assert not by_policy.warnings
     text = str(by_policy)
     assert "the error of the model" in text
-    assert "biased by design" in text
+    assert "biased by design" in evaluate_policy(log, Fixed(), clip=1.5)["clipped_ips"].note
     assert "Linear, cross-fitted in 5 folds" in text
     assert str(evaluate_policy(log, Fixed(), seed=1)) == text
     plain = by_policy.to_dict()

@@ -4,6 +4,7 @@ from .evaluate import evaluate_policy
 from .learning import learn_policy
 from .report import PolicyValue
 from .reward_models import ArmMeans, LightGBM, Linear
+from .slates import evaluate_slates
 from .softmax_policy import SoftmaxPolicy
 from .tables import policy_table, position_table
 
@@ -14,6 +15,7 @@ __all__ = [
     "PolicyValue",
     "SoftmaxPolicy",
     "evaluate_policy",
+    "evaluate_slates",
     "learn_policy",
     "policy_table",
     "position_table",

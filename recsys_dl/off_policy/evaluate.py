@@ -104,7 +104,7 @@ def evaluate_policy(
     known = None if logging is None else Target(logging, feedback, what="logging policy")
     _check_logging(feedback, known)
     support = support_of(feedback, target, known)
-    warnings = _check_support(support, allowed_missing, names, high - low)
+    warnings = check_support(support, allowed_missing, names, high - low)
     uniform = is_uniform(feedback)
     wanted: list[Any] = list(dict.fromkeys(estimators or [one for one in ESTIMATORS if uniform or one != "replay"]))
     if "replay" in wanted and not uniform:
@@ -157,7 +157,7 @@ def evaluate_policy(
         )
     if not standard_error(logged) > 0 and interval == "bootstrap":
         ends[0] = np.nan
-    warnings += _warnings(feedback, columns)
+    warnings += doubts(columns.rewards_R, weights_R, feedback)
     for one in warnings:
         log.warning("%s", one)
     error = standard_error(Sample(weights_R))
@@ -197,12 +197,7 @@ def check_log(feedback: BanditFeedback, reward_range: Sequence[float]) -> tuple[
             "the log has no propensities, without which no estimator is unbiased; log them with each decision"
         )
     rewards, (low, high) = feedback.rewards_RK[:, 0], (float(reward_range[0]), float(reward_range[1]))
-    unknown = int(np.isnan(rewards).sum())
-    if unknown:
-        raise ValueError(
-            f"the rewards of {unknown:,} of {len(rewards):,} rounds are not known (yet). Wait for them, or leave out every round "
-            "since a time, known or not; leaving out only those without a reward would bias the estimate"
-        )
+    known_rewards(rewards)
     wrong = (rewards < low) | (rewards > high)
     if wrong.any():
         row = int(wrong.argmax())
@@ -211,6 +206,16 @@ def check_log(feedback: BanditFeedback, reward_range: Sequence[float]) -> tuple[
             f"{len(rewards):,} are outside); set reward_range to the least and largest possible reward"
         )
     return low, high
+
+
+def known_rewards(rewards: np.ndarray) -> None:
+    """Raise ValueError if a reward is not known."""
+    unknown = int(np.isnan(rewards).sum())
+    if unknown:
+        raise ValueError(
+            f"the rewards of {unknown:,} of {len(rewards):,} rounds are not known (yet). Wait for them, or leave out every round "
+            "since a time, known or not; leaving out only those without a reward would bias the estimate"
+        )
 
 
 def _check_logging(feedback: BanditFeedback, logging: Target | None) -> None:
@@ -228,7 +233,12 @@ def _check_logging(feedback: BanditFeedback, logging: Target | None) -> None:
         )
 
 
-def _check_support(support: Support, allowed: float, names: Sequence[str] | None, width: float) -> list[str]:
+def check_support(support: Support, allowed: float, names: Sequence[str] | None, width: float) -> list[str]:
+    """Return a warning of missing support, if there is any.
+
+    Raises:
+        ValueError: more is missing than allowed.
+    """
     if not support.share:
         return []
     what = "has no chance to log" if support.known else "never logged"
@@ -253,9 +263,9 @@ def _matches(feedback: BanditFeedback, target: Target, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 1]).random(len(feedback)) < chances_R
 
 
-def _warnings(feedback: BanditFeedback, columns: Columns) -> list[str]:
+def doubts(rewards_R: np.ndarray, weights_R: np.ndarray, feedback: BanditFeedback) -> list[str]:
+    """Return what makes estimates by these weights doubtful."""
     found = []
-    weights_R, rewards_R = columns.weights_R, columns.rewards_R
     effective, size = effective_sample_size(weights_R), len(weights_R)
     if effective < FEW_EFFECTIVE:
         found.append(
