@@ -28,15 +28,20 @@ def packed_size(size: int) -> int:
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 def _learn_row(factor_T, theta_D, x_D, reward, weight, gain_D):
     """Update one model by one reward."""
+    zero, one, size = (
+        np.uint64(0),
+        np.uint64(1),
+        np.uint64(len(x_D)),
+    )  # unsigned, so that loops become vector instructions
     error = reward
-    for i in range(len(x_D)):
+    for i in range(zero, size):
         error -= theta_D[i] * x_D[i]
     total = 1.0 / weight
-    base = 0
-    for j in range(len(x_D)):
+    base = zero
+    for j in range(zero, size):
         row_I = factor_T[base : base + j]
         f = x_D[j]
-        for i in range(j):
+        for i in range(zero, j):
             f += row_I[i] * x_D[i]
         d = factor_T[base + j]
         v = d * f
@@ -44,13 +49,13 @@ def _learn_row(factor_T, theta_D, x_D, reward, weight, gain_D):
         total += f * v
         factor_T[base + j] = d * before / total
         slope = -f / before
-        for i in range(j):
+        for i in range(zero, j):
             old = row_I[i]
             row_I[i] = old + slope * gain_D[i]
             gain_D[i] += v * old
         gain_D[j] = v
-        base += j + 1
-    for i in range(len(x_D)):
+        base += j + one
+    for i in range(zero, size):
         theta_D[i] += gain_D[i] * (error / total)
 
 
