@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.evaluation.rendering import text_table
 from recsys_dl.metrics.intervals import Sample, intervals
-from recsys_dl.metrics.off_policy import ips
+from recsys_dl.metrics.off_policy import ips, replay, slope
 from recsys_dl.off_policy import ArmMeans, LightGBM, Linear, evaluate_policy, policy_table
 from recsys_dl.off_policy.columns import Columns, sample_of, setting_of
 from recsys_dl.off_policy.cross_fitting import CrossFitted
@@ -120,6 +121,14 @@ class World:
             counts_XA2F[contexts, arms, rewards, folds],
         )
 
+    def replayed(self, size: int, rng: np.random.Generator) -> Sample:
+        """Return the replay estimate on a log of the same size, of a uniformly random policy."""
+        chances = np.stack([1 - self.chance_XA, self.chance_XA], axis=-1) / 100
+        counts_XA2 = rng.multinomial(size, chances.ravel()).reshape(chances.shape)
+        matched = rng.binomial(counts_XA2, self.target_XA[..., None]).sum(axis=(0, 1))
+        matches = replay([0.0, 1.0, 0.0], [True, True, False])
+        return replace(matches, repeats_U=np.array([*matched, size - matched.sum()]))
+
 
 def _softmax(logits_XA: np.ndarray) -> np.ndarray:
     shares = np.exp(logits_XA - logits_XA.max(axis=1, keepdims=True))
@@ -130,6 +139,7 @@ def truth(repetitions: int) -> None:
     """Measure bias, root mean square error and coverage of each estimator against the known value."""
     world = World()
     names = ("ips", "clipped_ips", "snips", "dm", "dr", "switch_dr", "dros")
+    rows_of = ("replay (uniform log)", *names, "clipped_ips (SLOPE of 2020)", "clipped_ips (clip 2)")
     effective = 1 / (world.logging_XA * world.weight_XA**2).sum(axis=1).mean()
     print(
         f"true value {world.truth:.5f}, of the logging policy {(world.logging_XA * world.chance_XA).sum(axis=1).mean():.5f}; largest "
@@ -137,7 +147,7 @@ def truth(repetitions: int) -> None:
     )
     for size in (1_000, 10_000, 100_000):
         start = time.perf_counter()
-        values, held, widths = [np.empty((repetitions, len(names))) for _ in range(3)]
+        values, held, widths = [np.empty((repetitions, len(rows_of))) for _ in range(3)]
         settings: dict[str, list[float]] = {}
         for one in range(repetitions):
             rng = np.random.default_rng([size, one])
@@ -146,13 +156,20 @@ def truth(repetitions: int) -> None:
             for name, value in chosen.items():
                 settings.setdefault(name, []).append(value)
             samples = [sample_of(name, columns, chosen.get(name)) for name in names]
+            clips = [np.inf, *np.geomspace(columns.weights_R.max(), 1.0, 12)[1:]]
+            clipped = [sample_of("clipped_ips", columns, clip) for clip in clips]
+            published = slope(clipped, paired=False)
+            settings.setdefault("clipped_ips (SLOPE of 2020)", []).append(clips[published])
+            samples += [clipped[published], sample_of("clipped_ips", columns, 2.0)]
             ends = intervals(samples, num_resamples=1000, seed=one)
+            samples.insert(0, world.replayed(size, rng))
+            ends = np.concatenate([intervals(samples[:1], num_resamples=1000, seed=one), ends])
             values[one] = [sample.value for sample in samples]
             held[one] = (ends[:, 0] <= world.truth) & (world.truth <= ends[:, 1])
             widths[one] = ends[:, 1] - ends[:, 0]
         errors = values - world.truth
         rows = []
-        for at, name in enumerate(names):
+        for at, name in enumerate(rows_of):
             noise = errors[:, at].std(ddof=1) / np.sqrt(repetitions)
             middle = f"{np.median(settings[name]):.3g}" if name in settings else ""
             rows.append(
