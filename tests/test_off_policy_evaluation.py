@@ -149,6 +149,26 @@ def test_positions_have_their_own_probabilities():
     np.testing.assert_allclose(table.sum(axis=1), 1, rtol=1e-12)
 
 
+def test_rounds_of_a_user_are_resampled_together():
+    log, _ = world(400)
+    thrice = BanditFeedback(
+        *(np.repeat(column, 9, axis=0) for column in (log.arms_RK, log.rewards_RK, log.propensities_RK)),
+        num_arms=4,
+        contexts_RF=np.repeat(log.contexts_RF, 9, axis=0),
+        users_R=np.repeat(np.arange(400), 9),
+    )
+    alone = BanditFeedback(thrice.arms_RK, thrice.rewards_RK, thrice.propensities_RK, 4, thrice.contexts_RF)
+    one, users, rounds = (evaluate_policy(each, Fixed(), num_folds=2) for each in (log, thrice, alone))
+    for name in ("ips", "snips"):
+        assert users[name].value == pytest.approx(one[name].value, rel=1e-12)
+        width = one[name].high - one[name].low
+        assert users[name].high - users[name].low == pytest.approx(width, rel=0.1)
+        assert rounds[name].high - rounds[name].low == pytest.approx(
+            width / 3, rel=0.1
+        )  # as if there were 9 times as many
+    assert "bootstrap over users" in str(users)
+
+
 def test_bernstein_is_wider_and_says_which_largest_weight_it_takes():
     log, x = world(1000)
     boot = evaluate_policy(log, Fixed(), logging=LOGGED_XA[x])

@@ -53,6 +53,22 @@ class Sample:
         return np.asarray(terms.sum(axis=0) if self.repeats_U is None else self.repeats_U @ terms)
 
 
+def clustered(sample: Sample, groups_U: np.ndarray) -> Sample:
+    """Return the same mean over groups, in [0, G), whose members depend on each other: resampling then draws whole groups.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.intervals import Sample, clustered
+        >>> clustered(Sample(np.array([1.0, 0.0, 1.0])), np.array([0, 0, 1])).values_U
+        array([0.5, 1. ])
+    """
+    if sample.power != 1 or sample.repeats_U is not None:
+        raise ValueError("only means over users that are not counted together have groups")
+    sums_G, weights_G = (np.bincount(groups_U, column) for column in sample.columns_U2.T)
+    values_G = np.divide(sums_G, weights_G, out=np.full(len(sums_G), np.nan), where=weights_G > 0)
+    return Sample(values_G, weights_G)
+
+
 def resampled(samples: Sequence[Sample], num_resamples: int, seed: int, *, together: bool = False) -> np.ndarray:
     """Return float64 [R, M]: each figure over R draws of U users with replacement, the same draws for every figure.
 

@@ -15,7 +15,7 @@ from annotated_types import Ge
 from recsys_dl.arguments import Seed, Share, checked
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.metrics import off_policy as estimators_of
-from recsys_dl.metrics.intervals import Sample, check_resampling, intervals, paired_differences
+from recsys_dl.metrics.intervals import Sample, check_resampling, clustered, intervals, paired_differences
 from recsys_dl.metrics.off_policy import effective_sample_size, importance_weights, standard_error
 
 from .columns import Columns, bernstein_of, sample_of, setting_of
@@ -75,7 +75,7 @@ def evaluate_policy(
         clip: of clipped_ips, or "slope" for the choice by SLOPE; likewise `threshold` of switch_dr and `shrinkage` of dros.
         threshold: largest weight that switch_dr uses.
         shrinkage: of dros.
-        interval: "bootstrap" over rounds (BCa), accurate for large samples; "bernstein" holds for any number of rounds, and is wide.
+        interval: "bootstrap" over rounds, or over users if the log has users (BCa), accurate for large samples; "bernstein" holds for any number of rounds, and is wide.
         confidence: of the intervals.
         num_resamples: of the bootstrap.
         allowed_missing: share of the policy's probability that may lie on arms which the log lacks; above, it is an error.
@@ -130,6 +130,11 @@ def evaluate_policy(
     samples = [sample_of(name, columns, settings.get(name)) for name in wanted]
     how = {"confidence": confidence, "num_resamples": num_resamples, "seed": seed}
     logged = Sample(columns.rewards_R)
+    if feedback.users_R is not None:  # rounds of a user depend on each other
+        _, users_R = np.unique(feedback.users_R, return_inverse=True)
+        logged, *samples = (clustered(one, users_R) for one in (logged, *samples))
+        if interval == "bernstein":
+            warnings.append("empirical Bernstein intervals take rounds as independent, also those of one user")
     differences = paired_differences(samples, logged, together=True, **how)  # type: ignore[arg-type]
     if interval == "bootstrap":
         ends = intervals([logged, *samples], together=True, **how)  # type: ignore[arg-type]
@@ -172,7 +177,7 @@ def evaluate_policy(
         error,
         support.share,
         warnings,
-        _conventions(interval, confidence, reward_model or Linear(), num_folds, model, settings, given),
+        _conventions(feedback, interval, confidence, reward_model or Linear(), num_folds, model, settings, given),
     )
 
 
@@ -296,6 +301,7 @@ def doubts(rewards_R: np.ndarray, weights_R: np.ndarray, feedback: BanditFeedbac
 
 
 def _conventions(
+    feedback: BanditFeedback,
     interval: str,
     confidence: float,
     reward_model: RewardModel,
@@ -305,7 +311,7 @@ def _conventions(
     given: dict[str, float | Literal["slope"]],
 ) -> list[str]:
     how = (
-        "bias-corrected bootstrap over rounds"
+        f"bias-corrected bootstrap over {'rounds' if feedback.users_R is None else 'users'}"
         if interval == "bootstrap"
         else "empirical Bernstein, for any number of rounds"
     )
