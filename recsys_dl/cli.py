@@ -85,12 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
                 )
             )
             return 0
-        if verb in OF_A_RUN and overrides and _is_run(overrides[0]):
-            overrides[0] = f"run={overrides[0]}"
-        if verb == "report":
-            runs = [word for word in overrides if _is_run(word)]
-            quoted = ",".join("'" + run.replace("\\", "\\\\").replace("'", "\\'") + "'" for run in runs)
-            overrides = [*([f"runs=[{quoted}]"] if runs else []), *(word for word in overrides if word not in runs)]
+        overrides = with_runs(verb, overrides)
         if verb == "sweep":
             grid = compose_grid(overrides)
             return run_verb(verb, grid.config, grid=grid)
@@ -105,6 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail("stopped", 130)
     return run_verb(verb, config)
+
+
+def with_runs(verb: str, words: list[str]) -> list[str]:
+    """Return a verb's words with those that are runs' folders as its setting: `run=` the first, or of a report `runs=` all."""
+    if verb == "report" and (runs := [word for word in words if _is_run(word)]):
+        quoted = ",".join("'" + run.replace("\\", "\\\\").replace("'", "\\'") + "'" for run in runs)
+        return [f"runs=[{quoted}]", *(word for word in words if word not in runs)]
+    if verb in OF_A_RUN and words and _is_run(words[0]):
+        return [f"run={words[0]}", *words[1:]]
+    return words
 
 
 def _is_run(word: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_dl.cli import OF_A_RUN
+from recsys_dl.cli import with_runs
 from recsys_dl.compose import compose_command
 from recsys_dl.compose.grid import compose_grid, compose_several
 from recsys_dl.compose.options import VERBS
@@ -59,9 +59,7 @@ def test_its_words_compose(page, command):
     if verb == "simulate" and "-m" in words:
         assert compose_several(verb, [word for word in words if word != "-m"]).configs
         return
-    if verb in OF_A_RUN and words and "=" not in words[0]:
-        words[0] = f"run={words[0]}"
-    assert compose_command(verb, words)
+    assert compose_command(verb, with_runs(verb, words))
 
 
 # what a command needs beyond `pip install .`, by what it holds -> extras that bring it; a page names them as `.[demo,cpu]` or in a list of extras
