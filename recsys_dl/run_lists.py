@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Staged, Users, UserState
-from recsys_dl.run_requests import Requests, flattened
+from recsys_dl.run_requests import Requests, flattened, requests_of_log
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class RunLists:
         Raises:
             ValueError: an unknown id, k out of range, none or more than one of `user_ids`, `history` and `tastes`, or tastes that the model does not take.
         """
-        within = self._allowed(allow, exclude)
+        within = self.allowed(allow, exclude)
         return self._listed(self._requests(user_ids, history, tastes), k, within)
 
     def recommend_all(
@@ -118,7 +119,7 @@ class RunLists:
         """Yield the result of `recommend` for requests, in blocks; see `recommend_all`."""
         if users_at_once < 1:
             raise ValueError(f"users_at_once must be at least 1, got {users_at_once}")
-        within = self._allowed(allow, exclude)
+        within = self.allowed(allow, exclude)
         starts = range(0, len(requests), users_at_once)
         parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
         first = self._listed(next(parts), k, within)  # raises here if k is out of range
@@ -145,14 +146,18 @@ class RunLists:
         Raises:
             ValueError: as in `recommend`, or a run whose model is no pipeline, content model or hybrid.
         """
-        within = self._allowed(allow, exclude)
-        requests = self._requests(user_ids, history, tastes)
+        return self.explained(self._requests(user_ids, history, tastes), k, self.allowed(allow, exclude))
+
+    def explained(
+        self, requests: Requests, k: int, within: np.ndarray | None, *, request: int = 0
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the result of `explain` for requests; the other arguments are those of `answer`."""
         if any(callable(getattr(self.model, method, None)) for method in ("reasons", "answered_by")):
             return self._with_reasons(requests, k, within), pl.DataFrame()
         lists: list[dict[str, Any]] = []
         out: list[dict[str, Any]] = []
         for b, name in enumerate(requests.names):
-            answer = self._answer(requests.part(slice(b, b + 1)), k, within)
+            answer = self.answer(requests.part(slice(b, b + 1)), k, within, request=request)
             if not isinstance(answer, Staged):
                 raise ValueError(
                     f"only pipelines, content models and hybrids explain their lists, and the model of {self.folder} is "
@@ -198,6 +203,71 @@ class RunLists:
         table = self._table(self.items.at(rows[flat.lists]), flat.items, flat.ranks, flat.scores)
         return table.rename({"user_id": "item_id", "item_id": "similar_item_id"})
 
+    def allowed(self, allow: Sequence[Any] | None, exclude: Sequence[Any] | None) -> np.ndarray | None:
+        """Return the item rows that may be recommended, None for all."""
+        if allow is None and exclude is None:
+            return None
+        within = np.arange(len(self.items)) if allow is None else np.unique(self.items.rows(allow))
+        if exclude is not None:
+            within = np.setdiff1d(within, self.items.rows(exclude))
+        if not len(within):
+            raise ValueError(
+                "allow and exclude must leave at least one item to recommend, got "
+                f"{'none allowed' if exclude is None else 'all excluded'}"
+            )
+        return within
+
+    def answer(
+        self, requests: Requests, k: int, within: np.ndarray | None = None, *, request: int | np.ndarray = 0
+    ) -> Ranking:
+        """Rank items, by row, for requests: training users by row, the others folded in.
+
+        Args:
+            requests: for whom.
+            k: length of each list, between 1 and the number of items.
+            within: the only item rows that may be recommended; None for all.
+            request: of a pipeline: its number, or one for each request, for random re-rankers.
+        """
+        more: dict[str, Any] = {} if within is None else {"allow": within}
+        if self.draws:
+            more["request"] = np.broadcast_to(request, len(requests))
+        if requests.histories is not None:
+            return self._folded(requests.histories, k, more, requests.tastes)
+        rows = requests.rows_B
+        assert rows is not None
+        unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+        histories = self.seen.of_users(rows[unseen])
+        if unseen.all() and len(rows):
+            return self._folded(histories, k, more)
+        ranking = self._ranked(rows, k, exclude=self.seen, **more)
+        if unseen.any():
+            if self.draws:
+                more["request"] = more["request"][unseen]
+            folded = self._folded(histories, k, more)
+            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
+        return ranking
+
+    def check_tastes(self) -> None:
+        """Raise a ValueError if the model takes no stated tastes."""
+        if "tastes" not in inspect.signature(self.model.fold_in).parameters:
+            raise ValueError(
+                f"tastes are for models of the items' content, and the model of {self.folder} is {type(self.model).__name__}; train one: "
+                "recsys-dl train model=content"
+            )
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether answers may depend on the number of the request."""
+        return "request" in inspect.signature(self.model.recommend).parameters
+
+    def users_of(self, requests: Requests) -> Users:
+        """Return what the model calls the users of requests of one kind: rows of training users, or the state of others."""
+        if requests.rows_B is not None and self.model.user_counts_U[requests.rows_B].all():
+            return requests.rows_B
+        seen = requests.histories if requests.rows_B is None else self.seen.of_users(requests.rows_B)
+        assert seen is not None
+        return self._state(seen, requests.tastes)
+
     # Internal
 
     def _requests(
@@ -216,7 +286,7 @@ class RunLists:
                 raise ValueError("user_ids must name at least one user, got none")
             return Requests(self.users.at(rows), rows, None)
         if isinstance(history, Dataset):
-            return self._requests_of_log(history)
+            return requests_of_log(history, self.items, self.folder)
         named = history if isinstance(history, Mapping) else {NEW: history}
         if not named:
             raise ValueError("history must hold the items of at least one user, got none")
@@ -224,87 +294,15 @@ class RunLists:
         return Requests(as_text(list(named)), None, Interactions.from_histories(lists, num_items=len(self.items)))
 
     def _requests_of_tastes(self, history: History | None, tastes: Sequence[str]) -> Requests:
-        if "tastes" not in inspect.signature(self.model.fold_in).parameters:
-            raise ValueError(
-                f"tastes are for models of the items' content, and the model of {self.folder} is {type(self.model).__name__}; train one: "
-                "recsys-dl train model=content"
-            )
+        self.check_tastes()
         one = self._requests(None, {NEW: []} if history is None else history)
         if len(one) != 1:
             raise ValueError(f"tastes are of one new user, got histories of {len(one)}")
         return Requests(one.names, None, one.histories, tastes)
 
-    def _requests_of_log(self, histories: Dataset) -> Requests:
-        """Return the users of a log that the run does not know; what it says of items unknown to the run is dropped."""
-        given = histories.seen
-        known_I = self.items.find(histories.items.ids)
-        items_N = known_I[given.items_N]
-        kept = items_N >= 0
-        if not kept.any():
-            raise ValueError(
-                f"none of the {len(histories.items):,} items in the histories is known to {self.folder}: they look like "
-                f"{_some(histories.items.ids)}, the run's like {_some(self.items.ids)}"
-            )
-        if not kept.all():
-            strange = histories.items.ids.filter(pl.Series(known_I < 0))
-            log.warning(
-                "%d of %d rows of the histories name items unknown to the run (%s) and are dropped",
-                (~kept).sum(),
-                len(kept),
-                _some(strange),
-            )
-        lost = np.setdiff1d(given.users_N, given.users_N[kept])
-        if len(lost):
-            log.warning(
-                "nothing is left of the histories of %d of %d users, such as %r: they are treated as users without a history, and "
-                "usually get the most popular items",
-                *(len(lost), given.num_users, histories.users.ids[int(lost[0])]),
-            )
-        times = None if given.times_N is None else given.times_N[kept]
-        part = Interactions(
-            given.users_N[kept],
-            items_N[kept],
-            given.weights_N[kept],
-            times,
-            num_users=given.num_users,
-            num_items=len(self.items),
-        )
-        return Requests(histories.users.ids, None, part)
-
-    def _allowed(self, allow: Sequence[Any] | None, exclude: Sequence[Any] | None) -> np.ndarray | None:
-        """Return the item rows that may be recommended, None for all."""
-        if allow is None and exclude is None:
-            return None
-        within = np.arange(len(self.items)) if allow is None else np.unique(self.items.rows(allow))
-        if exclude is not None:
-            within = np.setdiff1d(within, self.items.rows(exclude))
-        if not len(within):
-            raise ValueError(
-                "allow and exclude must leave at least one item to recommend, got "
-                f"{'none allowed' if exclude is None else 'all excluded'}"
-            )
-        return within
-
     def _listed(self, requests: Requests, k: int, allow: np.ndarray | None) -> pl.DataFrame:
-        flat = flattened(self._answer(requests, k, allow))
+        flat = flattened(self.answer(requests, k, allow))
         return self._table(requests.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
-
-    def _answer(self, requests: Requests, k: int, allow: np.ndarray | None) -> Ranking:
-        """Rank for training users by row; fold in the others."""
-        more = {} if allow is None else {"allow": allow}
-        if requests.histories is not None:
-            return self._folded(requests.histories, k, more, requests.tastes)
-        rows = requests.rows_B
-        assert rows is not None
-        unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
-        histories = self.seen.of_users(rows[unseen])
-        if unseen.all() and len(rows):
-            return self._folded(histories, k, more)
-        ranking = self._ranked(rows, k, exclude=self.seen, **more)
-        if unseen.any():
-            folded = self._folded(histories, k, more)
-            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
-        return ranking
 
     def _folded(
         self, seen: Interactions, k: int, more: Mapping[str, Any], tastes: Sequence[str] | None = None
@@ -323,13 +321,8 @@ class RunLists:
         parts = []
         for b in range(len(requests)):
             one = requests.part(slice(b, b + 1))
-            flat = flattened(self._answer(one, k, allow))
-            if one.rows_B is not None and self.model.user_counts_U[one.rows_B[0]]:
-                users: Users = one.rows_B
-            else:
-                seen = one.histories if one.rows_B is None else self.seen.of_users(one.rows_B)
-                assert seen is not None
-                users = self._state(seen, one.tastes)
+            flat = flattened(self.answer(one, k, allow))
+            users = self.users_of(one)
             if hasattr(self.model, "reasons"):
                 words = [self._in_words(reason) for reason in self.model.reasons(users, flat.items[None])[0]]
             else:
@@ -388,7 +381,3 @@ def _ranked_by(parts: str) -> str:
 def _and_then(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     yield first
     yield from rest
-
-
-def _some(ids: pl.Series) -> str:
-    return ", ".join(map(repr, ids.head(3)))

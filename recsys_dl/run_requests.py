@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.protocols import Ranking
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,3 +59,44 @@ def flattened(ranking: Ranking) -> Flat:
     """Return a ranking's entries without the padding."""
     lists, places = np.nonzero(ranking.items_BK >= 0)
     return Flat(lists, ranking.items_BK[lists, places], places + 1, ranking.scores_BK[lists, places])
+
+
+def requests_of_log(histories: Dataset, items: Vocabulary, folder: Path) -> Requests:
+    """Return the users of a log that the run does not know; what it says of items unknown to the run is dropped.
+
+    `items`, `folder`: of the run.
+
+    Raises:
+        ValueError: the run knows none of the items.
+    """
+    given = histories.seen
+    known_I = items.find(histories.items.ids)
+    items_N = known_I[given.items_N]
+    kept = items_N >= 0
+    if not kept.any():
+        raise ValueError(
+            f"none of the {len(histories.items):,} items in the histories is known to {folder}: they look like "
+            f"{_some(histories.items.ids)}, the run's like {_some(items.ids)}"
+        )
+    if not kept.all():
+        strange = histories.items.ids.filter(pl.Series(known_I < 0))
+        log.warning(
+            "%d of %d rows of the histories name items unknown to the run (%s) and are dropped",
+            (~kept).sum(),
+            len(kept),
+            _some(strange),
+        )
+    lost = np.setdiff1d(given.users_N, given.users_N[kept])
+    if len(lost):
+        log.warning(
+            "nothing is left of the histories of %d of %d users, such as %r: they are treated as users without a history, and "
+            "usually get the most popular items",
+            *(len(lost), given.num_users, histories.users.ids[int(lost[0])]),
+        )
+    times = None if given.times_N is None else given.times_N[kept]
+    columns = (given.users_N[kept], items_N[kept], given.weights_N[kept], times)
+    return Requests(histories.users.ids, None, Interactions(*columns, num_users=given.num_users, num_items=len(items)))
+
+
+def _some(ids: pl.Series) -> str:
+    return ", ".join(map(repr, ids.head(3)))

@@ -25,6 +25,7 @@ VERBS = (
     "report",
     "simulate",
     "ope",
+    "serve",
 )
 
 

@@ -94,6 +94,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "log": Place | None,
         "plot": bool,
     },
+    "serve": SHARED
+    | {
+        "run": Place,
+        "store": Place | None,
+        "host": str,
+        "port": Annotated[int, Ge(0), Le(65535)],
+        **dict.fromkeys(("batch_size", "queue_size", "body_kb", "max_k"), Count),
+        **dict.fromkeys(("batch_ms", "watch"), Annotated[float, Ge(0), Le(86400)]),
+        "timeout": Annotated[float, Gt(0), Le(86400)],
+        "rate": Annotated[float, Gt(0)] | None,
+        "proxies": list[str],
+    },
     "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED
     | {

@@ -1,0 +1,255 @@
+"""The application: paths, and what each answers."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from recsys_dl.data.messages import shorten
+from recsys_dl.version import __version__
+
+from .answers import Answers, Wanted
+from .batches import Batches, Job
+from .errors import Refused, in_words, overloaded
+from .figures import Figures
+from .guard import Guard
+from .live import Current
+from .messages import (
+    Answer,
+    Error,
+    Explanation,
+    Feedback,
+    Kept,
+    Recommend,
+    Score,
+    ScoreAnswer,
+    Similar,
+    SimilarAnswer,
+)
+from .recorder import Recorder
+from .settings import Settings
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Error, "description": text}
+    for status, text in {
+        400: "the body was cut off",
+        401: "no token, or a wrong one",
+        404: "an unknown id",
+        408: "the body did not arrive in time",
+        413: "the body is too large",
+        422: "a body that cannot be read, or says what cannot be done",
+        429: "too many requests",
+        503: "not in time, or the store cannot be written",
+    }.items()
+}
+
+
+class StrictRequest(Request):
+    """A request whose body is JSON as the standard has it: no NaN, no half characters, no unbounded depth."""
+
+    async def json(self) -> Any:
+        """Return the body."""
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise Refused(
+                422, f"the body must be JSON (RFC 8259, so without NaN): {shorten(str(error), 300)}"
+            ) from None
+
+
+class StrictRoute(APIRoute):
+    """A route that reads bodies strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """Return the handler."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            try:
+                return await handler(StrictRequest(request.scope, request.receive))
+            except HTTPException as error:
+                if isinstance(error.__cause__, Refused):
+                    raise error.__cause__ from None
+                raise
+
+        return strict
+
+
+class Service:
+    """The parts of a running server: the run, the store, and the queue before them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.figures = settings, Figures()
+        self.recorder = Recorder(settings.store_folder)
+        self.current = Current(settings.run, self.recorder)
+        self.answers = Answers(self.current, self.recorder, max_k=settings.max_k)
+        self.figures.loaded.set(self.current.live.loaded)
+        self.batches = Batches(
+            "answers",
+            self._process,
+            size=settings.batch_size,
+            wait=settings.batch_ms / 1000,
+            capacity=settings.queue_size,
+        )
+
+    def _process(self, jobs: Sequence[Job]) -> None:
+        self.figures.batches.observe(len(jobs))
+        self.answers.process(jobs)
+
+    async def answer(self, wanted: Wanted) -> JSONResponse:
+        """Queue a request and return the answer."""
+        self.recorder.check()
+        try:
+            result = self.batches.put(wanted)
+        except queue.Full:
+            raise overloaded() from None
+        return JSONResponse(await self.within(result))
+
+    async def within(self, result: Future[Any]) -> Any:
+        """Return a result that must be there in time."""
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(result), self.settings.timeout)
+        except asyncio.TimeoutError:
+            raise Refused(
+                503, f"the answer took longer than {self.settings.timeout:g} s; send this again later", retry_after=1
+            ) from None
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the run again; see `Current.reload`."""
+        try:
+            live = await asyncio.to_thread(self.current.reload)
+        except Refused:
+            self.figures.reloads.labels("refused").inc()
+            raise
+        self.figures.reloads.labels("done").inc()
+        self.figures.loaded.set(live.loaded)
+        return live.about()
+
+    async def watch(self) -> None:
+        """Reload whenever the run has changed."""
+        while True:
+            await asyncio.sleep(self.settings.watch)
+            if await asyncio.to_thread(self.current.changed):
+                try:
+                    await self.reload()
+                except Refused:
+                    continue  # logged, and shown by /health
+
+    def stop(self) -> None:
+        """Answer what is queued, and write what is left."""
+        self.batches.stop()
+        self.recorder.stop()
+
+
+def make_app(settings: Settings) -> Guard:
+    """Load the run and return the application, for any ASGI server.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: it is damaged.
+        OSError: the store cannot be written.
+    """
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(service.watch()) if settings.watch else None
+        yield
+        if watching is not None:
+            watching.cancel()
+        await asyncio.to_thread(service.stop)
+
+    app = FastAPI(
+        title="recsys-dl serve",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.router.route_class = StrictRoute
+    _add_errors(app)
+    _add_answers(app, service)
+    _add_state(app, service)
+    paths = tuple(route.path for route in app.routes if hasattr(route, "path"))
+    return Guard(app, settings, service.figures, paths)
+
+
+def _add_errors(app: FastAPI) -> None:
+    def said(request: Request, status: int, message: str, headers: Any = None) -> JSONResponse:
+        content = {"error": message, "request_id": request.state.request_id}
+        return JSONResponse(content, status, headers=headers)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return said(request, error.status, error.message, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return said(request, 422, in_words(list(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        paths = "GET /openapi.json lists the paths and their methods"
+        return said(request, error.status_code, f"{error.detail}; {paths}", error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return said(request, 500, "the server failed; its log has the reason under this request_id")
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    @app.post("/recommend", response_model=Answer, responses=REFUSALS, summary="A list of items")
+    async def recommend(body: Recommend, request: Request) -> Response:
+        return await service.answer(Wanted(body, request.state.request_id))
+
+    @app.post("/similar", response_model=SimilarAnswer, responses=REFUSALS, summary="Items similar to items")
+    async def similar(body: Similar, request: Request) -> Response:
+        return await service.answer(Wanted(body, request.state.request_id))
+
+    @app.post("/score", response_model=ScoreAnswer, responses=REFUSALS, summary="Scores of given items")
+    async def score(body: Score, request: Request) -> Response:
+        return await service.answer(Wanted(body, request.state.request_id))
+
+    @app.post("/explain", response_model=Explanation, responses=REFUSALS, summary="A list, and why each item is in it")
+    async def explain(body: Recommend, request: Request) -> Response:
+        return await service.answer(Wanted(body, request.state.request_id, explain=True))
+
+    @app.post("/feedback", response_model=Kept, responses=REFUSALS, summary="What became of an answer")
+    async def feedback(body: Feedback, request: Request) -> Response:
+        kept = await service.within(service.recorder.feedback(body))
+        service.figures.events.inc(kept)
+        return JSONResponse({"request_id": request.state.request_id, "kept": kept})
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="That the process answers, and which run")
+    async def health() -> Response:
+        return JSONResponse(service.current.live.about() | {"refused": service.current.refused})
+
+    @app.get("/ready", summary="Whether requests may be sent here: 200 or 503")
+    async def ready() -> Response:
+        failure = service.recorder.failure
+        return JSONResponse({"ready": failure is None, "store": failure}, 200 if failure is None else 503)
+
+    @app.get("/metrics", summary="For Prometheus")
+    async def metrics() -> Response:
+        return Response(generate_latest(service.figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/reload", responses=REFUSALS, summary="Load the run again; the old one answers until it is warm")
+    async def reload() -> Response:
+        if service.settings.token is None:
+            raise Refused(403, "reloading needs a server with a token: start it with RECSYS_DL_TOKEN set, and send it")
+        return JSONResponse(await service.reload())

@@ -1,0 +1,58 @@
+"""What is answered in place of what was requested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys_dl.data.messages import shorten
+
+SHOWN = 5  # complaints about one body
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        message: what must hold, what came, what to do.
+        retry_after: seconds, for a client that should try again.
+        close: whether the connection is closed after the answer.
+    """
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None, close: bool = False) -> None:
+        super().__init__(message)
+        self.status, self.message, self.retry_after, self.close = status, message, retry_after, close
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers | ({"Connection": "close"} if self.close else {})
+
+
+def overloaded() -> Refused:
+    """Return the answer to a request for which there is no room."""
+    return Refused(429, "the server has as many requests as it can hold; send this one again later", retry_after=1)
+
+
+def in_words(errors: list[dict[str, Any]]) -> str:
+    """Return pydantic's complaints about a body as text: which field, what must hold, what came."""
+    lines = []
+    for error in errors[:SHOWN]:
+        where = ".".join(str(part) for part in error["loc"] if part not in ("body", "int", "str")) or "the body"
+        came = "" if error["type"] in ("missing", "extra_forbidden") else f", got {shorten(repr(error['input']))}"
+        lines.append(f"{shorten(where)}: {_sentence(error)}{came}")
+    more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
+    return "; ".join(dict.fromkeys(lines)) + more
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "must be given"
+    if error["type"] == "extra_forbidden":
+        return "there is no such field; GET /openapi.json lists them"
+    if error["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        return "must be a JSON object, sent with Content-Type: application/json"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")

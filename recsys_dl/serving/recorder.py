@@ -1,0 +1,210 @@
+"""Answers and feedback, written to the disk by one thread."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import sqlite3
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_dl.data.feedback_log import FeedbackLog
+from recsys_dl.data.vocabulary import as_text, save_vocabularies
+from recsys_dl.folders import new_folder
+
+from .batches import Batches, Job
+from .errors import Refused
+from .histories import Histories, Shown
+from .messages import Feedback
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 20_000  # answers that wait to be written
+EVERY = 1.0  # seconds between writes of answers, if no feedback comes
+BEHIND = "the store does not keep up or cannot be written; send this again later, and see GET /ready"
+FAILURES = (OSError, sqlite3.Error, ValueError)  # of a full or damaged disk
+
+
+class Recorder:
+    """Keeps answers with their propensities, feedback on them, and users' histories.
+
+    The folder holds `histories.sqlite`, and for each pair of vocabularies `logs/KEY/` with `users.parquet`, `items.parquet` and the
+    `FeedbackLog` `log/`. Answers are written within a second, feedback before it is acknowledged.
+
+    Args:
+        folder: created if needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.histories = Histories(folder / "histories.sqlite")
+        self.failure: str | None = None
+        self._logs: dict[str, FeedbackLog] = {}
+        self._waiting: list[Shown] = []
+        self._written = time.monotonic()
+        self._stopping = False
+        self._batches = Batches("recorder", self._process, size=256, wait=0.005, capacity=CAPACITY, tick=EVERY)
+
+    def open_log(self, users: Any, items: Any, context_size: int) -> str:
+        """Open the log of answers over these vocabularies, with contexts of that size; return its key."""
+        content = f"{users.content_hash} {items.content_hash} {context_size}"
+        key = hashlib.sha256(content.encode()).hexdigest()[:16]
+        folder = self.folder / "logs" / key
+        if not folder.exists():
+            with new_folder(folder) as aside:
+                save_vocabularies(aside, users, items)
+        self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
+        return key
+
+    def shown(self, answer: Shown) -> None:
+        """Keep an answer.
+
+        Raises:
+            Refused: too many wait to be written.
+        """
+        try:
+            self._batches.put(answer)
+        except queue.Full:
+            raise Refused(503, BEHIND, retry_after=5) from None
+
+    def feedback(self, body: Feedback) -> Future[int]:
+        """Keep feedback; the result is the number of events, once they are on the disk.
+
+        Raises:
+            Refused: too much waits to be written.
+        """
+        try:
+            return self._batches.put(body)
+        except queue.Full:
+            raise Refused(503, BEHIND, retry_after=5) from None
+
+    def check(self) -> None:
+        """Raise what a request for a list gets while answers cannot be kept."""
+        if len(self._waiting) >= CAPACITY:
+            raise Refused(503, BEHIND, retry_after=5)
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._stopping = True
+        self._batches.stop()
+
+    # In the thread
+
+    def _process(self, jobs: Sequence[Job]) -> None:
+        told = [job for job in jobs if isinstance(job.body, Feedback)]
+        for job in jobs:
+            if isinstance(job.body, Shown):
+                self._waiting.append(job.body)
+                job.result.set_result(None)
+        due = told or self._stopping or len(self._waiting) >= 1000 or time.monotonic() - self._written > EVERY
+        try:
+            if self._waiting and due:
+                self._write_answers()
+            self._write_feedback(told)
+            if due:
+                self.failure = None
+        except FAILURES as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            log.error("the store cannot be written: %s", self.failure)
+            for job in told:
+                if not job.result.done():
+                    job.result.set_exception(Refused(503, BEHIND, retry_after=5))
+
+    def _write_answers(self) -> None:
+        self._written = time.monotonic()
+        alike: dict[Any, list[Shown]] = {}
+        for one in self._waiting:
+            alike.setdefault((one.log, one.row is None, one.joint is None, one.draws), []).append(one)
+        for (key, *_), answers in alike.items():
+            _append(self._logs[key], answers)
+        self.histories.remember(self._waiting)
+        self._waiting = []
+
+    def _write_feedback(self, jobs: list[Job]) -> None:
+        """Write rewards, then histories; a repeated request changes neither."""
+        rewards: dict[str, list[tuple[int, int, float]]] = {}
+        events: list[tuple[str, str, float]] = []
+        good = []
+        for job in jobs:
+            try:
+                key, mine, told = self._resolved(job.body)
+            except Refused as error:
+                job.result.set_exception(error)
+                continue
+            if key is not None:
+                rewards.setdefault(key, []).extend(mine)
+            events += told
+            good.append(job)
+        for key, rows in rewards.items():
+            requests, arms, earned = zip(*rows, strict=True)
+            if key not in self._logs:
+                self._logs[key] = FeedbackLog(self.folder / "logs" / key / "log")
+            self._logs[key].reward(requests, arms, earned, [int(time.time())] * len(rows))
+        if events:
+            self.histories.add(events)
+        for job in good:
+            job.result.set_result(len(job.body.events))
+
+    def _resolved(
+        self, body: Feedback
+    ) -> tuple[str | None, list[tuple[int, int, float]], list[tuple[str, str, float]]]:
+        """Return the log, rewards in it, and events of the user's history."""
+        items = as_text([event.item for event in body.events]).to_list()
+        rewards = [float(event.reward) for event in body.events]
+        user = None if body.user is None else as_text([body.user])[0]
+        key, mine = None, []
+        if body.request_id is not None:
+            answer = self.histories.answered(body.request_id)
+            if answer is None:
+                raise Refused(
+                    404,
+                    f"no answer with request_id {body.request_id} is known (they are kept for 7 days); to add to a user's history, send "
+                    "user without request_id",
+                )
+            if user is not None and answer.user is not None and user != answer.user:
+                raise Refused(422, f"user must be the one of the answer or left out, got {user[:80]!r}")
+            user = answer.user if user is None else user
+            if strange := [item for item in items if item not in answer.arms]:
+                raise Refused(
+                    422,
+                    f"every item must be one of the {len(answer.arms)} of the answer, got {strange[0][:80]!r}; to add others to a user's "
+                    "history, send user without request_id",
+                )
+            key, number = answer.log, number_of(body.request_id)
+            mine = [(number, answer.arms[item], reward) for item, reward in zip(items, rewards, strict=True)]
+        told = [
+            (user, item, reward) for item, reward in zip(items, rewards, strict=True) if user is not None and reward
+        ]
+        return key, mine, told
+
+
+def _append(to: FeedbackLog, answers: list[Shown]) -> None:
+    """Write answers that have the same optional parts."""
+    shape = (len(answers), max(len(one.arms) for one in answers))
+    arms_BK, chances_BK = np.full(shape, -1, np.int32), np.full(shape, np.nan)
+    for b, one in enumerate(answers):
+        arms_BK[b, : len(one.arms)] = list(one.arms.values())
+        chances_BK[b, : len(one.arms)] = one.propensities
+    nothing = (0.0,) * to.context_size  # of a stage that was skipped
+    to.append(
+        arms_BK,
+        chances_BK,
+        requests_B=[number_of(one.request) for one in answers],
+        users_B=None if answers[0].row is None else [one.row for one in answers],
+        contexts_BF=[one.context or nothing for one in answers] if to.context_size else None,
+        times_B=[one.time for one in answers],
+        joint_B=None if answers[0].joint is None else [one.joint for one in answers],
+        draws=answers[0].draws,
+    )
+
+
+def number_of(request: str) -> int:
+    """Return the number of a request in the feedback log."""
+    return int(request[:16], 16) >> 1

@@ -1,0 +1,47 @@
+"""What a server is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a server.
+
+    Attributes:
+        run: a folder written by `recsys-dl train`, or a link to one.
+        host, port: where to listen; port 0 takes a free one.
+        batch_ms: the most that a request waits for others, in milliseconds.
+        batch_size: requests answered at once, at most.
+        queue_size: requests that wait or are answered at a time; beyond, 429.
+        timeout: seconds for receiving a request, and for answering one.
+        body_kb: kilobytes of a request's body, at most.
+        max_k: length of a list, at most.
+        rate: requests a second of one client, on average; None for no limit. Twice as many may come at once.
+        proxies: addresses of proxies whose X-Forwarded-For is believed.
+        store: folder for histories and feedback; None for RUN.serving.
+        watch: seconds between looks at whether `run` has changed; 0 for never.
+        token: what clients must send; None for no check.
+    """
+
+    run: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    batch_ms: float = 2.0
+    batch_size: int = 64
+    queue_size: int = 512
+    timeout: float = 10.0
+    body_kb: int = 256
+    max_k: int = 1000
+    rate: float | None = None
+    proxies: tuple[str, ...] = ()
+    store: Path | None = None
+    watch: float = 5.0
+    token: str | None = None
+
+    @property
+    def store_folder(self) -> Path:
+        """Where histories and feedback are."""
+        return self.store or Path(f"{str(self.run).rstrip('/')}.serving")
