@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from recsys_dl.bandits import Boltzmann, EpsilonGreedy, Thompson
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.protocols import Decisions
@@ -107,6 +108,14 @@ def test_regret_is_the_truth_not_the_sample():
     assert 20 < done.clicks_P[-1] < 100
     none = simulate(Always(0, 1), FixedArms(means=[0.5, 0.2], clicks="cascade"), rounds=30, batch=7, k=2)
     np.testing.assert_allclose(none.regret_P, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("policy", [EpsilonGreedy(epsilon=1.0, seed=7), Boltzmann(seed=7), Thompson(seed=7)])
+def test_clicks_have_nothing_to_do_with_the_draws_of_a_policy_of_the_same_seed(policy):
+    rounds = 4000
+    done = simulate(policy, FixedArms(means=[0.5, 0.4, 0.6, 0.5], seed=7), rounds=rounds, batch=100)
+    expected = done.best * rounds - done.regret_P[-1]
+    assert abs(done.clicks_P[-1] - expected) < 4 * np.sqrt(0.25 * rounds)
 
 
 def test_feedback_arrives_once_when_it_must_and_with_its_context():

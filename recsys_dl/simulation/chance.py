@@ -6,7 +6,8 @@ import numpy as np
 
 from recsys_dl.kernels.random import random_bits, stream_key
 
-REWARDS, EXAMINED, DELAYS, LOST, REQUESTS = range(5)  # purposes
+# purposes, far from the streams of a policy of the same seed, whose draws must have nothing to do with the world's
+REWARDS, EXAMINED, DELAYS, LOST, REQUESTS = range(0x574F524C44 << 8, (0x574F524C44 << 8) + 5)
 
 
 def uniform(seed: int, purpose: int, requests_B: np.ndarray, others_BX: np.ndarray | None = None) -> np.ndarray:
