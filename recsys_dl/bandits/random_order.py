@@ -62,7 +62,7 @@ class Gumbels:
 
     def at(self, t_N: np.ndarray, some_L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return distribution functions and densities."""
-        rate_NL = np.exp(self.locations_L[some_L] - t_N[:, None])
+        rate_NL = np.exp(np.minimum(self.locations_L[some_L] - t_N[:, None], 700))  # infinity * 0 is not a number
         cdf_NL = np.exp(-rate_NL)
         return cdf_NL, rate_NL * cdf_NL
 
