@@ -1,9 +1,12 @@
 """One call from a log and a policy to a table: values near the truth, intervals, missing support, bad logs."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from hydra.utils import instantiate
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.off_policy import ArmMeans, LightGBM, Linear, evaluate_policy, position_table
@@ -266,3 +269,14 @@ def bad(**changes):
 def test_bad_logs_and_policies_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["boltzmann", "epsilon_greedy", "linucb", "thompson", "ucb1"])
+def test_policies_of_conf_are_valued(name):
+    text = (Path(__file__).parents[1] / f"conf/policy/{name}.yaml").read_text().replace("${seed}", "0")
+    policy = instantiate(yaml.safe_load(text)).start(4, context_size=2).update(world(500, 9)[0])
+    log, x = world(2000)
+    shown = policy.probabilities(log.contexts_RF, num_requests=2000)
+    found = evaluate_policy(log, policy, estimators=["dr"])["dr"]
+    truth = (shown * CHANCE_XA[x]).sum(axis=1).mean()
+    assert abs(found.value - truth) < found.high - found.low  # four standard errors

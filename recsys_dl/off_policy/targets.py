@@ -6,6 +6,7 @@ R rounds, A arms, P positions, B rounds of a block.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.protocols import Policy
 
 BLOCK_NUMBERS = 4 << 20  # probabilities held at a time
+KEPT_NUMBERS = 16 << 20  # of a policy, whose probabilities are then computed once
 
 
 class Target:
@@ -67,6 +69,21 @@ class Target:
             if self.rows_R is None:
                 return np.broadcast_to(self.table_TA, (len(rows_B), self.feedback.num_arms))
             return self.table_TA[self.rows_R[rows_B]]
+        if self._kept is not None:
+            return self._kept[rows_B]
+        return self._asked(rows_B)
+
+    @cached_property
+    def _kept(self) -> np.ndarray | None:
+        """Probabilities of all rounds, if they are few enough to keep."""
+        rounds, arms = len(self.feedback), self.feedback.num_arms
+        if rounds * arms > KEPT_NUMBERS:
+            return None
+        return np.concatenate([self._asked(rows_B) for rows_B in blocks(np.arange(rounds), arms)])
+
+    def _asked(self, rows_B: np.ndarray) -> np.ndarray:
+        """Ask the policy."""
+        assert self.policy is not None
         contexts = self.feedback.contexts_RF
         given = None if contexts is None else contexts[rows_B]
         found = np.asarray(self.policy.probabilities(given, num_requests=len(rows_B)), np.float64)
