@@ -3,12 +3,12 @@
     python scripts/bench_exploration.py --plot docs/benchmarks/exploration.png     # a few minutes of one core
 
 New are 200 random movies with 50 raters or more. All their ratings are held out; the others are the log that the pipeline knows. Then the catalog grows
-by the new movies, and the pipeline (popularity; the tenth position explores, among the new movies alone) answers random users, 1,000 before each update, through its feedback
+by the new movies, and the pipeline (popularity; the third position explores, among the new movies alone) answers random users, 1,000 before each update, through its feedback
 log. A new movie that is shown to a user is clicked if the user's rating of it was held out: every click is a real pair (the data has no ratings' values). The best tenth are the 20
 movies with the most raters. A policy has found those that are among the 20 movies of its highest means, its prior included.
 
 Before, every policy learned from 200 random users for each known movie, clicked if the user rated it. With `content_count` the prior mean of a new movie is what a ridge
-regression on genres expects from those, worth that many impressions; it is chosen on two other draws of new movies, by the mean share found; then five draws are the test, once.
+regression on genres expects from those, worth that many impressions; it is chosen on two other draws of new movies, by the mean share found; then three draws are the test, once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from recsys_dl.readers.sources import movielens
 from recsys_dl.rerankers import Exploration
 
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
-NEW, LEAST, WARM, PLACES, USERS, BATCHES = 200, 50, 200, [10], 1000, 20
+NEW, LEAST, WARM, PLACES, USERS, BATCHES = 200, 50, 200, [3], 1000, 10
 CONTENT = (5, 20, 80)  # impressions that the expectation from genres may be worth
 PRIOR = {"prior_mean": 0.05, "prior_count": 2.0}  # about the share of users who rated a known movie
 POLICIES: dict[str, Any] = {
@@ -106,7 +106,7 @@ def run(draw: Draw, policy: Any, seed: int) -> dict[str, np.ndarray]:
         total = 0.0
         for _ in range(BATCHES):
             users_B = rng.choice(draw.grown.num_users, USERS, replace=False)
-            answer, requests_B = running.recommend(users_B, k=10)
+            answer, requests_B = running.recommend(users_B, k=PLACES[-1])
             items = answer.items_BK[:, [place - 1 for place in PLACES]]
             rewards = draw.rated_UN[users_B[:, None], items - first] * 1.0
             running.reward(np.repeat(requests_B, len(PLACES)), items.ravel(), rewards.ravel())
@@ -162,7 +162,7 @@ def draw_plot(curves: Mapping[str, np.ndarray], file: Path) -> None:
 def main() -> None:
     """Choose by validation, run the test draws, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     began = time.perf_counter()

@@ -33,7 +33,7 @@ def test_settings_that_vary_name_the_rows_and_theory_is_beside_them(tmp_path):
     out = command("simulate", "-m", *words, *QUICK, cwd=tmp_path).stdout
     assert "epsilon=0 " in out
     assert "epsilon=1 " in out
-    assert "Lai-Robbins lower bound 28." in out
+    assert "Lai-Robbins rate 28." in out
     assert not (tmp_path / "here/regret.png").exists()
 
 

@@ -200,6 +200,7 @@ def test_bands_exponents_and_theory():
     runs = [Simulated(rounds, scale * rounds**0.5, rounds * 0.3, 0.5, 1.0) for scale in (1.0, 2.0, 3.0)]
     curve = Curve.of("square root", runs)
     assert curve.exponent == pytest.approx(0.5)
+    assert curve.late == pytest.approx(2 * (1000**0.5 - 100**0.5))
     half = 4.302653 * 1.0 / np.sqrt(3) * np.sqrt(1000)  # Student's t with 2 degrees of freedom
     np.testing.assert_allclose(curve.band_2P[:, -1], [2 * np.sqrt(1000) - half, 2 * np.sqrt(1000) + half], rtol=1e-5)
     cheap = Curve.of("none", [Simulated(rounds, 0.0 * rounds, rounds * 0.5, 0.5, 1.0)])
@@ -208,5 +209,5 @@ def test_bands_exponents_and_theory():
     assert table[0][2] == "one seed"
     world = FixedArms(means=[0.5, 0.4])
     kl = 0.4 * np.log(0.4 / 0.5) + 0.6 * np.log(0.6 / 0.5)
-    found = world.theory(np.array([1, 1000]))["Lai-Robbins lower bound"]
+    found = world.theory(np.array([1, 1000]))["Lai-Robbins rate"]
     np.testing.assert_allclose(found, [0, 0.1 / kl * np.log(1000)])

@@ -65,7 +65,7 @@ class FixedArms(World):
         return np.stack([self.means_A[order] for order in orders])[at_B]
 
     def theory(self, rounds_P: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the lower bound of Lai and Robbins 1985 on any consistent policy: sum over arms of gap / KL, times ln t.
+        """Return the rate of Lai and Robbins 1985 that no consistent policy beats in the long run: sum over arms of gap / KL, times ln t.
 
         Only for given means that do not change: with drawn ones, arms that are nearly the best make it large long before it applies.
         """
@@ -79,4 +79,4 @@ class FixedArms(World):
             return {}
         worse_A, best = self.means_A[gaps_A > 0], self.means_A.max()
         kl_A = rel_entr(worse_A, best) + rel_entr(1 - worse_A, 1 - best)
-        return {"Lai-Robbins lower bound": (gaps_A[gaps_A > 0] / kl_A).sum() * np.log(np.maximum(rounds_P, 1))}
+        return {"Lai-Robbins rate": (gaps_A[gaps_A > 0] / kl_A).sum() * np.log(np.maximum(rounds_P, 1))}

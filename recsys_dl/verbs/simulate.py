@@ -77,12 +77,15 @@ def _simulated(trials: Sequence[tuple[str, str, DictConfig]]) -> Panels:
 
 def _write(panels: Panels, folder: Path, config: DictConfig) -> None:
     from recsys_dl.evaluation.rendering import page_width, text_table
-    from recsys_dl.simulation.curves import HEADER, regret_table
+    from recsys_dl.simulation.curves import HEADER, gained, regret_table
 
     setting = f"{config.rounds:,} rounds, {config.seeds} seed{'s' * (config.seeds > 1)}, updates every {config.batch}, {config.k} shown"
     parts = []
     for name, (curves, theory) in panels.items():
-        known = "".join(f"; {one} {values[-1]:,.1f}" for one, values in theory.items())
+        known = "".join(
+            f"; {one} {values[-1]:,.1f}, of it late {gained(curves[0].rounds_P, values):,.1f}"
+            for one, values in theory.items()
+        )
         parts.append(f"{name}: {setting}{known}\n\n{text_table(HEADER, regret_table(curves), width=page_width())}")
     text = "\n\n".join(parts)
     print(text)
