@@ -41,7 +41,8 @@ OTHERS = {
         *("Judged", "judge", "judge_scores", "per_user", "precision", "recall", "hit_rate"),
         *("average_precision", "reciprocal_rank", "ndcg"),
     ),
-    "recsys_dl.metrics.intervals": ("intervals", "holm"),
+    "recsys_dl.metrics.intervals": ("intervals", "holm", "clustered"),
+    "recsys_dl.readers.bandit_log": ("read_bandit_log",),
     "recsys_dl.rankers.side_columns": ("UserFeatures",),
 }
 NOT_ASKED = {"Split", "seen_besides_test"}  # in those files, but users do not call them

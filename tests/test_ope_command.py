@@ -101,6 +101,10 @@ def test_positions_have_their_own_probabilities(tmp_path, capsys):
     probabilities.write_text("item,probability\nscarf,1\n")
     assert main(["ope", f"log={log}", f"policy={probabilities}"]) == 1
     assert "need a column of positions too" in capsys.readouterr().err
+    for text, said in (("scarf,2,1", "must sum to 1 in each row, got 0 in row 0"), ("scarf,3,1", "1 to 2, got 3 to 3")):
+        probabilities.write_text(f"item,slot,probability\n{text}\n")  # not the first position: no other row is meant
+        assert main(["ope", f"log={log}", f"policy={probabilities}"]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_shares_of_a_log():
@@ -140,6 +144,9 @@ BAD = [  # columns that replace those of the log, words of the command, what is 
     ({}, ["reward=clicks"], "reward='clicks' does not exist"),
     ({}, ["contexts=[agee]"], "contexts='agee' does not exist"),
     ({}, ["estimators=[ipw]"], "estimators"),
+    ({}, ["estimators=ips", "clip=3"], "clip=3 would have no effect: it is of clipped_ips, and estimators=['ips'] does not name it"),
+    ({}, ["estimators=[ips,snips]", "folds=3"], "folds=3 would have no effect: it is of dm, dr"),
+    ({}, ["estimators=ips", "reward_model=lightgbm"], "reward_model=lightgbm would have no effect"),
     ({}, ["estimators=[replay]"], "replay needs the log of a uniformly random policy"),
     ({}, ["output=figures.csv"], "output must be a .json file"),
     ({}, ["clip=0"], "clip"),

@@ -84,6 +84,17 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
             name = word.key.removeprefix("grid.").partition(".")[0]
             if word.key.startswith("grid.") and name not in config.indexes:
                 yield word.text, f"indexes={list(config.indexes)} does not name {name}"
+    if verb == "ope" and config.estimators is not None:
+        named, models = list(config.estimators), ("dm", "dr", "switch_dr", "dros")
+        takers = {"clip": ("clipped_ips",), "threshold": ("switch_dr",), "shrinkage": ("dros",)}
+        for word in words:
+            name = word.key.partition(".")[0]
+            of = models if name in ("reward_model", "folds") else takers.get(name, named)
+            if not set(of) & set(named):
+                yield (
+                    word.text,
+                    f"it is of {', '.join(of)}, and estimators={named} does not name {'any' if of[1:] else 'it'}",
+                )
     if verb == "plan" and config.interactions is not None:
         for word in words:
             if word.key.partition(".")[0] in ("data", "weights", "filter", "split"):

@@ -50,12 +50,14 @@ class BanditLog:
         arms: external ids of its arms.
         columns: role -> the column that was read as it.
         contexts: names of the numbers of a context.
+        first_position: what the log calls its first position, 0 or 1.
     """
 
     feedback: BanditFeedback
     arms: Vocabulary
     columns: dict[str, str]
     contexts: Sequence[str] = ()
+    first_position: int = 0
 
     def among(self, arms: Vocabulary) -> BanditLog:
         """Return the log with its arms as rows of a vocabulary that holds them all."""
@@ -132,10 +134,10 @@ def read_bandit_log(
             f"{shorten(strange[0])!r}; give all arms, or correct {columns['arm']!r}"
         )
     numbers = {role: _numbers(frame[columns[role]], columns[role], where) for role in ("reward", "propensity")}
-    positions = None
+    positions, first = None, 0.0
     if "position" in columns:
         values = _numbers(frame[columns["position"]], columns["position"], where)
-        first = values.min()
+        first = float(values.min())
         if (values != np.round(values)).any() or first not in (0, 1):
             raise ValueError(
                 f"{where}: {columns['position']!r} must be whole numbers from 0 or from 1, got {first:g}; or position=False"
@@ -166,7 +168,7 @@ def read_bandit_log(
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return BanditLog(feedback, vocabulary, columns, names)
+    return BanditLog(feedback, vocabulary, columns, names, int(first))
 
 
 def _open_bandit(folder: Path, arms: Sequence[Any] | None) -> tuple[Path, Sequence[Any] | None, list[str]]:
@@ -282,9 +284,16 @@ def read_probabilities(
     rows = arms.find(ids)
     places = np.zeros(len(rows), np.int64)
     if at_name is not None:
-        places = _numbers(frame[at_name], at_name, where).astype(np.int64)
-        places -= places.min()
-    table = np.zeros((int(places.max()) + 1, len(arms)))
+        given = _numbers(frame[at_name], at_name, where)
+        places = given.astype(np.int64) - logged.first_position
+        last = int(logged.feedback.positions_R.max())  # type: ignore[union-attr]
+        if (places != given - logged.first_position).any() or places.min() < 0 or places.max() > last:
+            raise ValueError(
+                f"{where}: {at_name!r} must be positions of the log, {logged.first_position} to {last + logged.first_position}, got "
+                f"{given.min():g} to {given.max():g}"
+            )
+    positions_R = logged.feedback.positions_R
+    table = np.zeros((1 if positions_R is None else int(positions_R.max()) + 1, len(arms)))
     counts = np.zeros(table.shape, np.int64)
     np.add.at(counts, (places, rows), 1)
     if (counts > 1).any():
