@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set RECSYS_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs that can be served."""
+    for package in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
+        if find_spec(package) is None:
+            pytest.skip(f"serving needs {package}: pip install '.[serve]' httpx")
+    from serving_process import write_runs
+
+    folder = tmp_path_factory.mktemp("serving")
+    write_runs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(served: Path) -> Iterator[Any]:
+    """A client of the one server of the session."""
+    from serving_process import running
+
+    yield from running(served)
