@@ -1,6 +1,6 @@
 """Requests a second, latency and memory of `recsys-dl serve` over 100,000 generated items, and what overload gets.
 
-    python scripts/bench_serving.py                         # the tables of docs/serving.md
+    python scripts/bench_serving.py                         # a table
     python scripts/bench_serving.py --items 10000 --seconds 3
 
 The client is asyncio over raw connections, in this process; it shares the processors with the server.
@@ -30,7 +30,7 @@ QUEUE = 256
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--items", type=int, default=100_000)
     options.add_argument("--users", type=int, default=20_000)

@@ -206,7 +206,9 @@ def test_each_line_of_the_log_is_json(served, server):
     assert mine[0]["status"] == 200
 
 
-def test_a_port_in_use_is_an_error_with_advice(served):
+def test_a_port_in_use_and_a_store_of_another_kind_are_errors_with_advice(served):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = (f"port={taken.getsockname()[1]}", "run=runs/ease", "store=kept")
         assert "choose another port" in command("serve", *words, cwd=served, status=1).stderr
+    (served / "kept/histories.sqlite").write_text("no such thing" * 100)
+    assert "name another folder: store=" in command("serve", "run=runs/ease", "store=kept", cwd=served, status=1).stderr

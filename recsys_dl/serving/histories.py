@@ -62,9 +62,14 @@ class Histories:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._connections = threading.local()
-        with closing(sqlite3.connect(file, timeout=2)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(TABLES)
+        try:
+            with closing(sqlite3.connect(file, timeout=2)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(TABLES)
+        except sqlite3.Error as error:
+            raise ValueError(
+                f"{file} must be a SQLite file of users' histories that can be written ({error}); move it away, or name another folder: store="
+            ) from error
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import as_text, save_vocabularies
-from recsys_dl.folders import new_folder
+from recsys_dl.folders import new_folder, writing
 
 from .batches import Batches, Job
 from .errors import Refused
@@ -39,10 +39,15 @@ class Recorder:
 
     Args:
         folder: created if needed.
+
+    Raises:
+        ValueError: it holds something else, or is damaged.
+        OSError: it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.histories = Histories(folder / "histories.sqlite")
         self.failure: str | None = None
@@ -60,7 +65,8 @@ class Recorder:
         if not folder.exists():
             with new_folder(folder) as aside:
                 save_vocabularies(aside, users, items)
-        self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
+        if key not in self._logs:
+            self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
         return key
 
     def shown(self, answer: Shown) -> None:

@@ -15,6 +15,7 @@ from .app import make_app
 from .figures import log_as_json
 from .settings import Settings
 
+FILES = 65_536  # that may be open, if the system allows them
 SPARE = 128  # files that are open beside connections
 
 
@@ -62,8 +63,10 @@ def serve(settings: Settings) -> None:
     """
     log_as_json()
     app = make_app(settings)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     config = uvicorn.Config(
         app,
         http=type("Connection", (Connection,), {"seconds": settings.timeout}),
@@ -73,7 +76,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=list(settings.proxies),
-        limit_concurrency=max(64, min(hard, 65_536) - SPARE),
+        limit_concurrency=max(64, files - SPARE),
         timeout_graceful_shutdown=int(settings.timeout) + 1,
         backlog=2048,
     )
