@@ -46,17 +46,22 @@ def main() -> None:
 
     print("| policy | arms | who | decisions/s | updates/s |\n|---|---|---|---|---|")
     for num_arms in chosen.arms:
-        rows: list[tuple[str, str, float, float]] = []
         for threads in (1, None) if num_arms <= MANY else (None,):
             limit_threads(threads)
             who = "recsys_dl, 1 thread" if threads == 1 else "recsys_dl, all threads"
-            rows += [(policy, who + note, *rates) for policy, note, rates in ours(num_arms, chosen)]
-        rows += [("linucb", who, *rates) for who, rates in numpy_loops(num_arms, chosen)]
+            for policy, note, rates in ours(num_arms, chosen):
+                show(policy, num_arms, who + note, rates)
+        for who, rates in numpy_loops(num_arms, chosen):
+            show("linucb", num_arms, who, rates)
         if chosen.peers and num_arms <= chosen.most_arms_of_peers:
             for name in PEERS:
-                rows += [(policy, name, *rates) for policy, rates in in_other_python(name, num_arms, chosen)]
-        for policy, who, decisions, updates in rows:
-            print(f"| {policy} | {num_arms:,} | {who} | {_rate(decisions)} | {_rate(updates)} |", flush=True)
+                for policy, rates in in_other_python(name, num_arms, chosen):
+                    show(policy, num_arms, name, rates)
+
+
+def show(policy: str, num_arms: int, who: str, rates: tuple[float, float]) -> None:
+    """Print a row."""
+    print(f"| {policy} | {num_arms:,} | {who} | {_rate(rates[0])} | {_rate(rates[1])} |", flush=True)
 
 
 def ours(num_arms: int, chosen: argparse.Namespace) -> list[tuple[str, str, tuple[float, float]]]:
