@@ -304,6 +304,15 @@ LOG = log_of([[0]], [[1]], 2)
             lambda: Thompson().start(2).merged([Thompson().start(2).retire([0]), Thompson().start(2).retire([1])]),
             "together the states retire every arm",
         ),
+        (
+            lambda: LinUCB().start(1, context_size=1).select([["a"]], requests_B=[0]),
+            r"contexts must be numbers, in rows of equal length, got \[\['a'\]\]",
+        ),
+        (lambda: LinUCB().start(2, context_size=1, arm_features_AF=[[1.0], [1.0, 2.0]]), "arm features must be numbers, in rows of equal length"),
+        (
+            lambda: Thompson().start(3).select(None, requests_B=[0, 1], candidates_BL=[[0], [1, 2]]),
+            r"candidates must be numbers, in rows of equal length, got \[\[0\], \[1, 2\]\]",
+        ),
         (lambda: Thompson().save("never"), "has not been started"),
     ],
 )  # fmt: skip
