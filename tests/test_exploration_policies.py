@@ -14,6 +14,7 @@ from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.models import ItemKNN, Popularity
 from recsys_dl.pipeline import LoggedPipeline, Pipeline
 from recsys_dl.rerankers import MMR, Exploration, PolicyOrder
+from recsys_dl.saving import save_arrays, write_config
 from recsys_dl.trust import check_config
 
 USERS, ITEMS = 40, 30
@@ -242,3 +243,15 @@ def test_the_command_puts_a_policy_into_a_pipeline_that_a_run_may_name(words):
     check_config({"pipeline": plain["pipeline"]}, "config.yaml")
     stage = instantiate(list(config.pipeline.rerankers.values())[-1])
     assert stage.prepare(shop()).policy.num_arms == ITEMS
+
+
+def test_an_exploration_that_an_earlier_version_saved_is_read(tmp_path):
+    stage = Exploration(places=[2]).prepare(shop())
+    arrays = {name: one for name, one in stage.arrays().items() if "vectors" not in name and "contexts" not in name}
+    (tmp_path / "old").mkdir()
+    save_arrays(tmp_path / "old/arrays.npz", arrays)
+    config = {"format": 1, "version": "0.1.0", "class": "recsys_dl.rerankers.exploration.Exploration"}
+    write_config(tmp_path / "old", config | {"arguments": {"places": [2], "pool": None, "seed": 0}})
+    users = np.arange(5)
+    before, after = (one.rerank(users, candidates(6, 5), 3) for one in (stage, Exploration.load(tmp_path / "old")))
+    np.testing.assert_array_equal(before.items_BK, after.items_BK)
