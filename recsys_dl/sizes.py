@@ -113,6 +113,7 @@ class Sizes:
         fetched: bytes that all processes together fetch per step from each other, in proportion to their share of the work.
         vector_size: length of an item's vector in an index; None if scores are not inner products.
         notes: what is not counted, in words.
+        sharded: the same with tables divided among processes (`trainer.shard_tables`); None if the model's cannot be.
     """
 
     parts: Sequence[Part]
@@ -124,6 +125,7 @@ class Sizes:
     fetched: float = 0.0
     vector_size: int | None = None
     notes: Sequence[str] = ()
+    sharded: Sizes | None = None
 
 
 @runtime_checkable

@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "protocols": {"data"},
     "readers": {"data", "folders", "progress"},
     "networks": set(),
-    "training": {"kernels", "data", "losses", "metrics", "folders", "progress", "threads"},
+    "training": {"kernels", "data", "losses", "metrics", "networks", "folders", "progress", "threads"},
     "families": {*OF_NETWORKS, "folders", "sizes", "earlier", "progress", "processes"},
     "models": {
         "families",

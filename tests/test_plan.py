@@ -178,6 +178,31 @@ def test_only_what_this_version_divides_shrinks_with_more_processes():
     assert one - four == pytest.approx(0.75 * sum(part.num_bytes for part in sizes.parts if part.divided))
 
 
+def test_divided_tables_shrink_with_more_processes_and_rows_are_exchanged(capsys):
+    log = LogSize(10**7, 10**6, 10**7)
+    for optimizer in ("adam", "row_adam"):
+        whole = model_of("gmf", f"model.optimizer={optimizer}", "model.batch_size=1024").sizes(log)
+        sizes = whole.sharded
+        rows = sum(part.num_bytes for part in whole.parts if part.kind in ("tables", "gradients", "optimizer"))
+        one, two = (make_plan("gmf", log, machines("auto", count), sizes, None) for count in (1, 2))
+        assert one.needed - two.needed > 0.499 * rows
+        traffic = [make_plan("gmf", log, machines("auto", 2), found, None).step_traffic for found in (whole, sizes)]
+        assert traffic[1] < traffic[0]
+    assert model_of("two_tower").sizes(log).sharded is None
+    words = [
+        "plan",
+        "num_users=1e9",
+        "num_items=1e8",
+        "interactions=1e12",
+        "model.embedding_size=128",
+        "trainer.processes=4",
+    ]
+    assert main([*words, "model=gmf", "device=h100", "trainer.shard_tables=true"]) == 1
+    assert "divides tables among processes on CPUs, got device=h100" in capsys.readouterr().err
+    assert main([*words, "model=two_tower", "trainer.shard_tables=true"]) == 1
+    assert "divides the embedding tables of gmf, mlp and neumf" in capsys.readouterr().err
+
+
 def test_early_stopping_keeps_a_second_copy():
     log = LogSize(10**6, 10**5, 10**7)
     sizes = model_of("gmf").sizes(log)

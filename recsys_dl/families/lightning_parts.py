@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -48,6 +49,8 @@ class LightningParts(NetworkModel):
             self._take(log)
             self.losses, self.best_epoch, self.stopped_epoch = [], None, None
             self._serve()
+        elif self.mapped:  # files that other processes may use too
+            self.network, self.mapped = copy.deepcopy(self.network), False
         return RecommenderModule(self, metric=metric, num_steps=num_steps)
 
     def train_dataloader(self, train: Dataset | Interactions) -> DataLoader[dict[str, Tensor]]:

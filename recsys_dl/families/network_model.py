@@ -18,6 +18,7 @@ from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed,
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.device import Device, resolve
+from recsys_dl.networks.sharded import Sharding
 from recsys_dl.protocols import UserState
 from recsys_dl.training.batches import Batches, Examples, mixed
 from recsys_dl.training.devices import torch_device
@@ -74,6 +75,11 @@ class NetworkModel(KnownItems):
     train_UI: Any
     batch_type: ClassVar[Any]  # a NamedTuple of the tensors that `_objective` takes
     stale = False  # whether weights have changed since `_prepare`
+    shards_tables: ClassVar[bool] = (
+        False  # whether embedding tables can be divided among processes (trainer.shard_tables)
+    )
+    sharding: Sharding | None = None  # which rows of the tables this process holds while training; None: all
+    mapped = False  # whether tables are files that processes share, as after a training with divided tables
 
     def __init__(
         self,

@@ -15,11 +15,12 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Examples, mixed
 from recsys_dl.training.options import checked
-from recsys_dl.training.surroundings import with_own_settings
+from recsys_dl.training.surroundings import enough_memory, with_own_settings
 
 from .growing import check_tuning, grow, only_learning, replayed, unchanged_on_error
 from .learned import check_memory
 from .lightning_parts import LightningParts
+from .sharding import asked_sharding, assemble, check_rows
 from .validation import Validation
 
 NUMBERS_A_WEIGHT = 4  # the weight, its gradient and Adam's two moments
@@ -46,11 +47,14 @@ class NeuralModel(LightningParts):
             trainer: how to run; None means `TrainerOptions()`.
 
         Raises:
-            ValueError: an empty log, patience without a validation part, or a checkpoint of another training.
+            ValueError: an empty log, patience without a validation part, a checkpoint of another training, or tables that cannot be
+                divided (`trainer.shard_tables`).
             RuntimeError: device "cuda" without a usable GPU.
         """
         options = checked(trainer)
+        self.sharding = asked_sharding(self, options)
         log = self._begin(train)
+        check_rows(self)
         if options.patience is not None and validation is None:
             raise ValueError(
                 "trainer.patience needs a validation metric, but no validation part was given: fit(train, "
@@ -59,8 +63,10 @@ class NeuralModel(LightningParts):
         with torch.device("meta"):  # allocates nothing
             num_bytes = sum(weights.nbytes for weights in self._build().parameters())
         check_memory(type(self).__name__, NUMBERS_A_WEIGHT * num_bytes)
-        self._make()
-        self._learn(log, validation, options, self.epochs)
+        with enough_memory(self.torch_device):
+            self._make()
+            self._learn(log, validation, options, self.epochs)
+            assemble(self)
         return self
 
     @with_own_settings

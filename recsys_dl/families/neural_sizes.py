@@ -6,7 +6,7 @@ U users, I items, N interactions, E columns of a table, B examples of a step, L 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ def network_sizes(model: Any, log: LogSize, weights: Weights, step: Step) -> Siz
         *step.parts,
     ]
     updated = steps * (weights.dense + (min(step.rows, weights.tables(log)) if by_rows else weights.tables(log)))
-    return Sizes(
+    whole = Sizes(
         parts,
         work=[*step.work, Work("weights", 12.0 * updated, 4 * FLOAT * (moments + 1) * updated)],
         steps=steps,
@@ -113,6 +113,19 @@ def network_sizes(model: Any, log: LogSize, weights: Weights, step: Step) -> Siz
         gathered=gradients if by_rows else 0.0,
         vector_size=step.vector_size,
     )
+    return replace(whole, sharded=_sharded(whole, dense, tables, step)) if model.shards_tables else whole
+
+
+def _sharded(whole: Sizes, dense: float, tables: float, step: Step) -> Sizes:
+    """Return the sizes with tables divided: a step fetches the rows of its batch, and returns their gradients."""
+
+    def divided(part: Part) -> Part:
+        if part.kind in ("tables", "gradients", "optimizer") and part.by is not None:
+            return replace(part, divided=True)
+        return replace(part, when="file") if part.kind == "serving" else part
+
+    parts = [*map(divided, whole.parts), Part("serving", "whole tables", tables, "users", when="file")]
+    return replace(whole, parts=parts, reduced=dense, gathered=0.0, fetched=2 * FLOAT * step.rows)
 
 
 def pair_step(model: Any, log: LogSize, weights: Weights) -> Step:

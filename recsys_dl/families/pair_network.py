@@ -22,6 +22,7 @@ from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.mapped import MappedInteractions
+from recsys_dl.networks.sharded import Sharding, draw, embedding
 from recsys_dl.sizes import LogSize, Sizes
 from recsys_dl.training.batches import mixed
 from recsys_dl.training.pairs import LabeledLists, Negatives, PairExamples
@@ -31,6 +32,7 @@ from recsys_dl.training.surroundings import scoring
 
 from .catalog import CatalogModel
 from .histories import newest
+from .mapped_tables import mapped_rows
 from .network_model import TrainingArguments
 from .neural import NeuralModel, check_loss
 from .neural_sizes import network_sizes, pair_step, weights_of
@@ -51,6 +53,7 @@ class PairNetwork(nn.Module):
         widths: of the parts of a state; S is their sum.
         initial_scale: initial standard deviation of the embeddings.
         sparse: whether gradients of the tables contain only the rows in a batch, for "row_adam".
+        sharding: which rows of the tables this process holds; None: all.
     """
 
     def __init__(
@@ -62,14 +65,16 @@ class PairNetwork(nn.Module):
         *,
         initial_scale: float,
         sparse: bool,
+        sharding: Sharding | None = None,
     ) -> None:
         super().__init__()
         self.widths = list(widths)
-        self.sparse = sparse
-        self.user_emb = nn.Embedding(num_users, num_columns, sparse=sparse)
-        self.item_emb = nn.Embedding(num_items, num_columns, sparse=sparse)
+        self.by_rows = sparse or sharding is not None  # whether whole tables are never used, only the rows in a batch
+        self.user_emb, self.item_emb = (
+            embedding(num, num_columns, sparse=sparse, sharding=sharding) for num in (num_users, num_items)
+        )
         for table in (self.user_emb, self.item_emb):
-            nn.init.normal_(table.weight, std=initial_scale)
+            draw(table, initial_scale)
 
     @abstractmethod
     def user_parts(self, user_emb_BE: Tensor) -> tuple[Tensor, ...]:
@@ -107,7 +112,7 @@ class PairNetwork(nn.Module):
         """Return scores [B, L], and the mean squared length of the users' and of the items' embeddings, added."""
         user_emb_BE = self.user_emb(users_B)
         table_IE = self.item_emb.weight
-        if self.sparse or items_BL.numel() < len(table_IE):
+        if self.by_rows or items_BL.numel() < len(table_IE):
             item_emb_BLE = self.item_emb(items_BL)
             parts = self.item_parts(item_emb_BLE)
             square = item_emb_BLE.square().sum(-1).mean()
@@ -164,6 +169,7 @@ class PairModel(NeuralModel):
     network: PairNetwork
     batch_type = LabeledLists
     bounded = True
+    shards_tables = True
 
     def __init__(
         self,
@@ -193,7 +199,8 @@ class PairModel(NeuralModel):
         return network_sizes(self, log, weights, pair_step(self, log, weights))
 
     def _table_options(self) -> dict[str, Any]:
-        return {"initial_scale": self.initial_scale, "sparse": self.optimizer == "row_adam"}
+        sparse = self.optimizer == "row_adam"
+        return {"initial_scale": self.initial_scale, "sparse": sparse, "sharding": self.sharding}
 
     def _examples(self, log: Interactions) -> Any:
         return self._pairs(log, log)
@@ -236,6 +243,10 @@ class PairModel(NeuralModel):
         return loss + self.regularization * squares if self.regularization else loss
 
     def _prepare(self) -> None:
+        if self.sharding is not None:
+            self.user_state_US = mapped_rows(self.network.user_emb, self.network.user_state)
+            self.item_state_IS = torch.from_numpy(mapped_rows(self.network.item_emb, self.network.item_state))
+            return
         self.user_state_US = self.network.user_state(self.network.user_emb.weight).cpu().numpy()
         self.item_state_IS = self.network.item_state(self.network.item_emb.weight.detach()).contiguous()
 

@@ -16,6 +16,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwork, inner_products
 from recsys_dl.names import with_article
+from recsys_dl.networks.sharded import own_rows
 from recsys_dl.protocols import Served
 from recsys_dl.training.surroundings import scoring
 
@@ -129,8 +130,9 @@ class NeuMF(PairModel):
         mlp: Any = self._pretrained(self.mlp, MLP).network
         with scoring():
             for table in ("user_emb", "item_emb"):
-                both = [getattr(one, table).weight for one in (gmf, mlp)]
-                getattr(self.network, table).weight.copy_(torch.cat(both, dim=1))
+                mine = getattr(self.network, table)
+                both = [own_rows(mine, getattr(one, table).weight) for one in (gmf, mlp)]
+                mine.weight.copy_(torch.cat(both, dim=1))
             self.network.axis_weights.copy_(self.mix * gmf.axis_weights)
             self.network.layers.load_state_dict(mlp.layers.state_dict())
             self.network.layers.output.weight.mul_(1 - self.mix)

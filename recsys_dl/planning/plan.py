@@ -203,8 +203,11 @@ class Plan:
     def _advice(self, sizes: Sizes) -> Iterator[str]:
         large = [part for part in self._of_a_process if part.num_bytes >= LARGE * self.capacity]
         large.sort(key=lambda part: -part.num_bytes)
+        dividable = [] if sizes.sharded is None or self.machines.device else sizes.sharded.parts
         for part in large:
             how = f"could be divided by {part.by}" if part.by else "each process needs all of it"
+            if any(one.divided and (one.kind, one.name) == (part.kind, part.name) for one in dividable):
+                how = "is divided among processes by trainer.shard_tables=true"
             if part.divided:
                 how = "is divided among processes" + (
                     "; or lower model.batch_size" if part.kind == "activations" else ""
@@ -285,7 +288,8 @@ def make_plan(
         parts = [part for part in parts if part.name != "reading"]
     if best_weights and sizes is not None:
         weights = sum(part.num_bytes for part in sizes.parts if part.kind == "tables")
-        parts.append(Part("tables", "weights of the best epoch", weights, "items", resumed=True))
+        divided = any(part.divided for part in sizes.parts if part.kind == "tables")
+        parts.append(Part("tables", "weights of the best epoch", weights, "items", divided=divided, resumed=True))
     capacity = USABLE * DEVICES[where.device].memory if where.device else memory_limit() / where.count
     return Plan(name, log, where, sizes, parts, calibration, index_bytes, capacity)
 

@@ -25,6 +25,7 @@ from recsys_dl.progress import Meter
 from .batches import Batches
 from .options import TrainerOptions
 from .scorer import Scorer
+from .table_parts import remove_others
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,8 @@ class Keeper(pl.Callback):
         }
         if options.patience is not None:
             self.identity |= {name: getattr(options, name) for name in ("smoothing", "min_delta", "min_epochs")}
+        if options.shard_tables:
+            self.identity["shard_tables"] = True
 
     def newest(self) -> str | None:
         """Return the checkpoint to resume from, if there is one, after checking that it belongs to this training."""
@@ -237,13 +240,14 @@ class Keeper(pl.Callback):
         )  # the end of the epoch writes its own, including validation
         if self.file is not None and stepped and not last and trainer.global_step % self.every == 0:
             pl_module.check_weights(batch.names)
-            self._keep(trainer)
+            self._keep(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Scorer)
         if self.file is not None:
-            self._keep(trainer)
+            self._keep(trainer, pl_module)
 
-    def _keep(self, trainer: pl.Trainer) -> None:
+    def _keep(self, trainer: pl.Trainer, pl_module: Scorer) -> None:
         assert self.file is not None
         aside = self.file.with_suffix(".partial")
         try:
@@ -253,6 +257,8 @@ class Keeper(pl.Callback):
                 trainer.save_checkpoint(aside)
                 if trainer.is_global_zero:
                     os.replace(aside, self.file)
+                    if pl_module.newest_parts is not None:
+                        remove_others(self.file.parent, pl_module.newest_parts)
         except (OSError, RuntimeError) as error:
             raise OSError(
                 f"no checkpoint could be written to {self.file.parent} ({error}). The previous one is kept; when run again, "

@@ -13,11 +13,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
+from recsys_dl.networks.sharded import sharded_tables
+
 from .batches import Batches
 from .callbacks import Course, Keeper, Monitor, Position
-from .options import TrainerOptions
+from .options import WITHOUT_TABLES, TrainerOptions
 from .scorer import Scorer
-from .surroundings import with_own_settings
+from .surroundings import enough_memory, with_own_settings
 
 LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric")
 
@@ -58,6 +60,8 @@ def fit_scorer(
     """
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     options.check(optimizer=scorer.optimizer_name, device=device.type, num_gpus=num_gpus)
+    if options.shard_tables and not sharded_tables(scorer.network):
+        raise ValueError(WITHOUT_TABLES)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message="The `srun` command is available")  # said wherever Slurm is installed
     warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
@@ -66,15 +70,11 @@ def fit_scorer(
     batches.accumulate = options.accumulate
     monitor, keeper = Monitor(batches, options, validate, epochs, name), Keeper(options, identity)
     ckpt_path = keeper.newest()
+    scorer.kept_in = None if keeper.file is None else keeper.file.parent
     with _interrupts(), _quiet():
         trainer = _trainer(options, device, epochs, [Position(batches), monitor, keeper])
-        try:
+        with enough_memory(device):
             trainer.fit(scorer, batches, ckpt_path=ckpt_path, weights_only=True)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise MemoryError(
-                f"training needs more memory than {device} has ({error}); lower model.batch_size, "
-                "model.embedding_size or model.num_negatives, or set trainer.accumulate"
-            ) from error
     if trainer.interrupted:  # older Lightning versions return normally
         raise KeyboardInterrupt
     monitor.restore_best(scorer)

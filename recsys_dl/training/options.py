@@ -13,6 +13,10 @@ from recsys_dl.arguments import named
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # Lightning's names
 SMOOTHING = 5
+WITHOUT_TABLES = (
+    "trainer.shard_tables=true divides the embedding tables of gmf, mlp and neumf while they are fitted; this training has no tables that "
+    "can be divided. Leave it false"
+)
 WHOLE = (
     "accumulate",
     "smoothing",
@@ -48,6 +52,8 @@ class TrainerOptions:
         processes: on this machine, one GPU each if there are GPUs. A batch is split among them. Lightning starts the
             script, or the command, again for each; or torchrun has started this many.
         num_nodes: machines, started by torchrun or Slurm.
+        shard_tables: whether each process holds only its part of the embedding tables of GMF, MLP and NeuMF, and of the
+            optimizer's state for them; see docs/processes.md.
         loggers: Lightning loggers (TensorBoard, CSV, MLflow, W&B) that receive loss, learning rate and validation metrics.
         log_every: steps between logged values.
 
@@ -76,6 +82,7 @@ class TrainerOptions:
     checkpoint_every: int = 1000
     processes: int = 1
     num_nodes: int = 1
+    shard_tables: bool = False
     loggers: tuple[Any, ...] = field(default=())
     log_every: int = 50
 
@@ -88,6 +95,8 @@ class TrainerOptions:
             self._check_whole(name)
         if self.patience is not None:
             self._check_whole("patience")
+        if not isinstance(self.shard_tables, bool):
+            raise ValueError(f"shard_tables must be true or false, got {self.shard_tables!r}")
         if self.clip_norm is not None and not _number(self.clip_norm) > 0:
             raise ValueError(f"clip_norm must be a number above 0, got {self.clip_norm!r}")
         if not 0 <= _number(self.min_delta) < float("inf"):

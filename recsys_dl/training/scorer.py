@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from recsys_dl.networks.sharded import sharded_tables
+
 from .batches import Share, mixed
 from .optimizers import make_optimizer, rate_at
+from .table_parts import new_parts, put_back, take_out
+
+CLIP_EPS = 1e-6  # added to the norm, as in torch.nn.utils.clip_grad_norm_
 
 
 class DivergedError(ValueError):
@@ -53,6 +59,13 @@ class Scorer(pl.LightningModule):
         self.rate = rate_at(schedule, warmup, num_steps)
         self.seed = seed
         self.newest_loss = torch.zeros(())
+        self.kept_in: Path | None = (
+            None  # folder of checkpoints, to which each process writes its rows of divided tables
+        )
+        self.newest_parts: str | None = None  # name of the newest folder of these within
+        divided = sharded_tables(network)
+        if divided:
+            self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in divided]
 
     def forward(self, *inputs: Any) -> Any:
         """Return the network's output."""
@@ -101,6 +114,42 @@ class Scorer(pl.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients by the norm over all weights, including rows of divided tables on other processes."""
+        divided = sharded_tables(self.network)
+        if not divided or not gradient_clip_val:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        gradients = {
+            name: weights.grad for name, weights in self.network.named_parameters() if weights.grad is not None
+        }
+        squares = {name: gradient.square().sum() for name, gradient in gradients.items()}
+        zero = torch.zeros((), device=self.device)
+        there = sum((square for name, square in squares.items() if name in divided), zero)
+        here = sum((square for name, square in squares.items() if name not in divided), zero)
+        norm = (here + self.trainer.strategy.reduce(there, reduce_op="sum")).sqrt()
+        for gradient in gradients.values():
+            gradient.mul_((gradient_clip_val / (norm + CLIP_EPS)).clamp_max(1.0))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write this process's rows of divided tables beside the checkpoint."""
+        if self.kept_in is not None and sharded_tables(self.network):
+            strategy = self.trainer.strategy
+            name = new_parts(self.kept_in) if self.trainer.is_global_zero else ""
+            self.newest_parts = checkpoint["tables"] = strategy.broadcast(name)
+            take_out(checkpoint, self.network, self.kept_in / self.newest_parts)
+            strategy.barrier()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read this process's rows of divided tables."""
+        if "tables" in checkpoint and self.kept_in is not None:
+            put_back(checkpoint, self.network, self.kept_in / checkpoint["tables"])
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Return the batch unchanged: it was created on the device."""

@@ -14,6 +14,11 @@ import torch
 
 # environment variables set by Lightning and Torch: for deterministic training, for GPU detection, and on import
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR")
+NO_MEMORY = "can't allocate memory"  # in Torch's RuntimeError on a CPU
+ADVICE = (
+    "lower model.batch_size, model.embedding_size or model.num_negatives, set trainer.accumulate, or divide the tables of gmf, mlp and "
+    "neumf among processes: trainer.shard_tables=true trainer.processes=2"
+)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -64,6 +69,21 @@ def scoring() -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         _leave_autocast(stack)
         yield
+
+
+@contextlib.contextmanager
+def enough_memory(device: torch.device) -> Iterator[None]:
+    """Raise MemoryError, with advice, for any error of Torch or NumPy that says that an allocation failed."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        said = str(error)
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY not in said:
+            raise
+        if ADVICE in said:  # raised by a block within
+            raise
+        first = said.splitlines()[0] if said else type(error).__name__
+        raise MemoryError(f"training needs more memory than {device} has ({first}); {ADVICE}") from error
 
 
 def with_own_settings(function: Function) -> Function:

@@ -62,6 +62,7 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
             f"trainer.patience={trainer.patience} needs a validation part, but {why} holds none out. Leave trainer.patience "
             "out and set model.epochs, or hold a validation part out and then fit on everything: recsys-dl refit run=…"
         )
+    check_tables(config, trainer)
     if trainer.checkpoint is not None:
         for folder in (Path(trainer.checkpoint).absolute(), *Path(trainer.checkpoint).absolute().parents):
             if folder.exists():
@@ -70,6 +71,23 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
                         f"trainer.checkpoint={trainer.checkpoint} must be a folder, but {folder} is a file; name another"
                     )
                 break
+
+
+def check_tables(config: DictConfig, trainer: Any) -> None:
+    """Reject dividing the tables of a model that has none that can be.
+
+    Raises:
+        ValueError: `trainer.shard_tables` for such a model.
+    """
+    if not trainer.shard_tables:
+        return
+    from recsys_dl.compose.types import located
+    from recsys_dl.training.options import WITHOUT_TABLES
+
+    pipeline = config.get("pipeline") is not None
+    if pipeline or not getattr(located(config.model._target_, "model"), "shards_tables", False):
+        name = "a pipeline" if pipeline else f"model={config.model._target_.split('.')[-2]}"
+        raise ValueError(f"{WITHOUT_TABLES} for {name}")
 
 
 def _check_index(config: DictConfig) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from recsys_dl.threads import limit_threads
 
-from .beforehand import settle_split
+from .beforehand import check_tables, settle_split
 from .running import name_of, read_parts, trainer_of
 
 PRETRAINED = ("gmf", "mlp")  # folders of weights to start from, which change no sizes and fit no small log
@@ -25,6 +25,12 @@ def plan(config: DictConfig) -> int:
     trainer = trainer_of(config)
     where = machines(config.device, trainer.world_size)
     _check_sizes(config)
+    check_tables(config, trainer)
+    if trainer.shard_tables and where.device is not None:
+        raise ValueError(
+            f"trainer.shard_tables=true divides tables among processes on CPUs, got device={config.device}; leave device out to plan for "
+            "machines like this one, or trainer.shard_tables"
+        )
     model, index = _made(config)
     read, mapped = None, False
     if config.interactions is None:
@@ -39,6 +45,8 @@ def plan(config: DictConfig) -> int:
     check_rows(log, where)
     stated = isinstance(model, StatesSizes)
     sizes = model.sizes(log) if stated else None
+    if trainer.shard_tables and sizes is not None:
+        sizes = sizes.sharded
     calibration = calibrate(model, log) if stated and where.device is None else None
     num_bytes = None
     if index is not None and sizes is not None and sizes.vector_size is not None:
