@@ -49,7 +49,7 @@ class LightningParts(NetworkModel):
             self._take(log)
             self.losses, self.best_epoch, self.stopped_epoch = [], None, None
             self._serve()
-        elif self.mapped:  # files that other processes may use too
+        elif self.mapped:  # read-only files
             self.network, self.mapped = copy.deepcopy(self.network), False
         return RecommenderModule(self, metric=metric, num_steps=num_steps)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ from recsys_dl.networks.sharded import ShardedEmbedding, blocks
 from recsys_dl.processes import current
 
 
-def mapped_rows(table: ShardedEmbedding, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """Return float32 [R, S], mapped: a function of each row of a table, computed by the process that holds it.
+def mapped_rows(table: ShardedEmbedding, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return float32 [R, S], mapped, which must not be written to: a function of each row of a table, computed by the process that holds it.
 
     The file is in the system's folder for temporary files (TMPDIR), which all processes must see, and has no name once it is written: its
     space is freed when the processes end, however they do.
@@ -45,12 +46,14 @@ def mapped_rows(table: ShardedEmbedding, function: Callable[[Tensor], Tensor]) -
         with _advice(num_bytes):
             _write(folder / "rows", table, function, num_columns)
         group.gather(None)  # all have written
-        whole = np.memmap(folder / "rows", np.float32, "r+", shape=(table.num_rows, num_columns))
+        whole = np.memmap(folder / "rows", np.float32, "r", shape=(table.num_rows, num_columns))
         group.gather(None)  # all have opened it
     finally:
         if group.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
-    return np.asarray(whole)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(whole))
 
 
 @contextmanager

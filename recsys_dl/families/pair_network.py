@@ -244,8 +244,8 @@ class PairModel(NeuralModel):
 
     def _prepare(self) -> None:
         if self.sharding is not None:
-            self.user_state_US = mapped_rows(self.network.user_emb, self.network.user_state)
-            self.item_state_IS = torch.from_numpy(mapped_rows(self.network.item_emb, self.network.item_state))
+            self.user_state_US = mapped_rows(self.network.user_emb, self.network.user_state).numpy()
+            self.item_state_IS = mapped_rows(self.network.item_emb, self.network.item_state)
             return
         self.user_state_US = self.network.user_state(self.network.user_emb.weight).cpu().numpy()
         self.item_state_IS = self.network.item_state(self.network.item_emb.weight.detach()).contiguous()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from recsys_dl.networks.sharded import Sharding, sharded_tables
@@ -57,7 +56,7 @@ def assemble(model: NetworkModel) -> None:
     if model.sharding is None:
         return
     for name, table in sharded_tables(model.network).items():
-        weights = torch.from_numpy(mapped_rows(table, lambda rows: rows))
+        weights = mapped_rows(table, lambda rows: rows)
         home, _, own = name.removesuffix(".weight").rpartition(".")
         whole = nn.Embedding.from_pretrained(weights, freeze=False, sparse=table.sparse)
         setattr(model.network.get_submodule(home), own, whole)
