@@ -186,7 +186,7 @@ def test_divided_tables_shrink_with_more_processes_and_rows_are_exchanged(capsys
         rows = sum(part.num_bytes for part in whole.parts if part.kind in ("tables", "gradients", "optimizer"))
         one, two = (make_plan("gmf", log, machines("auto", count), sizes, None) for count in (1, 2))
         assert one.needed - two.needed > 0.499 * rows
-        traffic = [make_plan("gmf", log, machines("auto", 2), found, None).step_traffic for found in (whole, sizes)]
+        traffic = [make_plan("gmf", log, machines("auto", 4), found, None).step_traffic for found in (whole, sizes)]
         assert traffic[1] < traffic[0]
     assert model_of("two_tower").sizes(log).sharded is None
     words = [
