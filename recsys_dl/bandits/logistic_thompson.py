@@ -51,7 +51,7 @@ class LogisticThompson(SampledPolicy):
         >>> policy = LogisticThompson().start(2, context_size=1)
         >>> policy = policy.update(BanditFeedback([[0], [1]], [[1.0], [0.0]], None, num_arms=2, contexts_RF=[[1], [1]]))
         >>> policy.probabilities([[1]], num_requests=1).round(2)
-        array([[0.75, 0.25]])
+        array([[0.74, 0.26]])
     """
 
     contextual = True

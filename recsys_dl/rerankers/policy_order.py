@@ -32,7 +32,7 @@ class PolicyOrder(PolicyStage):
         >>> stage = PolicyOrder(EpsilonGreedy(epsilon=1.0), among=3).prepare(Interactions([0], [0], num_items=4))
         >>> answer = stage.rerank([0], Ranking(np.array([[0, 1, 2, 3]]), np.array([[1.0, 0.9, 0.8, 0.7]])), k=2)
         >>> answer.propensities_BK.round(3), answer.joint_B.round(3)
-        (array([[0.333, 0.5  ]]), array([0.167]))
+        (array([[0.333, 0.333]]), array([0.167]))
     """
 
     fitted = ("item_vectors_ID", "user_contexts_UF")
