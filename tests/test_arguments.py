@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from recsys_dl.arguments import Count, NotNegative, Share, check_argument, checked, hints_of
+from recsys_dl.bandits import Thompson
 from recsys_dl.compose import CONF, options
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.groups import Groups
@@ -19,7 +20,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.models import SVD, ItemKNN, Popularity
 
-GROUPS = ("model", "ranker", "reranker", "index", "split", "weights", "filter", "trainer")
+GROUPS = ("model", "ranker", "reranker", "index", "split", "weights", "filter", "trainer", "policy", "world")
 QUICK = {"epochs": 1, "embedding_size": 8, "hidden_sizes": [4], "num_trees": 2, "history_size": 10, "width": 8}
 
 
@@ -32,6 +33,8 @@ def settings_of(group: str, name: str) -> tuple[Any, dict[str, Any]]:
             if name == "bootstrap"
             else {"parts": {"popularity": Popularity(), "item_knn": ItemKNN(device="cpu")}}
         )
+    if group == "reranker" and config.pop("defaults", None):
+        config["policy"] = Thompson()
     module, _, target = config.pop("_target_").rpartition(".")
     config.pop("_partial_", None)
     filled = {"${seed}": 7, "${device}": "cpu"}
