@@ -20,6 +20,9 @@ httpx = pytest.importorskip("httpx", reason="asking a server needs httpx: pip in
 
 from serving_process import HEADERS, ITEMS, ask, start, write  # noqa: E402
 
+from recsys_dl.serving.server import config_socket  # noqa: E402
+from recsys_dl.serving.settings import Settings  # noqa: E402
+
 
 def items_of(answer) -> list:
     assert answer.status_code == 200, answer.text
@@ -212,3 +215,11 @@ def test_a_port_in_use_and_a_store_of_another_kind_are_errors_with_advice(served
         assert "choose another port" in command("serve", *words, cwd=served, status=1).stderr
     (served / "kept/histories.sqlite").write_text("no such thing" * 100)
     assert "name another folder: store=" in command("serve", "run=runs/ease", "store=kept", cwd=served, status=1).stderr
+
+
+def test_connections_send_small_parts_at_once(tmp_path):
+    """Without TCP_NODELAY an answer's second part waits 40 ms for the client's delayed acknowledgment."""
+    with config_socket(Settings(tmp_path, port=0)) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
