@@ -42,6 +42,8 @@ def main() -> None:
     if chosen.peer:
         print(json.dumps(peer(chosen.peer, chosen.arms[0], chosen.size, chosen.repeats, chosen.seed)))
         return
+    import numba  # noqa: F401  before the first limit, which would otherwise be the most threads that Numba ever takes
+
     from recsys_dl.threads import limit_threads
 
     print("| policy | arms | who | decisions/s | updates/s |\n|---|---|---|---|---|")
