@@ -89,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
         "trust",
         "progress",
     },
-    "reporting": {"runs", "evaluation", "metrics", "protocols", "data", "folders"},
+    "reporting": {"runs", "run_requests", "evaluation", "metrics", "protocols", "data", "folders"},
     "serving": {"run_requests", "run_lists", "runs", "protocols", "data", "folders"},
     "planning": {"data", "evaluation", "provenance", "sizes"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},

@@ -11,7 +11,7 @@ from recsys_dl.cli import main
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation.scorecard import Evaluation
 from recsys_dl.reporting.parts import by_activity, learning_curves, lorenz
-from recsys_dl.runs import load_evaluation
+from recsys_dl.runs import load_evaluation, load_run
 
 pytest.importorskip("matplotlib", reason="plots need the extra [plot]")
 
@@ -38,6 +38,9 @@ def test_a_page_of_two_runs(runs, tmp_path, capsys):
     assert html.escape(evaluation.cell("ndcg@10")) in page
     assert "p (Holm)" in page
     assert "recsys-dl reproduce run=" in page
+    run = load_run(runs["item_knn"])
+    lists = run.recommend(run.users.at(evaluation.users), k=10)
+    assert f"<td>{lists['item_id'].n_unique()} of 50</td>" in page
     assert "popular <b>" not in page
     assert "popular &lt;b&gt;&amp;" in page
     sources = re.findall(r'src="([^"]*)"', page)
@@ -76,6 +79,20 @@ def test_what_cannot_be_reported(runs, words, says, capsys, tmp_path):
     assert status != 0
     assert says in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_users_who_were_not_trained_on(part, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", *DATA, "split=user", "model=item_knn", f"run={run}"]) == 0
+    assert main(["evaluate", f"run={run}", f"part={part}"]) == 0
+    assert main(["report", str(run), f"part={part}"]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    loaded = load_run(run)
+    users = loaded.users.at(load_evaluation(run, part)[0].users)
+    items = loaded.recommend(users, k=10)["item_id"].n_unique()
+    assert f"<td>{items} of 50</td>" in page  # of lists that are folded in, not of popular items
+    assert items > 10
 
 
 def test_runs_that_are_none_or_the_same(runs, tmp_path, capsys):

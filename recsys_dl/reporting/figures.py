@@ -18,7 +18,7 @@ Curves = Mapping[str, tuple[list[int], list[float]]]
 
 
 def activity(groups: Mapping[str, Groups], metric: str) -> str:
-    """Draw a metric of users by their number of training interactions, with intervals, for each run."""
+    """Draw a metric of users by their number of known interactions, with intervals, for each run."""
     figure, axes = _new(6.5, 3.4)
     names = [f"{name}\n({users:,} users)" for name, users, *_ in next(iter(groups.values()))]
     for at, (run, mine) in enumerate(groups.items()):
@@ -28,9 +28,9 @@ def activity(groups: Mapping[str, Groups], metric: str) -> str:
             xs, means_G, yerr=[means_G - low_G, high_G - means_G], fmt="o", capsize=3, label=run, markersize=4
         )
     axes.set_xticks(range(len(names)), names, fontsize=8)
-    axes.set(xlabel="training interactions of the user", ylabel=metric)
+    axes.set(xlabel="known interactions of the user", ylabel=metric)
     axes.set_ylim(bottom=0)
-    return _svg(figure, axes, f"{metric} by number of training interactions")
+    return _svg(figure, axes, f"{metric} by number of known interactions")
 
 
 def popularity(shares: Mapping[str, np.ndarray]) -> str:
@@ -38,7 +38,7 @@ def popularity(shares: Mapping[str, np.ndarray]) -> str:
     figure, axes = _new(6.5, 3.4)
     xs = np.arange(TENTHS) + 1
     interactions = next(iter(shares.values()))[0]
-    axes.bar(xs, interactions, color="0.8", width=0.8, label="interactions in train")
+    axes.bar(xs, interactions, color="0.8", width=0.8, label="known interactions")
     for run, (_, places) in shares.items():
         axes.plot(xs, places, marker="o", markersize=4, label=run)
     axes.set(xlabel="tenth of the items, the most popular first", ylabel="share")

@@ -14,7 +14,6 @@ import numpy as np
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.evaluation import Evaluation
 from recsys_dl.metrics.intervals import Sample, intervals
-from recsys_dl.protocols import Recommender
 
 TENTHS = 10
 MOST_USERS = 2_000  # whose lists are looked at
@@ -22,9 +21,9 @@ EPOCH = re.compile(r" epoch (\d+): (.+)$")
 
 
 def by_activity(
-    evaluation: Evaluation, metric: str, seen: Interactions, groups: int = 4
+    evaluation: Evaluation, metric: str, known: Interactions, groups: int = 4
 ) -> list[tuple[str, int, float, float, float]]:
-    """Return, for groups of users by their number of training interactions: name, number of users, mean, and its interval's ends.
+    """Return, for groups of users by their number of known interactions: name, number of users, mean, and its interval's ends.
 
     Groups hold about as many users each; users with equal numbers stay together.
 
@@ -39,7 +38,7 @@ def by_activity(
         [('1', 1), ('2', 1)]
     """
     values_U = evaluation.per_user[metric]
-    counts_U = seen.user_counts_U[evaluation.users]
+    counts_U = known.user_counts_U[evaluation.users]
     known_U = ~np.isnan(values_U)
     values_U, counts_U = values_U[known_U], counts_U[known_U]
     edges = np.unique(np.quantile(counts_U, np.linspace(0, 1, groups + 1)[1:-1], method="lower"))
@@ -55,24 +54,29 @@ def by_activity(
     return found
 
 
-def popularity_shares(
-    model: Recommender, users_B: np.ndarray, k: int, seen: Interactions
-) -> tuple[np.ndarray, np.ndarray]:
+def popularity_shares(items_BK: np.ndarray, known: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """Return float64 [2, 10]: the share of interactions, and of places in lists, of each tenth of the items; and places [I] by item.
 
     Tenths are of all items, the most popular first.
 
     Args:
-        model: fitted.
-        users_B: rows whose lists are counted.
-        k: length of the lists.
-        seen: excluded from the lists; popularity is counted in it.
+        items_BK: the lists, padded with -1.
+        known: popularity is counted in it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl import Interactions
+        >>> from recsys_dl.reporting.parts import popularity_shares
+        >>> train = Interactions([0, 1, 1], [0, 0, 9], num_items=20)
+        >>> shares, places = popularity_shares(np.array([[9, 3], [0, -1]]), train)
+        >>> shares.round(2)[:, :2], places.sum()
+        (array([[1.  , 0.  ],
+               [0.67, 0.33]]), np.int64(3))
     """
-    counts_I = seen.item_counts_I
-    items_BK = model.recommend(users_B, min(k, seen.num_items), exclude=seen).items_BK
-    places_I = np.bincount(items_BK[items_BK >= 0], minlength=seen.num_items)
+    counts_I = known.item_counts_I
+    places_I = np.bincount(items_BK[items_BK >= 0], minlength=known.num_items)
     order = np.argsort(-counts_I, kind="stable")
-    tenth_I = np.minimum(np.arange(seen.num_items) * TENTHS // max(seen.num_items, 1), TENTHS - 1)
+    tenth_I = np.minimum(np.arange(known.num_items) * TENTHS // max(known.num_items, 1), TENTHS - 1)
     shares = [np.bincount(tenth_I, column[order], TENTHS) / max(column.sum(), 1) for column in (counts_I, places_I)]
     return np.array(shares), places_I
 

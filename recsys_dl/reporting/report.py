@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys_dl.evaluation import Evaluation, compare
 from recsys_dl.evaluation.attribution import Attribution
 from recsys_dl.evaluation.rendering import html_table
 from recsys_dl.evaluation.scorecard import conventions_text
 from recsys_dl.folders import new_file
+from recsys_dl.run_requests import Requests
 from recsys_dl.runs import Run, load_evaluation, load_run
 from recsys_dl.version import __version__
 
 from . import figures
 from .parts import MOST_USERS, by_activity, learning_curves, popularity_shares, resources
 
+LISTS = "As recsys-dl recommend lists them: without anything that a user is known to have interacted with, in validation too."
 TESTS = "p: paired bootstrap test over users, two-sided, Holm-corrected for {num} comparisons"
 BEYOND = ("coverage", "novelty", "gini", "popularity_lift", "diversity")
 
@@ -123,10 +126,10 @@ def _figures(judged: Mapping[str, Evaluation], metric: str) -> str:
 
 
 def _activity(judged: Mapping[str, Evaluation], loaded: Mapping[str, Run], metric: str) -> str:
-    first = _trained(next(iter(loaded.values())))
-    groups = {name: by_activity(one, metric, first) for name, one in judged.items()}
+    seen = next(iter(loaded.values())).seen
+    groups = {name: by_activity(one, metric, seen) for name, one in judged.items()}
     table = html_table(
-        ["training interactions", "users", *groups],
+        ["known interactions", "users", *groups],
         [
             [
                 name,
@@ -144,7 +147,11 @@ def _popularity(judged: Mapping[str, Evaluation], loaded: Mapping[str, Run], met
     users_U = next(iter(judged.values())).users
     if len(users_U) > MOST_USERS:
         users_U = np.sort(np.random.default_rng(0).choice(users_U, MOST_USERS, replace=False))
-    found = {name: popularity_shares(run.model, users_U, k, run.seen) for name, run in loaded.items()}
+    found = {}
+    for name, run in loaded.items():
+        requests = Requests(pl.Series(run.users.at(users_U)), users_U, None)
+        items_BK = run.answer(requests, min(k, len(run.items))).items_BK
+        found[name] = popularity_shares(items_BK, run.seen)
     shares, places = ({name: pair[at] for name, pair in found.items()} for at in (0, 1))
     rows = [
         [
@@ -163,7 +170,7 @@ def _popularity(judged: Mapping[str, Evaluation], loaded: Mapping[str, Run], met
     if len(judged) > 1 and beyond:
         points = {name: (one.values[beyond[0]], one.values[metric]) for name, one in judged.items()}
         parts.append(figures.tradeoff(points, (beyond[0], metric)))
-    return _section(f"What is recommended: top {k} of {len(users_U):,} users", *parts, html_table(header, rows))
+    return _section(f"What is recommended: top {k} of {len(users_U):,} users", *parts, html_table(header, rows, LISTS))
 
 
 def _segments(name: str, evaluation: Evaluation) -> str:
@@ -220,11 +227,6 @@ def _again(loaded: Mapping[str, Run], part: str) -> str:
             f"<h3>{html.escape(name)}</h3><pre>{html.escape(chr(10).join(lines))}</pre>{html_table(['', ''], rows)}"
         )
     return _section("Reproduce", *parts)
-
-
-def _trained(run: Run) -> Any:
-    """Return the interactions that the model was trained on."""
-    return run.seen.select(run.seen.weights_N > 0)
 
 
 def _sizes(run: Run) -> str:
