@@ -78,6 +78,16 @@ def test_new_arms_are_expected_to_be_like_arms_of_similar_content(policy):
         policy.add_arms(1)
 
 
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_new_arms_are_added_while_all_rewards_so_far_are_equal(reward):
+    """As in the first hours of most logs: a beta prior of mean 0 or 1 does not exist."""
+    policy = Thompson(content_count=20.0).start(4, arm_features_AF=[[0.0], [1.0], [2.0], [3.0]])
+    policy.update(log_of(np.array([[0], [1], [2]]), np.full((3, 1), reward), 4))
+    policy.add_arms(1, arm_features_AF=[[9.0]])
+    assert 0 < policy.means()[4] < 1
+    assert (policy.means()[4] < 0.5) == (reward == 0)
+
+
 def test_new_linear_arms_get_the_weights_of_similar_content():
     rng = np.random.default_rng(0)
     features, contexts = rng.normal(size=(50, 2)), rng.normal(size=(6000, 3))

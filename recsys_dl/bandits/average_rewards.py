@@ -97,8 +97,7 @@ class AverageRewards(BanditPolicy):
             raise ValueError(f"new arms need the {width} features that start() got for the first ones, got {got}")
         if width and prior_means_A is None:
             assert features is not None
-            means_A = self.sum_A / np.maximum(self.count_A, 1e-300)
-            prior_means_A = expected(self.arm_features_AF, self.count_A, means_A, features)
+            prior_means_A = expected(self.arm_features_AF, self.count_A, self.means(), features)
             if prior_means_A is not None and prior_counts_A is None:
                 prior_counts_A = np.full(int(count), self.content_count)
         prior_count_N, prior_sum_N = self._priors(int(count), prior_means_A, prior_counts_A)
