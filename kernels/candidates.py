@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from .item_lists import ItemLists, flat_lists, read_only
-from .topk import first_from, key_of, write_list
+from .keys import first_from, key_of, write_list
 
 IN_TURN = 1 << 13  # candidates: below this, waking other threads costs more than it saves
 

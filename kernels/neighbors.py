@@ -12,8 +12,8 @@ from numba import njit, parallel_chunksize, prange
 
 from .comparison import Prepared, Vectors
 from .device import Device, resolve
+from .keys import best_first, item_of, key_of, score_of
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
-from .topk import best_first, item_of, key_of, score_of
 from .vectors import by_column, search_request
 
 

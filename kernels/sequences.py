@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .topk import best_first, item_of, key_of, score_of
+from .keys import best_first, item_of, key_of, score_of
 
 
 def followers(

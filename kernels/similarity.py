@@ -25,7 +25,7 @@ from numba import get_num_threads, njit, parallel_chunksize, prange
 
 from .comparison import COMMON, JACCARD, Prepared, SearchRequest, Vectors, finished_plain
 from .device import Device, resolve
-from .topk import best_first, key_of, score_of, write_list
+from .keys import best_first, key_of, score_of, write_list
 from .vectors import search_request
 
 BLOCKS_PER_THREAD = 16

@@ -16,12 +16,16 @@ from numba import get_num_threads, njit, prange
 
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
+from .keys import first_from, take, write_list
+from .scan import scan
 
 TILE = np.uint64(256)  # items scored at a time: 64 KB of embeddings at D=64, a share of the L2 cache
 SPAN = np.uint64(64)  # scores compared at a time with the score to beat
 MOST_USERS = 64  # rows processed per tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
 KEPT_BYTES = 64 << 20  # candidates held at a time
+FEW = 4  # queries that are cheaper to answer from the plain table; half of D if that is more: packing costs more then
+NO_BIAS = np.zeros(0, np.float32)
 
 
 def top_k(
@@ -73,7 +77,7 @@ def top_k_dot(
     """Return the k items of each row with the largest `item_bias + <query, item_emb>`; ties go to the lower item.
 
     Scores are held one tile at a time, so memory does not grow with B times I. Each is summed in the order of D, so that
-    a row gets the same result alone and in a batch.
+    a row gets the same result alone and in a batch: few queries are answered from the plain table (`scan`), for many it is packed.
 
     Args:
         query_BD: float32.
@@ -102,13 +106,17 @@ def top_k_dot(
         return twin.top_k_dot(query_BD, item_emb_ID, k, item_bias_I=item_bias_I, exclude=exclude, allow=allow)
     query_BD = read_only(query_BD, np.float32)
     item_emb_ID = read_only(item_emb_ID, np.float32)
-    bias_I = read_only(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
     items_BK = np.empty((rows, k), np.int32)
     best_BK = np.empty((rows, k), np.float32)
     lists = flat_lists(exclude, allow, rows)
-
-    tile, padded = int(TILE), -(-size // 4) * 4
     num_kept = num_candidates(k, num_items)
+    if rows <= max(FEW, size // 2) and 8 * rows * num_kept * get_num_threads() <= KEPT_BYTES:
+        bias_I = read_only(NO_BIAS if item_bias_I is None else item_bias_I, np.float32)
+        scan(query_BD, item_emb_ID, bias_I, lists, num_kept, items_BK, best_BK)
+        return items_BK, best_BK
+
+    bias_I = read_only(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
+    tile, padded = int(TILE), -(-size // 4) * 4
     chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
     stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
     firsts = range(0, max(num_items, 1), stretch)
@@ -139,82 +147,6 @@ def _check_length(k: int) -> None:
         raise ValueError(f"k must be at least 1, got {k}")
 
 
-# Keys: a larger one is a better item
-
-
-@njit(cache=True, nogil=True, inline="always")
-def key_of(score, item):
-    """Return a uint64 that is larger for a larger score, and among equal scores for the lower item."""
-    bits = np.float32(score + np.float32(0)).view(np.uint32)  # + 0 turns -0 into 0
-    bits = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
-    return (np.uint64(bits) << np.uint64(32)) | np.uint64(~np.uint32(item))
-
-
-@njit(cache=True, nogil=True)
-def score_of(key):
-    """Return the float32 score of a key."""
-    bits = np.uint32(key >> np.uint64(32))
-    bits = bits & np.uint32((1 << 31) - 1) if bits >> np.uint32(31) else ~bits
-    return np.uint32(bits).view(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def item_of(key):
-    """Return the int32 item of a key."""
-    return np.int32(~np.uint32(key))
-
-
-@njit(cache=True, nogil=True)
-def best_first(keys_C, k):
-    """Bring the k largest keys to the front, in any order (Hoare 1961, quickselect)."""
-    low = 0
-    high = len(keys_C) - 1
-    while low < high:
-        middle = keys_C[(low + high) >> 1]
-        left = low
-        right = high
-        while left <= right:
-            while keys_C[left] > middle:
-                left += 1
-            while keys_C[right] < middle:
-                right -= 1
-            if left <= right:
-                keys_C[left], keys_C[right] = keys_C[right], keys_C[left]
-                left += 1
-                right -= 1
-        if k - 1 <= right:
-            high = right
-        elif k - 1 >= left:
-            low = left
-        else:
-            return
-
-
-@njit(cache=True, nogil=True)
-def _take(score, item, k, keys_C, count, floor):
-    """Keep a candidate above the floor; return the new count and floor."""
-    if count == len(keys_C):
-        best_first(keys_C, k)
-        count = k
-        floor = score_of(keys_C[:k].min())
-        if not score > floor:
-            return count, floor
-    keys_C[count] = key_of(score, item)
-    return count + 1, floor
-
-
-@njit(cache=True, nogil=True)
-def first_from(items, low, high, item):
-    """Return the first position in the ascending items[low:high] that holds `item` or a later one."""
-    while low < high:
-        middle = (low + high) >> 1
-        if items[middle] < item:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 @njit(cache=True, nogil=True)
 def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
     """Offer the scores of items first ... first + size - 1. Must be called in ascending order of items.
@@ -236,7 +168,7 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
                 while out < out_end and out_items[out] < item:
                     out += 1
                 if out == out_end or out_items[out] != item:
-                    count, floor = _take(score, item, k, keys_C, count, floor)
+                    count, floor = take(score, item, k, keys_C, count, floor)
         return count, floor
     for start in range(np.uint64(0), np.uint64(size), SPAN):
         stop = min(start + SPAN, np.uint64(size))
@@ -251,24 +183,8 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
                 while out < out_end and out_items[out] < item:
                     out += 1
                 if out == out_end or out_items[out] != item:
-                    count, floor = _take(scores[t], item, k, keys_C, count, floor)
+                    count, floor = take(scores[t], item, k, keys_C, count, floor)
     return count, floor
-
-
-@njit(cache=True, nogil=True)
-def write_list(keys_C, items_K, best_K):
-    """Write the best of the candidates, padded."""
-    k = len(items_K)
-    if len(keys_C) > k:
-        best_first(keys_C, k)
-    keys_K = np.sort(keys_C[:k])
-    filled = len(keys_K)
-    for place in range(filled):
-        key = keys_K[filled - 1 - place]
-        items_K[place] = item_of(key)
-        best_K[place] = score_of(key)
-    items_K[filled:] = -1
-    best_K[filled:] = -np.inf
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -184,9 +184,82 @@ def test_gpu_memory_limit_changes_nothing(device, monkeypatch):
     check(top_k(scores_BI, 4, exclude=out, device=device), by_sorting(scores_BI, 4, out))
 
 
-def test_threads_change_nothing():
+@pytest.fixture
+def packed(monkeypatch):
+    """Answer as for many queries: from a packed table, however few they are."""
+
+    def answer(*arguments, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr("recsys_dl.kernels.topk.KEPT_BYTES", 0)
+            patch.setattr("recsys_dl.kernels.topk.scan", None)
+            return top_k_dot(*arguments, **options, device="cpu")
+
+    return answer
+
+
+def scales(rng, num_items, size):
+    """Item tables that a bound on rounding could get wrong: name, table, query scale."""
+    plain = rng.standard_normal((num_items, size))
+    tied = plain.copy()
+    tied[num_items // 2 :] = tied[: num_items - num_items // 2]
+    near_tied = np.tile(plain[:1], (num_items, 1)) * (1 + rng.integers(-2, 3, (num_items, size)) * 2.0**-23)
+    cancelling = np.hstack([plain, -plain * (1 + 1e-7 * rng.standard_normal((num_items, size)))])[:, -size:]
+    uneven = plain * 10.0 ** rng.integers(-6, 6, (num_items, 1))
+    zeros = np.where(rng.random((num_items, 1)) < 0.7, 0, plain)
+    special = plain.copy()
+    special[rng.random(num_items) < 0.1] = np.nan
+    special[rng.random(num_items) < 0.1, 0] = np.inf
+    special[rng.random(num_items) < 0.1, -1] = -np.inf
+    yield from (
+        ("plain", plain, 1), ("tied", tied, 1), ("near ties", near_tied, 1), ("cancelling", cancelling, 1), ("uneven", uneven, 1),
+        ("zeros", zeros, 1), ("special", special, 1), ("tiny", plain * 1e-20, 1e-20), ("denormal", plain * 1e-40, 1),
+        ("huge", plain * 1e19, 3e18), ("overflowing", plain * 1e20, 1e19),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 33, 64, 130])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_few_queries_get_the_bits_of_many(packed, rows, size):
+    """From the plain table or a packed one: the same items and the same bits of each score, ties and extremes included."""
+    rng = np.random.default_rng(size)
+    for name, table, scale in scales(rng, 700, size):
+        query_BD, emb_ID = (scale * rng.standard_normal((rows, size))).astype(np.float32), table.astype(np.float32)
+        if name == "near ties":
+            query_BD = np.abs(query_BD)
+        bias_I = np.where(rng.random(700) < 0.2, -np.inf, rng.standard_normal(700)).astype(np.float32)
+        out = lists_of([np.flatnonzero(rng.random(700) < 0.3) for _ in range(rows)])
+        within = lists_of([np.flatnonzero(rng.random(700) < 0.6) for _ in range(rows)])
+        for options in (
+            {},
+            {"item_bias_I": bias_I},
+            {"exclude": out},
+            {"exclude": out, "allow": within, "item_bias_I": bias_I},
+        ):
+            for k in (3, 700):
+                got, expected = (
+                    top_k_dot(query_BD, emb_ID, k, **options, device="cpu"),
+                    packed(query_BD, emb_ID, k, **options),
+                )
+                for one, other in zip(got, expected, strict=True):
+                    np.testing.assert_array_equal(one, other, err_msg=f"{name}, {list(options)}, k={k}")
+
+
+def test_a_table_written_between_two_requests_is_read_again():
+    """Nothing of the table is kept; read-only and mapped tables are answered too."""
+    rng = np.random.default_rng(9)
+    query_BD, emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (2, 3000))
+    top_k_dot(query_BD, emb_ID, 5, device="cpu")
+    emb_ID[1234] = 100 * query_BD[0]
+    assert top_k_dot(query_BD, emb_ID, 5, device="cpu")[0][0, 0] == 1234
+    emb_ID.flags.writeable = False
+    assert top_k_dot(query_BD, emb_ID, 5, device="cpu")[0][0, 0] == 1234
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_threads_change_nothing(rows):
     rng = np.random.default_rng(5)
-    query_BD, item_emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (50, 600))
+    query_BD, item_emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (rows, 30_000))
+    item_emb_ID[15_000:] = item_emb_ID[:15_000]  # ties between the threads' parts
     expected = top_k_dot(query_BD, item_emb_ID, 9, device="cpu")
     set_num_threads(1)
     try:

@@ -1,0 +1,171 @@
+"""The top k inner products of a few queries with all items, from the plain row-major table: nothing is packed, nothing is kept.
+
+B queries, I items, K list, D embedding size; C candidates kept per query, P parts of the items, T items scored at a time, N numbers in a
+flat table.
+
+A sum in the order of D, which is what a score is here, cannot use vector instructions from a row-major table; a sum in any order can, at
+the speed of memory. So each product is first summed in any order, and then exactly if it could exceed the score to beat. Each of the two
+sums differs from the true one by at most about (D + 2) 2^-24 times the sum of |query_d item_d| (Higham 2002, "Accuracy and Stability of
+Numerical Algorithms", section 3.1), so hardly more than the returned items are summed twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .keys import first_from, take, write_list
+
+SPAN = np.uint64(64)  # items scored at a time: 16 KB of embeddings at D=64, half of the L1 cache
+LEAST = 1 << 16  # numbers of a table that are worth another thread
+OVERFLOW = np.float32(1e38)  # beyond this, one order may overflow where another does not: then there is no bound
+BELOW_NORMAL = np.float32(2.0**-101)  # times `share`, what products may lose that are below the smallest normal number
+
+
+def scan(
+    query_BD: np.ndarray,
+    item_emb_ID: np.ndarray,
+    bias_I: np.ndarray,
+    lists: tuple[Any, ...],
+    num_kept: int,
+    items_BK: np.ndarray,
+    best_BK: np.ndarray,
+) -> None:
+    """Write the list of each query. Float32 C-contiguous arrays; `bias_I` is empty if there is none."""
+    rows, (num_items, size) = len(query_BD), item_emb_ID.shape
+    parts = max(1, min(get_num_threads(), num_items * size // LEAST))
+    keys_PBC = np.empty((parts, rows, num_kept), np.uint64)
+    counts_PB = np.zeros((parts, rows), np.int64)
+    share = 4 * (size + 8) * 2.0**-24  # twice what the two sums may differ by, for the rounding of the bound itself
+    with np.errstate(over="ignore"):
+        reach_B = np.abs(query_BD).sum(axis=1, dtype=np.float64).astype(np.float32)
+    table = item_emb_ID.reshape(-1)
+    _scan(
+        query_BD,
+        reach_B,
+        np.float32(share),
+        table,
+        table.view(np.uint32),
+        num_items,
+        bias_I,
+        lists,
+        best_BK.shape[1],
+        keys_PBC,
+        counts_PB,
+    )
+    _merge(keys_PBC, counts_PB, items_BK, best_BK)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _in_any_order(query_D, emb_N, start):
+    """Return the inner product of a query and the item at `start`, summed in the fastest order."""
+    total = np.float32(0)
+    for d in range(np.uint64(len(query_D))):
+        total += query_D[d] * emb_N[start + d]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _in_order(query_D, emb_N, start, bias):
+    """Return the score: the bias plus the inner product, summed in the order of D with one rounding per step."""
+    total = bias
+    for d in range(np.uint64(len(query_D))):
+        total += query_D[d] * emb_N[start + d]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _largest(bits_N, start, stop):
+    """Return the largest absolute value in a part of the table; NaN counts as larger than infinity."""
+    largest = np.uint32(0)
+    for n in range(start, stop):
+        largest = max(largest, bits_N[n] & np.uint32((1 << 31) - 1))
+    return np.uint32(largest).view(np.float32)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _margin(reach, share):
+    """Return by how much a score may exceed the sum in any order, for a bound on the sum of its terms' absolute values."""
+    return share * reach + share * BELOW_NORMAL if reach < OVERFLOW else np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _excluded(item, items, start, end):
+    at = first_from(items, start, end, item)
+    return at < end and items[at] == item
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _offer_span(query_BD, b, first, stop, table, margin, near_T, part, kept):
+    """Offer items first ... stop - 1 to query b. `margin`: see `_margin`, for products without bias."""
+    emb_N, bias_I, share, lists, k = table
+    keys_PBC, counts_PB, floors_B = kept
+    query_D, floor = query_BD[b], floors_B[b]
+    size = np.uint64(len(query_D))
+    for item in range(first, stop):
+        near = _in_any_order(query_D, emb_N, item * size)
+        if len(bias_I):
+            near = (
+                near + bias_I[item] + _margin(abs(bias_I[item]), share)
+                if bias_I[item] > -np.inf
+                else np.float32(-np.inf)
+            )
+        near_T[item - first] = near + margin
+    above = np.uint32(0)
+    for t in range(stop - first):
+        above += np.uint32(not near_T[t] <= floor)  # also if it is NaN
+    if above == 0:
+        return
+    keys_C, count = keys_PBC[part, b], counts_PB[part, b]
+    out_starts, out_ends, out_items = lists[:3]
+    for item in range(first, stop):
+        if not near_T[item - first] <= floor:
+            score = _in_order(query_D, emb_N, item * size, bias_I[item] if len(bias_I) else np.float32(0))
+            if score > floor and not _excluded(np.int64(item), out_items, out_starts[b], out_ends[b]):
+                count, floor = take(score, np.int64(item), k, keys_C, count, floor)
+    counts_PB[part, b], floors_B[b] = count, floor
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _scan(query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, keys_PBC, counts_PB):
+    _, _, _, in_starts, in_ends, in_items, has_allow = lists
+    parts, rows, _ = keys_PBC.shape
+    size = np.uint64(query_BD.shape[1])
+    for part in prange(parts):
+        begin = num_items * part // parts
+        end = num_items * (part + 1) // parts
+        near_T = np.empty(SPAN, np.float32)
+        table = (emb_N, bias_I, share, lists, k)
+        kept = (keys_PBC, counts_PB, np.full(rows, -np.inf, np.float32))
+        if has_allow:
+            for b in range(rows):
+                at = first_from(in_items, in_starts[b], in_ends[b], begin)
+                while at < in_ends[b] and in_items[at] < end:
+                    item = np.uint64(in_items[at])
+                    after = item + np.uint64(1)
+                    margin = _margin(reach_B[b] * _largest(bits_N, item * size, after * size), share)
+                    _offer_span(query_BD, b, item, after, table, margin, near_T, part, kept)
+                    at += 1
+        else:
+            for first in range(np.uint64(begin), np.uint64(end), SPAN):
+                stop = min(first + SPAN, np.uint64(end))
+                largest = _largest(bits_N, first * size, stop * size)
+                for b in range(rows):
+                    _offer_span(
+                        query_BD, b, first, stop, table, _margin(reach_B[b] * largest, share), near_T, part, kept
+                    )
+
+
+@njit(cache=True, nogil=True)
+def _merge(keys_PBC, counts_PB, items_BK, best_BK):
+    parts, rows, most = keys_PBC.shape
+    keys = np.empty(parts * most, np.uint64)
+    for b in range(rows):
+        filled = 0
+        for part in range(parts):
+            count = counts_PB[part, b]
+            keys[filled : filled + count] = keys_PBC[part, b, :count]
+            filled += count
+        write_list(keys[:filled], items_BK[b], best_BK[b])
