@@ -136,7 +136,7 @@ def test_linucb_is_its_formula(policy):
         wanted = []
         for arm in shown.arms_BK[b]:
             one = row(contexts[b].astype(np.float64), arm)
-            wanted.append(one @ theta + (one @ np.linalg.solve(precision, one)) ** 0.5)
+            wanted.append(one @ theta + policy.exploration * (one @ np.linalg.solve(precision, one)) ** 0.5)
         np.testing.assert_allclose(shown.scores_BK[b], wanted, rtol=1e-4, atol=1e-5)
 
 

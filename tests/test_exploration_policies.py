@@ -255,3 +255,23 @@ def test_an_exploration_that_an_earlier_version_saved_is_read(tmp_path):
     users = np.arange(5)
     before, after = (one.rerank(users, candidates(6, 5), 3) for one in (stage, Exploration.load(tmp_path / "old")))
     np.testing.assert_array_equal(before.items_BK, after.items_BK)
+
+
+def test_every_list_of_a_batch_is_that_of_its_own():
+    """Pools and candidates of unequal length, draws from inside and outside of the candidates."""
+    rng = np.random.default_rng(0)
+    new = pl.DataFrame({"new": rng.random(30) < 0.3})
+    train = Interactions(rng.integers(0, 20, 150), rng.integers(0, 30, 150), num_users=20, num_items=30)
+    ids = [Vocabulary([str(row) for row in range(count)], noun=noun) for noun, count in (("user", 20), ("item", 30))]
+    data = Dataset(train, *ids, item_features=new)
+    items = np.stack([np.where(np.arange(6) < rng.integers(0, 7), rng.permutation(30)[:6], -1) for _ in range(20)])
+    for pool in (None, {"new": True}):
+        stage = Exploration(EpsilonGreedy(epsilon=0.5), places=[2, 4, 5], pool=pool).prepare(data)
+        together = stage.rerank(np.arange(20), Ranking(items, np.where(items >= 0, 1.0, -np.inf)), k=5)
+        for user in range(20):
+            mine = Ranking(items[[user]], np.where(items[[user]] >= 0, 1.0, -np.inf))
+            alone = stage.rerank([user], mine, k=5)
+            np.testing.assert_array_equal(alone.items_BK[0], together.items_BK[user])
+            np.testing.assert_array_equal(alone.propensities_BK[0], together.propensities_BK[user])
+            shown = together.items_BK[user][together.items_BK[user] >= 0]
+            assert len(set(shown)) == len(shown) >= min(5, (items[user] >= 0).sum())

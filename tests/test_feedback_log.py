@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys_dl.data.durable import DurableTable
+from recsys_dl.data.durable import MERGED, DurableTable
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import Vocabulary
 
@@ -258,3 +258,52 @@ def test_another_log_is_not_opened_as_this_one(tmp_path):
     (tmp_path / "else/notes.txt").write_text("")
     with pytest.raises(ValueError, match=r"has no log.json"):
         FeedbackLog(tmp_path / "else", num_arms=1)
+
+
+def test_new_feedback_is_found_without_reading_older_pieces(tmp_path):
+    table = DurableTable(tmp_path, {"request": pl.Int64})
+    for at in range(3):
+        table.append(pl.DataFrame({"request": [at]}))
+    (first,) = tmp_path.glob("000000001-*.parquet")
+    first.write_bytes(b"damaged")
+    again = DurableTable(tmp_path, table.schema)
+    assert again.read(after=1)["request"].to_list() == [1, 2]
+    with pytest.raises(ValueError, match="damaged"):
+        again.read()
+
+
+def test_rows_are_found_by_value_before_and_after_pieces_are_merged(tmp_path):
+    table = DurableTable(tmp_path, {"request": pl.Int64})
+    for at in range(MERGED + 6):
+        table.append(pl.DataFrame({"request": [at, at + 1]}))
+    found = table.find("request", pl.Series([3, 68, 500]), through=69)
+    assert found["request"].to_list() == [3, 3, 68, 68]
+    assert found["append"].to_list() == [3, 4, 68, 69]
+    assert not len(table.find("request", pl.Series([], dtype=pl.Int64)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_feedback_in_parts_is_that_of_the_whole_log(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    log, parts, position = FeedbackLog(tmp_path, num_arms=4), [], 0
+    for step in range(30):
+        arms = np.stack([rng.permutation(4)[:2] for _ in range(3)])
+        log.append(arms, np.full((3, 2), 0.5), requests_B=3 * step + np.arange(3), times_B=[step] * 3)
+        rewarded = rng.integers(0, 3 * step + 3, 2)  # some twice, some of arms that were not shown
+        log.reward(rewarded, rng.integers(0, 4, 2), rng.random(2))
+        if step % 4 == 3:
+            log.settle(before=step - 5)
+        part, position = log.since(position)
+        parts.append(part)
+    whole = log.feedback()
+    sums, counts = np.zeros(4), np.zeros(4)
+    for part in parts:
+        known = np.isfinite(part.rewards_RK)
+        sums += np.bincount(part.arms_RK[known], part.rewards_RK[known], 4)
+        counts += np.bincount(part.arms_RK[known], minlength=4)
+    known = np.isfinite(whole.rewards_RK)
+    np.testing.assert_allclose(sums, np.bincount(whole.arms_RK[known], whole.rewards_RK[known], 4))
+    np.testing.assert_array_equal(counts, np.bincount(whole.arms_RK[known], minlength=4))
+    settled = whole.times_R < 26 - 5
+    assert known[settled].all()
+    assert not known[~settled].all()

@@ -211,3 +211,12 @@ def test_bands_exponents_and_theory():
     kl = 0.4 * np.log(0.4 / 0.5) + 0.6 * np.log(0.6 / 0.5)
     found = world.theory(np.array([1, 1000]))["Lai-Robbins rate"]
     np.testing.assert_allclose(found, [0, 0.1 / kl * np.log(1000)])
+
+
+def test_propensities_change_nothing_but_the_time(tmp_path):
+    """Without a log they are left out."""
+    world = FixedArms(means=[0.2, 0.5, 0.4], seed=1)
+    bare = simulate(Thompson(seed=2), world, rounds=60, batch=10, k=2)
+    logged = simulate(Thompson(seed=2), world, rounds=60, batch=10, k=2, log=FeedbackLog(tmp_path, num_arms=3))
+    np.testing.assert_array_equal(bare.regret_P, logged.regret_P)
+    assert np.isfinite(FeedbackLog(tmp_path).feedback().propensities_RK).all()

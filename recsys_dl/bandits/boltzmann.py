@@ -44,7 +44,7 @@ class Boltzmann(AverageRewards, SampledPolicy):
     def __init__(
         self,
         *,
-        temperature: Positive = 0.1,
+        temperature: Positive = 0.05,
         prior_mean: float = 0.0,
         prior_count: NotNegative = 0.0,
         content_count: NotNegative = 0.0,

@@ -21,7 +21,7 @@ class GaussianThompson(AverageRewards, SampledPolicy):
     are integrals over the normal distributions, exact to 1e-8: of each arm at each position and of the whole slate.
 
     Args:
-        noise: standard deviation of a reward around its arm's mean.
+        noise: standard deviation of a reward around its arm's mean; that of rewards from 0 to 1 is at most 0.5.
         prior_mean: expected reward of an arm before feedback.
         prior_count: rewards that this is worth: the prior's standard deviation is noise / sqrt(prior_count).
         content_count: rewards that an expectation of a new arm from its features is worth; 0: features are not used.
@@ -42,7 +42,7 @@ class GaussianThompson(AverageRewards, SampledPolicy):
     def __init__(
         self,
         *,
-        noise: Positive = 1.0,
+        noise: Positive = 0.5,
         prior_mean: float = 0.0,
         prior_count: Positive = 1.0,
         content_count: NotNegative = 0.0,

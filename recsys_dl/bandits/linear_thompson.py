@@ -31,7 +31,8 @@ class LinearThompson(LinearPolicy, SampledPolicy):
     Args:
         sharing: "disjoint": weights for each arm; "shared": weights for products of context and the arms' features.
         features: of shared weights: "outer", all products of (1, context) and (1, features); "product", number by number.
-        noise: standard deviation of a reward around its expectation; the width of the posterior is proportional to it.
+        noise: standard deviation of a reward around its expectation; the width of the posterior is proportional to it, and so is exploration.
+            0.2 suits rewards from 0 to 1; scale it with rewards.
         regularization: of the weights; the prior's precision is regularization / noise^2.
         prior_mean: expected weights before feedback.
         propensity_draws: from which the propensities of shared weights are estimated.
@@ -41,7 +42,7 @@ class LinearThompson(LinearPolicy, SampledPolicy):
     Examples:
         >>> from recsys_dl.bandits import LinearThompson
         >>> from recsys_dl.data.feedback import BanditFeedback
-        >>> policy = LinearThompson().start(2, context_size=1)
+        >>> policy = LinearThompson(noise=1).start(2, context_size=1)
         >>> policy = policy.update(BanditFeedback([[0]], [[1.0]], None, num_arms=2, contexts_RF=[[1]]))
         >>> policy.probabilities([[1]], num_requests=1).round(4)  # N(1/2, 1/2) above N(0, 1): Phi(0.5 / sqrt(1.5))
         array([[0.6585, 0.3415]])
@@ -54,7 +55,7 @@ class LinearThompson(LinearPolicy, SampledPolicy):
         *,
         sharing: Sharing = "disjoint",
         features: Features = "outer",
-        noise: Positive = 1.0,
+        noise: Positive = 0.2,
         regularization: Positive = 1.0,
         prior_mean: float = 0.0,
         propensity_draws: Count = 1000,

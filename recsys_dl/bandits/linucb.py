@@ -20,7 +20,7 @@ class LinUCB(LinearPolicy, IndexPolicy):
     Args:
         sharing: "disjoint": weights for each arm; "shared": weights for products of context and the arms' features.
         features: of shared weights: "outer", all products of (1, context) and (1, features); "product", number by number.
-        exploration: factor of the width.
+        exploration: factor of the width; 0.3 suits rewards from 0 to 1, scale it with rewards.
         regularization: of the weights; the prior's precision.
         prior_mean: expected weights before feedback.
         half_life: seconds after which a reward counts half; None: nothing is forgotten.
@@ -41,7 +41,7 @@ class LinUCB(LinearPolicy, IndexPolicy):
         *,
         sharing: Sharing = "disjoint",
         features: Features = "outer",
-        exploration: NotNegative = 1.0,
+        exploration: NotNegative = 0.3,
         regularization: Positive = 1.0,
         prior_mean: float = 0.0,
         half_life: Positive | None = None,

@@ -38,7 +38,7 @@ class NeuralLinear(LinearThompson):
     Args:
         sharing: "disjoint": weights for each arm; "shared": for each number of the vectors.
         prior_scale: expected reward / score of the model.
-        noise: standard deviation of a reward around its expectation.
+        noise: standard deviation of a reward around its expectation; as in `LinearThompson`.
         regularization: of the weights' distance from the prior mean; the prior's precision is regularization / noise^2.
         propensity_draws: from which the propensities of shared weights are estimated.
         half_life: seconds after which a reward counts half; None: nothing is forgotten.
@@ -62,7 +62,7 @@ class NeuralLinear(LinearThompson):
         *,
         sharing: Sharing = "disjoint",
         prior_scale: float = 1.0,
-        noise: Positive = 1.0,
+        noise: Positive = 0.2,
         regularization: Positive = 1.0,
         propensity_draws: Count = 1000,
         half_life: Positive | None = None,

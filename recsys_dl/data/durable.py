@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,16 @@ class DurableTable:
     def __init__(self, folder: str | os.PathLike[str], schema: Mapping[str, Any]) -> None:
         self.folder = Path(folder).absolute()
         self.schema = pl.Schema(schema)
+        self._verified: set[_Piece] = set()
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._tidy()
+
+    def __len__(self) -> int:
+        """Return the number of appends."""
+        pieces = self._pieces()
+        return pieces[-1].last if pieces else 0
 
     def append(self, rows: pl.DataFrame) -> int:
         """Write rows of the schema; when this returns they survive a killed process and a power failure. Return the append's number.
@@ -88,14 +94,33 @@ class DurableTable:
             self._merge(pieces)
         return number
 
-    def read(self) -> pl.DataFrame:
-        """Return all rows, with the number of their append in the column `append`, ascending."""
+    def read(self, after: int = 0) -> pl.DataFrame:
+        """Return all rows, with the number of their append in the column `append`, ascending; only pieces with appends above `after` are read."""
+        return self._rows(lambda rows: rows.filter(pl.col("append") > after), lambda piece: piece.last > after)
+
+    def find(self, column: str, values: pl.Series, *, through: int | None = None) -> pl.DataFrame:
+        """Return the rows whose value in a column is among `values`, of appends up to `through`, as `read` does, without holding the others in memory."""
+        wanted = pl.LazyFrame({column: values.unique()}, schema={column: self.schema[column]})
+        early = pl.lit(True) if through is None else pl.col("append") <= through
+
+        def chosen(rows: pl.LazyFrame) -> pl.LazyFrame:
+            return rows.filter(early).join(wanted, on=column, how="semi", maintain_order="left")
+
+        return self._rows(chosen, lambda piece: bool(len(values)) and (through is None or piece.first <= through))
+
+    # Internal
+
+    def _rows(self, chosen: Callable[[pl.LazyFrame], pl.LazyFrame], needed: Callable[[_Piece], bool]) -> pl.DataFrame:
+        """Return the chosen rows of the pieces that are needed; the checksum of each piece is verified once."""
         while True:
             frames, pieces = [], self._pieces()
             try:
-                for piece in pieces:
-                    if (data := piece.data()) is not None:
-                        frames.append(pl.read_parquet(io.BytesIO(data)))
+                for piece in filter(needed, pieces):
+                    if piece in self._verified:
+                        frames.append(chosen(pl.scan_parquet(piece.path)).collect())
+                    elif (data := piece.data()) is not None:
+                        self._verified.add(piece)
+                        frames.append(chosen(pl.read_parquet(io.BytesIO(data)).lazy()).collect())
                     elif piece is pieces[-1]:
                         log.warning("%s is torn: it was left out, without loss of earlier rows", piece.path)
                     else:
@@ -103,8 +128,6 @@ class DurableTable:
             except FileNotFoundError:  # merged by another process in the meantime
                 continue
             return pl.concat(frames) if frames else pl.DataFrame(schema={**self.schema, "append": pl.Int64})
-
-    # Internal
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

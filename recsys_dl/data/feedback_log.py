@@ -102,6 +102,7 @@ class FeedbackLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             with new_file(self.folder / "log.json") as file:
                 file.write_text(json.dumps(meta))
+        self._settled = 0  # decisions of appends up to here all have rewards
         self._decisions = DurableTable(self.folder / "decisions", DECISIONS)
         self._rewards = DurableTable(self.folder / "rewards", REWARDS)
 
@@ -197,12 +198,19 @@ class FeedbackLog:
         Raises:
             ValueError: a reward that is not finite.
         """
-        known, shown, _ = self._joined()
-        late = shown.filter(pl.col("time") < before).join(known, on=["request", "arm"], how="anti")
-        if len(late):
-            columns = (late["request"], late["arm"], np.full(len(late), reward), np.full(len(late), before))
+        decisions = self._decisions.read(after=self._settled)
+        late = decisions.filter(pl.col("time") < before)
+        _warn(decisions["time"].null_count(), "decisions have no time, so that they cannot be settled", self.folder)
+        rewards = self._rewards.find("request", late["request"])
+        known, shown = self._joined(rewards, self._decisions.find("request", late["request"]), after=None)
+        missing = shown.join(known, on=["request", "arm"], how="anti")
+        if len(missing):
+            columns = (missing["request"], missing["arm"], np.full(len(missing), reward), np.full(len(missing), before))
             self.reward(*columns)
-        return len(late)
+        pending = decisions.filter(pl.col("time") >= before)["append"].min()
+        last = int(decisions["append"].max() or 0) if pending is None else int(pending) - 1  # type: ignore[arg-type]
+        self._settled = max(self._settled, last)
+        return len(missing)
 
     def next_request(self) -> int:
         """Return the number after the largest request of the log; 0 for an empty one."""
@@ -226,14 +234,21 @@ class FeedbackLog:
         Raises:
             ValueError: the log has no decision yet.
         """
-        known, shown, end = self._joined(after=position or 0)
-        if not len(shown):
+        if position is None:
+            rewards, decisions = self._read()
+        else:
+            rewards = self._rewards.read(after=position)  # before the decisions, which are written first
+            requests = rewards["request"]
+            rewards = pl.concat([self._rewards.find("request", requests, through=position), rewards])
+            decisions = self._decisions.find("request", requests)
+        known, shown = self._joined(rewards, decisions, after=position or 0)
+        if not len(shown) and not len(self._decisions):
             raise ValueError(f"{self.folder} has no decision yet")
         fresh = known.filter(pl.col("append") > (position or 0))
         if position is not None:
-            shown = shown.join(fresh.select("request").unique(), on="request", how="semi")
+            shown = shown.join(fresh.select("request").unique(), on="request", how="semi", maintain_order="left")
         shown = shown.join(fresh, on=["request", "arm"], how="left", maintain_order="left")
-        return self._wide(shown), end
+        return self._wide(shown), max(int(rewards["append"].max() or 0), position or 0)  # type: ignore[arg-type]
 
     def interactions(self, *, num_users: int | None = None) -> Interactions:
         """Return shown items that earned more than 0 as interactions: weight is the reward, time that of the reward or else of the request.
@@ -241,7 +256,7 @@ class FeedbackLog:
         Raises:
             ValueError: the log has no users.
         """
-        known, shown, _ = self._joined()
+        known, shown = self._joined(*self._read(), after=0)
         earned = shown.join(known.filter(pl.col("reward") > 0), on=["request", "arm"], maintain_order="left")
         if earned["user"].null_count():
             raise ValueError(
@@ -259,10 +274,18 @@ class FeedbackLog:
 
     # Internal
 
-    def _joined(self, after: int = 0) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-        """Return the first reward of each arm in each request; each shown arm, in the order of decisions and positions; and the position."""
+    def _read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return all rewards and all decisions."""
         rewards = self._rewards.read()  # before the decisions, which are written first
-        decisions = self._decisions.read()
+        return rewards, self._decisions.read()
+
+    def _joined(
+        self, rewards: pl.DataFrame, decisions: pl.DataFrame, *, after: int | None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the first reward of each arm in each request, and each shown arm, in the order of decisions and positions.
+
+        Warns of rewards after the append `after` that are left out; None: of nothing.
+        """
         first = decisions.unique("request", keep="first", maintain_order=True)
         shown = (
             first.rename({"arms": "arm", "propensities": "propensity", "append": "decided"})
@@ -271,14 +294,14 @@ class FeedbackLog:
             .with_columns(place=pl.int_range(pl.len()).over("row"))
         )
         known = rewards.rename({"time": "rewarded"}).unique(["request", "arm"], keep="first", maintain_order=True)
-        _warn(len(decisions) - len(first), "decisions repeat the request of an earlier one", self.folder)
-        new = rewards.filter(pl.col("append") > after)
-        again = len(new) - len(known.filter(pl.col("append") > after))
-        _warn(again, "rewards repeat the arm and request of an earlier one", self.folder)
-        lost = len(new.join(shown, on=["request", "arm"], how="anti"))
-        _warn(lost, "rewards are of an arm that was not shown in that request", self.folder)
-        known = known.join(shown, on=["request", "arm"], how="semi", maintain_order="left")
-        return known, shown, max(int(rewards["append"].max() or 0), after)  # type: ignore[arg-type]
+        if after is not None:
+            _warn(len(decisions) - len(first), "decisions repeat the request of an earlier one", self.folder)
+            new = rewards.filter(pl.col("append") > after)
+            again = len(new) - len(known.filter(pl.col("append") > after))
+            _warn(again, "rewards repeat the arm and request of an earlier one", self.folder)
+            lost = len(new.join(shown, on=["request", "arm"], how="anti"))
+            _warn(lost, "rewards are of an arm that was not shown in that request", self.folder)
+        return known.join(shown, on=["request", "arm"], how="semi", maintain_order="left"), shown
 
     def _wide(self, shown: pl.DataFrame) -> BanditFeedback:
         """Return shown arms, one row each, as one row a request."""

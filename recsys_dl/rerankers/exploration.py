@@ -16,6 +16,7 @@ from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.random import stream_keys
 from recsys_dl.kernels.rerank.explore import explore
+from recsys_dl.protocols import Decisions
 
 from .attributes import meets
 from .list_reranker import Chosen, RerankBatch, plain
@@ -127,7 +128,6 @@ class Exploration(PolicyStage):
         self, batch: RerankBatch, k: int, slots_S: np.ndarray, users_B: np.ndarray, seen_BI: sp.csr_matrix
     ) -> Chosen:
         """Fill the exploring positions by the policy."""
-        rows = len(batch.items_BL)
         there_BL = batch.items_BL >= 0
         sure_BL = there_BL & (np.cumsum(there_BL, axis=1) <= k - len(slots_S))
         if self.pool is None:
@@ -140,31 +140,9 @@ class Exploration(PolicyStage):
             barred_BP[lists[same], at[same]] = True
             pool_BP = np.where(barred_BP, -1, self.pool_P)
         if not (pool_BP >= 0).any():
-            pool_BP = np.full((rows, 1), -1, np.int32)
+            pool_BP = np.full((len(there_BL), 1), -1, np.int32)
         shown, contexts_BF = self._decide(batch, users_B, np.ascontiguousarray(pool_BP, np.int32), len(slots_S))
-        places_BK, outside_BK = np.full((rows, k), -1, np.int32), np.full((rows, k), -1, np.int32)
-        chances_BK, moved_BK = np.zeros((rows, k)), np.zeros((rows, k), np.int16)
-        for b in range(rows):
-            drawn = [
-                (int(arm), chance)
-                for arm, chance in zip(shown.arms_BK[b], shown.propensities_BK[b], strict=True)
-                if arm >= 0
-            ]
-            taken = {arm for arm, _ in drawn}
-            best = [int(l) for l in np.flatnonzero(there_BL[b]) if batch.items_BL[b, l] not in taken]
-            filled = 0
-            for place in range(k):
-                if place in slots_S and drawn:
-                    arm, chance = drawn.pop(0)
-                    found = np.flatnonzero(batch.items_BL[b] == arm)
-                    places_BK[b, filled] = found[0] if len(found) else -1
-                    outside_BK[b, filled] = -1 if len(found) else arm
-                    chances_BK[b, filled], moved_BK[b, filled] = chance, 1
-                elif best and (place not in slots_S or len(taken) < len(slots_S)):
-                    places_BK[b, filled], chances_BK[b, filled] = best.pop(0), 1.0
-                else:
-                    continue
-                filled += 1
+        places_BK, outside_BK, chances_BK, moved_BK = _filled(batch.items_BL, k, slots_S, shown)
         return Chosen(
             places_BK,
             outside_BK=outside_BK,
@@ -175,6 +153,37 @@ class Exploration(PolicyStage):
             draws=shown.draws,
             contexts_BF=contexts_BF,
         )
+
+
+def _filled(
+    items_BL: np.ndarray, k: int, slots_S: np.ndarray, shown: Decisions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return lists [B, K]: positions among the candidates and -1 for items that are not, those items, propensities, and 1 where a draw is shown.
+
+    The j-th slot takes the j-th drawn item; other positions, and slots for which there is no draw, take the best candidates that were not drawn.
+    """
+    there_BL = items_BL >= 0
+    same_BSL = (items_BL[:, None] == shown.arms_BK[:, :, None]) & there_BL[:, None]
+    free_BL = there_BL & ~same_BSL.any(axis=1)
+    best_BL = np.argsort(~free_BL, axis=1, kind="stable")
+    slot_K = np.full(k, -1)
+    slot_K[slots_S] = np.arange(len(slots_S))
+    drawn_BK = (slot_K >= 0) & (slot_K < (shown.arms_BK >= 0).sum(axis=1)[:, None])
+    turn_BK = np.cumsum(~drawn_BK, axis=1) - 1
+    filled_BK = drawn_BK | (turn_BK < free_BL.sum(axis=1)[:, None])
+    draw_BK = np.where(drawn_BK, slot_K, 0)
+    found_BS = np.where(same_BSL.any(axis=2), same_BSL.argmax(axis=2), -1)
+    found_BK = np.take_along_axis(found_BS, draw_BK, axis=1)
+    next_BK = np.take_along_axis(best_BL, np.clip(turn_BK, 0, items_BL.shape[1] - 1), axis=1)
+    columns = (
+        np.where(filled_BK, np.where(drawn_BK, found_BK, next_BK), -1).astype(np.int32),
+        np.where(drawn_BK & (found_BK < 0), np.take_along_axis(shown.arms_BK, draw_BK, axis=1), -1).astype(np.int32),
+        np.where(drawn_BK, np.take_along_axis(shown.propensities_BK, draw_BK, axis=1), filled_BK * 1.0),
+        drawn_BK.astype(np.int16),
+    )
+    order_BK = np.argsort(~filled_BK, axis=1, kind="stable")  # lists have no gaps
+    places_BK, outside_BK, chances_BK, moved_BK = (np.take_along_axis(one, order_BK, axis=1) for one in columns)
+    return places_BK, outside_BK, chances_BK, moved_BK
 
 
 def _without_replacement(chances_BK: np.ndarray, moved_BK: np.ndarray) -> np.ndarray:

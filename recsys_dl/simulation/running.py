@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def simulate(
         rounds: R.
         batch: requests decided before the next update.
         k: K, arms shown for each request.
-        log: takes every decision, and the feedback as it arrives.
+        log: takes every decision, and the feedback as it arrives; without one, policies that can leave out propensities do.
 
     Raises:
         ValueError: k above the number of arms, a size below 1, a policy that shows an arm there is not.
@@ -69,11 +70,14 @@ def simulate(
     seconds = time.perf_counter() - began
     regret_R, clicks_R, best_R = np.empty(rounds), np.empty(rounds), np.empty(rounds)
     waiting = _Waiting(world, rounds, k)
+    decide: Any = policy.select
+    needless = log is None and "propensities" in signature(decide).parameters
+    only_decisions = {"propensities": False} if needless else {}
     for start in range(0, rounds, batch):
         requests_B = np.arange(start, min(start + batch, rounds))
         contexts_BF = world.contexts(requests_B)
         began = time.perf_counter()
-        shown = policy.select(contexts_BF, k, requests_B=requests_B)
+        shown = decide(contexts_BF, k, requests_B=requests_B, **only_decisions)
         seconds += time.perf_counter() - began
         best_R[requests_B] = world.best(requests_B, k)
         regret_R[requests_B] = best_R[requests_B] - world.values(requests_B, shown.arms_BK)
@@ -140,7 +144,7 @@ class _Waiting:
         return BanditFeedback(
             self.arms_RK[rows],
             self.rewards_RK[rows],
-            self.propensities_RK[rows],
+            None if np.isnan(self.propensities_RK[rows, 0]).any() else self.propensities_RK[rows],
             self.world.num_arms,
             contexts_RF=self.world.contexts(rows),
             joint_R=None if self.joint_R is None else self.joint_R[rows],
