@@ -154,15 +154,22 @@ class RunLists:
         """Return the result of `explain` for requests; the other arguments are those of `answer`."""
         if any(callable(getattr(self.model, method, None)) for method in ("reasons", "answered_by")):
             return self._with_reasons(requests, k, within), pl.DataFrame()
-        lists: list[dict[str, Any]] = []
-        out: list[dict[str, Any]] = []
-        for b, name in enumerate(requests.names):
+        answers = []
+        for b in range(len(requests)):
             answer = self.answer(requests.part(slice(b, b + 1)), k, within, request=request)
             if not isinstance(answer, Staged):
                 raise ValueError(
                     f"only pipelines, content models and hybrids explain their lists, and the model of {self.folder} is "
                     f"{type(self.model).__name__}; train one: recsys-dl train pipeline=three_stage, or model=content"
                 )
+            answers.append(answer)
+        return self.explained_answers(requests.names, answers)
+
+    def explained_answers(self, names: pl.Series, answers: Sequence[Staged]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the result of `explain` for a pipeline's answers, each of one user."""
+        lists: list[dict[str, Any]] = []
+        out: list[dict[str, Any]] = []
+        for name, answer in zip(names, answers, strict=True):
             lists += [{"user": name, "rank": rank, **how} for rank, how in enumerate(explained(answer, 0), start=1)]
             out += [{"user": name, **how} for how in taken_out(answer, 0)]
         return self._named(lists), self._named(out)

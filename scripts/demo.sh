@@ -12,11 +12,14 @@ recsys-dl compare 'models=[popularity,item_knn,ease,als,sequential_rules,three_s
 say "Ten recommendations for three users: what each of them liked, who found each item, and what moved it"
 recsys-dl recommend run="$folder/three_stage" 'users=[15,73,547]' k=10 explain=true
 
-say "The run folder: $folder"
+ln -sfn "$(basename "$folder")/three_stage" runs/demo
+
+say "The run folder: $folder; runs/demo is its pipeline"
 ls "$folder" "$folder/three_stage"
 cat <<NEXT
 
 Go on with:
+  .venv/bin/recsys-dl serve run=runs/demo     # prints a URL: look at the lists in a browser
   . .venv/bin/activate
   recsys-dl evaluate run=$folder/three_stage part=test
   recsys-dl train data=log data.path=YOUR.csv model=als

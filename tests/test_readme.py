@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 from processes import command as run_command
 from processes import program as run_program
+from serving_process import start
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +56,23 @@ def test_its_python_and_its_commands_run(tmp_path):
     assert "ndcg" in first.stdout
     for command in commands:
         words = shlex.split(command)[1:]
-        if words[0] == "serve":  # it does not end; tests/test_serving.py
+        if words[0] == "serve":  # it does not end
+            served(tmp_path, *words[1:])
             continue
         run_command(*words, *(["trials=2"] if words[0] == "tune" else []), cwd=tmp_path)
     run_program(loaded, cwd=tmp_path)
+    third = re.search(r"^    \.venv/bin/recsys-dl serve ([^#\n]*)", readme, re.MULTILINE)
+    (tmp_path / "runs/demo").symlink_to("pipeline")  # as scripts/demo.sh does
+    assert "runs/demo" in (ROOT / "scripts/demo.sh").read_text()
+    assert "Stage by stage" in served(tmp_path, *shlex.split(third[1]))
+
+
+def served(folder: Path, *words: str) -> str:
+    """Return the page of a server, which is ended."""
+    process, address = start(folder, *words)
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return answer.read().decode()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

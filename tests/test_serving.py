@@ -76,7 +76,6 @@ def test_similar_items_and_scores(server, served):
     scores = ask(server, "/score", user=105, items=[503, 500]).json()["items"]
     assert [one["item"] for one in scores] == [503, 500]
     np.testing.assert_allclose([one["score"] for one in scores], run.model.score([5], np.array([[3, 0]]))[0], rtol=1e-6)
-    assert "only pipelines" in ask(server, "/explain", user=105).json()["error"]
 
 
 def test_feedback_is_kept_and_changes_the_next_list(server, served):

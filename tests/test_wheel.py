@@ -30,7 +30,7 @@ def test_it_holds_what_the_checkout_holds(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for room in ("kernels", "conf", "recsys_dl"):
         for file in (ROOT / room).rglob("*"):
-            if file.suffix in (".py", ".yaml") and "__pycache__" not in file.parts:
+            if file.suffix in (".py", ".yaml", ".html", ".css", ".js") and "__pycache__" not in file.parts:
                 inside = file.relative_to(ROOT).as_posix()
                 assert (inside if room == "recsys_dl" else f"recsys_dl/{inside}") in names
     assert "recsys_dl/py.typed" in names

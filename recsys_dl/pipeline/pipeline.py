@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from recsys_dl.data.requests import check_item_rows, item_lists, item_table, lis
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking, Stage, Staged, Users, UserState
 
+from .adjusting import adjusted, settings_of
 from .evidence import of_retriever, ranked, ranks_in
 from .notes import Notes
 from .ranker_training import fit_retriever, gathered, try_out
@@ -268,6 +269,15 @@ class Pipeline(Stages):
         for reranker in learning:
             reranker.update(feedback)
         return self
+
+    def settings(self) -> dict[str, float]:
+        """Return what one request may change, by name: see `adjusting.settings_of`."""
+        return settings_of(self)
+
+    def adjusted(self, k: int, wanted: Mapping[str, float]) -> Self:
+        """Return this pipeline with other settings of its re-rankers, for a request: see `adjusting.adjusted`."""
+        self._check_fitted()
+        return adjusted(self, k, wanted)
 
     def item_vectors(self) -> None:
         """Return None: a pipeline's scores are not inner products of vectors and cannot be indexed."""

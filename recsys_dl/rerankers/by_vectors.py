@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -34,6 +34,7 @@ class Compared(ListReranker):
     """
 
     fitted = ("item_vectors_ID", "sparse_vectors_IC")
+    adjustable: ClassVar[dict[str, str]] = {"diversity": "weight"}
     item_vectors_ID: np.ndarray
     sparse_vectors_IC: sp.csr_matrix
 

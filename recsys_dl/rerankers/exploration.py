@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -59,6 +59,7 @@ class Exploration(PolicyStage):
     """
 
     fitted = ("pool_P", "had_UI", "item_vectors_ID", "user_contexts_UF")
+    adjustable: ClassVar[dict[str, str]] = {"exploration": "places"}
     pool_P: np.ndarray
     had_UI: sp.csr_matrix
 

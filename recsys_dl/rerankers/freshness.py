@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Freshness(ListReranker):
     """
 
     fitted = ("age_I",)
+    adjustable: ClassVar[dict[str, str]] = {"freshness": "weight"}
     age_I: np.ndarray
 
     def __init__(

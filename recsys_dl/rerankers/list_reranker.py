@@ -101,6 +101,7 @@ class ListReranker(Saved):
 
     noun = "re-ranker"
     fitted: ClassVar[tuple[str, ...]] = ()
+    adjustable: ClassVar[dict[str, str]] = {}  # what one request may change -> the argument it sets
     num_users: int
     num_items: int
 

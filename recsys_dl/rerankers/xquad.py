@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from recsys_dl.kernels.rerank.categories import xquad
@@ -28,6 +30,8 @@ class XQuAD(Tasteful):
         >>> XQuAD(categories="genre", weight=0.9).prepare(log).rerank([0], candidates, k=2).items_BK
         array([[0, 3]], dtype=int32)
     """
+
+    adjustable: ClassVar[dict[str, str]] = {"diversity": "weight"}
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         places_BK = np.empty((len(batch.items_BL), k), np.int32)

@@ -5,6 +5,7 @@ B lists, K list.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import sqlite3
 import time
@@ -21,9 +22,11 @@ from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.protocols import Ranking, Reranked, Staged
 from recsys_dl.run_lists import NEW
 from recsys_dl.run_requests import Requests
+from recsys_dl.runs import Run
 
 from .batches import Job
 from .errors import Refused
+from .explaining import adjusted, entries, explanation
 from .histories import Shown
 from .live import Current, Live
 from .messages import ForWhom, Recommend, Score, Similar
@@ -38,11 +41,13 @@ class Wanted:
         body: of it.
         request: its id.
         explain: whether the list of a `Recommend` is to be explained.
+        variant: which of two runs answers.
     """
 
     body: Recommend | Score | Similar
     request: str
     explain: bool = False
+    variant: str = "a"
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,11 @@ class Asked:
     k: int
     within: np.ndarray | None
     seed: int
+    run: Run
 
     def kind(self) -> Hashable:
         """Return what the lists of one batch have in common."""
-        alone = self.whom.tastes is not None or self.within is not None
+        alone = self.whom.tastes is not None or self.within is not None or self.job.body.body.adjustments()
         return self.whom.row is None, self.k, id(self) if alone else None
 
 
@@ -90,10 +96,11 @@ class Answers:
         current: has the run.
         recorder: keeps answers and has histories.
         max_k: length of a list, at most.
+        variant: name of the run among two.
     """
 
-    def __init__(self, current: Current, recorder: Recorder, *, max_k: int) -> None:
-        self.current, self.recorder, self.max_k = current, recorder, max_k
+    def __init__(self, current: Current, recorder: Recorder, *, max_k: int, variant: str = "a") -> None:
+        self.current, self.recorder, self.max_k, self.variant = current, recorder, max_k, variant
 
     def process(self, jobs: Sequence[Job]) -> None:
         """Set the result of each job."""
@@ -117,7 +124,7 @@ class Answers:
         """Answer lists that are computed together; if that fails, each alone, so that none spoils the others."""
         try:
             first, seeds_B = group[0], np.array([asked.seed for asked in group])
-            ranking = live.run.answer(requests_of(live, group), first.k, first.within, request=seeds_B)
+            ranking = first.run.answer(requests_of(live, group), first.k, first.within, request=seeds_B)
             chance, known = chance_of(ranking)
             written = [self._written(live, ranking, chance, known, b, asked) for b, asked in enumerate(group)]
         except Exception as error:
@@ -154,6 +161,7 @@ class Answers:
             "propensities": chances,
             "notes": notes,
             "seed": asked.seed,
+            "variant": self.variant,
         }
         if not len(rows) or not known:
             return answer, None
@@ -178,20 +186,23 @@ class Answers:
             return head | {"similar": [entries(live, items, scores[: len(items)]) for items, scores in lists]}
         if isinstance(body, Score):
             rows = found(live.run.items, body.items)
-            asked = Asked(job, self._whom(live, body), 1, None, 0)
+            asked = Asked(job, self._whom(live, body), 1, None, 0, live.run)
             scores_BL = live.run.model.score(live.run.users_of(requests_of(live, [asked])), rows[None])
             return head | {"items": entries(live, rows, scores_BL[0])}
         asked = self._asked(live, job)
-        table, out = live.run.explained(requests_of(live, [asked]), asked.k, asked.within, request=asked.seed)
-        return head | {"items": told(live, table), "removed": told(live, out), "seed": asked.seed}
+        requests = requests_of(live, [asked])
+        why = explanation(live, asked.run, requests, asked.k, asked.within, asked.seed)
+        return head | why | {"seed": asked.seed, "variant": self.variant}
 
     def _asked(self, live: Live, job: Job) -> Asked:
         body = job.body.body
         for ids in (body.allow, body.exclude):
             found(live.run.items, ids or [])
         seed = secrets.randbelow(2**53) if body.seed is None else body.seed
-        whom = self._whom(live, body)
-        return Asked(job, whom, self._length(live, body.k), live.run.allowed(body.allow, body.exclude), seed)
+        whom, k = self._whom(live, body), self._length(live, body.k)
+        return Asked(
+            job, whom, k, live.run.allowed(body.allow, body.exclude), seed, adjusted(live.run, k, body.adjustments())
+        )
 
     def _length(self, live: Live, k: int) -> int:
         most = min(self.max_k, len(live.run.items))
@@ -225,6 +236,14 @@ class Answers:
         return Whom(name, name, None, row if row >= 0 else None, items, weights)
 
 
+def variant_of(wanted: Wanted, share: float) -> str:
+    """Return which of two runs answers: the same one for all requests of a user; drawn anew for unnamed users."""
+    user = getattr(wanted.body, "user", None)
+    name = f"request {wanted.request}" if user is None else f"user {as_text([user])[0]}"
+    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return "b" if drawn < share else "a"
+
+
 def requests_of(live: Live, group: Sequence[Asked]) -> Requests:
     """Return requests of one kind for the run."""
     names = pl.Series([asked.whom.name for asked in group], dtype=pl.String)
@@ -244,26 +263,6 @@ def chance_of(ranking: Ranking) -> tuple[Reranked | None, bool]:
         return ranking.chance, True
     except ValueError:  # another stage follows the random one
         return None, False
-
-
-def entries(live: Live, rows: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-    """Return items as they are sent."""
-    titles = [None] * len(rows) if live.run.titles is None else live.run.titles.gather(rows).to_list()
-    return [
-        {"item": item, "title": title, "score": score if np.isfinite(score) else None}
-        for item, title, score in zip(live.ids(rows), titles, scores.tolist(), strict=True)
-    ]
-
-
-def told(live: Live, table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of an explanation as they are sent."""
-    rows = [{name: value for name, value in row.items() if name != "user_id"} for row in table.to_dicts()]
-    return [{"item": int(row.pop("item_id")) if live.numbers else row.pop("item_id")} | finite(row) for row in rows]
-
-
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with null in place of numbers that JSON does not have."""
-    return {name: None if isinstance(one, float) and not np.isfinite(one) else one for name, one in row.items()}
 
 
 def found(vocabulary: Vocabulary, ids: Sequence[Any]) -> np.ndarray:

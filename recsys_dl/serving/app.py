@@ -7,6 +7,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,12 +21,12 @@ from starlette.exceptions import HTTPException
 from recsys_dl.data.messages import shorten
 from recsys_dl.version import __version__
 
-from .answers import Answers, Wanted
+from .answers import Answers, Wanted, variant_of
 from .batches import Batches, Job
 from .errors import Refused, in_words, overloaded
 from .figures import Figures
 from .guard import Guard
-from .live import Current
+from .live import Current, Live
 from .messages import (
     Answer,
     Error,
@@ -40,6 +41,7 @@ from .messages import (
 )
 from .recorder import Recorder
 from .settings import Settings
+from .showing import add_page
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": text}
@@ -93,8 +95,17 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.figures = settings, Figures()
         self.recorder = Recorder(settings.store_folder)
-        self.current = Current(settings.run, self.recorder)
-        self.answers = Answers(self.current, self.recorder, max_k=settings.max_k)
+        two = settings.beside is not None
+        self.current = Current(settings.run, self.recorder, "a" if two else "")
+        self.currents = {"a": self.current}
+        if settings.beside is not None:
+            self.currents["b"] = Current(settings.beside, self.recorder, "b")
+            for name, one in self.currents.items():
+                share = settings.share if name == "b" else 1 - settings.share
+                self.recorder.describe(one.live.log, {"variant": name, "run": str(one.path), "share": share})
+        self.answers = {
+            name: Answers(one, self.recorder, max_k=settings.max_k, variant=name) for name, one in self.currents.items()
+        }
         self.figures.loaded.set(self.current.live.loaded)
         self.batches = Batches(
             "answers",
@@ -106,13 +117,30 @@ class Service:
 
     def _process(self, jobs: Sequence[Job]) -> None:
         self.figures.batches.observe(len(jobs))
-        self.answers.process(jobs)
+        for name, answers in self.answers.items():
+            if mine := [job for job in jobs if job.body.variant == name]:
+                answers.process(mine)
+
+    def live(self, variant: str) -> Live:
+        """Return the run of a variant.
+
+        Raises:
+            Refused: there is no such one.
+        """
+        if variant not in self.currents:
+            raise Refused(
+                422, f"variant must be a, the only run of this server, got {variant}; beside=RUN serves a second"
+            )
+        return self.currents[variant].live
 
     async def answer(self, wanted: Wanted) -> JSONResponse:
         """Queue a request and return the answer."""
         self.recorder.check()
+        asked = getattr(wanted.body, "variant", None)
+        variant = variant_of(wanted, self.settings.share) if asked is None else asked
+        self.live(variant)
         try:
-            result = self.batches.put(wanted)
+            result = self.batches.put(replace(wanted, variant=variant))
         except queue.Full:
             raise overloaded() from None
         return JSONResponse(await self.within(result))
@@ -126,10 +154,10 @@ class Service:
                 503, f"the answer took longer than {self.settings.timeout:g} s; send this again later", retry_after=1
             ) from None
 
-    async def reload(self) -> dict[str, Any]:
-        """Load the run again; see `Current.reload`."""
+    async def reload(self, variant: str = "a") -> dict[str, Any]:
+        """Load a run again; see `Current.reload`."""
         try:
-            live = await asyncio.to_thread(self.current.reload)
+            live = await asyncio.to_thread(self.currents[variant].reload)
         except Refused:
             self.figures.reloads.labels("refused").inc()
             raise
@@ -141,11 +169,12 @@ class Service:
         """Reload whenever the run has changed."""
         while True:
             await asyncio.sleep(self.settings.watch)
-            if await asyncio.to_thread(self.current.changed):
-                try:
-                    await self.reload()
-                except Refused:
-                    continue  # logged, and shown by /health
+            for name, current in self.currents.items():
+                if await asyncio.to_thread(current.changed):
+                    try:
+                        await self.reload(name)
+                    except Refused:
+                        continue  # logged, and shown by /health
 
     def stop(self) -> None:
         """Answer what is queued, and write what is left."""
@@ -183,6 +212,7 @@ def make_app(settings: Settings) -> Guard:
     _add_errors(app)
     _add_answers(app, service)
     _add_state(app, service)
+    add_page(app, service, service.recorder.histories, REFUSALS)
     paths = tuple(route.path for route in app.routes if hasattr(route, "path"))
     return Guard(app, settings, service.figures, paths)
 
@@ -237,7 +267,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="That the process answers, and which run")
     async def health() -> Response:
-        return JSONResponse(service.current.live.about() | {"refused": service.current.refused})
+        about = {name: one.live.about() | {"refused": one.refused} for name, one in service.currents.items()}
+        return JSONResponse(about.pop("a") | about)
 
     @app.get("/ready", summary="Whether requests may be sent here: 200 or 503")
     async def ready() -> Response:
@@ -252,4 +283,5 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def reload() -> Response:
         if service.settings.token is None:
             raise Refused(403, "reloading needs a server with a token: start it with RECSYS_DL_TOKEN set, and send it")
-        return JSONResponse(await service.reload())
+        about = {name: await service.reload(name) for name in service.currents}
+        return JSONResponse(about.pop("a") | about)

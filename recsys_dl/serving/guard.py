@@ -25,6 +25,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPEN = ("/health", "/ready")  # for probes: without a token, a rate or a place in the queue
 UNQUEUED = (*OPEN, "/metrics")
+PAGE = "/page/"  # files of the page, which hold no data: without a token
 CLIENTS = 10_000  # whose rates are remembered
 TRACE = re.compile(r"[\w.:/+=-]{1,100}")
 
@@ -117,7 +118,8 @@ class Guard:
     async def _guarded(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path not in OPEN:
-            self._authorize(headers)
+            if path != "/" and not path.startswith(PAGE):
+                self._authorize(headers)
             if self.rates is not None and (wait := self.rates.wait(client_of(scope))):
                 message = f"a client may send {self.settings.rate:g} requests a second; send this one again later"
                 raise Refused(429, message, retry_after=max(1, round(wait + 0.5)))

@@ -15,6 +15,7 @@ from recsys_dl.protocols import Recommender
 from recsys_dl.run_requests import Requests
 from recsys_dl.runs import DAMAGE, Run, load_run
 
+from .catalog import Catalog
 from .errors import Refused
 from .recorder import Recorder
 
@@ -31,9 +32,10 @@ class Live:
         log: key of the log of its answers.
         signature: of its folder.
         numbers: whether item ids are written as numbers.
+        catalog: look-ups in it.
     """
 
-    def __init__(self, path: Path, recorder: Recorder) -> None:
+    def __init__(self, path: Path, recorder: Recorder, variant: str = "") -> None:
         self.signature = signature_of(path)
         self.run: Run = load_run(os.path.realpath(path))  # not half of one run and half of the next
         if not isinstance(self.run.model, Recommender):
@@ -43,7 +45,8 @@ class Live:
         self._warm()
         stages = getattr(self.run.model, "rerankers", {}).values()
         context_size = max((getattr(one, "context_size", 0) for one in stages), default=0)
-        self.log = recorder.open_log(self.run.users, self.run.items, context_size)
+        self.log = recorder.open_log(self.run.users, self.run.items, context_size, variant)
+        self.catalog = Catalog(self.run, numbers=self.numbers)
 
     def _warm(self) -> None:
         """Answer a user and a new one, so that everything is read and compiled."""
@@ -80,9 +83,9 @@ class Current:
         refused: why the last replacement was refused, None if it was not.
     """
 
-    def __init__(self, path: Path, recorder: Recorder) -> None:
-        self.path, self.recorder = path, recorder
-        self.live = Live(path, recorder)
+    def __init__(self, path: Path, recorder: Recorder, variant: str = "") -> None:
+        self.path, self.recorder, self.variant = path, recorder, variant
+        self.live = Live(path, recorder, variant)
         self.refused: str | None = None
         self._tried = self.live.signature
         self._lock = threading.Lock()
@@ -102,7 +105,7 @@ class Current:
         try:
             self._tried = signature_of(self.path)
             try:
-                live = Live(self.path, self.recorder)
+                live = Live(self.path, self.recorder, self.variant)
             except (*DAMAGE, RuntimeError, AttributeError, IndexError, MemoryError) as error:
                 self.refused = (
                     f"{self.path} was refused, and the run loaded before goes on answering: {str(error)[:500]}"

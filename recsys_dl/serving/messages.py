@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, field_validator, model_validator
 
 Id = StrictInt | Annotated[StrictStr, Field(min_length=1, max_length=1000)]
 Ids = Annotated[list[Id], Field(max_length=100_000)]
 Number = Annotated[StrictFloat | StrictInt, Field(allow_inf_nan=False)]
+Weight = Annotated[StrictFloat | StrictInt, Field(ge=0, le=1, allow_inf_nan=False)]
 Draw = Annotated[StrictInt, Field(ge=0, lt=2**53)]
 
 
@@ -25,6 +26,10 @@ class ForWhom(Body):
     history: Ids | None = Field(None, description="of a new user: item ids, oldest first")
     tastes: Annotated[list[StrictStr], Field(min_length=1, max_length=100)] | None = Field(
         None, description="of a new user, without or beside a history: terms of the items' content, for content models"
+    )
+
+    variant: Literal["a", "b"] | None = Field(
+        None, description="which of two runs answers; null for the one that the hash of the user says"
     )
 
     @model_validator(mode="after")
@@ -49,6 +54,18 @@ class Recommend(ForWhom):
         None,
         description="number of the request, for random re-rankers: the same number draws the same; null draws anew",
     )
+    diversity: Weight | None = Field(
+        None, description="of this list, in place of the pipeline's weight of MMR, DPP or xQuAD"
+    )
+    freshness: Weight | None = Field(None, description="likewise, the weight of freshness")
+    exploration: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None, description="likewise, the number of exploring positions, the last ones of the list"
+    )
+
+    def adjustments(self) -> dict[str, float]:
+        """Return settings of the pipeline for this request."""
+        given = {name: getattr(self, name) for name in ("diversity", "freshness", "exploration")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Similar(Body):
@@ -125,6 +142,7 @@ class Answer(BaseModel):
     )
     notes: list[str] = Field(description="of a pipeline: what could not be done as configured")
     seed: int = Field(description="repeats the draws of this answer")
+    variant: Literal["a", "b"] = Field(description="which of two runs answered")
 
 
 class SimilarAnswer(BaseModel):
@@ -141,13 +159,125 @@ class ScoreAnswer(BaseModel):
     items: list[Item]
 
 
+class StageList(BaseModel):
+    """A list after one stage of a pipeline."""
+
+    name: str
+    kind: str = Field(description="retriever, merge, ranker or reranker")
+    items: list[Item]
+
+
 class Explanation(BaseModel):
-    """A list with a reason for each item, and the items that re-rankers removed."""
+    """A list with a reason for each item, the lists after each stage, and the items that re-rankers removed."""
 
     request_id: str
     items: list[dict[str, Any]]
     removed: list[dict[str, Any]]
+    stages: list[StageList] = Field(description="of a pipeline: its first k items after each stage")
+    notes: list[str]
     seed: int
+    variant: Literal["a", "b"]
+
+
+class Places(Body):
+    """Items to find on the map."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [31, 47]}]})
+    items: Annotated[list[Id], Field(max_length=2_000)]
+    variant: Literal["a", "b"] = "a"
+
+
+class Known(BaseModel):
+    """An item of the catalog."""
+
+    item: int | str
+    title: str | None
+    users: int = Field(description="who interacted with it")
+
+
+class Found(BaseModel):
+    """Items, the most popular first."""
+
+    items: list[Known]
+
+
+class KnownUser(BaseModel):
+    """A user of the run."""
+
+    user: str
+    items: int = Field(description="that the user interacted with")
+
+
+class UsersFound(BaseModel):
+    """Users, the most active first."""
+
+    users: list[KnownUser]
+
+
+class LikedItem(Known):
+    """An item that a user interacted with."""
+
+    weight: float
+    source: Literal["feedback", "training"]
+
+
+class Liked(BaseModel):
+    """What a user interacted with: by feedback, newest first; then in training, by weight."""
+
+    user: str
+    items: list[LikedItem]
+
+
+class Map(BaseModel):
+    """Items on the first two principal components of their vectors, scaled to [-1, 1]."""
+
+    vectors: str = Field(description="of which model or retriever; or interactions, where none has vectors")
+    variance: list[float] = Field(description="share of the vectors' variance along each axis")
+    of: int = Field(description="items that have a place, of which these are a sample")
+    items: list[int | str]
+    titles: list[str | None]
+    users: list[int]
+    x: list[float]
+    y: list[float]
+
+
+class Point(Known):
+    """An item on the map."""
+
+    x: float | None
+    y: float | None
+
+
+class Center(BaseModel):
+    """A place on the map."""
+
+    x: float
+    y: float
+
+
+class Mapped(BaseModel):
+    """Places of items, and the mean of them."""
+
+    points: list[Point]
+    center: Center | None
+
+
+class RunFigures(BaseModel):
+    """A run."""
+
+    run: str
+    model: str
+    users: int
+    items: int
+    data: str | None
+    loaded: int
+    metrics: dict[str, Any] = Field(description="by evaluated part: values, intervals, conventions")
+    attribution: dict[str, Any] = Field(description="by evaluated part, of a pipeline: the figures after each stage")
+    settings: dict[str, float] = Field(description="that a request may change, and their values")
+    titles: bool
+    seed: int | None
+    finished: str | None
+    variants: list[str]
 
 
 class Kept(BaseModel):

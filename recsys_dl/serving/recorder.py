@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import queue
 import sqlite3
@@ -16,7 +17,7 @@ import numpy as np
 
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import as_text, save_vocabularies
-from recsys_dl.folders import new_folder, writing
+from recsys_dl.folders import new_file, new_folder, writing
 
 from .batches import Batches, Job
 from .errors import Refused
@@ -57,9 +58,9 @@ class Recorder:
         self._stopping = False
         self._batches = Batches("recorder", self._process, size=256, wait=0.005, capacity=CAPACITY, tick=EVERY)
 
-    def open_log(self, users: Any, items: Any, context_size: int) -> str:
-        """Open the log of answers over these vocabularies, with contexts of that size; return its key."""
-        content = f"{users.content_hash} {items.content_hash} {context_size}"
+    def open_log(self, users: Any, items: Any, context_size: int, variant: str = "") -> str:
+        """Open the log of answers over these vocabularies, with contexts of that size; return its key. Of two runs, each has its own."""
+        content = f"{users.content_hash} {items.content_hash} {context_size}{variant and ' ' + variant}"
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
         folder = self.folder / "logs" / key
         if not folder.exists():
@@ -68,6 +69,11 @@ class Recorder:
         if key not in self._logs:
             self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
         return key
+
+    def describe(self, key: str, about: dict[str, Any]) -> None:
+        """Write of which of two runs a log is, and for which share of the users, beside it."""
+        with new_file(self.folder / "logs" / key / "variant.json") as aside:
+            aside.write_text(json.dumps(about) + "\n")
 
     def shown(self, answer: Shown) -> None:
         """Keep an answer.

@@ -83,7 +83,7 @@ def serve(settings: Settings) -> None:
     socket = config_socket(settings)
     address = f"{settings.host}:{socket.getsockname()[1]}"
     print(
-        f"http://{address} answers for {settings.run}; GET /openapi.json describes the requests",
+        f"http://{address} answers for {settings.run}: open it in a browser; GET /openapi.json describes the requests",
         file=sys.stdout,
         flush=True,
     )

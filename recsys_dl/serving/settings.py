@@ -21,6 +21,8 @@ class Settings:
         max_k: length of a list, at most.
         rate: requests a second of one client, on average; None for no limit. Twice as many may come at once.
         proxies: addresses of proxies whose X-Forwarded-For is believed.
+        beside: another run of the same log, variant b; `run` is variant a. None for one run.
+        share: of the users whose requests variant b answers, by a hash of their id; 0 where it is only looked at.
         store: folder for histories and feedback; None for RUN.serving.
         watch: seconds between looks at whether `run` has changed; 0 for never.
         token: what clients must send; None for no check.
@@ -37,6 +39,8 @@ class Settings:
     max_k: int = 1000
     rate: float | None = None
     proxies: tuple[str, ...] = ()
+    beside: Path | None = None
+    share: float = 0.0
     store: Path | None = None
     watch: float = 5.0
     token: str | None = None
