@@ -1,6 +1,6 @@
 """Cold start with exploration: 200 new movies in a running pipeline on ml-1m; how soon are the best 20 of them known?
 
-    python scripts/bench_exploration.py --plot docs/benchmarks/exploration.png     # a few minutes of one core
+    python scripts/bench_exploration.py --plot docs/benchmarks/exploration.png     # ten minutes of one core
 
 New are 200 random movies with 50 raters or more. All their ratings are held out; the others are the log that the pipeline knows. Then the catalog grows
 by the new movies, and the pipeline (popularity; the third position explores, among the new movies alone) answers random users, 250 before each update, through its feedback
@@ -8,7 +8,7 @@ log. A new movie that is shown to a user is clicked if the user's rating of it w
 movies with the most raters. A policy has found those that are among the 20 movies of its highest means, its prior included.
 
 Before, every policy learned from 200 random users for each known movie, clicked if the user rated it. With `content_count` the prior mean of a new movie is what a ridge
-regression on genres expects from those, worth that many impressions; it is chosen on two other draws of new movies, by the mean share found; then three draws are the test, once.
+regression on genres expects from those, worth that many impressions; it is chosen on four other draws of new movies, by the mean share found; then the `--draws` are the test, once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from recsys_dl.rerankers import Exploration
 
 DATA = Path(os.environ.get("RECSYS_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 NEW, LEAST, WARM, PLACES, USERS, BATCHES = 200, 50, 200, [3], 250, 24
-CONTENT = (5, 20)  # impressions that the expectation from genres may be worth
+CONTENT = (1, 5, 20)  # impressions that the expectation from genres may be worth
 PRIOR = {"prior_mean": 0.05, "prior_count": 2.0}  # about the share of users who rated a known movie
 POLICIES: dict[str, Any] = {
     "uniform": lambda **more: EpsilonGreedy(epsilon=1.0, **PRIOR, **more),
@@ -165,13 +165,13 @@ def draw_plot(curves: Mapping[str, np.ndarray], file: Path) -> None:
 def main() -> None:
     """Choose by validation, run the test draws, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     began = time.perf_counter()
     data = movielens(size="1m", path=str(DATA / "ml-1m"))
     chosen: dict[int, float] = {}
-    validation = [drawn(data, 1000 + seed) for seed in range(2)]
+    validation = [drawn(data, 1000 + seed) for seed in range(4)]
     for count in CONTENT:
         runs = [run(one, Thompson(content_count=count, **PRIOR, seed=at), at) for at, one in enumerate(validation)]
         chosen[count] = float(np.mean([one["found"].mean() for one in runs]))

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from recsys_dl.bandits import Boltzmann, EpsilonGreedy, Thompson
+from recsys_dl.bandits import Boltzmann, EpsilonGreedy, NeuralLinear, Thompson
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.protocols import Decisions
-from recsys_dl.simulation import Curve, FixedArms, Labeled, Simulated, Tastes, regret_table, replay, simulate
+from recsys_dl.simulation import Curve, Factors, FixedArms, Labeled, Simulated, Tastes, regret_table, replay, simulate
 
 WORLDS = {
     "fixed_arms": lambda **more: FixedArms(num_arms=6, **more),
@@ -18,6 +18,7 @@ WORLDS = {
     "logistic, drifting": lambda **more: Tastes(
         num_users=20, num_arms=6, embedding_size=3, link="logistic", drift=500, **more
     ),
+    "factors": lambda **more: Factors(num_users=20, num_arms=6, factors=3, **more),
     "labeled": lambda **more: Labeled(source="digits", **more),
 }
 
@@ -220,3 +221,32 @@ def test_propensities_change_nothing_but_the_time(tmp_path):
     logged = simulate(Thompson(seed=2), world, rounds=60, batch=10, k=2, log=FeedbackLog(tmp_path, num_arms=3))
     np.testing.assert_array_equal(bare.regret_P, logged.regret_P)
     assert np.isfinite(FeedbackLog(tmp_path).feedback().propensities_RK).all()
+
+
+def test_vectors_of_the_world_of_factors_know_what_users_like_the_better_the_longer_their_history():
+    requests, found = np.arange(2000), []
+    for history in (5, 200):
+        world = Factors(num_users=100, num_arms=20, embedding_size=3, factors=3, history=history, seed=1)
+        scores = world.contexts(requests) @ world.arm_features_AF.T
+        found.append(np.corrcoef(scores.ravel(), world.chances(requests).ravel())[0, 1])
+    assert found[0] < found[1] > 0.9
+    policy = NeuralLinear(seed=1)
+    done = simulate(policy, world, rounds=200, batch=10)
+    greedy = world.chances(requests)[requests, scores.argmax(axis=1)].mean()
+    assert done.clicks_P[-1] / 200 > greedy - 0.1  # it begins with the model's scores
+    with pytest.raises(ValueError, match="factors must be fewer than the 20 arms and the 100 users, got 20"):
+        Factors(num_users=100, num_arms=20, factors=20)
+
+
+def test_rates_of_slates():
+    rounds = np.array([10, 1000])
+    single = FixedArms(means=[0.6, 0.4, 0.2])
+    np.testing.assert_allclose(
+        single.slate_theory(rounds, 1)["rate of a position model"], single.theory(rounds)["Lai-Robbins rate"]
+    )
+    cascade = FixedArms(means=[0.3, 0.3, 0.1, 0.1], clicks="cascade").slate_theory(rounds, 2)
+    kl = 0.1 * np.log(0.1 / 0.3) + 0.9 * np.log(0.9 / 0.7)
+    np.testing.assert_allclose(cascade["rate of a cascade model"], 2 * 0.2 * 0.7 / kl * np.log(rounds))
+    assert not FixedArms(means=[0.3, 0.2, 0.1]).slate_theory(rounds, 2)  # the best are not equal
+    assert not FixedArms(num_arms=4).slate_theory(rounds, 2)
+    assert list(Tastes(num_users=9, num_arms=4).theory(rounds)) == ["order sqrt(A F t)"]

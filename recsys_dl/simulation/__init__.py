@@ -9,6 +9,7 @@ from recsys_dl.lazy import from_files
 
 if TYPE_CHECKING:
     from .curves import Curve, regret_table
+    from .factors import Factors
     from .fixed_arms import FixedArms
     from .labeled import Labeled
     from .replaying import Replayed, replay
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Curve",
+    "Factors",
     "FixedArms",
     "Labeled",
     "Replayed",

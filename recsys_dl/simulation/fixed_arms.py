@@ -78,5 +78,28 @@ class FixedArms(World):
         ):
             return {}
         worse_A, best = self.means_A[gaps_A > 0], self.means_A.max()
-        kl_A = rel_entr(worse_A, best) + rel_entr(1 - worse_A, 1 - best)
-        return {"Lai-Robbins rate": (gaps_A[gaps_A > 0] / kl_A).sum() * np.log(np.maximum(rounds_P, 1))}
+        return {"Lai-Robbins rate": (gaps_A[gaps_A > 0] / _kl(worse_A, best)).sum() * np.log(np.maximum(rounds_P, 1))}
+
+    def slate_theory(self, rounds_P: np.ndarray, k: int) -> dict[str, np.ndarray]:
+        """Return the rate that no consistent policy over slates beats in the long run, for given means of which the k best are equal.
+
+        By the cascade: Kveton et al. 2015, theorem 4, if all are examined; by position: Lagree et al. 2016, theorem 6: each worse arm is tried where
+        that costs least for what it tells.
+        """
+        best_first_A = np.sort(self.means_A)[::-1]
+        best, worse_A = best_first_A[0], best_first_A[k:]
+        if self.means is None or self.change_every is not None or best_first_A[k - 1] != best or best in (0, 1):
+            return {}
+        if not len(worse_A) or worse_A[0] == best or (self.clicks == "cascade" and self.position_bias):
+            return {}
+        if self.clicks == "cascade":
+            costs_A = (best - worse_A) * (1 - best) ** (k - 1) / _kl(worse_A, best)
+        else:
+            looks_K1 = self._examination(k)[:, None]
+            costs_A = (looks_K1 * (best - worse_A) / _kl(looks_K1 * worse_A, looks_K1 * best)).min(axis=0)
+        return {f"rate of a {self.clicks} model": costs_A.sum() * np.log(np.maximum(rounds_P, 1))}
+
+
+def _kl(worse_A: np.ndarray, best: Any) -> np.ndarray:
+    """Return Kullback-Leibler divergences between coins."""
+    return np.asarray(rel_entr(worse_A, best) + rel_entr(1 - worse_A, 1 - best))

@@ -87,10 +87,23 @@ class Tastes(World):
     def chances(self, requests_B: np.ndarray) -> np.ndarray:
         """Return float64 [B, A]: the probability that each arm earns 1 if it is examined."""
         tastes_BD = self.tastes_UD[self.users(requests_B)]
-        agreement_BA = tastes_BD @ self._now_AD.T
+        agreement_BA = _products(tastes_BD, self._now_AD)
         if self.drift:
             angles_B1 = 2 * np.pi * requests_B[:, None] / self.drift
-            agreement_BA = np.cos(angles_B1) * agreement_BA + np.sin(angles_B1) * (tastes_BD @ self._other_AD.T)
+            agreement_BA = np.cos(angles_B1) * agreement_BA + np.sin(angles_B1) * _products(tastes_BD, self._other_AD)
+        return self._linked(agreement_BA)
+
+    def theory(self, rounds_P: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the order of the regret that is proved for linear policies with weights for each arm (Chu et al. 2011), without its constants and logarithms."""
+        if self.link != "linear" or self.drift:
+            return {}
+        return {"order sqrt(A F t)": np.sqrt(self.num_arms * self.context_size * rounds_P)}
+
+    def of_users(self, tastes_UD: np.ndarray) -> np.ndarray:
+        """Return float64 [U, A]: the probabilities before the first request, of users by their tastes."""
+        return self._linked(_products(tastes_UD, self._now_AD))
+
+    def _linked(self, agreement_BA: np.ndarray) -> np.ndarray:
         if self.link == "linear":
             return np.clip(0.5 + 0.5 * agreement_BA, 0.0, 1.0)
         return expit(-2 + 4 * agreement_BA + self._quality_A)
@@ -98,3 +111,8 @@ class Tastes(World):
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _products(tastes_BD: np.ndarray, arms_AD: np.ndarray) -> np.ndarray:
+    """Return float64 [B, A] inner products, with the same bits in any batch, as those of BLAS are not."""
+    return np.einsum("bd,ad->ba", tastes_BD, arms_AD)

@@ -80,7 +80,11 @@ class World(ABC):
         return None
 
     def theory(self, rounds_P: np.ndarray) -> dict[str, np.ndarray]:
-        """Return known curves of the cumulative regret after so many rounds, by name."""
+        """Return known curves of the cumulative regret after so many rounds with one arm shown, by name."""
+        return {}
+
+    def slate_theory(self, rounds_P: np.ndarray, k: int) -> dict[str, np.ndarray]:
+        """Return likewise curves of slates of k arms."""
         return {}
 
     # Of every world

@@ -66,7 +66,8 @@ def _simulated(trials: Sequence[tuple[str, str, DictConfig]]) -> Panels:
                 log = FeedbackLog(config.log, num_arms=world.num_arms, context_size=world.context_size)
             policy = instantiate(mine.policy)
             runs.append(simulated(policy, world, rounds=config.rounds, batch=config.batch, k=config.k, log=log))
-            theories.append(world.theory(runs[-1].rounds_P) if config.k == 1 else {})
+            rounds_P = runs[-1].rounds_P
+            theories.append(world.theory(rounds_P) if config.k == 1 else world.slate_theory(rounds_P, config.k))
         curves, theory = panels.setdefault(name, ([], {}))
         curves.append(Curve.of(label, runs))
         theory |= {one: np.mean([found[one] for found in theories], axis=0) for one in theories[0]}
