@@ -88,3 +88,12 @@ def test_what_makes_no_sense():
         EASE(regularization=1e-12, device="cpu").fit(Interactions([0, 0], [0, 1], [100, 100], num_users=2))
     with pytest.raises(ValueError, match="all weights are 0"):
         EASE(device="cpu").fit(Interactions([0, 1], [0, 1], [0, 0]))
+
+
+def test_a_second_fit_forgets_which_items_the_first_knew_about():
+    """Which items influence scores is found once per fit, not once per request."""
+    alone = Interactions([0, 1, 1], [0, 1, 2], num_users=2, num_items=3)  # item 0 occurs alone
+    joined = Interactions([0, 0, 1, 1], [0, 1, 1, 2], num_users=2, num_items=3)
+    model = EASE(regularization=1, device="cpu").fit(alone)
+    assert model.user_sources(model.fold_in([[0]])).tolist() == ["popularity"]
+    assert model.fit(joined).user_sources(model.fold_in([[0]])).tolist() == ["history"]

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numba import config, set_num_threads
 
 from recsys_dl.kernels.perceptron import perceptron_scores
 
@@ -30,3 +31,25 @@ def test_no_users():
     nobody = np.empty((0, 4), np.float32)
     ones = np.ones((4, 2), np.float32)
     assert perceptron_scores(nobody, np.ones((3, 4), np.float32), [ones], [ones[0]], ones[0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_of_a_wider_table_and_threads_change_nothing(rows):
+    """Columns are read in place; the tiles of one user may be split among threads."""
+    rng = np.random.default_rng(rows)
+    users, wide = (rng.standard_normal((size, 11)).astype(np.float32) for size in (rows, 700))
+    weights, biases = [rng.standard_normal((5, 4)).astype(np.float32)], [np.ones(4, np.float32)]
+    output = rng.standard_normal(4).astype(np.float32)
+    expected = perceptron_scores(users[:, 6:].copy(), wide[:, 6:].copy(), weights, biases, output)
+    wide.flags.writeable = False
+    set_num_threads(1)
+    try:
+        alone = perceptron_scores(users[:, 6:].copy(), wide[:, 6:], weights, biases, output)
+    finally:
+        set_num_threads(config.NUMBA_NUM_THREADS)
+    np.testing.assert_array_equal(alone, expected)
+    np.testing.assert_array_equal(
+        perceptron_scores(users[:, 6:].copy(), wide[:, 6:], weights, biases, output), expected
+    )
+    backwards = np.asfortranarray(wide[:, 6:])  # neither rows nor columns of a table in row order
+    np.testing.assert_array_equal(perceptron_scores(users[:, 6:].copy(), backwards, weights, biases, output), expected)

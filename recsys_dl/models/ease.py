@@ -135,8 +135,16 @@ class EASE(CatalogModel):
         return histories.by_user
 
     def _influential_items(self) -> np.ndarray:
-        several_U = np.diff(self.histories.indptr) > 1
-        return (abs(self.histories).T @ several_U) > 0  # interacted with beside another item
+        if (
+            self.__dict__.get("_influence", (None,))[0] is not self.histories
+        ):  # a pass over the log, not for each request
+            several_U = np.diff(self.histories.indptr) > 1
+            self._influence = (
+                self.histories,
+                (abs(self.histories).T @ several_U) > 0,
+            )  # interacted with beside another
+        influential_I: np.ndarray = self._influence[1]
+        return influential_I
 
     def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
         return without_evidence(values, self._influential_items())

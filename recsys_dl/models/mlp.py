@@ -59,7 +59,7 @@ class Layers(nn.Module):
             layers: Any = self.hidden
             scores_BI = perceptron_scores(
                 user_part_BH.contiguous().numpy(),
-                item_part_IH.contiguous().numpy(),
+                item_part_IH.numpy(),
                 [layer.weight.detach().T.contiguous().numpy() for layer in layers],
                 [layer.bias.detach().numpy() for layer in layers],
                 self.output.weight[0].detach().contiguous().numpy(),
