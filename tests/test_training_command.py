@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from test_command import write_log
 from recsys_dl import load_run
 from recsys_dl.cli import main
 
+ROOT = Path(__file__).parent.parent
 WORDS = ["data=log", "data.path=log.csv", "device=cpu", "threads=1", "evaluate.k=[5]"]
 GMF = ["model=gmf", "model.embedding_size=4"]
 SMALL = [*GMF, "model.epochs=3"]
@@ -141,6 +143,36 @@ def test_two_processes_leave_one_run_and_print_once(place):
     for name, value in alone.model.arrays().items():
         if name.startswith("network."):
             np.testing.assert_allclose(two.model.arrays()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_two_machines_leave_one_run_and_print_once(place):
+    """Each machine is an agent of torchrun's with a process of its own; here both are on one."""
+    words = [word for word in WORDS if word != "threads=1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    agent += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    train = ["-m", "recsys_dl", "train", *words, *SMALL, "trainer.num_nodes=2", "run=two"]
+    agents = [
+        subprocess.Popen(
+            [*agent, f"--node-rank={rank}", *train],
+            cwd=place,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    spoken = [one.communicate(timeout=600) for one in agents]
+    assert [one.returncode for one in agents] == [0, 0], spoken
+    assert ["The run is in two" in out for out, _ in spoken] == [True, False]
+    assert main(["train", *words, *SMALL, "run=alone"]) == 0
+    assert sorted(file.name for file in place.iterdir()) == ["alone", "log.csv", "two"]
+    two, alone = load_run("two").model.arrays(), load_run("alone").model.arrays()
+    for name in (name for name in alone if name.startswith("network.")):
+        np.testing.assert_allclose(two[name], alone[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_stopped_training_leaves_its_checkpoint_and_nothing_half_written(place):
