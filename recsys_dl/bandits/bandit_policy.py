@@ -250,7 +250,7 @@ class BanditPolicy(Saved):
         check_arms(feedback.arms_RK[feedback.arms_RK >= 0], self.num_arms)
         if self.contextual:
             checked_contexts(feedback.contexts_RF, len(feedback), self.context_size, type(self).__name__)
-        self._check_rewards(feedback.rewards_RK[(feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK)])
+        self.check_rewards(feedback.rewards_RK[(feedback.arms_RK >= 0) & ~np.isnan(feedback.rewards_RK)])
         self._check_feedback(feedback)
         if self.half_life is not None and feedback.times_R is None:
             raise ValueError(
@@ -295,6 +295,9 @@ class BanditPolicy(Saved):
             raise ValueError("together the states retire every arm; at least one must stay active")
         result._set_statistics(total)
         return result
+
+    def check_rewards(self, rewards: np.ndarray) -> None:
+        """Raise ValueError for rewards outside the policy's range; any finite ones are valid by default."""
 
     # Saving
 
@@ -391,6 +394,3 @@ class BanditPolicy(Saved):
 
     def _check_feedback(self, feedback: BanditFeedback) -> None:
         """Raise ValueError for other feedback that the policy cannot use."""
-
-    def _check_rewards(self, rewards: np.ndarray) -> None:
-        """Raise ValueError for rewards outside the policy's range; any finite ones are valid by default."""

@@ -66,7 +66,8 @@ class KLUCB(AverageRewards, IndexPolicy):
         index_A[known_A] = low_A
         return np.asarray(index_A[requests.arms_RL])
 
-    def _check_rewards(self, rewards: np.ndarray) -> None:
+    def check_rewards(self, rewards: np.ndarray) -> None:
+        """Raise ValueError for rewards outside [0, 1]."""
         check_between_0_and_1(rewards, "KLUCB")
 
     def _check_priors(self, means_A: np.ndarray, counts_A: np.ndarray) -> None:

@@ -142,7 +142,8 @@ class LogisticThompson(SampledPolicy):
     def _restore(self, arrays: dict[str, Any]) -> None:
         self._set_statistics(arrays)
 
-    def _check_rewards(self, rewards: np.ndarray) -> None:
+    def check_rewards(self, rewards: np.ndarray) -> None:
+        """Raise ValueError for rewards outside [0, 1]."""
         check_between_0_and_1(rewards, "LogisticThompson")
 
     def _parameters(self, requests: Requests) -> tuple[np.ndarray, ...]:

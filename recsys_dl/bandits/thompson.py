@@ -72,7 +72,8 @@ class Thompson(AverageRewards, SampledPolicy):
     def _as_rewards(self, scores_BK: np.ndarray) -> np.ndarray:
         return np.asarray(expit(scores_BK))
 
-    def _check_rewards(self, rewards: np.ndarray) -> None:
+    def check_rewards(self, rewards: np.ndarray) -> None:
+        """Raise ValueError for rewards outside [0, 1]."""
         check_between_0_and_1(rewards, "Thompson")
 
     def _check_priors(self, means_A: np.ndarray, counts_A: np.ndarray) -> None:

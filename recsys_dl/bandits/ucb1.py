@@ -60,5 +60,6 @@ class UCB1(AverageRewards, IndexPolicy):
         index_A = np.where(known_A, self.means() + self.exploration * width_A, np.inf)
         return np.asarray(index_A[requests.arms_RL])
 
-    def _check_rewards(self, rewards: np.ndarray) -> None:
+    def check_rewards(self, rewards: np.ndarray) -> None:
+        """Raise ValueError for rewards outside [0, 1]."""
         check_between_0_and_1(rewards, "UCB1")

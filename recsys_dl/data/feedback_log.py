@@ -212,6 +212,11 @@ class FeedbackLog:
         self._settled = max(self._settled, last)
         return len(missing)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no decision yet."""
+        return not len(self._decisions)
+
     def next_request(self) -> int:
         """Return the number after the largest request of the log; 0 for an empty one."""
         requests = self._decisions.read()["request"]
@@ -242,7 +247,7 @@ class FeedbackLog:
             rewards = pl.concat([self._rewards.find("request", requests, through=position), rewards])
             decisions = self._decisions.find("request", requests)
         known, shown = self._joined(rewards, decisions, after=position or 0)
-        if not len(shown) and not len(self._decisions):
+        if not len(shown) and self.empty:
             raise ValueError(f"{self.folder} has no decision yet")
         fresh = known.filter(pl.col("append") > (position or 0))
         if position is not None:

@@ -26,6 +26,7 @@ from .batches import Batches, Job
 from .errors import Refused, in_words, overloaded
 from .figures import Figures
 from .guard import Guard
+from .learner import Learner
 from .live import Current, Live
 from .messages import (
     Answer,
@@ -96,10 +97,12 @@ class Service:
         self.settings, self.figures = settings, Figures()
         self.recorder = Recorder(settings.store_folder)
         two = settings.beside is not None
-        self.current = Current(settings.run, self.recorder, "a" if two else "")
+        self.learner = Learner(self.recorder, settle=settings.settle) if settings.learn else None
+        prepare = None if self.learner is None else self.learner.adopt
+        self.current = Current(settings.run, self.recorder, "a" if two else "", prepare)
         self.currents = {"a": self.current}
         if settings.beside is not None:
-            self.currents["b"] = Current(settings.beside, self.recorder, "b")
+            self.currents["b"] = Current(settings.beside, self.recorder, "b", prepare)
             for name, one in self.currents.items():
                 share = settings.share if name == "b" else 1 - settings.share
                 self.recorder.describe(one.live.log, {"variant": name, "run": str(one.path), "share": share})
@@ -114,6 +117,10 @@ class Service:
             wait=settings.batch_ms / 1000,
             capacity=settings.queue_size,
         )
+
+    def lives(self) -> list[Live]:
+        """Return the runs that answer now."""
+        return [one.live for one in self.currents.values()]
 
     def _process(self, jobs: Sequence[Job]) -> None:
         self.figures.batches.observe(len(jobs))
@@ -180,6 +187,8 @@ class Service:
         """Answer what is queued, and write what is left."""
         self.batches.stop()
         self.recorder.stop()
+        if self.learner is not None:
+            self.learner.stop(self.lives())
 
 
 def make_app(settings: Settings) -> Guard:
@@ -191,6 +200,9 @@ def make_app(settings: Settings) -> Guard:
         OSError: the store cannot be written.
     """
     service = Service(settings)
+
+    if service.learner is not None:
+        service.learner.start(settings.learn, service.lives)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -268,6 +280,9 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="That the process answers, and which run")
     async def health() -> Response:
         about = {name: one.live.about() | {"refused": one.refused} for name, one in service.currents.items()}
+        for name, one in service.currents.items():
+            learned = None if service.learner is None else service.learner.about(one.live)
+            about[name] |= {} if learned is None else {"learned": learned}
         return JSONResponse(about.pop("a") | about)
 
     @app.get("/ready", summary="Whether requests may be sent here: 200 or 503")
@@ -284,4 +299,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         if service.settings.token is None:
             raise Refused(403, "reloading needs a server with a token: start it with RECSYS_DL_TOKEN set, and send it")
         about = {name: await service.reload(name) for name in service.currents}
+        for name, one in service.currents.items():
+            learned = None if service.learner is None else service.learner.about(one.live)
+            about[name] |= {} if learned is None else {"learned": learned}
         return JSONResponse(about.pop("a") | about)

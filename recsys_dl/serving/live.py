@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,25 @@ class Live:
 class Current:
     """The live run, and how another takes its place.
 
+    Args:
+        path: of the run, or a link to it.
+        recorder: keeps its answers.
+        variant: of two runs, which.
+        prepare: called with each loaded run before it answers.
+
     Attributes:
         live: answers now; replaced whole.
         refused: why the last replacement was refused, None if it was not.
     """
 
-    def __init__(self, path: Path, recorder: Recorder, variant: str = "") -> None:
+    def __init__(
+        self, path: Path, recorder: Recorder, variant: str = "", prepare: Callable[[Live], None] | None = None
+    ) -> None:
         self.path, self.recorder, self.variant = path, recorder, variant
+        self.prepare = prepare
         self.live = Live(path, recorder, variant)
+        if prepare is not None:
+            prepare(self.live)
         self.refused: str | None = None
         self._tried = self.live.signature
         self._lock = threading.Lock()
@@ -106,6 +118,8 @@ class Current:
             self._tried = signature_of(self.path)
             try:
                 live = Live(self.path, self.recorder, self.variant)
+                if self.prepare is not None:
+                    self.prepare(live)
             except (*DAMAGE, RuntimeError, AttributeError, IndexError, MemoryError) as error:
                 self.refused = (
                     f"{self.path} was refused, and the run loaded before goes on answering: {str(error)[:500]}"

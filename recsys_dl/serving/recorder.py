@@ -8,7 +8,7 @@ import logging
 import queue
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class Recorder:
     Args:
         folder: created if needed.
 
+    Attributes:
+        checks: by the key of a log, what raises ValueError for rewards that it must not have.
+
     Raises:
         ValueError: it holds something else, or is damaged.
         OSError: it cannot be written.
@@ -52,6 +55,7 @@ class Recorder:
         self.folder = folder
         self.histories = Histories(folder / "histories.sqlite")
         self.failure: str | None = None
+        self.checks: dict[str, Callable[[list[float]], None]] = {}
         self._logs: dict[str, FeedbackLog] = {}
         self._waiting: list[Shown] = []
         self._written = time.monotonic()
@@ -69,6 +73,12 @@ class Recorder:
         if key not in self._logs:
             self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
         return key
+
+    def log_of(self, key: str) -> FeedbackLog:
+        """Return the log of a key, of this run or an earlier one."""
+        if key not in self._logs:
+            self._logs[key] = FeedbackLog(self.folder / "logs" / key / "log")
+        return self._logs[key]
 
     def describe(self, key: str, about: dict[str, Any]) -> None:
         """Write of which of two runs a log is, and for which share of the users, beside it."""
@@ -156,9 +166,7 @@ class Recorder:
             good.append(job)
         for key, rows in rewards.items():
             requests, arms, earned = zip(*rows, strict=True)
-            if key not in self._logs:
-                self._logs[key] = FeedbackLog(self.folder / "logs" / key / "log")
-            self._logs[key].reward(requests, arms, earned, [int(time.time())] * len(rows))
+            self.log_of(key).reward(requests, arms, earned, [int(time.time())] * len(rows))
         if events:
             self.histories.add(events)
         for job in good:
@@ -189,12 +197,20 @@ class Recorder:
                     f"every item must be one of the {len(answer.arms)} of the answer, got {strange[0][:80]!r}; to add others to a user's "
                     "history, send user without request_id",
                 )
+            try:
+                self.checks.get(answer.log, _anything)(rewards)
+            except ValueError as error:
+                raise Refused(422, f"the policy of this run learns from feedback, and {error}") from None
             key, number = answer.log, number_of(body.request_id)
             mine = [(number, answer.arms[item], reward) for item, reward in zip(items, rewards, strict=True)]
         told = [
             (user, item, reward) for item, reward in zip(items, rewards, strict=True) if user is not None and reward
         ]
         return key, mine, told
+
+
+def _anything(rewards: list[float]) -> None:
+    """Take any rewards."""
 
 
 def _append(to: FeedbackLog, answers: list[Shown]) -> None:

@@ -25,6 +25,8 @@ class Settings:
         share: of the users whose requests variant b answers, by a hash of their id; 0 where it is only looked at.
         store: folder for histories and feedback; None for RUN.serving.
         watch: seconds between looks at whether `run` has changed; 0 for never.
+        learn: seconds between updates of policies from feedback; 0 for never.
+        settle: seconds after which a shown item without feedback is a reward of 0, for policies; None for never.
         token: what clients must send; None for no check.
     """
 
@@ -43,6 +45,8 @@ class Settings:
     share: float = 0.0
     store: Path | None = None
     watch: float = 5.0
+    learn: float = 5.0
+    settle: float | None = None
     token: str | None = None
 
     @property

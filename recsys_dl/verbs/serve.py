@@ -32,7 +32,7 @@ def serve(config: DictConfig) -> None:
     if token is None and config.host not in LOCAL:
         print(f"anyone who reaches {config.host} may ask and send feedback: set RECSYS_DL_TOKEN", file=sys.stderr)
     own = {name: config[name] for name in ("host", "port", "batch_ms", "batch_size", "queue_size", "timeout")}
-    own |= {name: config[name] for name in ("body_kb", "max_k", "rate", "watch", "share")}
+    own |= {name: config[name] for name in ("body_kb", "max_k", "rate", "watch", "share", "learn", "settle")}
     store = None if config.store is None else Path(config.store)
     beside = None if config.beside is None else Path(config.beside)
     if not 0 <= config.share <= 1 or (config.share and beside is None):
