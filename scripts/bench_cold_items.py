@@ -45,12 +45,16 @@ SPACES: dict[str, dict[str, list[Any]]] = {
     "popularity": {},
     "content": {"min_count": [2, 5], "dislikes": [0.5]},
     "als": {"embedding_size": [64], "regularization": [0.003, 0.01, 0.03], "unobserved_weight": [0.03, 0.1, 0.3]},
-    "bootstrap": {"scale": [1, 1.5, 2, 3, 4, 6]},
+    "bootstrap": {"scale": [1, 1.2, 1.5, 2, 3]},
     "feature_mf": {"embedding_size": [64]},
     "two_tower": {"epochs": [10]},
 }
 RANDOM = ("als", "bootstrap", "feature_mf", "two_tower")
 SEEDS = (7, 8, 9)
+OF_LOG: dict[str, dict[str, dict[str, list[Any]]]] = {  # where the best of the common grid was at its edge
+    "citeulike-a": {"als": {"embedding_size": [128], "regularization": [0.001, 0.003], "unobserved_weight": [0.03]}},
+    "ml-1m": {"als": {"embedding_size": [64], "regularization": [0.01, 0.03], "unobserved_weight": [0.1, 0.3]}},
+}
 
 
 def citeulike(path: Path) -> Dataset:
@@ -104,13 +108,19 @@ def grid(space: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(space, values, strict=True))
 
 
-def chosen(method: str, split: Split, of_als: tuple[dict[str, Any], float]) -> tuple[dict[str, Any], float]:
+def chosen(
+    method: str, split: Split, space: dict[str, list[Any]], of_als: tuple[dict[str, Any], float]
+) -> tuple[dict[str, Any], float]:
     """Return the settings that validation prefers, and their NDCG@20 of warm items."""
-    tried = []
-    for settings in grid(SPACES[method]):
+    tried, model = [], None
+    for settings in grid(space):
         if method == "bootstrap":
             settings |= {f"base.{name}": value for name, value in of_als[0].items()}
-        evaluation = judged(fitted(method, split, SEEDS[0], settings), split, split.validation, split.test)
+        if method == "bootstrap" and model is not None:
+            model = model.with_scale(settings["scale"])
+        else:
+            model = fitted(method, split, SEEDS[0], settings)
+        evaluation = judged(model, split, split.validation, split.test)
         tried.append((settings, *(figure(evaluation, view) for view in VIEWS)))
         print(f"  {method} {settings}: {', '.join(f'{value:.4f}' for value in tried[-1][1:])}", flush=True)
     if method == "bootstrap":
@@ -126,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logs", nargs="*", default=list(LOGS), choices=list(LOGS))
     parser.add_argument("--methods", nargs="+", default=list(SPACES), choices=list(SPACES))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, of models that draw")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     limit_threads(asked.threads)
@@ -135,10 +146,11 @@ def main() -> None:
         rows, of_als = [], ({}, 0.0)
         for method in asked.methods:
             start = time.perf_counter()
-            settings, warm = chosen(method, split, of_als)
+            space = OF_LOG.get(log, {}).get(method, SPACES[method])
+            settings, warm = chosen(method, split, space, of_als)
             if method == "als":
                 of_als = (settings, warm)
-            seeds = SEEDS if method in RANDOM else SEEDS[:1]
+            seeds = SEEDS[: asked.seeds if method in RANDOM else 1]
             found = [
                 judged(fitted(method, split, seed, settings), split, split.test, split.validation) for seed in seeds
             ]

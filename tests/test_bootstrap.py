@@ -71,6 +71,41 @@ def test_scale_shows_new_items_more_often():
     assert shown[0] <= shown[1] < shown[2]
 
 
+def test_another_scale_is_the_fit_at_that_scale():
+    train = planted()
+    one, two = Bootstrap(BASES[0], scale=3).fit(train), Bootstrap(BASES[0]).fit(train)
+    other = two.with_scale(3)
+    np.testing.assert_allclose(other.item_vectors(), one.item_vectors(), rtol=1e-6)
+    np.testing.assert_array_equal(other.recommend(USERS, 10).items_BK, one.recommend(USERS, 10).items_BK)
+    assert (two.scale, other.arguments()["scale"]) == (1, 3)
+    with pytest.raises(ValueError, match="scale must be"):
+        two.with_scale(0)
+
+
+def test_all_terms_tell_more_than_few_dimensions_of_them(tmp_path):
+    """A thousand tags, each with a vector of its own: a new item's is the sum of those of its tags."""
+    rng = np.random.default_rng(0)
+    tags_TD = rng.normal(size=(1000, 8))
+    tags = [sorted(rng.choice(1000, 4, replace=False)) for _ in range(3000)]
+    vectors_ID = np.array([tags_TD[one].sum(axis=0) for one in tags])
+    liked = np.argsort(-(rng.normal(size=(150, 8)) @ vectors_ID[:2800].T), axis=1)[:, :150]
+    features = pl.DataFrame({"tags": [[f"t{tag}" for tag in one] for one in tags]})
+    log = Interactions(np.repeat(np.arange(150), 150), liked.ravel(), num_items=3000)
+    train = Dataset(log, Vocabulary(range(150), noun="user"), Vocabulary(range(3000)), item_features=features)
+    new, explained = np.arange(2800, 3000), []
+    for size in (None, 32):
+        model = Bootstrap(SVD(embedding_size=8), content_size=size, min_count=1).fit(train)
+        made_ND, true_ND = (rows - rows.mean(axis=0) for rows in (model.item_vectors()[new], vectors_ID[new]))
+        map_DD = np.linalg.lstsq(made_ND, true_ND, rcond=None)[0]  # the factors are turned
+        explained.append(1 - ((true_ND - made_ND @ map_DD) ** 2).sum() / (true_ND**2).sum())
+    assert explained[0] > explained[1] + 0.2, explained
+    model = Bootstrap(SVD(embedding_size=8)).fit(train)
+    model.save(tmp_path / "model")
+    again = Bootstrap.load(tmp_path / "model")
+    profiles = again.encoder.transform(features)
+    np.testing.assert_array_equal(again.mapping_fitted.predict(profiles), model.mapping_fitted.predict(profiles))
+
+
 @pytest.mark.parametrize("base", [*BASES, *RATING_BASES], ids=lambda base: type(base).__name__)
 def test_new_items_enter_without_a_fit(base):
     whole = planted()

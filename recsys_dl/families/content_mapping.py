@@ -11,29 +11,36 @@ from typing_extensions import Self
 
 from recsys_dl.data.profiles import Profiles
 
-PENALTIES = np.logspace(-3, 3, 13)  # of the ridge, of which leave-one-out chooses
+PENALTIES = np.logspace(-3, 3, 13)  # of the ridge, of which the error on other items chooses
+MANY_TERMS = 512  # beyond, the ridge is solved on sparse profiles, and its penalty chosen on held-out items
+NETWORK_SIZE = 256  # K of a network, unless given
+SOLVED = 1e-3  # relative residual of a sparse ridge
+HELD_OUT = 10  # one item in so many chooses the penalty of a sparse ridge
 DAMPING = 10.0  # users; an item of n users weighs n / (n + DAMPING)
 
 
 class ContentMapping:
-    """Profiles, projected on their first `size` singular vectors, to vectors: by ridge regression or a perceptron.
+    """Profiles to vectors: by ridge regression, or by a perceptron on the first singular vectors of the profiles.
 
     Args:
-        how: "ridge", whose penalty minimizes the leave-one-out error; "network", scikit-learn's `MLPRegressor` with early
-            stopping on a tenth of the items.
-        size: K, at most; all terms as they are if there are no more.
+        how: "ridge", whose penalty minimizes the leave-one-out error or, of more than 512 terms, that on a tenth of the items;
+            "network", scikit-learn's `MLPRegressor` with early stopping on a tenth of the items.
+        size: K, the singular vectors that profiles are projected on; all terms as they are if there are no more. None: all terms
+            for the ridge, 256 for the network.
         hidden_sizes: of the network.
         seed: of the SVD and the network.
 
     Attributes:
-        components_TK: float32, the projection.
+        components_TK: float32, the projection; None where the first layer takes the terms as they are.
         layers: weights and biases, one pair a layer.
     """
 
-    components_TK: np.ndarray
+    components_TK: np.ndarray | None
     layers: list[tuple[np.ndarray, np.ndarray]]
 
-    def __init__(self, how: Literal["ridge", "network"], size: int, hidden_sizes: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, how: Literal["ridge", "network"], size: int | None, hidden_sizes: Sequence[int], seed: int
+    ) -> None:
         self.how, self.size, self.hidden_sizes, self.seed = how, size, list(hidden_sizes), seed
 
     def fit(self, profiles: Profiles, vectors_RD: np.ndarray, counts_R: np.ndarray) -> Self:
@@ -43,31 +50,27 @@ class ContentMapping:
             ValueError: no item.
         """
         from sklearn.decomposition import TruncatedSVD
-        from sklearn.linear_model import RidgeCV
         from sklearn.neural_network import MLPRegressor
 
         if not len(profiles):
             raise ValueError("an item must have both interactions and content to learn from, and none has")
         matrix = _together(profiles)
-        if min(matrix.shape) > self.size:
-            svd = TruncatedSVD(self.size, random_state=self.seed).fit(matrix)
+        size = NETWORK_SIZE if self.size is None and self.how == "network" else self.size
+        self.components_TK = None
+        if size is not None and min(matrix.shape) > size:
+            svd = TruncatedSVD(size, random_state=self.seed).fit(matrix)
             self.components_TK = np.ascontiguousarray(svd.components_.T, np.float32)
-        else:
-            self.components_TK = np.eye(matrix.shape[1], dtype=np.float32)
-        content_RK = np.asarray(matrix @ self.components_TK, np.float64)
+        content_RK = self._content(profiles)
         if len(profiles) == 1:
             layers = [(np.zeros((content_RK.shape[1], vectors_RD.shape[1])), vectors_RD[0])]
         elif self.how == "ridge":
-            ridge = RidgeCV(alphas=PENALTIES).fit(content_RK, vectors_RD, sample_weight=counts_R / (counts_R + DAMPING))
-            layers = [
-                (ridge.coef_.reshape(vectors_RD.shape[1], -1).T, np.broadcast_to(ridge.intercept_, vectors_RD.shape[1]))
-            ]
+            layers = [_ridge(content_RK, vectors_RD, counts_R / (counts_R + DAMPING), self.seed)]
         else:
             spread = max(float(vectors_RD.std()), 1e-12)
             network = MLPRegressor(
                 hidden_layer_sizes=self.hidden_sizes, early_stopping=len(profiles) >= 20, random_state=self.seed
             )
-            network.fit(content_RK, vectors_RD / spread)
+            network.fit(_dense(content_RK), vectors_RD / spread)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
             layers[-1] = (layers[-1][0] * spread, layers[-1][1] * spread)
         self.layers = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
@@ -75,16 +78,16 @@ class ContentMapping:
 
     def predict(self, profiles: Profiles) -> np.ndarray:
         """Return float32 [R, D]."""
-        values = np.asarray(_together(profiles) @ self.components_TK, np.float32)
+        values: Any = self._content(profiles)
         for depth, (weights, bias) in enumerate(self.layers, start=1):
-            values = values @ weights + bias
+            values = np.asarray(values @ weights, np.float32) + bias
             if depth < len(self.layers):
                 values = np.maximum(values, 0)
         return values
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learned by name; no name contains a dot."""
-        arrays = {"components_TK": self.components_TK}
+        arrays = {} if self.components_TK is None else {"components_TK": self.components_TK}
         for depth, (weights, bias) in enumerate(self.layers):
             arrays |= {f"weights_{depth}": weights, f"bias_{depth}": bias}
         return arrays
@@ -92,11 +95,42 @@ class ContentMapping:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
         """Restore from `arrays`, to predict."""
-        mapping = cls("ridge", arrays["components_TK"].shape[1], (), 0)
-        mapping.components_TK = arrays["components_TK"]
+        mapping = cls("ridge", None, (), 0)
+        mapping.components_TK = arrays.get("components_TK")
         depth = sum(name.startswith("weights_") for name in arrays)
         mapping.layers = [(arrays[f"weights_{at}"], arrays[f"bias_{at}"]) for at in range(depth)]
         return mapping
+
+    def _content(self, profiles: Profiles) -> Any:
+        """Return CSR [R, T], or dense [R, K] where projected."""
+        matrix = _together(profiles)
+        return matrix if self.components_TK is None else np.asarray(matrix @ self.components_TK)
+
+
+def _ridge(content_RK: Any, vectors_RD: np.ndarray, weights_R: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights [K, D] and bias [D] of a linear map that minimizes the weighted squared error on items that it was not fitted on."""
+    from sklearn.linear_model import Ridge, RidgeCV
+
+    if not sp.issparse(content_RK) or min(content_RK.shape) <= MANY_TERMS:
+        ridge = RidgeCV(alphas=PENALTIES).fit(_dense(content_RK), vectors_RD, sample_weight=weights_R)
+    else:
+        held_R = np.random.default_rng(seed).permutation(len(weights_R)) % HELD_OUT == 0
+        best, penalty = np.inf, PENALTIES[-1]
+        for candidate in PENALTIES[::-1]:  # solved the faster, the larger
+            ridge = Ridge(candidate, solver="sparse_cg", tol=SOLVED)
+            ridge.fit(content_RK[~held_R], vectors_RD[~held_R], sample_weight=weights_R[~held_R])
+            error_R = ((ridge.predict(content_RK[held_R]) - vectors_RD[held_R]) ** 2).sum(axis=1)
+            error = float(weights_R[held_R] @ error_R)
+            if error > best:
+                break
+            best, penalty = error, candidate
+        ridge = Ridge(penalty, solver="sparse_cg", tol=SOLVED).fit(content_RK, vectors_RD, sample_weight=weights_R)
+    size = vectors_RD.shape[1]
+    return ridge.coef_.reshape(size, -1).T, np.broadcast_to(ridge.intercept_, size)
+
+
+def _dense(content_RK: Any) -> np.ndarray:
+    return np.asarray(content_RK.toarray() if sp.issparse(content_RK) else content_RK, np.float64)
 
 
 def _together(profiles: Profiles) -> sp.csr_matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -31,8 +32,8 @@ class Bootstrap(BasedModel):
 
     Args:
         base: a model with item vectors of its own: als, bpr, svd, funk_svd, svd_pp or explicit_als.
-        mapping: "ridge", linear; its penalty is chosen by leave-one-out error. "network": a perceptron.
-        content_size: dimensions of the content, after truncated SVD of the profiles.
+        mapping: "ridge", linear; its penalty is chosen by the error on items left out. "network": a perceptron.
+        content_size: dimensions of the content, after truncated SVD of the profiles. None: all terms for the ridge, 256 for the network.
         hidden_sizes: of the network.
         scale: of the vectors made from content; above 1 new items are recommended more often, at the cost of known ones.
         kinds: column of the item features -> kind, see `Content`.
@@ -70,7 +71,7 @@ class Bootstrap(BasedModel):
         base: Recommender,
         *,
         mapping: Mapped = "ridge",
-        content_size: Count = 256,
+        content_size: Count | None = None,
         hidden_sizes: Counts = (256,),
         scale: Positive = 1.0,
         kinds: Mapping[str, str] | None = None,
@@ -133,6 +134,21 @@ class Bootstrap(BasedModel):
             self._fill(profiles, np.arange(known, self.num_items))
             self.content_known_I = np.concatenate([self.content_known_I, profiles.known_R])
         return self
+
+    def with_scale(self, scale: float) -> Self:
+        """Return a copy with another `scale`, without a fit: to choose it on validation.
+
+        Raises:
+            ValueError: not fitted, or a scale that is not above 0.
+        """
+        self._check_fitted()
+        copied = type(self)(self.base, **(self.arguments() | {"scale": scale}))
+        other = copy.copy(self)
+        other.scale = copied.scale
+        rows = np.flatnonzero(self.item_counts_I == 0)
+        made = item_parameters(self.base)[rows] * (other.scale / self.scale)
+        other.base = with_item_parameters(self.base, rows, made)
+        return other
 
     def item_sources(self) -> np.ndarray:
         """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
