@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,11 +61,18 @@ def torchscript(folder, manifest, question):
     return items.numpy(), scores.numpy(), halves.numpy()
 
 
+@lru_cache(3)  # of one folder; loading takes a second
+def program(file):
+    import torch
+
+    return torch.export.load(file).module()
+
+
 def torch_export(folder, manifest, question):
     import torch
 
     def run(name, give):
-        return torch.export.load(f"{folder}/{name}.pt2").module()(*(torch.from_numpy(one) for one in give))
+        return program(f"{folder}/{name}.pt2")(*(torch.from_numpy(one) for one in give))
 
     items, scores = run("recommender", asked(manifest, "recommender.pt2", question).values())
     state = run("user_tower", asked(manifest, "user_tower.pt2", question).values())

@@ -77,14 +77,40 @@ def seen() -> Interactions:
     return Interactions.concat([train().interactions, more])
 
 
+TRACED = ("torch_export", "onnx")
+SERVED_AS = {  # by the modules of another model: tracing takes ten seconds, and would be of the same code
+    "bootstrap": "als",
+    "funk_svd": "explicit_als",
+    "gmf": "feature_mf",
+    "mlp": "neumf",
+    "popularity": "bpr",
+    "rp3beta": "item_knn",
+    "segment_popularity": "bpr",
+    "svd_pp": "explicit_als",
+}
+
+
 def pairs() -> list:
-    """Every model with every format. To trace takes seconds: slow, but for two models that have most parts between them."""
-    slow, quick = ("torch_export", "onnx"), ("als", "item_knn")
+    """Every model with every format; tracing is slow, but for two models that have most parts between them."""
     return [
-        pytest.param(name, format, marks=[pytest.mark.slow] * (format in slow and name not in quick))
+        pytest.param(name, format, marks=[pytest.mark.slow] * (format in TRACED and name not in ("als", "item_knn")))
         for name in options("model")
         for format in FORMATS
+        if not (format in TRACED and name in SERVED_AS)
     ]
+
+
+def modules(name: str) -> tuple:
+    """What is traced of a model: the classes of its modules, its inputs, and whether parts that may be absent are there."""
+    served = fitted(name).served()
+    halves = [part and [type(module) for module in part.modules()] for part in (served.user_tower, served.scorer)]
+    inputs = [(one.name, one.dtype, len(one.shape)) for one in served.inputs]
+    return halves, inputs, served.popularity_I is None, served.listed_I is None
+
+
+@pytest.mark.parametrize(("name", "other"), SERVED_AS.items())
+def test_what_is_traced_of_one_is_what_is_traced_of_the_other(name, other):
+    assert modules(name) == modules(other)
 
 
 @cache
