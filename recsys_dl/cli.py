@@ -9,7 +9,7 @@ from recsys_dl.verbs.calling import fail, left, run_verb
 
 MANY = {"-m", "--multirun"}  # train, simulate: one trial for each combination of settings
 # verbs that take a run's folder as their first word
-OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export", "status", "serve")
+OF_A_RUN = ("evaluate", "recommend", "reproduce", "refit", "index", "export", "status", "serve", "monitor")
 HELP = """recsys-dl: recommenders on your data, by one command.
 
   recsys-dl train model=als data=movielens_small seed=7        fit, evaluate on validation, write runs/als
@@ -31,6 +31,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl ope log=log.csv policy=policy.csv                  what a policy would have earned, from the log of another
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
   recsys-dl serve run=runs/als                                 answers over HTTP, and keeps what users did with them
+  recsys-dl monitor run=runs/als log=runs/als.serving          drift, concentration and quality of what was served; status 3 if one is off
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
 recsys-dl completion bash (zsh, fish). Reference: docs/command.md."""

@@ -35,6 +35,7 @@ def test_its_python_and_its_commands_run(tmp_path):
         "plan",
         "simulate",
         "serve",
+        "monitor",
     }
     assert {command.split()[1] for command in commands} == verbs
     rng = np.random.default_rng(0)
@@ -71,6 +72,9 @@ def served(folder: Path, *words: str) -> str:
     """Return the page of a server, which is ended."""
     process, address = start(folder, *words)
     try:
+        body, kind = b'{"user": 196}', {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(address + "/recommend", body, kind), timeout=30) as answer:
+            assert b"items" in answer.read()  # which monitor reads
         with urllib.request.urlopen(address, timeout=30) as answer:
             return answer.read().decode()
     finally:

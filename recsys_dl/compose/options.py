@@ -26,6 +26,7 @@ VERBS = (
     "simulate",
     "ope",
     "serve",
+    "monitor",
 )
 
 

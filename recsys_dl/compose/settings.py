@@ -105,6 +105,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "timeout": Annotated[float, Gt(0), Le(86400)],
         **dict.fromkeys(("rate", "settle"), Annotated[float, Gt(0)] | None),
         "proxies": list[str],
+        "beside": Place | None,
+        "share": Annotated[float, Ge(0), Le(1)],
+    },
+    "monitor": SHARED
+    | {
+        "run": Place,
+        "log": Place,
+        **dict.fromkeys(("unknown_items", "new_users"), Annotated[float, Ge(0), Le(1)]),
+        **dict.fromkeys(("popularity", "scores", "concentration", "quality"), Annotated[float, Ge(0)]),
+        "windows": Annotated[int, Ge(2)],
+        "settle": Annotated[int, Ge(0)],
+        "confidence": Annotated[float, Gt(0), Lt(1)],
     },
     "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED

@@ -277,6 +277,11 @@ class FeedbackLog:
             num_items=self.num_arms,
         )
 
+    def users(self) -> np.ndarray:
+        """Return int32 [R]: user rows in the order of `feedback`, -1 where none was logged."""
+        first = self._decisions.read().unique("request", keep="first", maintain_order=True)
+        return first.filter(pl.col("arms").list.len() > 0)["user"].fill_null(-1).to_numpy()
+
     # Internal
 
     def _read(self) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -35,9 +35,9 @@ def serve(config: DictConfig) -> None:
     own |= {name: config[name] for name in ("body_kb", "max_k", "rate", "watch", "share", "learn", "settle")}
     store = None if config.store is None else Path(config.store)
     beside = None if config.beside is None else Path(config.beside)
-    if not 0 <= config.share <= 1 or (config.share and beside is None):
+    if config.share and beside is None:
         raise ValueError(
-            f"share must be between 0 and 1, and above 0 only with a second run, beside=RUN; got {config.share}"
+            f"share is of the users that a second run answers: give it, beside=RUN; got {config.share} alone"
         )
     answer(
         Settings(run=Path(config.run), beside=beside, store=store, proxies=tuple(config.proxies), token=token, **own)
