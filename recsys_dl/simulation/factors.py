@@ -34,7 +34,7 @@ class Factors(Tastes):
     Examples:
         >>> import numpy as np
         >>> from recsys_dl.simulation import Factors
-        >>> world = Factors(num_users=200, num_arms=10, history=30, factors=4, seed=1)
+        >>> world = Factors(num_users=200, num_arms=10, history=100, factors=4, seed=1)
         >>> scores = world.contexts(np.arange(500)) @ world.arm_features_AF.T
         >>> bool(np.corrcoef(scores.ravel(), world.chances(np.arange(500)).ravel())[0, 1] > 0.6)
         True
