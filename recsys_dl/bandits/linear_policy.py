@@ -49,6 +49,11 @@ class LinearPolicy(BanditPolicy):
     count_A: np.ndarray
     arm_features_AG: np.ndarray
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether arms' features must be as long as contexts."""
+        return self.sharing == "shared" and self.features == "product"
+
     def start(
         self,
         num_arms: int,

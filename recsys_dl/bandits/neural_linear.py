@@ -57,6 +57,11 @@ class NeuralLinear(LinearThompson):
 
     features = "product"
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether arms' features must be as long as contexts."""
+        return True
+
     def __init__(
         self,
         *,

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .messages import shorten
+
 
 @dataclass(frozen=True)
 class BanditFeedback:
@@ -53,9 +55,16 @@ class BanditFeedback:
     draws: int = 0
 
     def __post_init__(self) -> None:
-        arms = np.asarray(self.arms_RK)
+        for name, least in (("num_arms", 1), ("draws", 0)):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {shorten(repr(size))}")
+        arms = _array("arms", self.arms_RK)
         if arms.ndim != 2 or arms.dtype.kind not in "iu":
-            raise ValueError(f"arms must be a matrix of integers [requests, positions], got {arms.dtype} {arms.shape}")
+            raise ValueError(
+                f"arms must be a matrix of integers [requests, positions], got {arms.dtype} {arms.shape}; arms are numbered from 0, "
+                "and Vocabulary(ids, noun='arm').rows(names) has the numbers of names"
+            )
         shown = arms >= 0
         wrong = arms[(arms < -1) | (arms >= self.num_arms)]
         if len(wrong):
@@ -63,6 +72,12 @@ class BanditFeedback:
         if (shown[:, 1:] & ~shown[:, :-1]).any():
             row = int(np.flatnonzero((shown[:, 1:] & ~shown[:, :-1]).any(1))[0])
             raise ValueError(f"empty positions must follow all shown arms, got {arms[row].tolist()} in row {row}")
+        ordered = np.sort(np.where(shown, arms, -1 - np.arange(arms.shape[1])), axis=1)
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            row = int(np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(1))[0])
+            raise ValueError(
+                f"an arm may be shown once in a request, got {shorten(str(arms[row].tolist()))} in row {row}"
+            )
         rewards = np.where(shown, self._column("rewards", self.rewards_RK, arms.shape), np.nan)
         if np.isinf(rewards).any():
             raise ValueError(f"rewards must be finite, or NaN if not known, got {rewards[np.isinf(rewards)][0]}")
@@ -72,7 +87,8 @@ class BanditFeedback:
             _check_chances("propensities", chances, shown)
         columns: dict[str, Any] = {"arms_RK": arms.astype(np.int32), "rewards_RK": rewards, "propensities_RK": chances}
         if self.contexts_RF is not None:
-            contexts = np.asarray(self.contexts_RF, np.float32)
+            with np.errstate(over="ignore"):  # infinite ones are refused below
+                contexts = _array("contexts", self.contexts_RF, np.float32)
             if contexts.ndim != 2 or len(contexts) != len(arms):
                 raise ValueError(f"contexts must be a matrix of {len(arms)} rows, one a request, got {contexts.shape}")
             if not np.isfinite(contexts).all():
@@ -84,12 +100,31 @@ class BanditFeedback:
         if self.joint_R is not None:
             columns["joint_R"] = self._column("joint", self.joint_R, (len(arms),))
             _check_chances("joint propensities", columns["joint_R"], np.ones(len(arms), bool))
+            if chances is not None:
+                least_R = np.where(shown, chances, 1.0).min(axis=1, initial=1.0)
+                if (above := columns["joint_R"] > 1.001 * least_R).any():  # integrals are not exact to the last digit
+                    row = int(above.argmax())
+                    raise ValueError(
+                        f"the joint propensity of a slate must be at most that of each of its arms, got {columns['joint_R'][row]:g} "
+                        f"and {least_R[row]:g} in row {row}"
+                    )
         for name, kind in (("positions_R", np.int16), ("times_R", np.int64), ("users_R", np.int32)):
             values: Any = getattr(self, name)
             if values is not None:
                 values = np.asarray(values)
-                if values.shape != (len(arms),) or values.dtype.kind not in "iu":
-                    raise ValueError(f"{name[:-2]} must be {len(arms)} integers, got {values.dtype} {values.shape}")
+                if name == "times_R" and values.dtype.kind == "M":
+                    values = values.astype("datetime64[s]").astype(np.int64)
+                if values.shape != (len(arms),) or (values.dtype.kind not in "iu" and values.size):
+                    what = ", seconds since 1970" if name == "times_R" else ""
+                    raise ValueError(
+                        f"{name[:-2]} must be {len(arms)} integers{what}, got {values.dtype} {values.shape}"
+                    )
+                least = 0 if name == "positions_R" else np.iinfo(kind).min
+                wrong = values[(values < least) | (values > np.iinfo(kind).max)]
+                if len(wrong):
+                    raise ValueError(
+                        f"{name[:-2]} must be between {least:,} and {np.iinfo(kind).max:,}, got {wrong[0]}"
+                    )
                 columns[name] = values.astype(kind)
         for name, values in columns.items():
             object.__setattr__(self, name, values)
@@ -115,10 +150,27 @@ class BanditFeedback:
 
     @staticmethod
     def _column(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-        column = np.asarray(values, np.float64)
+        column = _array(name, values, np.float64)
         if column.shape != shape:
             raise ValueError(f"{name} must have the shape of the arms, {shape}, got {column.shape}")
         return column
+
+
+def _array(name: str, values: Any, kind: Any = None) -> np.ndarray:
+    try:
+        return np.asarray(values, kind)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, in rows of equal length: {shorten(str(error), 200)}") from None
+
+
+def integers(name: str, values: Any, size: int, least: int = 0) -> np.ndarray:
+    """Return a column of `size` integers from `least`, as int64."""
+    column = np.atleast_1d(np.asarray(values))
+    if column.shape != (size,) or (size and column.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be {size} integers, one each, got {column.dtype} {column.shape}")
+    if size and (int(column.min()) < least or int(column.max()) >= 2**63):
+        raise ValueError(f"{name} must be between {least:,} and 2^63 - 1, got {column.min()} to {column.max()}")
+    return column.astype(np.int64)
 
 
 def _check_chances(name: str, chances: np.ndarray, shown: np.ndarray) -> None:

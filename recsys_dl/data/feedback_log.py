@@ -17,8 +17,9 @@ import polars as pl
 from recsys_dl.folders import new_file
 
 from .durable import DurableTable
-from .feedback import BanditFeedback
+from .feedback import BanditFeedback, integers
 from .interactions import Interactions
+from .messages import shorten
 from .vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -136,11 +137,15 @@ class FeedbackLog:
         Raises:
             ValueError: as in `BanditFeedback`; a repeated request; contexts of another length.
         """
+        if propensities_BK is None:
+            raise ValueError(
+                "a feedback log needs propensities, the probability with which each arm was shown; 1 if nothing was random"
+            )
         arms_BK = np.asarray(arms_BK)
         rewards_BK = np.full(arms_BK.shape, np.nan)
         given = {"joint_R": joint_B, "contexts_RF": contexts_BF, "users_R": users_B, "times_R": times_B}
-        checked = BanditFeedback(arms_BK, rewards_BK, np.asarray(propensities_BK), self.num_arms, draws=draws, **given)
-        requests = _integers("requests", requests_B, len(checked))
+        checked = BanditFeedback(arms_BK, rewards_BK, propensities_BK, self.num_arms, draws=draws, **given)
+        requests = integers("requests", requests_B, len(checked))
         if len(np.unique(requests)) < len(requests):
             values, counts = np.unique(requests, return_counts=True)
             raise ValueError(f"every request needs a number of its own, got {values[counts > 1][0]} more than once")
@@ -176,9 +181,12 @@ class FeedbackLog:
         Raises:
             ValueError: columns of unequal length, an arm out of range, a reward that is not finite.
         """
-        rewards = np.atleast_1d(np.asarray(rewards_N, np.float64))
-        requests = _integers("requests", requests_N, len(rewards))
-        arms = _integers("arms", arms_N, len(rewards))
+        try:
+            rewards = np.atleast_1d(np.asarray(rewards_N, np.float64))
+        except (TypeError, ValueError):
+            raise ValueError(f"rewards must be numbers, got {shorten(repr(rewards_N))}") from None
+        requests = integers("requests", requests_N, len(rewards))
+        arms = integers("arms", arms_N, len(rewards), -(2**62))
         if len(wrong := arms[(arms < 0) | (arms >= self.num_arms)]):
             raise ValueError(f"arms must be in [0, {self.num_arms}), got {wrong[0]}")
         if rewards.ndim != 1 or not np.isfinite(rewards).all():
@@ -186,7 +194,7 @@ class FeedbackLog:
                 f"rewards must be finite numbers in one dimension, got {rewards[~np.isfinite(rewards)].ravel()[:1]} of {rewards.shape}; "
                 "write none for a reward that is not known yet"
             )
-        times = None if times_N is None else _integers("times", times_N, len(rewards))
+        times = None if times_N is None else integers("times", times_N, len(rewards), -(2**62))
         rows = pl.DataFrame({"request": requests, "arm": arms, "reward": rewards})
         self._rewards.append(rows.with_columns(time=pl.lit(None) if times is None else pl.Series(times)))
 
@@ -198,6 +206,8 @@ class FeedbackLog:
         Raises:
             ValueError: a reward that is not finite.
         """
+        if isinstance(before, bool) or not isinstance(before, int | np.integer):
+            raise ValueError(f"before must be a whole number of seconds since 1970, got {shorten(repr(before))}")
         decisions = self._decisions.read(after=self._settled)
         late = decisions.filter(pl.col("time") < before)
         _warn(decisions["time"].null_count(), "decisions have no time, so that they cannot be settled", self.folder)
@@ -242,6 +252,11 @@ class FeedbackLog:
         if position is None:
             rewards, decisions = self._read()
         else:
+            if isinstance(position, bool) or not isinstance(position, int | np.integer) or position < 0:
+                raise ValueError(f"position must be one that since returned, 0 or None, got {shorten(repr(position))}")
+            if position > len(self._rewards):
+                ends = f"ends at {len(self._rewards)}, got {position}"
+                raise ValueError(f"position must be one that since returned for this log, which {ends}; 0 begins")
             rewards = self._rewards.read(after=position)  # before the decisions, which are written first
             requests = rewards["request"]
             rewards = pl.concat([self._rewards.find("request", requests, through=position), rewards])
@@ -340,6 +355,8 @@ class FeedbackLog:
     def _known(self) -> dict[str, Any] | None:
         """Return what the folder says about its log; None for a new one."""
         file = self.folder / "log.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} must be the folder of a feedback log or a new one, but is a file")
         if not file.is_file():
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise ValueError(f"{self.folder} must be a feedback log or a new folder, but has no log.json")
@@ -375,13 +392,6 @@ def _lists(values_BX: Any, there_BX: np.ndarray, dtype: Any) -> pl.Series:
     lists = ends.group_by("row", maintain_order=True).agg(pl.col("value").cast(dtype))
     rows = pl.DataFrame({"row": np.arange(len(there_BX))})
     return rows.join(lists, on="row", how="left", maintain_order="left")["value"].fill_null([])
-
-
-def _integers(name: str, values: Any, size: int) -> np.ndarray:
-    column = np.atleast_1d(np.asarray(values))
-    if column.shape != (size,) or (size and column.dtype.kind not in "iu"):
-        raise ValueError(f"{name} must be {size} integers, one each, got {column.dtype} {column.shape}")
-    return column.astype(np.int64)
 
 
 def _warn(count: int, what: str, folder: Path) -> None:

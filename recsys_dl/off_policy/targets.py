@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.messages import shorten
 from recsys_dl.protocols import Policy
 
 BLOCK_NUMBERS = 4 << 20  # probabilities held at a time
@@ -47,7 +48,17 @@ class Target:
                     "arms] of its probabilities (position_table)"
                 )
             return
-        table = np.asarray(policy, np.float64)
+        if hasattr(policy, "select") or isinstance(policy, str | type):
+            raise ValueError(
+                f"the {what} must be a Policy that has been started, or a table of probabilities, got {shorten(repr(policy))}; for a saved "
+                "one: Thompson.load(folder)"
+            )
+        try:
+            table = np.asarray(policy, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"probabilities of the {what} must be numbers, in rows of equal length, got {shorten(repr(policy))}"
+            ) from None
         positions = 0 if feedback.positions_R is None else int(feedback.positions_R.max(initial=-1)) + 1
         if table.ndim == 1 and len(table) == arms:
             self.table_TA, self.rows_R = table[None], None

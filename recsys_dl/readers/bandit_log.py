@@ -113,6 +113,11 @@ def read_bandit_log(
             contexts = contexts or found
             where = str(path)
     frame = read_table(path)
+    known = {name for line in NAMES["arm"] for name in line.split()}
+    if set(frame.columns) == {f"column_{at}" for at in range(len(frame.columns))} and len(frame) == 1:
+        header = [str(one) for one in frame.row(0)]
+        if any(_plain(one) in known for one in header):
+            raise ValueError(f"{where} must hold rounds, but has only its header: {shorten(', '.join(header))}")
     given = {"arm": arm, "reward": reward, "propensity": propensity, "position": position}
     columns = {
         role: name
@@ -138,9 +143,11 @@ def read_bandit_log(
     if "position" in columns:
         values = _numbers(frame[columns["position"]], columns["position"], where)
         first = float(values.min())
-        if (values != np.round(values)).any() or first not in (0, 1):
+        strange = values[(values != np.round(values)) | (values > np.iinfo(np.int16).max)]
+        if len(strange) or first not in (0, 1):
             raise ValueError(
-                f"{where}: {columns['position']!r} must be whole numbers from 0 or from 1, got {first:g}; or position=False"
+                f"{where}: {columns['position']!r} must be whole numbers from 0 or from 1, got {strange[0] if len(strange) else first:g}; "
+                "or position=False"
             )
         positions = (values - first).astype(np.int16)
     contexts_RF, names = _contexts(frame, contexts, where)
@@ -201,7 +208,7 @@ def _column(
         return None
     if isinstance(given, str):
         return frame.columns[place_of(frame.columns, given, role, where)]
-    plain = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in frame.columns}
+    plain = {name: _plain(name) for name in frame.columns}
     for tier in NAMES[role]:
         hits = [name for name in frame.columns if plain[name] in tier.split()]
         if len(hits) == 1:
@@ -216,7 +223,16 @@ def _column(
     return None
 
 
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def _numbers(values: pl.Series, name: str, where: str) -> np.ndarray:
+    if (
+        not values.dtype.is_numeric()
+        and (words := values.cast(pl.String).str.to_lowercase()).is_in(["true", "false"]).all()
+    ):
+        values = words == "true"
     found = values.cast(pl.Float64, strict=False)
     wrong = found.is_null() | found.is_nan()
     if wrong.any():
@@ -272,7 +288,8 @@ def read_probabilities(
     if _column(frame, None, "reward", where) is not None:
         return None
     arm_name, chance_name = (
-        _column(frame, name, role, where, needed=True) for role, name in (("arm", arm), ("propensity", None))
+        _column(frame, name, role, where, needed=True)
+        for role, name in (("arm", arm if arm in frame.columns else None), ("propensity", None))
     )
     at_name = _column(frame, position, "position", where) if logged.feedback.positions_R is not None else None
     assert arm_name is not None

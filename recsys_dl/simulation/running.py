@@ -51,7 +51,8 @@ def simulate(
         log: takes every decision, and the feedback as it arrives; without one, policies that can leave out propensities do.
 
     Raises:
-        ValueError: k above the number of arms, a size below 1, a policy that shows an arm there is not.
+        ValueError: k above the number of arms, a size below 1, a batch that is longer than all rounds, a policy that shows an arm there is not,
+            or needs contexts that this world does not have.
 
     Examples:
         >>> from recsys_dl.simulation import FixedArms, simulate
@@ -65,6 +66,9 @@ def simulate(
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     if k > world.num_arms:
         raise ValueError(f"k must be at most the {world.num_arms} arms of this world, got {k}")
+    if batch > rounds:
+        raise ValueError(f"batch must be at most rounds, {rounds}, since a policy learns after each batch, got {batch}")
+    _check_contexts(policy, world)
     began = time.perf_counter()
     policy.start(world.num_arms, context_size=world.context_size, arm_features_AF=world.arm_features_AF)
     seconds = time.perf_counter() - began
@@ -96,6 +100,21 @@ def simulate(
     points_P = np.unique(np.geomspace(1, rounds, POINTS).astype(np.int64))
     regret_P, clicks_P = np.cumsum(regret_R)[points_P - 1], np.cumsum(clicks_R)[points_P - 1]
     return Simulated(points_P, regret_P, clicks_P, float(best_R.mean()), seconds)
+
+
+def _check_contexts(policy: Any, world: World) -> None:
+    """Raise what a contextual policy gets in a world without contexts, or without vectors of arms that fit them."""
+    name = type(policy).__name__
+    if getattr(policy, "contextual", False) and not world.context_size:
+        raise ValueError(
+            f"{name} needs contexts, and {type(world).__name__} has none; choose tastes, factors or labeled"
+        )
+    features = 0 if world.arm_features_AF is None else world.arm_features_AF.shape[1]
+    if getattr(policy, "needs_vectors", False) and features != world.context_size:
+        raise ValueError(
+            f"{name} needs vectors of arms as long as contexts, and {type(world).__name__} has {features} and {world.context_size} numbers; choose "
+            "factors, whose arms and users are those of a fitted model"
+        )
 
 
 def _write_decisions(log: FeedbackLog, shown: Decisions, requests_B: np.ndarray, world: World) -> None:

@@ -55,6 +55,8 @@ class World(ABC):
         self.position_bias, self.clicks = position_bias, clicks
         self.delay, self.missing, self.seed = delay, missing, seed
         self.begin(seed)
+        if self.num_arms < 2:
+            raise ValueError(f"a world needs at least two arms, got {self.num_arms}")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

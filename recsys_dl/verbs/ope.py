@@ -66,7 +66,10 @@ def _policy(given: str, logged: BanditLog, config: DictConfig) -> tuple[Any, Ban
 
     path = Path(given).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"policy={given}: there is no such file or folder")
+        raise FileNotFoundError(
+            f"policy={given}: there is no such file or folder; name a table of probabilities (arm, probability), the folder that a policy "
+            "was saved in, or another log"
+        )
     if (path / "config.yaml").is_file():
         policy = load_saved(path, Saved, noun="policy")
         if not isinstance(policy, Policy):
