@@ -51,7 +51,9 @@ SPACES: dict[str, dict[str, list[Any]]] = {
 }
 RANDOM = ("als", "bootstrap", "feature_mf", "two_tower")
 SEEDS = (7, 8, 9)
-OF_LOG: dict[str, dict[str, dict[str, list[Any]]]] = {  # where the best of the common grid was at its edge
+OF_LOG: dict[
+    str, dict[str, dict[str, list[Any]]]
+] = {  # in place of the common grid: beyond its edge, or less of it where a fit takes long
     "citeulike-a": {"als": {"embedding_size": [128], "regularization": [0.001, 0.003], "unobserved_weight": [0.03]}},
     "ml-1m": {"als": {"embedding_size": [64], "regularization": [0.01, 0.03], "unobserved_weight": [0.1, 0.3]}},
 }

@@ -202,8 +202,12 @@ def test_what_was_acknowledged_survives_a_kill_and_a_stop_answers_what_is_queued
 
 def test_each_line_of_the_log_is_json(served, server):
     assert server.get("/health", headers={"X-Request-ID": "from-outside"}).status_code == 200
-    lines = [json.loads(line) for line in (served / "log.jsonl").read_text().splitlines()]
-    mine = [line for line in lines if line.get("client_request_id") == "from-outside"]
+    mine, end = [], time.monotonic() + 10  # the line is written once the answer is sent
+    while not mine and time.monotonic() < end:
+        whole = (served / "log.jsonl").read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        mine = [line for line in lines if line.get("client_request_id") == "from-outside"]
+        time.sleep(0.02)
     assert mine[0]["path"] == "/health"
     assert mine[0]["status"] == 200
 

@@ -135,15 +135,12 @@ class EASE(CatalogModel):
         return histories.by_user
 
     def _influential_items(self) -> np.ndarray:
-        if (
-            self.__dict__.get("_influence", (None,))[0] is not self.histories
-        ):  # a pass over the log, not for each request
+        """Return bool [I]: interacted with beside another item. A pass over the log, made once for the histories of a fit."""
+        histories, influential_I = self.__dict__.get("_influence", (None, np.zeros(0, bool)))
+        if histories is not self.histories:
             several_U = np.diff(self.histories.indptr) > 1
-            self._influence = (
-                self.histories,
-                (abs(self.histories).T @ several_U) > 0,
-            )  # interacted with beside another
-        influential_I: np.ndarray = self._influence[1]
+            influential_I = (abs(self.histories).T @ several_U) > 0
+            self._influence = self.histories, influential_I
         return influential_I
 
     def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:

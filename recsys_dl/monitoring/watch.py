@@ -131,7 +131,7 @@ def watch(
     rows_I = run.items.find(items.ids)  # of the log's items, in the run
     parts = [part for part in np.array_split(order, min(windows, len(order))) if len(part)]
     earned_R = (np.nan_to_num(shown.rewards_RK) > 0).any(axis=1)
-    told = tuple(
+    by_window = tuple(
         {
             "until": int(times_R[part[-1]]),
             "lists": len(part),
@@ -140,19 +140,19 @@ def watch(
         }
         for part in parts
     )
-    rise = None if len(order) < LEAST or len(parts) < 2 else told[-1]["top"] - told[0]["top"]
+    rise = None if len(order) < LEAST or len(parts) < 2 else by_window[-1]["top"] - by_window[0]["top"]
     checks = (
         *_of_ids(shown, users_R, rows_I, limits),
         _of_popularity(run, shown, rows_I, limits),
         _of_scores(run, shown, users.at(users_R[users_R >= 0]), limits, seed),
         Check(
             "concentration", rise, limits.concentration, rise is not None and rise > limits.concentration,
-            f"share of places of the most shown 1% of the items: {told[0]['top']:.3f} in the first of {len(parts)} windows, {told[-1]['top']:.3f} in the last",
+            f"share of places of the most shown 1% of the items: {by_window[0]['top']:.3f} in the first of {len(parts)} windows, {by_window[-1]['top']:.3f} in the last",
         ),
         _of_quality(earned_R[order], times_R[order], settle, limits, confidence, seed),
         _of_lift(shown, confidence, seed),
     )  # fmt: skip
-    return Watched(len(shown), int(times_R.min()), int(times_R.max()), checks, told)
+    return Watched(len(shown), int(times_R.min()), int(times_R.max()), checks, by_window)
 
 
 def log_folder(given: Path) -> Path:

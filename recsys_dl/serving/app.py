@@ -172,6 +172,13 @@ class Service:
         self.figures.loaded.set(live.loaded)
         return live.about()
 
+    def described(self, about: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return what is said of each run, with what its policies have learned; that of run a is not nested."""
+        for name, one in self.currents.items():
+            learned = None if self.learner is None else self.learner.about(one.live)
+            about[name] |= {} if learned is None else {"learned": learned}
+        return about.pop("a") | about
+
     async def watch(self) -> None:
         """Reload whenever the run has changed."""
         while True:
@@ -280,10 +287,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="That the process answers, and which run")
     async def health() -> Response:
         about = {name: one.live.about() | {"refused": one.refused} for name, one in service.currents.items()}
-        for name, one in service.currents.items():
-            learned = None if service.learner is None else service.learner.about(one.live)
-            about[name] |= {} if learned is None else {"learned": learned}
-        return JSONResponse(about.pop("a") | about)
+        return JSONResponse(service.described(about))
 
     @app.get("/ready", summary="Whether requests may be sent here: 200 or 503")
     async def ready() -> Response:
@@ -299,7 +303,4 @@ def _add_state(app: FastAPI, service: Service) -> None:
         if service.settings.token is None:
             raise Refused(403, "reloading needs a server with a token: start it with RECSYS_DL_TOKEN set, and send it")
         about = {name: await service.reload(name) for name in service.currents}
-        for name, one in service.currents.items():
-            learned = None if service.learner is None else service.learner.about(one.live)
-            about[name] |= {} if learned is None else {"learned": learned}
-        return JSONResponse(about.pop("a") | about)
+        return JSONResponse(service.described(about))

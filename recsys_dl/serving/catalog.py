@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.decomposition import TruncatedSVD
 
 from recsys_dl.runs import Run
 
@@ -190,6 +189,8 @@ def _vectors(run: Run) -> tuple[str, np.ndarray]:
     size = min(OF_INTERACTIONS, min(seen_UI.shape) - 1)
     if size < 1 or not seen_UI.nnz:
         return "interactions", np.zeros((len(run.items), 1))
+    from sklearn.decomposition import TruncatedSVD  # here, since a server that does not need it is 127 MB smaller
+
     svd = TruncatedSVD(size, random_state=0).fit(seen_UI.sign())
     return "interactions", np.asarray(svd.components_.T * svd.singular_values_, np.float64)
 
@@ -198,7 +199,7 @@ def _attribution(run: Run) -> dict[str, Any]:
     """Return what each stage adds, by evaluated part."""
     found = {}
     for file in sorted((run.folder / "attribution").glob("*.json")):
-        told = json.loads(file.read_text())
+        saved = json.loads(file.read_text())
         stages = [
             {
                 "name": one["name"],
@@ -208,9 +209,9 @@ def _attribution(run: Run) -> dict[str, Any]:
                 "change": one.get("change"),
                 "ms": one.get("ms"),
             }
-            for one in told["stages"]
+            for one in saved["stages"]
         ]
-        found[file.stem] = {"k": told["k"], "stages": stages}
+        found[file.stem] = {"k": saved["k"], "stages": stages}
     return found
 
 

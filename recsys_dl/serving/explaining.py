@@ -13,6 +13,7 @@ from recsys_dl.protocols import Staged
 from recsys_dl.run_requests import Requests, flattened
 from recsys_dl.runs import Run
 
+from .catalog import finite
 from .live import Live
 
 NEIGHBORS = 50  # of an item, among which those that the user liked are looked for
@@ -60,10 +61,10 @@ def explanation(
         titles = None if run.titles is None else run.titles.gather(flat.items)
         table = pl.DataFrame({"rank": flat.ranks, "item_id": ids, "title": titles, "score": flat.scores})
     rows_K = run.items.find(table["item_id"]) if len(table) else np.zeros(0, np.int32)
-    items = told(live, table)
+    items = sent(live, table)
     for item, near in zip(items, _similar(live, run, requests, rows_K), strict=True):
         item["similar_to"] = near
-    return {"items": items, "removed": told(live, out), "stages": stages, "notes": notes}
+    return {"items": items, "removed": sent(live, out), "stages": stages, "notes": notes}
 
 
 def _similar(live: Live, run: Run, requests: Requests, rows_K: np.ndarray) -> list[list[dict[str, Any]]]:
@@ -93,12 +94,7 @@ def entries(live: Live, rows: np.ndarray, scores: np.ndarray) -> list[dict[str, 
     ]
 
 
-def told(live: Live, table: pl.DataFrame) -> list[dict[str, Any]]:
+def sent(live: Live, table: pl.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of an explanation as they are sent."""
     rows = [{name: value for name, value in row.items() if name != "user_id"} for row in table.to_dicts()]
     return [{"item": int(row.pop("item_id")) if live.numbers else row.pop("item_id")} | finite(row) for row in rows]
-
-
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with null in place of numbers that JSON does not have."""
-    return {name: None if isinstance(one, float) and not np.isfinite(one) else one for name, one in row.items()}

@@ -122,9 +122,10 @@ class Learner:
 
     def about(self, live: Any) -> dict[str, Any] | None:
         """Return what the policies of a run have learned from; None if it has none."""
-        if id(live) not in self._known:
+        known = self._known.get(id(live))  # once: the learner's thread replaces the dictionary
+        if known is None:
             return None
-        learned = self._known[id(live)][1]
+        learned = known[1]
         return {"rewards": learned.rewards, "refused": self.failure}
 
     # Internal

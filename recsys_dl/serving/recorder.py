@@ -120,22 +120,24 @@ class Recorder:
     # In the thread
 
     def _process(self, jobs: Sequence[Job]) -> None:
-        told = [job for job in jobs if isinstance(job.body, Feedback)]
+        feedback = [job for job in jobs if isinstance(job.body, Feedback)]
         for job in jobs:
             if isinstance(job.body, Shown):
                 self._waiting.append(job.body)
                 job.result.set_result(None)
-        due = told or self._stopping or len(self._waiting) >= 1000 or time.monotonic() - self._written > EVERY
+        due = feedback or self._stopping or len(self._waiting) >= 1000 or time.monotonic() - self._written > EVERY
         try:
             if self._waiting and due:
                 self._write_answers()
-            self._write_feedback(told)
+            kept = self._write_feedback(feedback)
             if due:
-                self.failure = None
+                self.failure = None  # before anyone hears that it works
+            for job in kept:
+                job.result.set_result(len(job.body.events))
         except FAILURES as error:
             self.failure = f"{type(error).__name__}: {error}"
             log.error("the store cannot be written: %s", self.failure)
-            for job in told:
+            for job in feedback:
                 if not job.result.done():
                     job.result.set_exception(Refused(503, BEHIND, retry_after=5))
 
@@ -149,8 +151,8 @@ class Recorder:
         self.histories.remember(self._waiting)
         self._waiting = []
 
-    def _write_feedback(self, jobs: list[Job]) -> None:
-        """Write rewards, then histories; a repeated request changes neither."""
+    def _write_feedback(self, jobs: list[Job]) -> list[Job]:
+        """Write rewards, then histories; a repeated request changes neither. Return the requests that are kept; others have their refusal."""
         rewards: dict[str, list[tuple[int, int, float]]] = {}
         events: list[tuple[str, str, float]] = []
         good = []
@@ -169,8 +171,7 @@ class Recorder:
             self.log_of(key).reward(requests, arms, earned, [int(time.time())] * len(rows))
         if events:
             self.histories.add(events)
-        for job in good:
-            job.result.set_result(len(job.body.events))
+        return good
 
     def _resolved(
         self, body: Feedback
