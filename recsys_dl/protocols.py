@@ -15,6 +15,7 @@ import numpy as np
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.messages import shorten
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -313,6 +314,22 @@ class Policy(Protocol):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the state to a folder, atomically."""
         ...
+
+
+def as_policy(value: Any, *, started: bool = False) -> Policy:
+    """Return a policy, started if it must be, as it is.
+
+    Raises:
+        ValueError: something else, such as its name, its class or its folder.
+    """
+    if isinstance(value, type) or not all(hasattr(value, one) for one in ("start", "select", "update")):
+        got = repr(value) if isinstance(value, str | type) else type(value).__name__
+        raise ValueError(
+            f"policy must be one of recsys_dl.bandits, such as Thompson(seed=7), or have the methods of Policy, got {shorten(got)}"
+        )
+    if started and not hasattr(value, "num_arms"):
+        raise ValueError(f"this {type(value).__name__} has not been started; call start(num_arms) first")
+    return value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CASES = Path(__file__).with_name("what_bad_input_gets.yaml")
-PAGES = ("data", "command", "tuning")
+PAGES = ("data", "command", "tuning", "bandits", "simulation", "off_policy")
 PATHS = re.compile(r"(/[\w.-]+)*/bad_input_[\w]+/")
 
 

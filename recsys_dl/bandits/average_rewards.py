@@ -14,7 +14,7 @@ from recsys_dl.data.feedback import BanditFeedback
 
 from .bandit_policy import BanditPolicy
 from .content_prior import expected
-from .requests import check_size, checked_features
+from .requests import as_numbers, check_size, checked_features
 
 
 class AverageRewards(BanditPolicy):
@@ -151,7 +151,11 @@ class AverageRewards(BanditPolicy):
         """Return validated counts and sums of the prior."""
         found = []
         for name, given, otherwise in (("means", means, self.prior_mean), ("counts", counts, self.prior_count)):
-            values = np.full(size, otherwise, np.float64) if given is None else np.asarray(given, np.float64)
+            values = (
+                np.full(size, otherwise, np.float64)
+                if given is None
+                else as_numbers(f"prior {name}", given, np.float64)
+            )
             if values.shape != (size,):
                 raise ValueError(f"prior {name} must be {size} numbers, one an arm, got {values.shape}")
             if not np.isfinite(values).all() or (name == "counts" and values.min() < 0):

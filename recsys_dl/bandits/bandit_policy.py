@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
 from recsys_dl.data.messages import shorten
 from recsys_dl.kernels.random import stream_key
 from recsys_dl.protocols import Decisions
@@ -242,10 +242,7 @@ class BanditPolicy(Saved):
             ValueError: not started, an arm out of range, a reward outside the policy's range, contexts of another length.
         """
         self._check_fitted()
-        if not isinstance(feedback, BanditFeedback):
-            raise ValueError(
-                f"feedback must be a BanditFeedback (recsys_dl.data.feedback), got {type(feedback).__name__}"
-            )
+        feedback = as_feedback(feedback)
         known_RK = self._observed(feedback)
         check_arms(feedback.arms_RK[feedback.arms_RK >= 0], self.num_arms)
         if self.contextual:
@@ -277,6 +274,8 @@ class BanditPolicy(Saved):
                 this policy.
         """
         self._check_fitted()
+        if not isinstance(states, Sequence) or isinstance(states, str):
+            raise ValueError(f"merged needs a list of policies, each a state, got {type(states).__name__}")
         if not states:
             raise ValueError("merged needs at least one state, got none")
         for at, state in enumerate(states):

@@ -15,7 +15,7 @@ from recsys_dl.kernels.bandits import linear
 
 from .bandit_policy import BanditPolicy
 from .content_prior import expected
-from .requests import Requests, check_size, checked_features
+from .requests import Requests, as_numbers, check_size, checked_features
 from .shared_features import SharedFeatures
 
 Sharing = Literal["disjoint", "shared"]
@@ -211,7 +211,7 @@ class LinearPolicy(BanditPolicy):
     def _checked_weights(self, weights: Any, rows: int, size: int) -> np.ndarray | None:
         if weights is None:
             return None
-        found = np.asarray(weights, np.float64)
+        found = as_numbers("prior weights", weights, np.float64)
         if self.sharing == "shared":
             raise ValueError("prior weights of arms need sharing='disjoint': shared weights belong to no arm")
         if found.shape != (rows, size):

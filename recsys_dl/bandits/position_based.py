@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsys_dl.arguments import NotNegative, OpenShare, Positive, Seed, ShareAboveZero
-from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
 
 from .thompson import Thompson
 
@@ -105,7 +105,7 @@ def examination_of(feedback: BanditFeedback) -> np.ndarray:
         >>> examination_of(log)
         array([1. , 0.5])
     """
-    if feedback.propensities_RK is None:
+    if as_feedback(feedback).propensities_RK is None:
         raise ValueError("examination needs feedback with propensities, got none: log them, as policies do")
     with np.errstate(invalid="ignore"):
         weighted_RK = feedback.rewards_RK / feedback.propensities_RK

@@ -61,7 +61,7 @@ def checked_contexts(contexts: Any, rows: int, size: int, policy: str) -> np.nda
     """
     if contexts is None:
         raise ValueError(f"{policy} needs contexts, {rows} rows of {size} numbers, got None")
-    found = _numbers("contexts", contexts, np.float32)
+    found = as_numbers("contexts", contexts, np.float32)
     if found.shape != (rows, size):
         raise ValueError(
             f"contexts must be {rows} rows, one a request, of the {size} numbers that start() was given, got "
@@ -79,7 +79,7 @@ def checked_candidates(candidates_BL: Any, rows: int, active_A: np.ndarray) -> n
     Raises:
         ValueError: not such a matrix, or an arm out of range, retired or repeated in a row.
     """
-    found = _numbers("candidates", candidates_BL, None)
+    found = as_numbers("candidates", candidates_BL, None)
     if found.ndim != 2 or len(found) != rows or not found.shape[1] or found.dtype.kind not in "iu":
         raise ValueError(
             f"candidates must be a matrix of integers with {rows} rows, one a request, padded with -1, got {found.dtype} {found.shape}"
@@ -105,7 +105,7 @@ def checked_features(arm_features_AF: Any, rows: int) -> np.ndarray | None:
     """
     if arm_features_AF is None:
         return None
-    found = _numbers("arm features", arm_features_AF, np.float32)
+    found = as_numbers("arm features", arm_features_AF, np.float32)
     if found.ndim != 2 or len(found) != rows:
         raise ValueError(f"arm features must be a matrix of {rows} rows, one an arm, got {found.shape}")
     if not np.isfinite(found).all():
@@ -123,7 +123,12 @@ def check_between_0_and_1(rewards: np.ndarray, policy: str) -> None:
         )
 
 
-def _numbers(name: str, values: Any, kind: Any) -> np.ndarray:
+def as_numbers(name: str, values: Any, kind: Any) -> np.ndarray:
+    """Return an array.
+
+    Raises:
+        ValueError: the values are none.
+    """
     try:
         return np.asarray(values, kind)
     except (ValueError, TypeError) as error:

@@ -156,6 +156,20 @@ class BanditFeedback:
         return column
 
 
+def as_feedback(value: Any, name: str = "feedback") -> BanditFeedback:
+    """Return bandit feedback as it is.
+
+    Raises:
+        ValueError: something else; the message says how tables and logs become feedback.
+    """
+    if isinstance(value, BanditFeedback):
+        return value
+    raise ValueError(
+        f"{name} must be a BanditFeedback, got {type(value).__name__}. A table, frame or file becomes one by "
+        "recsys_dl.readers.bandit_log.read_bandit_log(table).feedback, the folder of a feedback log by FeedbackLog(folder).feedback()"
+    )
+
+
 def _array(name: str, values: Any, kind: Any = None) -> np.ndarray:
     try:
         return np.asarray(values, kind)

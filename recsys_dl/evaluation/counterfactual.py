@@ -165,7 +165,13 @@ def _inverse(
             )
         found_N, how = np.asarray(propensities.tocsr()[users[owners_N], items_N]).ravel(), "given for pairs"
     else:
-        given_I = np.asarray(propensities, np.float64)
+        try:
+            given_I = np.asarray(propensities, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"propensities must be numbers, one for each of {known.num_items} items, or a sparse matrix of pairs, got "
+                f"{type(propensities).__name__}"
+            ) from None
         if given_I.shape != (known.num_items,):
             raise ValueError(f"propensities must be one for each of {known.num_items} items, got {given_I.shape}")
         found_N, how = given_I[items_N], "given for items"

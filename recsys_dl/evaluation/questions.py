@@ -60,8 +60,12 @@ class Questions:
         """Build the queries of `evaluate` from its arguments.
 
         Raises:
+            TypeError: the model is none.
             ValueError: rows of different logs, or nothing to evaluate.
         """
+        if isinstance(model, type) or not hasattr(model, "recommend"):
+            got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+            raise TypeError(f"model must be a fitted recommender, such as ALS().fit(train), got {got}")
         known, asked = as_interactions(train), _beside(train, test, "test")
         if exclude is not None:
             _beside(train, exclude, "exclude")

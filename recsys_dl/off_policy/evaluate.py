@@ -13,7 +13,7 @@ import numpy as np
 from annotated_types import Ge
 
 from recsys_dl.arguments import Seed, Share, checked
-from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
 from recsys_dl.metrics import off_policy as estimators_of
 from recsys_dl.metrics.intervals import Sample, check_resampling, clustered, intervals, paired_differences
 from recsys_dl.metrics.off_policy import effective_sample_size, importance_weights, standard_error
@@ -21,7 +21,7 @@ from recsys_dl.metrics.off_policy import effective_sample_size, importance_weigh
 from .columns import Columns, bernstein_of, sample_of, setting_of
 from .cross_fitting import CrossFitted, cross_fit
 from .report import Estimate, PolicyValue
-from .reward_models import Linear, RewardModel
+from .reward_models import RewardModel, as_reward_model
 from .support import Support, is_uniform, support_of
 from .targets import Target
 
@@ -100,6 +100,8 @@ def evaluate_policy(
     """
     low, high = check_log(feedback, reward_range)
     check_resampling(confidence, num_resamples)
+    if names is not None and len(names) != feedback.num_arms:
+        raise ValueError(f"names must be one for each of the {feedback.num_arms:,} arms, got {len(names):,}")
     target = Target(policy, feedback)
     known = None if logging is None else Target(logging, feedback, what="logging policy")
     _check_logging(feedback, known)
@@ -115,7 +117,7 @@ def evaluate_policy(
     model = None
     if set(wanted) & set(OF_A_MODEL):
         model = cross_fit(
-            feedback, target, reward_model or Linear(), num_folds=num_folds, reward_range=(low, high), seed=seed
+            feedback, target, as_reward_model(reward_model), num_folds=num_folds, reward_range=(low, high), seed=seed
         )
     largest = float(weights_R.max()) if support.largest_weight is None else support.largest_weight
     columns = Columns(
@@ -177,7 +179,7 @@ def evaluate_policy(
         error,
         support.share,
         warnings,
-        _conventions(feedback, interval, confidence, reward_model or Linear(), num_folds, model, settings, given),
+        _conventions(feedback, interval, confidence, as_reward_model(reward_model), num_folds, model, settings, given),
     )
 
 
@@ -189,7 +191,7 @@ def check_log(feedback: BanditFeedback, reward_range: Sequence[float]) -> tuple[
     """
     if len(reward_range) != 2 or not reward_range[0] < reward_range[1]:
         raise ValueError(f"reward_range must be the least and the largest possible reward, got {list(reward_range)}")
-    if not len(feedback):
+    if not len(as_feedback(feedback)):
         raise ValueError("a policy is valued on at least one round, got none")
     if feedback.arms_RK.shape[1] != 1:
         raise ValueError(

@@ -20,7 +20,7 @@ from recsys_dl.metrics.off_policy import snips
 from .cross_fitting import fold_of, predictions
 from .evaluate import check_log, evaluate_policy
 from .report import PolicyValue
-from .reward_models import Linear, RewardModel
+from .reward_models import RewardModel, as_reward_model
 from .softmax_policy import SoftmaxPolicy, softmax
 
 MOST_NUMBERS = 1 << 28  # rounds x arms held at a time
@@ -115,7 +115,7 @@ def learn_policy(
     for name, part in (("held out", held), ("to choose the penalty", choosing)):
         if len(part) < 10:
             raise ValueError(f"too few rounds are {name}, {len(part)} of {len(feedback)}; log more, or change held_out")
-    model = reward_model or Linear()
+    model = as_reward_model(reward_model)
     candidates = []
     if len(variance_penalties) > 1:
         problem = _Problem(learning, objective, model, num_folds, limits, clip, seed)

@@ -12,7 +12,8 @@ from annotated_types import Ge
 from typing_extensions import Self
 
 from recsys_dl.arguments import Count, NotNegative, Positive, ShortSeed, checked
-from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
+from recsys_dl.data.messages import shorten
 
 
 class RewardModel(Protocol):
@@ -25,6 +26,21 @@ class RewardModel(Protocol):
     def predict(self, contexts_BF: np.ndarray | None, positions_B: np.ndarray | None) -> np.ndarray:
         """Return float64 [B, A]: the expected reward of each arm; one row if there are neither contexts nor positions."""
         ...
+
+
+def as_reward_model(model: Any) -> RewardModel:
+    """Return a reward model as it is, or the default for None.
+
+    Raises:
+        ValueError: something else, such as its name.
+    """
+    if model is None:
+        return Linear()
+    if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "predict")):
+        got = f"the class {model.__name__}" if isinstance(model, type) else shorten(repr(model))
+        raise ValueError(f"reward_model must be a reward model, such as Linear(), ArmMeans() or LightGBM(), got {got}")
+    found: RewardModel = model
+    return found
 
 
 @checked
@@ -47,7 +63,7 @@ class ArmMeans:
 
     def fit(self, feedback: BanditFeedback) -> Self:
         """Average."""
-        rewards, positions = feedback.rewards_RK[:, 0], _positions(feedback)
+        rewards, positions = _rewards(feedback), _positions(feedback)
         size = int(positions.max()) + 1
         cells = positions * feedback.num_arms + feedback.arms_RK[:, 0]
         counts, sums = (np.bincount(cells, weights, size * feedback.num_arms) for weights in (None, rewards))
@@ -90,7 +106,7 @@ class Linear:
         import scipy.sparse as sp
         from sklearn.linear_model import LogisticRegression, Ridge
 
-        rewards, contexts = feedback.rewards_RK[:, 0], feedback.contexts_RF
+        rewards, contexts = _rewards(feedback), feedback.contexts_RF
         self.num_arms, positions = feedback.num_arms, _positions(feedback)
         self.num_positions = int(positions.max()) + 1
         self.size = 0 if contexts is None else contexts.shape[1]
@@ -172,7 +188,7 @@ class LightGBM:
             raise ModuleNotFoundError(
                 "this reward model needs the package lightgbm, which is not installed: pip install 'recsys_dl[rank]'"
             ) from error
-        rewards = feedback.rewards_RK[:, 0]
+        rewards = _rewards(feedback)
         self.num_arms = feedback.num_arms
         self.binary = _is_binary(rewards) and not (rewards == rewards[0]).all()
         kind: Any = lgb.LGBMClassifier if self.binary else lgb.LGBMRegressor
@@ -206,6 +222,21 @@ class LightGBM:
     def _table(contexts: np.ndarray | None, positions: np.ndarray, arms: np.ndarray) -> np.ndarray:
         columns = [arms[:, None], positions[:, None], *([] if contexts is None else [contexts])]
         return np.concatenate(columns, axis=1).astype(np.float32 if arms.max(initial=0) < 1 << 24 else np.float64)
+
+
+def _rewards(feedback: BanditFeedback) -> np.ndarray:
+    """Return the rewards of a log that a model can be fitted to.
+
+    Raises:
+        ValueError: it has no rounds, several arms a row, or rewards that are not known.
+    """
+    rewards_RK = as_feedback(feedback).rewards_RK
+    if not len(rewards_RK) or rewards_RK.shape[1] != 1 or np.isnan(rewards_RK).any():
+        raise ValueError(
+            f"a reward model is fitted to rounds of one arm each with known rewards, got {len(rewards_RK):,} rounds of {rewards_RK.shape[1]}, "
+            f"{int(np.isnan(rewards_RK).sum()):,} rewards of them not known"
+        )
+    return np.asarray(rewards_RK[:, 0])
 
 
 def _positions(feedback: BanditFeedback) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.arguments import Seed, Share, checked
-from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
 from recsys_dl.metrics.intervals import Sample, check_resampling, intervals, paired_differences
 from recsys_dl.metrics.off_policy import effective_sample_size, importance_weights, ips, snips, standard_error
 from recsys_dl.metrics.off_policy_slates import position_ips, pseudoinverse_weights
@@ -19,7 +19,7 @@ from .evaluate import check_support, doubts, known_rewards
 from .report import Estimate, PolicyValue
 from .support import support_of
 from .tables import position_table
-from .targets import Target
+from .targets import Target, as_table
 
 log = messages.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def evaluate_slates(
         1.0
     """
     check_resampling(confidence, num_resamples)
+    feedback = as_feedback(feedback)
     if feedback.propensities_RK is None:
         raise ValueError("the log has no propensities of positions, without which no estimator is unbiased")
     shown_RK = feedback.arms_RK >= 0
@@ -82,7 +83,7 @@ def evaluate_slates(
     table_KA = (
         position_table(policy, size, draws=draws, seed=seed)
         if isinstance(policy, Policy)
-        else np.asarray(policy, np.float64)
+        else as_table(policy, "policy")
     )
     if table_KA.shape != (size, feedback.num_arms):
         raise ValueError(

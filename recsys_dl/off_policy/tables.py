@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_dl.data.feedback import BanditFeedback
-from recsys_dl.protocols import Policy
+from recsys_dl.arguments import Count, Seed, checked
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
+from recsys_dl.protocols import Policy, as_policy
 
 from .targets import blocks
 
@@ -24,7 +25,7 @@ def policy_table(feedback: BanditFeedback) -> np.ndarray:
         >>> policy_table(BanditFeedback([[0], [0], [2], [0]], [[1.0]] * 4, None, num_arms=3))
         array([0.75, 0.  , 0.25])
     """
-    if not len(feedback):
+    if not len(as_feedback(feedback)):
         raise ValueError("a policy's shares are taken from at least one round, got none")
     if feedback.positions_R is None:
         positions_R = np.broadcast_to(np.arange(feedback.arms_RK.shape[1]), feedback.arms_RK.shape)
@@ -40,7 +41,8 @@ def policy_table(feedback: BanditFeedback) -> np.ndarray:
     return table[0] if feedback.positions_R is None and len(table) == 1 else table
 
 
-def position_table(policy: Policy, num_positions: int, *, draws: int = 100_000, seed: int = 0) -> np.ndarray:
+@checked
+def position_table(policy: Policy, num_positions: Count, *, draws: Count = 100_000, seed: Seed = 0) -> np.ndarray:
     """Return float64 [P, A]: how often each arm is shown at each position, of slates drawn from a policy without contexts.
 
     A table of estimated probabilities: 100,000 draws have a standard error of at most 0.0016. Arms never drawn get 0.
@@ -51,6 +53,9 @@ def position_table(policy: Policy, num_positions: int, *, draws: int = 100_000, 
         draws: number of slates.
         seed: other seeds draw other requests.
 
+    Raises:
+        ValueError: a policy that is none or has not been started, or more positions than arms.
+
     Examples:
         >>> from recsys_dl.bandits import EpsilonGreedy
         >>> from recsys_dl.off_policy import position_table
@@ -58,6 +63,7 @@ def position_table(policy: Policy, num_positions: int, *, draws: int = 100_000, 
         array([[0.5, 0.5],
                [0.5, 0.5]])
     """
+    as_policy(policy, started=True)
     counts = np.zeros((num_positions, policy.num_arms))
     for rows_B in blocks(np.arange(draws) + seed * draws, policy.num_arms):
         arms_BK = policy.select(None, num_positions, requests_B=rows_B).arms_BK

@@ -5,6 +5,7 @@ R rounds, A arms, P positions, B rounds of a block.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -48,17 +49,7 @@ class Target:
                     "arms] of its probabilities (position_table)"
                 )
             return
-        if hasattr(policy, "select") or isinstance(policy, str | type):
-            raise ValueError(
-                f"the {what} must be a Policy that has been started, or a table of probabilities, got {shorten(repr(policy))}; for a saved "
-                "one: Thompson.load(folder)"
-            )
-        try:
-            table = np.asarray(policy, np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"probabilities of the {what} must be numbers, in rows of equal length, got {shorten(repr(policy))}"
-            ) from None
+        table = as_table(policy, what)
         positions = 0 if feedback.positions_R is None else int(feedback.positions_R.max(initial=-1)) + 1
         if table.ndim == 1 and len(table) == arms:
             self.table_TA, self.rows_R = table[None], None
@@ -124,6 +115,23 @@ class Target:
             raise ValueError(
                 f"probabilities of the {self.what} must sum to 1 in each row, got {sums[row]:g} in row {row}"
             )
+
+
+def as_table(policy: Any, what: str) -> np.ndarray:
+    """Return a table of probabilities as float64.
+
+    Raises:
+        ValueError: it is none, but a policy that has not been started, its class, its name or its folder, say.
+    """
+    made = hasattr(policy, "probabilities")
+    if not made and not isinstance(policy, str | type):
+        with contextlib.suppress(TypeError, ValueError):
+            return np.asarray(policy, np.float64)
+    got = shorten(repr(policy)) if made or isinstance(policy, str | list | tuple) else type(policy).__name__
+    raise ValueError(
+        f"the {what} must be a Policy that has been started, or a table of probabilities, numbers in rows of equal length, got {got}; a "
+        "saved policy: Thompson.load(folder)"
+    )
 
 
 def blocks(rows_N: np.ndarray, num_arms: int) -> Iterator[np.ndarray]:

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import t as student
 
+from recsys_dl.data.messages import shorten
+
 from .running import Simulated
 
 
@@ -34,7 +36,15 @@ class Curve:
 
     @classmethod
     def of(cls, label: str, runs: Sequence[Simulated]) -> Curve:
-        """Collect the runs of several seeds."""
+        """Collect the runs of several seeds.
+
+        Raises:
+            ValueError: no runs, or something else.
+        """
+        if not isinstance(runs, Sequence) or not runs or not all(isinstance(one, Simulated) for one in runs):
+            raise ValueError(
+                f"a curve is of a list of what simulate() returned, one or more, got {shorten(repr(runs))}"
+            )
         rounds = int(runs[0].rounds_P[-1])
         return cls(
             label,
@@ -91,7 +101,13 @@ HEADER = (
 
 
 def regret_table(curves: Sequence[Curve]) -> list[list[str]]:
-    """Return rows under `HEADER`, the lowest final regret first."""
+    """Return rows under `HEADER`, the lowest final regret first.
+
+    Raises:
+        ValueError: something that is no curve.
+    """
+    if not isinstance(curves, Sequence) or not all(isinstance(one, Curve) for one in curves):
+        raise ValueError(f"a table is of a list of curves, Curve.of(label, runs), got {shorten(repr(curves))}")
     rows = []
     for curve in sorted(curves, key=lambda one: float(one.mean_P[-1])):
         low, high = curve.band_2P[:, -1]

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from recsys_dl.arguments import Count, Seed, checked
-from recsys_dl.data.feedback import BanditFeedback
-from recsys_dl.protocols import Policy
+from recsys_dl.data.feedback import BanditFeedback, as_feedback
+from recsys_dl.protocols import Policy, as_policy
 
 from .chance import REWARDS, uniform
 from .running import rows_of
@@ -65,7 +65,8 @@ def replay(policy: Policy, log: BanditFeedback, *, batch: Count = 1, seed: Seed 
         >>> replay(EpsilonGreedy(epsilon=0.1), log, batch=10).mean > 0.85
         True
     """
-    if log.arms_RK.shape[1] != 1:
+    as_policy(policy)
+    if as_feedback(log, "log").arms_RK.shape[1] != 1:
         raise ValueError(f"replay needs a log of single arms, got slates of {log.arms_RK.shape[1]}")
     if log.propensities_RK is None:
         raise ValueError("replay needs a log with propensities, since only matches with uniform draws are fair")

@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.feedback_log import FeedbackLog
-from recsys_dl.protocols import Decisions, Policy
+from recsys_dl.protocols import Decisions, Policy, as_policy
 
 from .world import World
 
@@ -61,6 +61,14 @@ def simulate(
         >>> 150 < done.regret_P[-1] < 250  # uniform draws lose 0.2 a round
         True
     """
+    as_policy(policy)
+    if not isinstance(world, World):
+        raise ValueError(f"world must be a World, such as FixedArms(means=[0.2, 0.5]), got {type(world).__name__}")
+    if log is not None and not isinstance(log, FeedbackLog):
+        raise ValueError(
+            f"log must be a FeedbackLog, such as FeedbackLog(folder, num_arms={world.num_arms}, context_size={world.context_size}), got "
+            f"{type(log).__name__}"
+        )
     for name, value in (("rounds", rounds), ("batch", batch), ("k", k)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
