@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from .types import check_types, is_ids
 from .words import SEARCHPATH, SEVERAL, Word, hydra_value, read_words
 
 GONE = object()
-Compose = Callable[[str, Sequence[str]], DictConfig]
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -62,46 +63,75 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
 
     path, own = searched(words)
     choices = [word for word in words if is_choice(verb, word, own)]
-    if "'pkg://" not in "".join(path):  # only Hydra knows the options in a package
+    packaged = "'pkg://" in "".join(path)
+    if not packaged:  # only Hydra knows the options in a package
         for word in choices:
             _check_option(word, own)
-    with _hydra() as hydra_compose:
-        try:
-            choices = _placed(verb, choices, path, hydra_compose)
-            chosen = [*path, *(word.text for word in choices)]
-            config = hydra_compose(verb, chosen)
-            held = OmegaConf.to_container(
-                OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-            )
-            values = [word for word in words if not is_choice(verb, word, own) and word.key != SEARCHPATH]
-            plain = [word for word in values if word.key not in groups(own)]
-            if plain:
-                config = hydra_compose(verb, [*chosen, *(_for_hydra(verb, word, held) for word in plain)])
-            places = dict(config.hydra.runtime.choices)
-            with open_dict(config):
-                del config["hydra"]
-                for word in values:
-                    if word not in plain:  # Hydra would take it for an option of the group of that name
-                        config[word.key] = word.value
-            _check_left(verb, words, config)
-            typed = {word.key: word.value for word in values if word.value is not None}
-            if checked:
-                check_types(config, verb, typed, held)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_words_of(error)) from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            file, line = (mark.name, mark.line + 1) if mark else ("a file", 0)
-            raise ValueError(
-                f"{file}, line {line}: invalid YAML ({getattr(error, 'problem', error)}); fix the file"
-            ) from error
+    try:
+        choices = _placed(verb, choices, path)
+        chosen = [*path, *(word.text for word in choices)]
+        config, places = _of_choices(verb, chosen)
+        held = OmegaConf.to_container(config)
+        values = [word for word in words if not is_choice(verb, word, own) and word.key != SEARCHPATH]
+        plain = [word for word in values if word.key not in groups(own)]
+        texts = [_for_hydra(verb, word, held) for word in plain]
+        if packaged and texts:
+            config, places = _of_choices(verb, [*chosen, *texts])
+        else:
+            _override(config, texts)
+        with open_dict(config):
+            for word in values:
+                if word not in plain:  # Hydra would take it for an option of the group of that name
+                    config[word.key] = word.value
+        _check_left(verb, words, config)
+        typed = {word.key: word.value for word in values if word.value is not None}
+        if checked:
+            check_types(config, verb, typed, held)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_words_of(error)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        file, line = (mark.name, mark.line + 1) if mark else ("a file", 0)
+        raise ValueError(
+            f"{file}, line {line}: invalid YAML ({getattr(error, 'problem', error)}); fix the file"
+        ) from error
     return config, places
 
 
-@contextmanager
-def _hydra() -> Iterator[Compose]:
-    """Yield a function that composes a config; Hydra's global state is restored afterwards."""
+def _of_choices(verb: str, chosen: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """Return a config of one's own under Hydra's words, and the option chosen at each place.
+
+    Only conf/ itself is known not to change while a program runs; a caller's own folders are read each time.
+    """
+    own = any(text.startswith(SEARCHPATH) for text in chosen)
+    config, places = (_composed_by_hydra.__wrapped__ if own else _composed_by_hydra)(verb, tuple(chosen))
+    return copy.deepcopy(config), dict(places)
+
+
+@lru_cache(maxsize=64)  # Hydra takes 0.2 s, and a sweep composes each of its trials
+def _composed_by_hydra(verb: str, chosen: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
     from hydra import compose as hydra_compose
+
+    with _hydra():
+        config = hydra_compose(verb, overrides=list(chosen), return_hydra_config=True)
+    places = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return config, places
+
+
+def _override(config: DictConfig, texts: Sequence[str]) -> None:
+    """Set values in a composed config as Hydra does after composing it, without composing it again."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if texts:
+        ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(list(texts)), config)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Let Hydra compose from conf/; its global state is restored afterwards."""
     from hydra import initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.singleton import Singleton
@@ -113,7 +143,7 @@ def _hydra() -> Iterator[Compose]:
     before = {kind: known.pop(kind) for kind in (GlobalHydra, VersionBase) if kind in known}
     try:
         with initialize_config_module("recsys_dl.conf", version_base="1.3"):
-            yield lambda verb, overrides: hydra_compose(verb, overrides=list(overrides), return_hydra_config=True)
+            yield
     finally:
         for kind in (GlobalHydra, VersionBase):
             known.pop(kind, None)
@@ -165,13 +195,13 @@ def _check_option(word: Word, own: Sequence[Path]) -> None:
     )
 
 
-def _placed(verb: str, choices: list[Word], path: list[str], hydra_compose: Compose) -> list[Word]:
+def _placed(verb: str, choices: list[Word], path: list[str]) -> list[Word]:
     """Put `ranker=lambdamart` and the like at their place in a pipeline."""
     lost = [word for word in choices if not word.sign and "@" not in word.key and word.group not in groups_of(verb)]
     if not lost:
         return choices
     stay = [word for word in choices if word not in lost]
-    places = hydra_compose(verb, [*path, *(word.text for word in stay)]).hydra.runtime.choices
+    _, places = _of_choices(verb, [*path, *(word.text for word in stay)])
     for word in lost:
         found = [str(place) for place in places if str(place).startswith(f"{word.group}@")]
         if len(found) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ VERBS = (
 
 def groups(own: Sequence[Path] = ()) -> list[str]:
     """Return the names of the config groups, including those in the caller's own folders."""
-    return sorted({one.name for folder in (CONF, *own) for one in folder.iterdir() if one.is_dir() and _yamls(one)})
+    mine = {one.name for folder in own for one in folder.iterdir() if one.is_dir() and _yamls(one)}
+    return sorted(mine.union(_our_options()))
 
 
 def options(group: str, own: Sequence[Path] = ()) -> list[str]:
     """Return the names of the YAML files of a config group."""
-    return sorted({name for folder in (CONF, *own) for name in _yamls(folder / group)})
+    return sorted({name for folder in own for name in _yamls(folder / group)}.union(_our_options().get(group, ())))
 
 
 def options_with(group: str, setting: str) -> list[str]:
@@ -50,8 +52,8 @@ def options_with(group: str, setting: str) -> list[str]:
 
 def text_of(name: str, own: Sequence[Path] = ()) -> str:
     """Return the YAML of a top config (`train`) or of an option (`model/als`)."""
-    file = next(file for folder in (*own, CONF) if (file := folder / f"{name}.yaml").is_file())
-    return file.read_text(encoding="utf-8")
+    mine = next((file for folder in own if (file := folder / f"{name}.yaml").is_file()), None)
+    return mine.read_text(encoding="utf-8") if mine else _our_text(name)
 
 
 def groups_of(verb: str) -> list[str]:
@@ -83,6 +85,16 @@ def at(plain: Any, key: str, default: Any = None) -> Any:
             return default
         plain = plain[name]
     return plain
+
+
+@cache  # conf/ does not change while a program runs
+def _our_text(name: str) -> str:
+    return (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def _our_options() -> dict[str, list[str]]:
+    return {one.name: names for one in CONF.iterdir() if one.is_dir() and (names := _yamls(one))}
 
 
 def _yamls(folder: Path) -> list[str]:
