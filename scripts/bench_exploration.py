@@ -27,7 +27,7 @@ import polars as pl
 from scipy.stats import t as student
 
 from recsys_dl import Dataset, Interactions, Vocabulary
-from recsys_dl.bandits import UCB1, EpsilonGreedy, Thompson
+from recsys_dl.bandits import KLUCB, UCB1, Boltzmann, EpsilonGreedy, GaussianThompson, Thompson
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.evaluation.rendering import text_table
@@ -42,7 +42,11 @@ CONTENT = (1, 5, 20)  # impressions that the expectation from genres may be wort
 PRIOR = {"prior_mean": 0.05, "prior_count": 2.0}  # about the share of users who rated a known movie
 POLICIES: dict[str, Any] = {
     "uniform": lambda **more: EpsilonGreedy(epsilon=1.0, **PRIOR, **more),
+    "epsilon_greedy": lambda **more: EpsilonGreedy(**PRIOR, **more),
+    "boltzmann": lambda **more: Boltzmann(**PRIOR, **more),
     "ucb1": lambda **more: UCB1(**PRIOR, **more),
+    "kl_ucb": lambda **more: KLUCB(**PRIOR, **more),
+    "gaussian_thompson": lambda **more: GaussianThompson(**PRIOR, **more),
     "thompson": lambda **more: Thompson(**PRIOR, **more),
 }
 

@@ -50,6 +50,9 @@ def evaluate_counterfactual(
     are self-normalized: that sum over the sum of 1 / p_ui, a mean over relevant pairs, for which only ratios of propensities matter. It is
     consistent, with a bias of order 1 / pairs.
 
+    NDCG is left out: its ideal depends on how many items are relevant to each user, which is not observed, and is not linear in that number, so
+    that an estimate of the number gives a biased ideal for any number of users. The ideal is the same for all models, which DCG compares.
+
     What must hold: every relevant pair could have been observed (p > 0), independently of others, and the propensities are right. Those from
     popularity are an assumption: p_i is proportional to ((interactions in train + 1) / (most + 1))^power.
 
