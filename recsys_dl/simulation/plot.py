@@ -38,7 +38,9 @@ def draw(panels: Mapping[str, tuple[Sequence[Curve], Mapping[str, np.ndarray]]],
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    inches = 0.08 * max(map(len, handles)) + 0.6  # of a legend entry, about
+    wide = max(1, min(4, int(figure.get_figwidth() / inches)))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=wide, frameon=False, fontsize=9)
     figure.savefig(file, dpi=130, format="png")
 
 
