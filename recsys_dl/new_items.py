@@ -18,6 +18,7 @@ from recsys_dl.readers.columns import position, recognize
 from recsys_dl.readers.side_tables import read_table, side_features
 from recsys_dl.readers.text_files import shorten
 from recsys_dl.runs import Run, StageTimer, load_run, logged_to, weights_hash, write_run
+from recsys_dl.wider import scores_new_items
 
 
 def add_items(
@@ -36,7 +37,7 @@ def add_items(
 
     Args:
         run: from `load_run`, or its folder; of a content model, `bootstrap`, a two-tower model or another that grows by features, also
-            served by an index.
+            served by an index, in a hybrid or as a retriever of a pipeline.
         items: a file or frame with a row for each new item: its id and the columns of the item features in training. Rows of
             known items are left out.
         folder: of the new run.
@@ -63,10 +64,11 @@ def add_items(
     """
     run = run if isinstance(run, Run) else load_run(run)
     model: Any = copy.deepcopy(run.model)
-    if not _takes_content(model):
+    if not scores_new_items(model):
         raise ValueError(
             f"{type(model).__name__} knows items only by their interactions and cannot score new ones: train model=content, "
-            "model=bootstrap or model=two_tower with item features; until then new items are for a rule or exploration to show"
+            "model=bootstrap or model=two_tower with item features, alone, in a hybrid or as a retriever of a pipeline; until then new "
+            "items are for a rule or exploration to show"
         )
     table = read_table(items)
     names, where = table.columns, str(items) if isinstance(items, str | os.PathLike) else "the frame of new items"
@@ -100,19 +102,15 @@ def add_items(
     )
     stages = StageTimer()
     with stages.stage("add items"):
-        model.grow(new)
+        if hasattr(model, "retrievers"):
+            model.grow(new, seen=run.seen)
+        else:
+            model.grow(new)
     seen = run.seen
     seen = Interactions(
         seen.users_N, seen.items_N, seen.weights_N, num_users=seen.num_users, num_items=len(model.items)
     )
     return _written(run, model, seen, _titles(run, new), new, stages, folder)
-
-
-def _takes_content(model: Any) -> bool:
-    """Return whether a model scores items by features alone."""
-    inner = getattr(model, "model", model)
-    encoders = ("encoder", "item_encoder")
-    return callable(getattr(model, "grow", None)) and any(getattr(inner, name, None) is not None for name in encoders)
 
 
 def _titles(run: Run, new: Dataset) -> pl.Series | None:

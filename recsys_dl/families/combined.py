@@ -28,6 +28,7 @@ from recsys_dl.learning import fit_takes
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender, Users, UserState
 from recsys_dl.saving import load_arrays, load_saved, save_arrays
+from recsys_dl.wider import WiderCatalog, with_new_items
 
 from .catalog import CatalogModel
 from .evidence import num_influential
@@ -152,6 +153,27 @@ class CombinedModel(CatalogModel):
         self.parts = parts
         self._know_PI = None
 
+    def grow(self, new: Dataset | Interactions) -> Self:
+        """Add the items of `new` by their content; return self. On an error all is as it was.
+
+        Parts that score items by content grow by them; the others never recommend them (`wider.WiderCatalog`).
+
+        Raises:
+            ValueError: interactions, features of other columns or types than in training, or no ids.
+        """
+        if len(as_interactions(new)) or not isinstance(new, Dataset):
+            raise ValueError(
+                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass a Dataset "
+                "without any, and fit again to learn from them"
+            )
+        grown = copy.copy(self)
+        num_items = grown._aligned(new).num_items
+        grown.item_counts_I = np.pad(self.item_counts_I, (0, num_items - self.num_items))
+        grown.num_items = num_items
+        grown._adopt({name: with_new_items(part, new, num_items, grown.items) for name, part in self.parts.items()})
+        self.__dict__ = vars(grown)
+        return self
+
     # Asking
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
@@ -189,11 +211,8 @@ class CombinedModel(CatalogModel):
         return np.any(self._know_items(), axis=0)
 
     def _influential_items(self) -> np.ndarray:
-        models = [getattr(part, "model", part) for part in self.parts.values()]
-        return np.any(
-            [one._influential_items() for one in models if isinstance(one, CatalogModel)] or [self._known_items()],
-            axis=0,
-        )
+        said = [_influential(part, self.num_items) for part in self.parts.values()]
+        return np.any([one_I for one_I in said if one_I is not None] or [self._known_items()], axis=0)
 
     def _know_users(self, values: np.ndarray | Folded) -> np.ndarray:
         """Return bool [P, B]: False for a user without interactions to whom the part gives popular items, unless all parts do."""
@@ -297,14 +316,29 @@ def _asked(part: Any, values: np.ndarray | Folded) -> Users:
     """Return users as a part takes them."""
     if not isinstance(values, Folded):
         return values
+    if isinstance(part, WiderCatalog):
+        return UserState(_asked(part.inner, Folded(part.narrowed(values.histories))), values.histories, part)
     model = getattr(part, "model", part)  # of what serves a model, that
     if isinstance(model, CatalogModel):
         return UserState(model._fold(values.histories), values.histories, model)
     return part.fold_in(values.histories)
 
 
+def _influential(part: Any, num_items: int) -> np.ndarray | None:
+    """Return bool [I], items whose presence in a history changes a part's scores; None if it does not say."""
+    if isinstance(part, WiderCatalog):
+        inner_I = _influential(part.inner, int(part.inner.num_items))
+        return None if inner_I is None else np.pad(inner_I, (0, num_items - len(inner_I)))
+    model = getattr(part, "model", part)
+    return model._influential_items() if isinstance(model, CatalogModel) else None
+
+
 def _scores_of(part: Any, users: Users, num_items: int) -> np.ndarray:
-    """Return float32 [B, I], a recommender's scores of every item."""
+    """Return float32 [B, I], a recommender's scores of every item; -inf where its catalog ends before."""
+    if isinstance(part, WiderCatalog):
+        known = int(part.inner.num_items)
+        inner_BI = _scores_of(part.inner, part._asked(users), known)
+        return np.pad(inner_BI, ((0, 0), (0, num_items - known)), constant_values=-np.inf)
     model = getattr(part, "model", part)  # of what serves a model, that
     if isinstance(model, CatalogModel):
         _, values, blank_B = model._resolved(users)

@@ -54,7 +54,9 @@ def moments(scores_BI: np.ndarray, over_BI: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def weighted_sum(scores_PBI: np.ndarray, knows_PBI: np.ndarray, weights_BP: np.ndarray) -> np.ndarray:
-    """Return float32 [B, I], the weighted mean over the parts that know an item; the user's lowest score where none of weight does.
+    """Return float32 [B, I], the weighted mean over the parts that know an item; the user's lowest score where none does.
+
+    Items that only parts of weight 0 know come below the others, in the order of these parts.
 
     The mean of fewer parts varies more than that of all. So the scores of items which only some parts know are brought, linearly,
     to the mean and standard deviation that all parts together have over the items that all know.
@@ -70,6 +72,12 @@ def weighted_sum(scores_PBI: np.ndarray, knows_PBI: np.ndarray, weights_BP: np.n
     if not (full_BI | nobody_BI).all():
         total_BI = _matched(total_BI, full_BI | nobody_BI, full_BI, scores_PBI, knows_PBI, weights_BP)
     if nobody_BI.any():
+        spare_BI, parts_BI = _mean(scores_PBI, knows_PBI, weights_BP <= 0)
+        below_BI = nobody_BI & (parts_BI > 0)
+        highest_B1 = spare_BI.max(axis=1, keepdims=True, where=below_BI, initial=-np.inf)
+        highest_B1[~np.isfinite(highest_B1)] = 0
+        np.copyto(total_BI, _lowest(total_BI, ~nobody_BI) + spare_BI - highest_B1, where=below_BI)
+        nobody_BI &= ~below_BI
         np.copyto(total_BI, _lowest(total_BI, ~nobody_BI), where=nobody_BI)
     return total_BI
 

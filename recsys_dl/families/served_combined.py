@@ -162,7 +162,14 @@ class Weighted(nn.Module):
             placed_BI = (mean_B1 + (total_BI - its_mean_B1) * scale_B1).to(total_BI.dtype)
             alike_BI = (knows_BPI == mine_P.unsqueeze(0).unsqueeze(2)).all(1)
             matched_BI = torch.where(alike_BI & some_BI & ~full_BI & enough_B1, placed_BI, matched_BI)
-        return lowest_elsewhere(matched_BI, some_BI)
+        placed_BI = lowest_elsewhere(matched_BI, some_BI)
+        spare_BPI = (knows_BPI & (weights_BP <= 0).unsqueeze(2)).to(scores_BPI.dtype)
+        parts_BI = spare_BPI.sum(1)
+        below_BI = ~some_BI & (parts_BI > 0)
+        spare_BI = (spare_BPI * scores_BPI).sum(1) / parts_BI.clamp(min=1)
+        highest_B1 = torch.where(below_BI, spare_BI, -float("inf")).amax(1, keepdim=True)
+        below = placed_BI + spare_BI - torch.where(below_BI.any(1, keepdim=True), highest_B1, 0.0)
+        return lowest_elsewhere(torch.where(below_BI, below, placed_BI), some_BI | below_BI)
 
 
 class Switching(nn.Module):

@@ -51,7 +51,7 @@ class Hybrid(CombinedModel):
     - "cascade": the first part's best `num_candidates` items, reordered by the second part, and so on.
 
     An item that a part does not know (without interactions, for a part that knows items by these alone) is scored by the other
-    parts; if none knows it, it has the user's lowest score. A user without interactions is answered by the parts with
+    parts, and comes last if all of those have weight 0; if none knows it, it has the user's lowest score. A user without interactions is answered by the parts with
     scores of their own for such users; if there is none, by the most popular items. Similar items are those of the first
     part, or of the largest weight, that knows the item.
 
@@ -251,7 +251,14 @@ class Hybrid(CombinedModel):
         ]
         if self.how == "mixed":
             items_BK = np.empty((len(lists_P[0]), k), np.int32)
-            take_turns(np.stack(lists_P, axis=1), np.full(len(lists_P), length), True, items_BK)
+            lists_BPN = np.stack(lists_P, axis=1)
+            known_BPN = np.take_along_axis(knows_PBI.swapaxes(0, 1), np.maximum(lists_BPN, 0), axis=2)
+            take_turns(np.where(known_BPN, lists_BPN, -1), np.full(len(lists_P), length), True, items_BK)
+            if not known_BPN.all():  # what no part knows comes last
+                one_after_other = np.zeros((len(items_BK), 2, length), np.int32)
+                one_after_other[:, 0], one_after_other[:, 1] = -1, lists_P[0]
+                one_after_other[:, 0, :k] = items_BK
+                take_turns(one_after_other, np.full(2, length), False, items_BK)
             return items_BK
         items_BL = lists_P[0]
         for count, scores_BI in zip(steps, scores_PBI[1:], strict=True):
@@ -310,7 +317,8 @@ class Hybrid(CombinedModel):
             knows_PBI &= self._enough(values)
             return knows_PBI & (np.cumsum(knows_PBI, axis=0) == 1)
         if self.how == "weighted":
-            return knows_PBI & (self._user_weights(values).T[:, :, None] > 0)
+            weigh_PBI = knows_PBI & (self._user_weights(values).T[:, :, None] > 0)
+            return weigh_PBI | (knows_PBI & ~weigh_PBI.any(axis=0))
         if self.how == "mixed":
             ranks_PBI = np.where(knows_PBI, -scores_PBI, np.inf).argsort(axis=2).argsort(axis=2)
             ranks_PBI[~knows_PBI] = self.num_items

@@ -23,6 +23,7 @@ from recsys_dl.protocols import Ranking, Stage, Staged, Users, UserState
 
 from .adjusting import adjusted, settings_of
 from .evidence import of_retriever, ranked, ranks_in
+from .growing import described, grown, item_vectors_of
 from .notes import Notes
 from .ranker_training import fit_retriever, gathered, try_out
 from .stages import MERGE, RANKER, Stages
@@ -115,7 +116,7 @@ class Pipeline(Stages):
             fit_retriever(name, retriever, train, trainer, "all")
         if self.features is not None:
             self.features.fit(train, retrievers=list(self.retrievers))
-        vectors_ID = next((found for found in map(_item_vectors, self.retrievers.values()) if found is not None), None)
+        vectors_ID = item_vectors_of(self.retrievers)
         for name, reranker in self.rerankers.items():
             start = time.perf_counter()
             reranker.prepare(train, item_vectors_ID=vectors_ID)
@@ -124,7 +125,14 @@ class Pipeline(Stages):
         self.user_counts_U = known.user_counts_U
         self.users = train.users if isinstance(train, Dataset) else None
         self.items = train.items if isinstance(train, Dataset) else None
+        self.described, self.num_learned = described(train), known.num_items
         self.broken = {}
+        return self
+
+    def grow(self, new: Dataset, *, seen: Interactions) -> Self:
+        """Add the items of `new` by their features and texts, without a fit; return self: see `growing.grown`."""
+        self._check_fitted()
+        self.__dict__ = vars(grown(self, new, seen))
         return self
 
     # Recommending
@@ -293,7 +301,3 @@ def _most(sources: list[np.ndarray], size: int) -> np.ndarray:
         found = np.where(mine > worth, one, found)
         worth = np.maximum(worth, mine)
     return found
-
-
-def _item_vectors(retriever: Any) -> np.ndarray | None:
-    return retriever.item_vectors() if hasattr(retriever, "item_vectors") else None

@@ -4,6 +4,7 @@ B users, K list, L candidates.
 
 config.yaml       class, arguments, list of stages
 arrays.npz        counts       users.parquet, items.parquet   the vocabularies
+described.parquet item features, titles and texts, if the log had any: what stages learn of items that are added
 retrievers/NAME   each in its own format; likewise features, ranker, rerankers/NAME
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from typing_extensions import Self
 
 from recsys_dl.data.requests import user_rows
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 Failure = Literal["raise", "skip"]
 MERGE, RANKER = "merge", "ranker"
+DESCRIBED = "described.parquet"
 
 
 class Stages(Saved):
@@ -45,6 +48,8 @@ class Stages(Saved):
     users: Vocabulary | None
     items: Vocabulary | None
     user_counts_U: np.ndarray
+    described: pl.DataFrame | None = None  # item features, titles and texts, see `growing`
+    num_learned: int | None = None  # items of the log in `fit`; None if saved by an earlier version
     feedback_position = 0  # in a feedback log: what its policies have learned, see `LoggedPipeline`
     staged = True  # its answers are `Staged`
     returned_ranks = (
@@ -131,12 +136,15 @@ class Stages(Saved):
         shape_UI = np.array([self.num_users, self.num_items])
         save_arrays(folder / "arrays.npz", {"user_counts_U": self.user_counts_U, "shape_UI": shape_UI})
         save_vocabularies(folder, self.users, self.items)
+        if self.described is not None:
+            self.described.write_parquet(folder / DESCRIBED)
         stages = {
             "retrievers": list(self.retrievers),
             "ranker": self.ranker is not None,
             "rerankers": list(self.rerankers),
             "returned_ranks": self.returned_ranks,
             "feedback_position": self.feedback_position,
+            "num_learned": self.num_learned,
         }
         return {"stages": stages}
 
@@ -173,6 +181,9 @@ class Stages(Saved):
         pipeline.broken = broken
         pipeline.returned_ranks = stages.get("returned_ranks", False)
         pipeline.feedback_position = stages.get("feedback_position", 0)
+        pipeline.num_learned = stages.get("num_learned")
+        if (folder / DESCRIBED).is_file():
+            pipeline.described = pl.read_parquet(folder / DESCRIBED)
         return pipeline
 
     # Running

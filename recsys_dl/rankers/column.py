@@ -26,12 +26,14 @@ class Known:
         data: the same with ids and side features; None if only interactions were given.
         now: seconds since 1970; None if the log has no times.
         retrievers: names of the retrievers whose scores come with candidates.
+        num_learned: items, the first rows, whose features columns learn their encoding from; None: all.
     """
 
     log: Interactions
     data: Dataset | None
     now: int | None
     retrievers: tuple[str, ...]
+    num_learned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class Column(ABC):
     def values(self, block: Block) -> np.ndarray:
         """Return float32 [B, L, C], finite; arbitrary at padding."""
 
+    def grow(self, known: Known) -> None:  # noqa: B027  what is of users or of retrievers knows nothing of items
+        """Take in items after those of `fit`, without interactions; what was learned of the others stays. `known.log` has no times."""
+
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in parameters_of(type(self))}
@@ -96,6 +101,15 @@ class ItemColumn(Column):
 
     fitted = ("values_IC",)
     values_IC: np.ndarray
+
+    def grow(self, known: Known) -> None:
+        """Add the values of items without interactions."""
+        num_new = known.log.num_items - len(self.values_IC)
+        self.values_IC = np.concatenate([self.values_IC, np.tile(self._of_new(), (num_new, 1))])
+
+    def _of_new(self) -> np.ndarray:
+        """Return float32 [C], the values of an item without interactions."""
+        return np.zeros(self.values_IC.shape[1], np.float32)
 
     def values(self, block: Block) -> np.ndarray:
         """Return the items' rows."""

@@ -189,6 +189,9 @@ class ItemAge(ItemColumn):
         np.maximum.at(last_I, known.log.items_N, times_N)
         self.values_IC = np.stack([_log_days(now - first_I), _log_days(now - last_I)], axis=1)
 
+    def _of_new(self) -> np.ndarray:
+        return np.array([0, self.values_IC[:, 1].max(initial=0)], np.float32)  # the last before the log
+
 
 class UserActivity(UserColumn):
     """ln(1 + the user's items), and with times ln(1 + those in the window) and ln(1 + days since the last).

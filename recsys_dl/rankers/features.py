@@ -5,6 +5,7 @@ U users, I items, B users, L candidates, F features.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -85,6 +86,26 @@ class CandidateFeatures(Saved):
         for column in self.columns:
             column.fit(known)
         self._name()
+        return self
+
+    def grow(self, data: Dataset, *, num_learned: int) -> Self:
+        """Take in items that follow those of `fit`, as a trained ranker sees them; return self.
+
+        Args:
+            data: the same log, whose times are not needed, over more items, with all their features.
+            num_learned: items of the log in `fit`, the first rows.
+
+        Raises:
+            ValueError: not fitted, or features of other columns.
+        """
+        self._check_fitted()
+        names, columns = self.names, [copy.copy(column) for column in self.columns]
+        known = Known(data.interactions, data, None, (), num_learned)
+        for column in columns:
+            column.grow(known)
+        if (now := tuple(name for column in columns for name in column.names)) != names:
+            raise ValueError(f"items must have the features of training, {', '.join(names)}, got {', '.join(now)}")
+        self.columns, self.num_items = columns, data.num_items
         return self
 
     def compute(

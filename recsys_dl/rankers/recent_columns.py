@@ -57,8 +57,14 @@ class LastItems(Column):
 
     def fit(self, known: Known) -> None:
         """Encode the side features, and store each user's most recent items."""
+        self.recent_UH = self._recent(known.log)
+        self.grow(known)
+
+    def grow(self, known: Known) -> None:
+        """Encode the side features; users' most recent items stay."""
         frame = side(known, "item", self.columns)
-        values_IC, names = encoded(FeatureEncoder(noun="item").fit(frame), frame, self.num_values, "item")
+        encoder = FeatureEncoder(noun="item").fit(frame[: known.num_learned])
+        values_IC, names = encoded(encoder, frame, self.num_values, "item", known.num_learned)
         valued = [at for at, name in enumerate(names) if "=" in name and not name.endswith(f"={NONE}")]
         numbers = [at for at, name in enumerate(names) if f"{name} missing" in names]
         groups = sorted({names[at].partition("=")[0] for at in valued})
@@ -66,7 +72,6 @@ class LastItems(Column):
         self.numbers_IN = values_IC[:, numbers]
         self.known_IN = 1 - values_IC[:, [names.index(f"{names[at]} missing") for at in numbers]]
         self.unit_IV = self._unit(values_IC[:, valued], len(groups))
-        self.recent_UH = self._recent(known.log)
         of_last = "the last" if self.last == 1 else f"the last {self.last}"
         self.names = tuple(f"{name} like {of_last}" for name in [*(names[at] for at in numbers), *groups])
 

@@ -45,8 +45,12 @@ class ItemFeatures(ItemColumn):
     def fit(self, known: Known) -> None:
         """Encode them."""
         frame = side(known, "item", self.columns)
-        encoder = FeatureEncoder(noun="item").fit(frame)
-        self.values_IC, self.names = encoded(encoder, frame, self.num_values, "item")
+        encoder = FeatureEncoder(noun="item").fit(frame[: known.num_learned])
+        self.values_IC, self.names = encoded(encoder, frame, self.num_values, "item", known.num_learned)
+
+    def grow(self, known: Known) -> None:
+        """Encode all as in `fit`."""
+        self.fit(known)
 
 
 class UserFeatures(Column):
@@ -120,9 +124,13 @@ class ContentSimilarity(Column):
         """Encode contents, and sum them per user."""
         self.names = ("content similarity",)
         texts = _contents(known)
-        vectors_IT = TextVectors(size=self.size, seed=self.seed).fit(texts).transform(texts)
+        vectors_IT = TextVectors(size=self.size, seed=self.seed).fit(texts[: known.num_learned]).transform(texts)
         self.unit_IT = _unit(vectors_IT)
         self.profiles_UT = self._profiles(known.log)
+
+    def grow(self, known: Known) -> None:
+        """Encode all as in `fit`."""
+        self.fit(known)
 
     def values(self, block: Block) -> np.ndarray:
         """Return cosines."""
@@ -139,7 +147,7 @@ class ContentSimilarity(Column):
 
 
 def encoded(
-    encoder: FeatureEncoder, frame: pl.DataFrame, num_values: int, noun: str
+    encoder: FeatureEncoder, frame: pl.DataFrame, num_values: int, noun: str, num_learned: int | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return float32 [R, C] and names such as "item year" and "item genres=Comedy".
 
@@ -148,6 +156,7 @@ def encoded(
         frame: what to encode.
         num_values: number of the most frequent values of categories and lists with a column; the rest are all 0.
         noun: "item" or "user".
+        num_learned: the first rows, among which values are frequent; None: all.
     """
     features = encoder.transform(frame)
     dense_names: list[str] = []
@@ -158,7 +167,12 @@ def encoded(
         else:
             dense_names += [column["name"], f"{column['name']} missing"]
     codes = features.codes_RM.ravel()
-    totals_V = np.bincount(codes, weights=features.weights_RM.ravel(), minlength=len(value_names))
+    learned = slice(num_learned)
+    totals_V = np.bincount(
+        features.codes_RM[learned].ravel(),
+        weights=features.weights_RM[learned].ravel(),
+        minlength=len(value_names),
+    )
     kept = np.sort(np.argsort(-totals_V[1:], kind="stable")[:num_values]) + 1
     places_V = np.full(len(value_names), -1)
     places_V[kept] = np.arange(len(kept))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from typing_extensions import Self
 
 from recsys_dl.arguments import Positive, Share
 from recsys_dl.data.dataset import Dataset, as_interactions
@@ -35,6 +36,7 @@ class Freshness(ListReranker):
 
     Attributes:
         age_I: float64, seconds.
+        latest: float64, the time that ages are counted from, seconds since 1970; NaN if prepared by an earlier version.
 
     Examples:
         >>> import numpy as np
@@ -46,9 +48,10 @@ class Freshness(ListReranker):
         array([[2, 1, 0]], dtype=int32)
     """
 
-    fitted = ("age_I",)
+    fitted = ("age_I", "latest")
     adjustable: ClassVar[dict[str, str]] = {"freshness": "weight"}
     age_I: np.ndarray
+    latest: np.ndarray
 
     def __init__(
         self,
@@ -75,17 +78,46 @@ class Freshness(ListReranker):
             )
         now = float(log.times_N.max() if self.now is None else self.now)  # type: ignore[union-attr]
         if self.age_column is not None:
-            age_I = ages(column(train, self.age_column, "freshness"), self.age_unit, now)
-            known_I = np.isfinite(age_I)
-            if not known_I.any():
-                raise ValueError(f"freshness needs times in the column {self.age_column!r}; it has none")
-            age_I[~known_I] = np.median(age_I[known_I])
+            age_I = self._by_column(train, now)
         else:
             assert log.times_N is not None
             first_I = np.full(self.num_items, now)
             np.minimum.at(first_I, log.items_N, log.times_N)
             age_I = np.maximum(now - first_I, 0.0)
-        self.age_I = age_I
+        self.age_I, self.latest = age_I, np.asarray(now)
+
+    def grow(self, train: Dataset | Interactions, *, item_vectors_ID: np.ndarray | None = None) -> Self:
+        """Take in items after those of `prepare`, at the time of that; return self. The log needs no times.
+
+        Raises:
+            ValueError: not prepared, or by an earlier version, which did not keep the time.
+        """
+        self._check_fitted()
+        num_items = as_interactions(train).num_items
+        if self.age_column is None:
+            self.age_I = np.pad(self.age_I, (0, num_items - self.num_items))
+        elif np.isfinite(self.latest):
+            self.age_I = self._by_column(train, float(self.latest))
+        else:
+            raise ValueError(
+                "this Freshness was prepared by an earlier version, which did not keep the time that ages are counted from: prepare(train)"
+            )
+        self.num_items = num_items
+        return self
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Restore the state that `arrays` returned, in place of `prepare`."""
+        super().restore({"latest": np.asarray(np.nan)} | arrays)
+
+    def _by_column(self, train: Dataset | Interactions, now: float) -> np.ndarray:
+        """Return float64 [I], the items' ages by `age_column`."""
+        assert self.age_column is not None
+        age_I = ages(column(train, self.age_column, "freshness"), self.age_unit, now)
+        known_I = np.isfinite(age_I)
+        if not known_I.any():
+            raise ValueError(f"freshness needs times in the column {self.age_column!r}; it has none")
+        age_I[~known_I] = np.median(age_I[known_I])
+        return age_I
 
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         relevance_BL = relevance(batch, self.relevance)

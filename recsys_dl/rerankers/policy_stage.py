@@ -29,7 +29,7 @@ class PolicyStage(ListReranker):
     """A re-ranker with a policy, whose arms are the item rows.
 
     `prepare` starts the policy, or, if it has been started, adds arms for items that are new at the end of the vocabulary; it keeps what
-    it has learned, unless it sees contexts, which are others after another fit.
+    it has learned, unless it sees contexts and the items' vectors have changed, as after another fit.
 
     Args:
         policy: a `Policy`, or None.
@@ -104,6 +104,7 @@ class PolicyStage(ListReranker):
 
     def _learn(self, train: Dataset | Interactions, item_vectors_ID: np.ndarray | None) -> None:
         interactions = as_interactions(train)
+        before_ID = getattr(self, "item_vectors_ID", None)
         self.item_vectors_ID = np.zeros((self.num_items, 0), np.float32)
         self.user_contexts_UF = np.zeros((self.num_users, 0), np.float32)
         self.names = getattr(self, "names", [])
@@ -116,7 +117,8 @@ class PolicyStage(ListReranker):
                 )
             self.item_vectors_ID = np.nan_to_num(np.asarray(item_vectors_ID, np.float32))
             self.user_contexts_UF = self._of_histories(interactions)
-        started = not self.contexts and hasattr(self.policy, "num_arms")
+        same = before_ID is not None and np.array_equal(before_ID, self.item_vectors_ID[: len(before_ID)])
+        started = hasattr(self.policy, "num_arms") and (same or not self.contexts)
         features_IC = None if self.content is None else self._features(column(train, self.content, "content"), started)
         if not started:
             self.policy.start(self.num_items, context_size=self.context_size, arm_features_AF=features_IC)
