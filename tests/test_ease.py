@@ -1,10 +1,14 @@
 """EASE is the closed form of its paper, from the items' side and from the users'."""
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.sparse as sp
 
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.profile_encoder import ProfileEncoder
+from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.models import EASE, ease
 
 
@@ -97,3 +101,50 @@ def test_a_second_fit_forgets_which_items_the_first_knew_about():
     model = EASE(regularization=1, device="cpu").fit(alone)
     assert model.user_sources(model.fold_in([[0]])).tolist() == ["popularity"]
     assert model.fit(joined).user_sources(model.fold_in([[0]])).tolist() == ["history"]
+
+
+def described(train: Interactions) -> Dataset:
+    """The log, with tags of most of its items; nothing is known of the first."""
+    rng = np.random.default_rng(1)
+    tags = [
+        [] if item == 0 else [f"t{tag}" for tag in rng.choice(6, 2, replace=False)] for item in range(train.num_items)
+    ]
+    users, items = (Vocabulary(np.arange(size).tolist()) for size in (train.num_users, train.num_items))
+    return Dataset(train, users, items, item_features=pl.DataFrame({"tags": tags}))
+
+
+@pytest.mark.parametrize("shape", [(200, 60), (40, 120)])
+def test_content_is_rows_of_terms(shape):
+    data = described(log(*shape))
+    model = EASE(regularization=20.0, content_weight=50.0, device="cpu").fit(data)
+    profiles = ProfileEncoder().fit(data.item_features).transform(data.item_features).terms_RT.toarray()
+    matrix_UI = data.interactions.by_user.toarray().astype(np.float64)
+    mean_square = np.mean(matrix_UI[matrix_UI > 0] ** 2)
+    gram_II = matrix_UI.T @ matrix_UI + mean_square * (50 * profiles @ profiles.T + 20 * np.eye(shape[1]))
+    inverse_II = np.linalg.inv(gram_II)
+    wanted_II = -inverse_II / np.diag(inverse_II)
+    np.fill_diagonal(wanted_II, 0)
+    np.testing.assert_allclose(model.weights_II, wanted_II, atol=1e-5)
+    assert model.item_sources()[[0, 1, -1]].tolist() == ["interactions", "interactions", "features"]
+    assert EASE(device="cpu").fit(data).item_sources()[-1] == "nothing"
+
+
+def test_items_without_users_are_ranked_by_content_and_kept_on_disk(tmp_path):
+    train = Interactions([0, 0, 1, 1, 2, 3], [0, 1, 2, 3, 0, 2], num_users=5, num_items=6)
+    tags = [["war"], ["war"], ["love"], ["love"], ["war"], ["love"]]
+    ids = [Vocabulary(np.arange(size).tolist()) for size in (5, 6)]
+    data = Dataset(train, *ids, item_features=pl.DataFrame({"tags": tags}))
+    model = EASE(regularization=1, content_weight=5, device="cpu").fit(data)
+    assert model.recommend([2, 3], 1, allow=[4, 5]).items_BK.tolist() == [[4], [5]]
+    assert model.recommend(model.fold_in([[4], [5]]), 1, allow=[1, 3]).items_BK.tolist() == [[1], [3]]
+    model.save(tmp_path / "ease")
+    again = EASE.load(tmp_path / "ease")
+    np.testing.assert_array_equal(again.recommend([2, 3], 6).items_BK, model.recommend([2, 3], 6).items_BK)
+    assert again.item_sources().tolist() == model.item_sources().tolist()
+
+
+def test_content_weight_needs_content():
+    with pytest.raises(ValueError, match="item features or texts are needed"):
+        EASE(content_weight=1, device="cpu").fit(log(20, 10))
+    with pytest.raises(ValueError, match="content_weight"):
+        EASE(content_weight=-1)

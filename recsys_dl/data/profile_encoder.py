@@ -21,6 +21,7 @@ from recsys_dl.names import near
 from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, values_of, vectors_of
 from .periods import memberships, periods
 from .profiles import Profiles
+from .sentences import SIZE, sentence_vectors
 from .words import learned_words, restored_words, word_matrix
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KINDS = ("category", "bag", "number", "text", "vector", "ignore")
+KINDS = ("category", "bag", "number", "text", "sentence", "vector", "ignore")
 TITLES = "titles"  # the column name of display titles
 ROWS_AT_ONCE = 1 << 16  # encoded at a time
 PROSE_WORDS, PROSE_VALUES = (
@@ -36,7 +37,7 @@ PROSE_WORDS, PROSE_VALUES = (
     0.5,
 )  # text columns of as many words a row and as large a share of distinct values are prose
 FITTING = {
-    "text": ("category", "text"),
+    "text": ("category", "text", "sentence"),
     "true or false": ("category",),
     "whole numbers": ("number", "category"),
     "numbers": ("number",),
@@ -57,7 +58,7 @@ class _Column:
     knots_T: np.ndarray = field(
         default_factory=lambda: np.zeros(0, np.float32)
     )  # of a number: the middle of each period
-    size: int = 0  # of a vector
+    size: int = 0  # of a vector or sentence
     words: TfidfVectorizer | None = None
 
     def about(self) -> dict[str, Any]:
@@ -77,6 +78,7 @@ class ProfileEncoder:
       (Salton and Buckley 1988).
     - number: periods of about as many rows each, at most ten, decades for years. A number belongs to the two periods whose middles enclose it, the
       nearer the more, so that close numbers are similar.
+    - sentence (text columns named so in `kinds`): a vector of what the text means, by `data.sentences.sentence_vectors`.
     - vector (arrays of floats, such as sentence embeddings): as it is, scaled to length 1.
     - ignore: columns named in `kinds`, and uninformative ones.
 
@@ -199,8 +201,13 @@ class ProfileEncoder:
         for learned in self._columns:
             found = _family(table[learned.name]) if learned.name in table.columns else None
             column = as_learned(table, learned.name, learned.family, self.noun, found=found, numeric=True)
-            if learned.kind == "vector":
-                dense.append(vectors_of(column, self.noun, learned.size) * np.float32(np.sqrt(learned.weight)))
+            if learned.size:
+                vectors_RE = (
+                    sentence_vectors(column)
+                    if learned.kind == "sentence"
+                    else vectors_of(column, self.noun, learned.size)
+                )
+                dense.append(vectors_RE * np.float32(np.sqrt(learned.weight)))
             else:
                 blocks.append(sp.vstack([self._block(part, learned) for part in _slices(column)], format="csr"))
         terms_RT = sp.hstack(blocks, format="csr") if blocks else sp.csr_matrix((table.height, 0))
@@ -293,6 +300,8 @@ class ProfileEncoder:
         learned = _Column(column.name, kind, family, weight, [])
         if kind == "vector":
             learned.size = vectors_of(column, self.noun, None).shape[1]
+        elif kind == "sentence":
+            learned.size = SIZE
         elif kind == "number":
             numbers_R = numbers_of(column, self.noun)
             learned.knots_T, learned.terms = periods(numbers_R[~np.isnan(numbers_R)], column.name)

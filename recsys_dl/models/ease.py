@@ -1,4 +1,4 @@
-"""EASE: item-item weights in closed form (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data")."""
+"""EASE: item-item weights in closed form (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"), also of what items are about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import scipy.sparse as sp
 import torch
 from typing_extensions import Self
 
-from recsys_dl.arguments import Positive
+from recsys_dl.arguments import NotNegative, Positive
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import content_of
+from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.kernels.device import Device
@@ -28,20 +30,27 @@ class EASE(CatalogModel):
     B = I - P diag(1 / diag P) with P = (X^T X + penalty I)^-1 (Steck 2019, equation 8). If there are more items
     than users, P is computed on the user side, (I - X^T (X X^T + penalty I)^-1 X) / penalty: identical, but cheaper.
 
+    With `content_weight`, B also predicts the items' features and texts from each other: rows of a term for all items are added to X, as
+    if they were users (collective EASE: Jeunen, Van Balen and Goethals 2020, "Closed-Form Models for Collaborative Filtering with
+    Side-Information"). Items without users then have weights too.
+
     A user without interactions gets the most popular items; an item without users scores 0. The inverse is LAPACK's: its
     rounding depends on the number of threads.
 
     Args:
         regularization: in interactions: the penalty is this times the mean squared weight, so that ratings and binary weights
             need about the same value. A few hundred suit logs like MovieLens.
+        content_weight: interactions that an item's profile (`data.profile_encoder.ProfileEncoder`, of length 1) counts as; 0: not used.
         device: where to invert: "cuda" through torch.
 
     Attributes:
         histories: float32 CSR [U, I], the training weights.
         weights_II: float32, B.
+        content_known_I: bool, items of which something besides interactions was used.
 
     Raises:
-        ValueError: regularization that is not positive, or too small for float32; or interactions whose weights are all 0.
+        ValueError: regularization that is not positive, or too small for float32; interactions whose weights are all 0; `content_weight`
+            for a log without item features or texts.
         MemoryError: the items x items matrices do not fit; the message says how much they need and how much is free.
         RuntimeError: device "cuda" if torch finds no GPU.
 
@@ -53,17 +62,21 @@ class EASE(CatalogModel):
         array([[2]], dtype=int32)
     """
 
-    fitted = ("histories", "weights_II")
+    fitted = ("histories", "weights_II", "content_known_I")
     histories: sp.csr_matrix
     weights_II: np.ndarray
+    content_known_I: np.ndarray | None
 
-    def __init__(self, *, regularization: Positive = 300.0, device: Device = "auto") -> None:
+    def __init__(
+        self, *, regularization: Positive = 300.0, content_weight: NotNegative = 0.0, device: Device = "auto"
+    ) -> None:
         self.regularization = regularization
+        self.content_weight = content_weight
         self.device = device
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Invert on the smaller side, in float32."""
-        matrix = self._begin(train).by_user
+        histories = matrix = self._begin(train).by_user
         mean_square = float(np.mean(np.square(matrix.data, dtype=np.float64)))
         with np.errstate(over="ignore", under="ignore"):
             penalty = np.float32(self.regularization * mean_square)
@@ -72,6 +85,12 @@ class EASE(CatalogModel):
                 f"regularization times the mean squared weight must be finite in float32, got {self.regularization} times "
                 f"{mean_square:g}: scale the weights (weights=scaled or log)"
             )
+        content_known_I = None
+        if self.content_weight:
+            profiles_IT = _profiles(train)
+            content_known_I = np.diff(profiles_IT.indptr) > 0
+            rows_TI = profiles_IT.T * np.float32(np.sqrt(self.content_weight * mean_square))
+            matrix = sp.vstack([matrix, rows_TI], format="csr").astype(np.float32)
         where = torch_device(self.device).type
         num_users, num_items = matrix.shape
         smaller = min(num_users, num_items)
@@ -90,7 +109,7 @@ class EASE(CatalogModel):
                 block_IB = by_item @ np.ascontiguousarray((by_item[some] @ inverse_UU).T)  # I - penalty * P
                 weights_II[:, some] = block_IB / (1 - block_IB[some].diagonal())
         np.fill_diagonal(weights_II, 0)
-        self.histories, self.weights_II = matrix, weights_II
+        self.histories, self.weights_II, self.content_known_I = histories, weights_II, content_known_I
         return self
 
     def sizes(self, log: LogSize) -> Sizes:
@@ -128,6 +147,15 @@ class EASE(CatalogModel):
                 "Filter out rare items (k-core), or use ItemKNN, which keeps only the nearest neighbors."
             )
 
+    def item_sources(self) -> np.ndarray:
+        """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
+        sources_I = super().item_sources()
+        return np.where((sources_I == "nothing") & self._known_items(), "features", sources_I)
+
+    def _known_items(self) -> np.ndarray:
+        known_I = super()._known_items()
+        return known_I if self.content_known_I is None else known_I | self.content_known_I
+
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
         return self.histories[users_B]
 
@@ -135,11 +163,13 @@ class EASE(CatalogModel):
         return histories.by_user
 
     def _influential_items(self) -> np.ndarray:
-        """Return bool [I]: interacted with beside another item. A pass over the log, made once for the histories of a fit."""
+        """Return bool [I]: interacted with beside another item, or with content. A pass over the log, made once for the histories of a fit."""
         histories, influential_I = self.__dict__.get("_influence", (None, np.zeros(0, bool)))
         if histories is not self.histories:
             several_U = np.diff(self.histories.indptr) > 1
             influential_I = (abs(self.histories).T @ several_U) > 0
+            if self.content_known_I is not None:
+                influential_I |= self.content_known_I
             self._influence = self.histories, influential_I
         return influential_I
 
@@ -159,6 +189,13 @@ class EASE(CatalogModel):
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Weight of the item in the score of every other."""
         return np.where(self.weights_II[items_B] == 0, np.float32(-np.inf), self.weights_II[items_B])
+
+
+def _profiles(train: Dataset | Interactions) -> sp.csr_matrix:
+    """Return CSR float32 [I, T], what each item is about, in rows of length 1 or 0."""
+    content = content_of(train)
+    profiles = ProfileEncoder().fit(*content).transform(*content)
+    return sp.hstack([profiles.terms_RT, sp.csr_matrix(profiles.dense_RE)], format="csr")
 
 
 def _inverse_gram(rows: sp.csr_matrix, penalty: np.float32, where: str) -> np.ndarray:
