@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,35 @@ if not num_gpus():
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tables are tested as they are written to a file
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
+
+# Files of minutes, begun first, so that no process is left with one at the end while the others have nothing to do. The first
+# two have few kernels in common, which both would compile.
+LONGEST = (
+    "contract",
+    "slurm",
+    "export",
+    "tune_command",
+    "sweep",
+    "processes",
+    "learning",
+    "readme",
+    "new_model",
+    "monitor",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand out files in the order of collection, not by their number of tests: a file of minutes has few."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then those of many tests."""
+    names = [item.path.stem.removeprefix("test_") for item in items]
+    sizes = Counter(names)
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    order = sorted(range(len(items)), key=lambda at: (ranks.get(names[at], len(ranks)), -sizes[names[at]], names[at]))
+    items[:] = [items[at] for at in order]
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=() if SIMULATED else pytest.mark.gpu)])
