@@ -90,6 +90,18 @@ def test_slow_clients_are_cut_off_and_others_answered(server):
         one.close()
 
 
+def test_a_client_that_sends_all_of_a_large_body_before_it_reads_gets_its_answer(server):
+    head = f"POST /recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    chunk = f"{10_000:x}\r\n{' ' * 10_000}\r\n"
+    for sent in (
+        f"{head}Content-Length: 10000000\r\n\r\n{' ' * 10_000_000}",
+        f"{head}Transfer-Encoding: chunked\r\n\r\n{chunk * 1000}0\r\n\r\n",
+    ):
+        with socket.create_connection((server.base_url.host, server.base_url.port), timeout=15) as one:
+            one.sendall(sent.encode())
+            assert one.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_store_that_cannot_be_written_acknowledges_nothing_and_lists_go_on(server, served):
     answer = ask(server, "/recommend", user=111, k=1).json()
     body = {"request_id": answer["request_id"], "events": [{"item": answer["items"][0]["item"]}]}

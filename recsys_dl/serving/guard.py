@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -91,7 +92,7 @@ class Guard:
         try:
             await self._guarded(scope, headers, receive, answer)
         except Refused as error:
-            await refuse(error, request, answer)
+            await refuse(error, request, answer, self._rest(receive) if error.status == 413 else None)
         except Exception:
             log.exception("a request failed", extra={"fields": {"request_id": request, "path": path}})
             if not status:
@@ -144,6 +145,11 @@ class Guard:
             self.in_flight -= counted
             self.figures.in_flight.set(self.in_flight)
 
+    async def _rest(self, receive: Receive) -> None:
+        """Drop what still comes of a body, for a time: closed before, the connection would be reset, and the client might not see its answer."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_dropped(receive), self.settings.timeout)
+
     def _authorize(self, headers: dict[bytes, bytes]) -> None:
         if self.settings.token is None:
             return
@@ -167,6 +173,11 @@ class Guard:
             raise Refused(408, f"a body must arrive within {self.settings.timeout:g} s", close=True) from None
 
 
+async def _dropped(receive: Receive) -> None:
+    while (message := await receive()).get("more_body", False) and message["type"] != "http.disconnect":
+        pass
+
+
 async def _read(receive: Receive, most: int, large: Refused) -> bytes:
     parts, size = [], 0
     while True:
@@ -181,13 +192,16 @@ async def _read(receive: Receive, most: int, large: Refused) -> bytes:
             return b"".join(parts)
 
 
-async def refuse(error: Refused, request: str, send: Send) -> None:
-    """Send an error as JSON."""
+async def refuse(error: Refused, request: str, send: Send, then: Awaitable[None] | None = None) -> None:
+    """Send an error as JSON; the connection is closed after `then`."""
     body = json.dumps({"error": error.message, "request_id": request}).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | error.headers
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": then is not None})
+    if then is not None:
+        await then
+        await send({"type": "http.response.body", "body": b""})
 
 
 def client_of(scope: Scope) -> str:
