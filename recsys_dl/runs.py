@@ -213,7 +213,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         >>> load_run("runs/first")
         Run(runs/first: Popularity, 2,000 users, 1,000 items)
     """
-    path = _run_folder(folder)
+    path = run_folder(folder)
     check_links(path)
     model = load_saved(path / "model", Recommender, noun="model")
     if model.users is None or model.items is None:
@@ -251,7 +251,7 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
         FileNotFoundError: no run there.
         ValueError: it is damaged, or has no figures of that part.
     """
-    path = _run_folder(folder, of_model=False)
+    path = run_folder(folder, of_model=False)
     check_links(path)
     try:
         config, metrics, manifest = _described(path)
@@ -266,8 +266,13 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
     )
 
 
-def _run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Path:
-    """Return the path of a folder that looks like a run: of a model, or if `of_model` is false also of a ranker."""
+def run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Path:
+    """Return the path of a folder that looks like a run: of a model, or if `of_model` is false also of a ranker.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is a ranker's.
+    """
     path = Path(folder)
     if path.is_file():
         raise NotADirectoryError(f"{path} is a file; a run is a folder written by `recsys-dl train`")

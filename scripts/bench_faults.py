@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fault_server import ITEMS, TIMEOUT, USERS, Server, apart, disk, mount, write
+from fault_server import ITEMS, TIMEOUT, Server, apart, disk, mount, write
 
 from recsys_dl.data.durable import DurableTable
 from recsys_dl.data.feedback_log import REWARDS
@@ -65,11 +65,11 @@ class Kept:
 
 
 def feed(server: Server, kept: Kept, first: int, count: int = 1_000_000) -> Counter:
-    """Ask for lists and send feedback on them and of new users, until the server is gone; return how many events had each status."""
+    """Ask for lists of histories and send feedback on them and of new users, until the server is gone; return how many events had each status."""
     statuses: Counter = Counter()
     for n in range(count):
         try:
-            status, answer = server.ask("/recommend", {"user": f"u{(first + n) % USERS}", "k": 5})
+            status, answer = server.ask("/recommend", {"history": [f"i{(first + n) % ITEMS}"], "k": 5})
             if status != 200:
                 statuses[f"list {status}"] += 1
                 continue
@@ -128,7 +128,7 @@ def kills(folder: Path, count: int) -> Iterator[Row]:
         gone, strange = apart(lost, folder / "killed", kept)
         if gone or strange:
             break
-    unfinished = (folder / "log.jsonl").read_text().count("was being written by a process that was killed")
+    unfinished = len(list((folder / "killed/logs").rglob("aside/*")))
     events = len(kept.rewards) + len(kept.histories)
     yield Row(
         f"`kill -9` at random moments during feedback of {CLIENTS} clients, {number + 1} times",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -218,6 +219,14 @@ def test_a_port_in_use_and_a_store_of_another_kind_are_errors_with_advice(served
         assert "choose another port" in command("serve", *words, cwd=served, status=1).stderr
     (served / "kept/histories.sqlite").write_text("no such thing" * 100)
     assert "name another folder: store=" in command("serve", "run=runs/ease", "store=kept", cwd=served, status=1).stderr
+
+
+@pytest.mark.parametrize("run", ["runs/eas", "runs/../../nowhere", "https://host/run", "a" * 300])
+def test_what_is_no_run_gets_no_store_beside_it(served, run):
+    before = sorted(served.rglob("*.serving"))
+    assert "error: " in command("serve", f"run={run}", "port=0", cwd=served, status=1).stderr
+    assert sorted(served.rglob("*.serving")) == before
+    assert not os.path.exists(served / f"{run}.serving")
 
 
 def test_connections_send_small_parts_at_once(tmp_path):

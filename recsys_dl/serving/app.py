@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 from recsys_dl.data.messages import shorten
+from recsys_dl.runs import run_folder
 from recsys_dl.version import __version__
 
 from .answers import Answers, Wanted, variant_of
@@ -95,6 +96,8 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.figures = settings, Figures()
+        for path in filter(None, (settings.run, settings.beside)):  # before a store is made beside what is no run
+            run_folder(path)
         self.recorder = Recorder(settings.store_folder)
         two = settings.beside is not None
         self.learner = Learner(self.recorder, settle=settings.settle) if settings.learn else None
