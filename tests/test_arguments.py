@@ -27,10 +27,10 @@ QUICK = {"epochs": 1, "embedding_size": 8, "hidden_sizes": [4], "num_trees": 2, 
 def settings_of(group: str, name: str) -> tuple[Any, dict[str, Any]]:
     """What a YAML makes, and its settings."""
     config = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-    if group == "model" and config.pop("defaults", None):  # of other models
+    if group == "model" and (parts := config.pop("defaults", None)):  # of other models
         config |= (
             {"base": SVD(embedding_size=2)}
-            if name == "bootstrap"
+            if any("base" in one for one in parts)
             else {"parts": {"popularity": Popularity(), "item_knn": ItemKNN(device="cpu")}}
         )
     if group == "reranker" and config.pop("defaults", None):

@@ -18,8 +18,8 @@ from recsys_dl.saving import load_arrays, load_saved, save_arrays
 from .catalog import CatalogModel
 
 
-class BasedModel(CatalogModel):
-    """A model whose scores are those of `base`, which saves itself in a folder of its own.
+class HoldsBase(CatalogModel):
+    """A model built on another fitted one, `base`, which saves itself in a folder of its own.
 
     A subclass takes `base` as its first argument, replaces it in `fit`, lists its own arrays in `fitted`, and restores what `arrays` adds to them in `_restore_more`.
 
@@ -28,10 +28,6 @@ class BasedModel(CatalogModel):
     """
 
     base: Any
-
-    def __init__(self, base: Recommender) -> None:
-        self.base = base
-        self.device = base.device  # type: ignore[attr-defined]
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments but `base`."""
@@ -43,24 +39,13 @@ class BasedModel(CatalogModel):
 
     def restore(self, arrays: dict[str, Any]) -> None:
         """Restore the fitted state that `arrays` returned, in place of `fit`."""
-        super().restore(arrays)
         if theirs := beginning("base_", arrays):
             self.base.restore(theirs)
         self._restore_more(arrays)
+        super().restore(arrays)
 
     def _restore_more(self, arrays: dict[str, Any]) -> None:
         """Restore what a subclass adds to `arrays`."""
-
-    def served(self, seen: Interactions | None = None) -> Served:
-        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
-        served: Served = self.base.served(seen)
-        return dataclasses.replace(served, influential_I=self._influential_items())
-
-    def item_vectors(self) -> np.ndarray | None:
-        """Return the item vectors of `base`, as changed."""
-        self._check_fitted()
-        vectors: np.ndarray | None = self.base.item_vectors()
-        return vectors
 
     def _write(self, folder: Path) -> dict[str, Any]:
         self.base.save(folder / "base")
@@ -75,6 +60,25 @@ class BasedModel(CatalogModel):
         model.users, model.items = base.users, base.items
         model.restore(load_arrays(folder / "arrays.npz"))
         return model
+
+
+class BasedModel(HoldsBase):
+    """A model whose scores are those of `base`."""
+
+    def __init__(self, base: Recommender) -> None:
+        self.base = base
+        self.device = base.device  # type: ignore[attr-defined]
+
+    def served(self, seen: Interactions | None = None) -> Served:
+        """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
+        served: Served = self.base.served(seen)
+        return dataclasses.replace(served, influential_I=self._influential_items())
+
+    def item_vectors(self) -> np.ndarray | None:
+        """Return the item vectors of `base`, as changed."""
+        self._check_fitted()
+        vectors: np.ndarray | None = self.base.item_vectors()
+        return vectors
 
     def _values(self, users_B: np.ndarray) -> Any:
         return self.base._values(users_B)

@@ -16,6 +16,7 @@ MANY_TERMS = 512  # beyond, the ridge is solved on sparse profiles, and its pena
 NETWORK_SIZE = 256  # K of a network, unless given
 SOLVED = 1e-3  # relative residual of a sparse ridge
 HELD_OUT = 10  # one item in so many chooses the penalty of a sparse ridge
+FOLDS = 5  # of the items, for vectors made by maps of other items
 DAMPING = 10.0  # users; an item of n users weighs n / (n + DAMPING)
 
 
@@ -33,10 +34,12 @@ class ContentMapping:
     Attributes:
         components_TK: float32, the projection; None where the first layer takes the terms as they are.
         layers: weights and biases, one pair a layer.
+        penalty: chosen for the ridge; None for a network.
     """
 
     components_TK: np.ndarray | None
     layers: list[tuple[np.ndarray, np.ndarray]]
+    penalty: float | None = None
 
     def __init__(
         self, how: Literal["ridge", "network"], size: int | None, hidden_sizes: Sequence[int], seed: int
@@ -64,7 +67,10 @@ class ContentMapping:
         if len(profiles) == 1:
             layers = [(np.zeros((content_RK.shape[1], vectors_RD.shape[1])), vectors_RD[0])]
         elif self.how == "ridge":
-            layers = [_ridge(content_RK, vectors_RD, counts_R / (counts_R + DAMPING), self.seed)]
+            weights_R = counts_R / (counts_R + DAMPING)
+            if self.penalty is None:
+                self.penalty = _best_penalty(content_RK, vectors_RD, weights_R, self.seed)
+            layers = [_ridge(content_RK, vectors_RD, weights_R, self.penalty)]
         else:
             spread = max(float(vectors_RD.std()), 1e-12)
             network = MLPRegressor(
@@ -107,26 +113,62 @@ class ContentMapping:
         return matrix if self.components_TK is None else np.asarray(matrix @ self.components_TK)
 
 
-def _ridge(content_RK: Any, vectors_RD: np.ndarray, weights_R: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights [K, D] and bias [D] of a linear map that minimizes the weighted squared error on items that it was not fitted on."""
-    from sklearn.linear_model import Ridge, RidgeCV
+def vectors_by_others(
+    mapping: ContentMapping, profiles: Profiles, vectors_RD: np.ndarray, counts_R: np.ndarray
+) -> np.ndarray:
+    """Return float32 [R, D]: the vector of each item by a ridge of the items in other folds, with the penalty of a fitted `mapping`.
 
-    if not sp.issparse(content_RK) or min(content_RK.shape) <= MANY_TERMS:
+    They are as far from `vectors_RD` as those of new items will be, so that a network which takes them learns what they are worth. A single
+    item has its own vector.
+    """
+    made_RD = np.asarray(vectors_RD, np.float32).copy()
+    folds = min(FOLDS, len(profiles))
+    fold_R = np.random.default_rng(mapping.seed).permutation(len(profiles)) % folds
+    for fold in range(folds if folds > 1 else 0):
+        inside, outside = np.flatnonzero(fold_R != fold), np.flatnonzero(fold_R == fold)
+        one = ContentMapping("ridge", mapping.size, (), mapping.seed)
+        one.penalty = mapping.penalty
+        one.fit(profiles.rows(inside), vectors_RD[inside], counts_R[inside])
+        made_RD[outside] = one.predict(profiles.rows(outside))
+    return made_RD
+
+
+def _best_penalty(content_RK: Any, vectors_RD: np.ndarray, weights_R: np.ndarray, seed: int) -> float:
+    """Return the penalty that minimizes the weighted squared error on items that the map was not fitted on."""
+    from sklearn.linear_model import RidgeCV
+
+    if not _is_sparse(content_RK):
         ridge = RidgeCV(alphas=PENALTIES).fit(_dense(content_RK), vectors_RD, sample_weight=weights_R)
-    else:
-        held_R = np.random.default_rng(seed).permutation(len(weights_R)) % HELD_OUT == 0
-        best, penalty = np.inf, PENALTIES[-1]
-        for candidate in PENALTIES[::-1]:  # solved the faster, the larger
-            ridge = Ridge(candidate, solver="sparse_cg", tol=SOLVED)
-            ridge.fit(content_RK[~held_R], vectors_RD[~held_R], sample_weight=weights_R[~held_R])
-            error_R = ((ridge.predict(content_RK[held_R]) - vectors_RD[held_R]) ** 2).sum(axis=1)
-            error = float(weights_R[held_R] @ error_R)
-            if error > best:
-                break
-            best, penalty = error, candidate
+        return float(ridge.alpha_)
+    held_R = np.random.default_rng(seed).permutation(len(weights_R)) % HELD_OUT == 0
+    best, penalty = np.inf, PENALTIES[-1]
+    for candidate in PENALTIES[::-1]:  # solved the faster, the larger
+        weights, bias = _ridge(content_RK[~held_R], vectors_RD[~held_R], weights_R[~held_R], candidate)
+        error_R = ((content_RK[held_R] @ weights + bias - vectors_RD[held_R]) ** 2).sum(axis=1)
+        error = float(weights_R[held_R] @ error_R)
+        if error > best:
+            break
+        best, penalty = error, candidate
+    return float(penalty)
+
+
+def _ridge(
+    content_RK: Any, vectors_RD: np.ndarray, weights_R: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights [K, D] and bias [D] of the linear map with the least weighted squared error and penalty."""
+    from sklearn.linear_model import Ridge
+
+    if _is_sparse(content_RK):
         ridge = Ridge(penalty, solver="sparse_cg", tol=SOLVED).fit(content_RK, vectors_RD, sample_weight=weights_R)
+    else:
+        ridge = Ridge(penalty).fit(_dense(content_RK), vectors_RD, sample_weight=weights_R)
     size = vectors_RD.shape[1]
     return ridge.coef_.reshape(size, -1).T, np.broadcast_to(ridge.intercept_, size)
+
+
+def _is_sparse(content_RK: Any) -> bool:
+    """Return whether the ridge is solved on sparse content."""
+    return sp.issparse(content_RK) and min(content_RK.shape) > MANY_TERMS
 
 
 def _dense(content_RK: Any) -> np.ndarray:

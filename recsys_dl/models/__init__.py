@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .bootstrap import Bootstrap
     from .bpr import BPR
     from .content import Content
+    from .dropout_net import DropoutNet
     from .ease import EASE
     from .explicit_als import ExplicitALS
     from .feature_mf import FeatureMF
@@ -43,6 +44,7 @@ __all__ = [
     "SVD",
     "Bootstrap",
     "Content",
+    "DropoutNet",
     "ExplicitALS",
     "FeatureMF",
     "FunkSVD",

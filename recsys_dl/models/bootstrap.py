@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from typing_extensions import Self
@@ -13,9 +13,9 @@ from recsys_dl.arguments import Count, Counts, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.item_content import content_of, content_of_new
-from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
-from recsys_dl.families.based import BasedModel, beginning
+from recsys_dl.families.based import BasedModel
+from recsys_dl.families.content_based import ContentBased, check_factor_model
 from recsys_dl.families.content_mapping import ContentMapping
 from recsys_dl.families.factors import grown, item_parameters, with_item_parameters
 from recsys_dl.protocols import Recommender
@@ -23,7 +23,7 @@ from recsys_dl.protocols import Recommender
 Mapped = Literal["ridge", "network"]
 
 
-class Bootstrap(BasedModel):
+class Bootstrap(ContentBased, BasedModel):
     """score(u, i) = that of `base`, a factor model, in which the vectors of items without interactions follow from their content.
 
     A map from item profiles (see `ProfileEncoder`) to the vectors and biases of `base` is learned on the items of training, each weighted by n / (n + 10) for its n users, and gives the vectors of all others that have content.
@@ -61,10 +61,6 @@ class Bootstrap(BasedModel):
     """
 
     fitted = ("content_known_I",)
-    needs_content: ClassVar[bool] = True
-    encoder: ProfileEncoder
-    mapping_fitted: ContentMapping
-    content_known_I: np.ndarray
 
     def __init__(
         self,
@@ -79,20 +75,15 @@ class Bootstrap(BasedModel):
         min_count: Count = 2,
         seed: Seed = 7,
     ) -> None:
-        if not getattr(base, "item_parameters", ()):
-            raise ValueError(
-                f"base must be a model with item vectors of its own, such as als, bpr or svd, got {type(base).__name__}"
-            )
+        check_factor_model(base)
         super().__init__(base)
         self.mapping: Mapped = mapping
         self.content_size = content_size
         self.hidden_sizes = list(hidden_sizes)
         self.scale = scale
-        self.kinds = dict(kinds or {})
-        self.column_weights = dict(column_weights or {})
         self.min_count = min_count
         self.seed = seed
-        self._new_encoder()
+        self._take_columns(kinds, column_weights)
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Fit `base`, then the map from content to its item vectors."""
@@ -150,43 +141,10 @@ class Bootstrap(BasedModel):
         other.base = with_item_parameters(self.base, rows, made)
         return other
 
-    def item_sources(self) -> np.ndarray:
-        """Return text [I], what the scores of each item rest on: "interactions", "features" or "nothing"."""
-        sources_I = super().item_sources()
-        return np.where((sources_I == "nothing") & self.content_known_I, "features", sources_I)
-
-    # Saving
-
-    def arrays(self) -> dict[str, Any]:
-        """Return the fitted state of base, encoder and map, by name of part and array."""
-        parts: dict[str, Any] = {"encoder": self.encoder, "mapping": self.mapping_fitted}
-        return super().arrays() | {
-            f"{name}_{key}": array for name, part in parts.items() for key, array in part.arrays().items()
-        }
-
-    def _restore_more(self, arrays: dict[str, Any]) -> None:
-        self.encoder = ProfileEncoder.from_arrays(beginning("encoder_", arrays))
-        self.mapping_fitted = ContentMapping.from_arrays(beginning("mapping_", arrays))
-
     # Internal
-
-    def _new_encoder(self) -> ProfileEncoder:
-        return ProfileEncoder(kinds=self.kinds, column_weights=self.column_weights, min_count=self.min_count)
 
     def _fill(self, profiles: Profiles, rows: np.ndarray) -> None:
         """Give items, by row, vectors made from their profiles; zeros where nothing is known."""
         made = self.scale * self.mapping_fitted.predict(profiles)
         made[~profiles.known_R] = 0
         self.base = with_item_parameters(self.base, rows, made)
-
-    def _known_items(self) -> np.ndarray:
-        return self.content_known_I
-
-    def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
-        """Cosine of the vectors; -inf where either has neither interactions nor content."""
-        vectors_ID = np.asarray(self.base.item_emb_ID)
-        unit_ID = vectors_ID / np.maximum(np.linalg.norm(vectors_ID, axis=1, keepdims=True), 1e-30)
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, ~self.content_known_I] = -np.inf
-        cosines_BI[~self.content_known_I[items_B]] = -np.inf
-        return cosines_BI
