@@ -5,8 +5,8 @@
 
 split=cold: a tenth of the items, a tenth of the users and a tenth of the other interactions are held out for validation, and as much for test. Relevant are
 ratings in the upper third of the scale, or every interaction of a log without ratings. Figures are of warm users: their warm items among all items, their cold items among all items, and their cold items
-among the cold ones. Settings are chosen on validation: by NDCG@20 of warm items, of content by that of cold items among cold ones; bootstrap takes those of als, and
-the largest `scale` that keeps 98% of als's NDCG@20 of warm items. Test once. Intervals are of the first seed; the last column is the range of the other seeds for models that draw.
+among the cold ones. Settings are chosen on validation: by NDCG@20 of warm items, of content by that of cold items among cold ones; bootstrap, dropout_net, heater and
+clcrec take those of als, and the largest `scale` that keeps 98% of als's NDCG@20 of warm items, found by bisection. Test once. Intervals are of the first seed; the last column is the range of the other seeds for models that draw.
 """
 
 from __future__ import annotations
@@ -45,16 +45,25 @@ SPACES: dict[str, dict[str, list[Any]]] = {
     "popularity": {},
     "content": {"min_count": [2, 5], "dislikes": [0.5]},
     "als": {"embedding_size": [64], "regularization": [0.003, 0.01, 0.03], "unobserved_weight": [0.03, 0.1, 0.3]},
-    "bootstrap": {"scale": [1, 1.2, 1.5, 2, 3]},
+    "bootstrap": {},
+    "dropout_net": {},
+    "heater": {},
+    "clcrec": {},
     "feature_mf": {"embedding_size": [64]},
     "two_tower": {"epochs": [10]},
 }
-RANDOM = ("als", "bootstrap", "feature_mf", "two_tower")
+OVER_ALS = ("bootstrap", "dropout_net", "heater", "clcrec")
+SCALES = [0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3]
+KEPT = 0.98  # of the NDCG@20 of als on warm items, on validation
+RANDOM = ("als", *OVER_ALS, "feature_mf", "two_tower")
 SEEDS = (7, 8, 9)
 OF_LOG: dict[
     str, dict[str, dict[str, list[Any]]]
 ] = {  # in place of the common grid: beyond its edge, or less of it where a fit takes long
-    "citeulike-a": {"als": {"embedding_size": [128], "regularization": [0.001, 0.003], "unobserved_weight": [0.03]}},
+    "citeulike-a": {
+        "als": {"embedding_size": [128], "regularization": [0.0003, 0.001], "unobserved_weight": [0.003, 0.01, 0.03]}
+    },
+    "goodbooks-10k": {"als": {"embedding_size": [64], "regularization": [0.01], "unobserved_weight": [0.1, 0.3]}},
     "ml-1m": {"als": {"embedding_size": [64], "regularization": [0.01, 0.03], "unobserved_weight": [0.1, 0.3]}},
 }
 
@@ -93,9 +102,11 @@ def fitted(method: str, split: Split, seed: int, settings: dict[str, Any]) -> An
     return instantiate(config.model).fit(split.train)
 
 
-def judged(model: Any, split: Split, part: Dataset, other: Dataset) -> Evaluation:
-    """Return figures of a held-out part."""
-    return evaluate(model, split.train, part, [20, 100], metrics=["ndcg", "recall"], exclude=other, segments="cold")
+def judged(model: Any, split: Split, *, test: bool) -> Evaluation:
+    """Return figures of a held-out part; on validation, which only chooses, with hardly any resamples for the intervals."""
+    part, other = (split.test, split.validation) if test else (split.validation, split.test)
+    how: dict[str, Any] = {"metrics": ["ndcg", "recall"], "segments": "cold", "num_resamples": 1000 if test else 100}
+    return evaluate(model, split.train, part, [20, 100], exclude=other, **how)
 
 
 def figure(evaluation: Evaluation, view: str, name: str = "ndcg@20") -> float:
@@ -110,27 +121,37 @@ def grid(space: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(space, values, strict=True))
 
 
-def chosen(
-    method: str, split: Split, space: dict[str, list[Any]], of_als: tuple[dict[str, Any], float]
-) -> tuple[dict[str, Any], float]:
-    """Return the settings that validation prefers, and their NDCG@20 of warm items."""
-    tried, model = [], None
+def tried(method: str, model: Any, split: Split, settings: dict[str, Any]) -> list[float]:
+    """Return the NDCG@20 of each view on validation, and print them."""
+    evaluation = judged(model, split, test=False)
+    found = [figure(evaluation, view) for view in VIEWS]
+    print(f"  {method} {settings}: {', '.join(f'{value:.4f}' for value in found)}", flush=True)
+    return found
+
+
+def chosen(method: str, split: Split, space: dict[str, list[Any]]) -> tuple[dict[str, Any], Any, float]:
+    """Return the settings that validation prefers, the model, and its NDCG@20 of warm items."""
+    best = None
     for settings in grid(space):
-        if method == "bootstrap":
-            settings |= {f"base.{name}": value for name, value in of_als[0].items()}
-        if method == "bootstrap" and model is not None:
-            model = model.with_scale(settings["scale"])
-        else:
-            model = fitted(method, split, SEEDS[0], settings)
-        evaluation = judged(model, split, split.validation, split.test)
-        tried.append((settings, *(figure(evaluation, view) for view in VIEWS)))
-        print(f"  {method} {settings}: {', '.join(f'{value:.4f}' for value in tried[-1][1:])}", flush=True)
-    if method == "bootstrap":
-        tried = [one for one in tried if one[1] >= 0.98 * of_als[1]] or tried[:1]
-        best = max(tried, key=lambda one: one[0]["scale"])
-    else:
-        best = max(tried, key=lambda one: one[3 if method == "content" else 1])
-    return best[0], best[1]
+        model = fitted(method, split, SEEDS[0], settings)
+        found = tried(method, model, split, settings)
+        by = found[2 if method == "content" else 0]
+        if best is None or by > best[0]:
+            best = by, settings, model, found[0]
+    assert best is not None
+    return best[1:]
+
+
+def scaled(method: str, split: Split, als: dict[str, Any], least: float) -> tuple[dict[str, Any], Any]:
+    """Return the largest scale of new items that keeps `least` NDCG@20 of warm items, else the smallest, and the model at that scale."""
+    settings: dict[str, Any] = {f"base.{name}": value for name, value in als.items()}
+    model = fitted(method, split, SEEDS[0], settings)
+    low, high = 0, len(SCALES)
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = tried(method, model.with_scale(SCALES[middle]), split, {"scale": SCALES[middle]})
+        low, high = (middle, high) if found[0] >= least else (low, middle)
+    return settings | {"scale": SCALES[low]}, model.with_scale(SCALES[low])
 
 
 def main() -> None:
@@ -141,21 +162,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, of models that draw")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
+    if {*OVER_ALS} & {*asked.methods} and "als" not in asked.methods[:1]:
+        asked.methods = ["als", *(method for method in asked.methods if method != "als")]  # whose settings they take
     limit_threads(asked.threads)
     for log in asked.logs:
         data = LOGS[log]()
         split = cold_split(data, seed=SEEDS[0])
-        rows, of_als = [], ({}, 0.0)
+        rows: list[list[str]] = []
+        of_als: dict[str, Any] = {}
+        warm = 0.0
         for method in asked.methods:
             start = time.perf_counter()
             space = OF_LOG.get(log, {}).get(method, SPACES[method])
-            settings, warm = chosen(method, split, space, of_als)
-            if method == "als":
-                of_als = (settings, warm)
-            seeds = SEEDS[: asked.seeds if method in RANDOM else 1]
-            found = [
-                judged(fitted(method, split, seed, settings), split, split.test, split.validation) for seed in seeds
-            ]
+            if method in OVER_ALS:
+                settings, model = scaled(method, split, of_als, KEPT * warm)
+            else:
+                settings, model, kept = chosen(method, split, space)
+                of_als, warm = (settings, kept) if method == "als" else (of_als, warm)
+            seeds = SEEDS[1 : asked.seeds if method in RANDOM else 1]
+            models = (model, *(fitted(method, split, seed, settings) for seed in seeds))
+            found = [judged(one, split, test=True) for one in models]
             table = found[0].segments
             assert table is not None
             for view, key in VIEWS.items():

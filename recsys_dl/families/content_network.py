@@ -45,7 +45,12 @@ class ContentNetwork(nn.Module):
         content_IE: of items, made from their content.
         hidden_I: bool, items without a vector in the base model.
         replaceable_I: bool, items whose vectors may be hidden in training, since they have content.
+
+    Attributes:
+        user_unit, item_unit: what entries of 1 are in the base model's vectors.
     """
+
+    user_unit, item_unit = 1.0, 1.0
 
     def __init__(
         self, user_UE: Tensor, item_IE: Tensor, content_IE: Tensor, hidden_I: Tensor, replaceable_I: Tensor
@@ -177,7 +182,7 @@ class ContentNetworkModel(ContentBased, NeuralModel):
     def served(self, seen: Interactions | None = None) -> Served:
         """Return the model as arrays and torch modules for export: see `protocols.Exportable`."""
         of_base = self.base.served(seen)
-        tower = MappedUser(of_base.user_tower, copy.deepcopy(self.network), self._units()[0])
+        tower = MappedUser(of_base.user_tower, copy.deepcopy(self.network))
         served = inner_product(self, seen, stored(self, seen), self.item_emb_ID, tower)
         return dataclasses.replace(served, inputs=of_base.inputs)
 
@@ -212,15 +217,22 @@ class ContentNetworkModel(ContentBased, NeuralModel):
         users, items = (max(float(np.sqrt(np.square(table, dtype=np.float64).mean())), 1e-12) for table in tables)
         return users, items
 
+    @property
+    def _score_unit(self) -> float:
+        """The score in `base` of a product of 1 in the network."""
+        return self.network.user_unit * self.network.item_unit
+
     def _build(self) -> ContentNetwork:
         users, items = self._units()
         hidden_I = self.base.item_counts_I == 0
         tables = (self.user_base_UE / users, self.base.item_vectors() / items, self.content_IE / items)
-        return self._network(
+        network = self._network(
             *(torch.from_numpy(table.astype(np.float32)) for table in tables),
             torch.from_numpy(hidden_I),
             torch.from_numpy(self.content_IE.any(axis=1) & ~hidden_I),
         )
+        network.user_unit, network.item_unit = users, items
+        return network
 
     def _examples(self, log: Interactions) -> PairExamples:
         return self._pairs(log, log)
@@ -230,9 +242,8 @@ class ContentNetworkModel(ContentBased, NeuralModel):
         new = np.flatnonzero((fresh.user_counts_U > 0) & (self.base.user_counts_U == 0))
         self.user_base_UE = self.user_base_UE.copy()
         self.user_base_UE[new] = self._base_queries(self.base._fold(known.of_users(new)))
-        self.network.user_UE[self._ints(new)] = torch.from_numpy(self.user_base_UE[new] / self._units()[0]).to(
-            self.torch_device
-        )
+        vectors_BE = torch.from_numpy(self.user_base_UE[new] / np.float32(self.network.user_unit))
+        self.network.user_UE[self._ints(new)] = vectors_BE.to(self.torch_device)
         return self._pairs(Interactions.concat([fresh, replayed]), known)
 
     def _pairs(self, log: Interactions, known: Interactions) -> PairExamples:
@@ -257,6 +268,11 @@ class ContentNetworkModel(ContentBased, NeuralModel):
         drawn_N = torch.rand(len(rows_N), device=rows_N.device) < self.hidden_share
         return network.hidden_I[rows_N] | (drawn_N & network.replaceable_I[rows_N])
 
+    def _liked(self, users_B: Tensor, rows_N: Tensor) -> Tensor:
+        """Return bool [B, N], whether each user interacted with each item."""
+        liked = self.train_UI[users_B.cpu().numpy()][:, rows_N.cpu().numpy()].toarray() != 0
+        return torch.from_numpy(liked).to(users_B.device)
+
     def _take_in(self, new: Dataset | Interactions, known: dict[str, int]) -> None:
         self.base = grown(self.base, self.num_users, self.num_items)
         self.base.users, self.base.items = self.users, self.items
@@ -276,16 +292,17 @@ class ContentNetworkModel(ContentBased, NeuralModel):
     # Serving
 
     def _prepare(self) -> None:
-        network, (users, items) = self.network, self._units()
+        network = self.network
         rows = torch.arange(self.num_items, device=self.torch_device)
         parts = [network.items(some, network.hidden_I[some]) for some in rows.split(ITEMS_AT_ONCE)]
-        self.item_emb_ID = items * torch.cat(parts).cpu().numpy()
+        self.item_emb_ID = network.item_unit * torch.cat(parts).cpu().numpy()
         self.item_emb_ID[self.base.item_counts_I == 0] *= self.scale
         self.item_emb_ID[~self.content_known_I] = 0
-        self.user_emb_UD = self._mapped(self.user_base_UE, users)
+        self.user_emb_UD = self._mapped(self.user_base_UE)
 
-    def _mapped(self, base_BE: np.ndarray, unit: float) -> np.ndarray:
+    def _mapped(self, base_BE: np.ndarray) -> np.ndarray:
         """Return users' vectors from those of the base model; zeros stay, since nothing is known of such users."""
+        unit = self.network.user_unit
         with scoring():
             vectors_BE = self.network.users(torch.from_numpy(base_BE / np.float32(unit)).to(self.torch_device))
         return np.asarray(vectors_BE.cpu().numpy() * (unit * base_BE.any(axis=1, keepdims=True)), np.float32)
@@ -298,7 +315,7 @@ class ContentNetworkModel(ContentBased, NeuralModel):
         return self.user_emb_UD[users_B]
 
     def _fold(self, histories: Interactions) -> np.ndarray:
-        return self._mapped(self._base_queries(self.base._fold(histories)), self._units()[0])
+        return self._mapped(self._base_queries(self.base._fold(histories)))
 
     def _queries(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -321,9 +338,9 @@ class ContentNetworkModel(ContentBased, NeuralModel):
 class MappedUser(nn.Module):
     """A new user's state for export: the network over that of the base model."""
 
-    def __init__(self, tower: nn.Module, network: ContentNetwork, unit: float) -> None:
+    def __init__(self, tower: nn.Module, network: ContentNetwork) -> None:
         super().__init__()
-        self.tower, self.unit = tower, unit
+        self.tower, self.unit = tower, network.user_unit
         self.mapped = network.user_net if hasattr(network, "user_net") else nn.Identity()
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:

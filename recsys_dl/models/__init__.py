@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .als import ALS
     from .bootstrap import Bootstrap
     from .bpr import BPR
+    from .clcrec import CLCRec
     from .content import Content
     from .dropout_net import DropoutNet
     from .ease import EASE
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .feature_mf import FeatureMF
     from .funk_svd import FunkSVD
     from .gmf import GMF
+    from .heater import Heater
     from .hybrid import Hybrid
     from .item_knn import ItemKNN
     from .mlp import MLP
@@ -43,11 +45,13 @@ __all__ = [
     "MLP",
     "SVD",
     "Bootstrap",
+    "CLCRec",
     "Content",
     "DropoutNet",
     "ExplicitALS",
     "FeatureMF",
     "FunkSVD",
+    "Heater",
     "Hybrid",
     "ItemKNN",
     "NeuMF",
