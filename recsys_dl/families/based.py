@@ -56,7 +56,8 @@ class HoldsBase(CatalogModel):
     @classmethod
     def _read(cls, folder: Path, config: dict[str, Any]) -> Self:
         base = load_saved(folder / "base", CatalogModel, noun="model")
-        model = cls(base, **config["arguments"])
+        make: Any = cls
+        model: Self = make(base, **config["arguments"])
         model.users, model.items = base.users, base.items
         model.restore(load_arrays(folder / "arrays.npz"))
         return model

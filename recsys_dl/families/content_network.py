@@ -50,6 +50,11 @@ class ContentNetwork(nn.Module):
         user_unit, item_unit: what entries of 1 are in the base model's vectors.
     """
 
+    user_UE: Tensor
+    item_IE: Tensor
+    content_IE: Tensor
+    hidden_I: Tensor
+    replaceable_I: Tensor
     user_unit, item_unit = 1.0, 1.0
 
     def __init__(
@@ -328,8 +333,10 @@ class ContentNetworkModel(ContentBased, NeuralModel):
     def _top_k(
         self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        more = {"item_bias_I": self._unlisted_bias(), "exclude": exclude, "allow": allow}
-        return top_k_dot(values, self.item_emb_ID, k, **more, device=self.base.device)
+        bias_I = self._unlisted_bias()
+        return top_k_dot(
+            values, self.item_emb_ID, k, item_bias_I=bias_I, exclude=exclude, allow=allow, device=self.device
+        )
 
     def _item_directions(self) -> np.ndarray:
         return self.item_emb_ID
@@ -341,7 +348,7 @@ class MappedUser(nn.Module):
     def __init__(self, tower: nn.Module, network: ContentNetwork) -> None:
         super().__init__()
         self.tower, self.unit = tower, network.user_unit
-        self.mapped = network.user_net if hasattr(network, "user_net") else nn.Identity()
+        self.mapped: nn.Module = getattr(network, "user_net", nn.Identity())
 
     def forward(self, history_BH: Tensor, extra: dict[str, Tensor]) -> Tensor:
         """Return [B, E]."""
