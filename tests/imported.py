@@ -5,6 +5,7 @@ from importlib import import_module
 import numba
 
 from recsys_dl import models
+from recsys_dl.compose import compose_command
 
 VERBS = ("train", "evaluate", "recommend", "compare", "export", "refit", "reproduce")
 
@@ -19,3 +20,4 @@ for name in (
 for name in dir(models):
     getattr(models, name)  # imported when it is first asked for
 numba.njit(lambda: None)()  # the first compilation of a process sets the compiler up
+compose_command("train", ["model=als", "data=generated"])  # likewise Hydra's plugins and grammar
