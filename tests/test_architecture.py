@@ -91,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
     },
     "reporting": {"runs", "run_requests", "evaluation", "metrics", "protocols", "data", "folders"},
-    "serving": {"run_requests", "run_lists", "runs", "protocols", "data", "folders", "saving"},
+    "serving": {"run_requests", "run_lists", "runs", "protocols", "data", "folders", "saving", "trust"},
     "monitoring": {"run_requests", "runs", "metrics", "data"},
     "planning": {"data", "evaluation", "provenance", "sizes"},
     "fine_tuning": {"runs", "evaluation", "protocols", "data", "folders"},

@@ -18,6 +18,7 @@ from recsys_dl.runs import DAMAGE, Run, load_run
 
 from .catalog import Catalog
 from .errors import Refused
+from .exported import is_export, load_export
 from .recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ class Live:
 
     def __init__(self, path: Path, recorder: Recorder, variant: str = "") -> None:
         self.signature = signature_of(path)
-        self.run: Run = load_run(os.path.realpath(path))  # not half of one run and half of the next
+        real = Path(os.path.realpath(path))  # not half of one run and half of the next
+        self.run: Run = load_export(real) if is_export(real) else load_run(real)
         if not isinstance(self.run.model, Recommender):
             raise ValueError(f"{path} must hold a recommender, got {type(self.run.model).__name__}")
         self.numbers = bool(self.run.items.ids.str.contains(NUMBER).all())
