@@ -7,13 +7,12 @@ import json
 import logging
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
 import pytest
+from processes import command
 
 from recsys_dl import read_log
 from recsys_dl.readers import text_files
@@ -48,15 +47,10 @@ def test_one_line_says_which_columns_were_read_as_what(tmp_path, caplog):
 def test_the_command_prints_the_line_and_leaves_it_in_the_log_of_the_run(tmp_path):
     rows = "".join(f"{user},{item},{item}\n" for user in range(9) for item in range(user, user + 20))
     written(tmp_path / "log.csv", f"user,item,ts\n{rows}")
-    command = [sys.executable, "-m", "recsys_dl.cli"]
-
-    def told(*words: str) -> str:
-        return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stderr
-
     line = "user = user, item = item, no weight: each row counts 1, time = ts (numbers from 0 to 27, used as an order)"
-    assert line in told("train", "model=popularity", "data=log", "data.path=log.csv", "run=one")
+    assert line in command("train", "model=popularity", "data=log", "data.path=log.csv", "run=one", cwd=tmp_path).stderr
     assert line in (tmp_path / "one/run.log").read_text()
-    assert line in told("evaluate", "run=one")
+    assert line in command("evaluate", "run=one", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(

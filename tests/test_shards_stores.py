@@ -1,12 +1,12 @@
 """`data=shards` from object stores (a local S3 server) and from what Dask wrote; credentials by environment only."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from processes import command
 from test_shards_data import BLOCK, frame, shards_of
 
 from recsys_dl import load_run, read_log
@@ -51,32 +51,16 @@ def bucket(store, tmp_path) -> str:
     return "s3://bucket/logs"
 
 
-def test_the_command_trains_on_a_bucket(bucket, tmp_path):
-    command = f"train data=shards data.path={bucket} data.block={BLOCK} model=als model.embedding_size=8 model.epochs=1 run=run"
-    environment = os.environ | {"RECSYS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "recsys_dl.cli", *command.split()],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_command_trains_on_a_bucket(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "cache"))
+    words = f"train data=shards data.path={bucket} data.block={BLOCK} model=als model.embedding_size=8 model.epochs=1 run=run"
+    command(*words.split(), cwd=tmp_path)
     run = load_run(tmp_path / "run")
     assert run.data_hash == read_log(frame()).content_hash
     assert run.config["data"]["path"] == bucket
     text = "".join(file.read_text(errors="replace") for file in (tmp_path / "run").glob("*.*"))
     assert "testing" not in text, "no credentials are stored"
-    again = subprocess.run(
-        [sys.executable, "-m", "recsys_dl.cli", "evaluate", "run=run", "part=test"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
+    command("evaluate", "run=run", "part=test", cwd=tmp_path)
 
 
 def test_a_bucket_that_is_replaced_is_read_again(store, bucket, tmp_path):

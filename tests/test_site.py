@@ -2,12 +2,11 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import program
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -111,8 +110,4 @@ def test_the_first_page_runs(tmp_path):
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
     assert len(blocks) >= 3
-    done = subprocess.run(
-        [sys.executable, "-c", "".join(blocks)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "minus popularity" in done.stdout
+    assert "minus popularity" in program("".join(blocks), cwd=tmp_path)
