@@ -166,7 +166,7 @@ def test_in_a_pipeline(there, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["model=item_knn", "index=hnsw"], "index=hnsw needs a model whose scores are inner products of vectors, and those of ItemKNN are not. Use model=als, bootstrap, bpr, explicit_als, feature_mf, funk_svd, gmf, sasrec, svd, svd_pp, two_tower, youtube_dnn"),
+        (["model=item_knn", "index=hnsw"], "index=hnsw needs a model whose scores are inner products of vectors, and those of ItemKNN are not. Use model=als, bootstrap, bpr, clcrec, dropout_net, explicit_als, feature_mf, funk_svd, gmf, heater, sasrec, svd, svd_pp, two_tower, youtube_dnn"),
         (["model=sequential_rules", "index=flat"], "and those of SequentialRules are not"),
         (["model=als", "index.ef_search=5"], "there is no setting 'index.ef_search' in what is chosen; index=hnsw would have it"),
         (["model=als", "index=hnsw", "index.num_probes=5"], "there is no setting 'index.num_probes' in what is chosen; index=ivf"),
