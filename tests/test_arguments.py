@@ -30,7 +30,7 @@ def settings_of(group: str, name: str) -> tuple[Any, dict[str, Any]]:
     if group == "model" and (parts := config.pop("defaults", None)):  # of other models
         config |= (
             {"base": SVD(embedding_size=2)}
-            if any("base" in one for one in parts)
+            if any("@base" in str(one) for one in parts)
             else {"parts": {"popularity": Popularity(), "item_knn": ItemKNN(device="cpu")}}
         )
     if group == "reranker" and config.pop("defaults", None):
