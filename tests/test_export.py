@@ -44,6 +44,16 @@ class Consumer:
         assert said == "ok", json.loads(said) if said.startswith('"') else said
 
 
+@pytest.fixture(scope="module", autouse=True)
+def operators():
+    """ONNX's operators, which torch reads anew for each of the three files of a model, 0.6 s each time: read once."""
+    from torch.onnx._internal.exporter._registration import onnxscript_apis
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        yield
+
+
 @pytest.fixture(scope="session")
 def consumers():
     """One with torch, one with onnxruntime and the readers of tables but no torch."""
