@@ -5,14 +5,13 @@ import inspect
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from hydra.utils import instantiate
+from processes import program
 from test_fine_tune import ITEMS, NEW_ITEMS, ROOT, log, new_log, old_log, same, small, tastes
 
 from recsys_dl import evaluate, load_run, read_log
@@ -258,10 +257,9 @@ def test_the_example_of_the_guide_runs(tmp_path, monkeypatch, capsys):
     assert (len(commands), len(blocks)) == (2, 1)
     monkeypatch.chdir(tmp_path)
     assert main(shlex.split(commands[0])[1:]) == 0
-    done = subprocess.run([sys.executable, "-c", blocks[0]], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"old users +\d+", done.stdout)
-    assert re.search(r"new users +\d+", done.stdout)
+    printed = program(blocks[0])
+    assert re.search(r"old users +\d+", printed)
+    assert re.search(r"new users +\d+", printed)
     capsys.readouterr()
     assert main(shlex.split(commands[1])[1:]) == 0
     assert "User 15" in capsys.readouterr().out
