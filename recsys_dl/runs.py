@@ -19,8 +19,6 @@ import json
 import logging
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,16 +39,14 @@ from recsys_dl.protocols import Recommender
 from recsys_dl.provenance import peak_memory, provenance
 from recsys_dl.readers.text_files import shorten
 from recsys_dl.run_lists import RunLists
-from recsys_dl.saving import load_arrays, load_saved, save_arrays
+from recsys_dl.saving import DAMAGE as DAMAGED
+from recsys_dl.saving import load_arrays, load_saved, read_yaml, save_arrays
 from recsys_dl.trust import check_config, check_links
 from recsys_dl.version import __version__
 
 log = logging.getLogger(__name__)
 
-DAMAGE = (  # what reading a damaged folder raises
-    *(ValueError, KeyError, TypeError, OSError, EOFError, zlib.error),
-    *(yaml.YAMLError, zipfile.BadZipFile, pl.exceptions.PolarsError),
-)
+DAMAGE = (ValueError, OSError, yaml.YAMLError, *DAMAGED)  # what reading a damaged folder raises
 
 
 @dataclass
@@ -236,7 +232,7 @@ def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, An
     """Return a run folder's config, metrics and manifest."""
     files = [path / name for name in ("config.yaml", "metrics.json", "manifest.json")]
     config, metrics, manifest = (
-        yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else json.loads(file.read_text()) for file in files
+        read_yaml(file) if file.suffix == ".yaml" else json.loads(file.read_text()) for file in files
     )
     for file, found in zip(files, (config, metrics, manifest), strict=True):
         if not isinstance(found, dict):

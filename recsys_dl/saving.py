@@ -5,15 +5,18 @@ Everything that is fitted and saved (a model, an index, a ranker, features, a re
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import scipy.sparse as sp
 from typing_extensions import Self
 
@@ -26,6 +29,13 @@ FORMAT = 1  # increased when older folders can no longer be read
 CSR_PARTS = ("data", "indices", "indptr")
 ALIGNMENT = 64  # bytes
 MAPPED_FROM = 1 << 26  # bytes of a CSR matrix's array from which it is mapped
+PACKED_FROM, MOST_PACKED = 1 << 26, 200  # bytes of arrays, above the first at most so many for each byte of their file
+MOST_VALUES = 100_000  # in a configuration
+
+DAMAGE = (  # what reading a damaged folder raises, besides ValueError
+    *(KeyError, TypeError, IndexError, AttributeError, EOFError, RecursionError, zlib.error),
+    *(zipfile.BadZipFile, pl.exceptions.PolarsError),
+)
 
 _LOCAL_HEADER, _ZIP64_FIELD, _FIELD = 30, 20, 4  # bytes, of the ZIP format
 _PADDING = 0x5052  # of an extra field that readers skip
@@ -85,7 +95,11 @@ class Saved(ABC):
             ValueError: it is damaged, has a format this version cannot read, or is of another class.
         """
         found, config = read_config(folder, cls, noun=cls.noun)
-        return found._read(Path(folder), config)
+        try:
+            return found._read(Path(folder), config)
+        except DAMAGE as error:
+            what = f"{type(error).__name__}: {str(error)[:200]}"
+            raise ValueError(f"{folder} is damaged ({what}); restore it or recreate it") from error
 
     @abstractmethod
     def _check_fitted(self) -> None:
@@ -146,8 +160,15 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     """Read what `save_arrays` wrote. Pickled arrays are rejected.
 
     CSR matrices of more than 64 MiB are mapped: read-only, and read from the file as they are used.
+
+    Raises:
+        ValueError: a pickle, arrays that say that they are larger than their file holds, or a matrix whose indices are outside of it.
     """
-    with np.load(file, allow_pickle=False) as stored:
+    found_there = np.load(file, allow_pickle=False)
+    if isinstance(found_there, np.ndarray):
+        raise ValueError(f"{file} must hold arrays by name (.npz), but holds a single one")
+    with found_there as stored:
+        _check_sizes(file, stored.zip)
         names = stored.files
         large = {name for name in names if f"{name.rpartition('.')[0]}.indptr" in names}
         found = {name: _mapped(file, stored.zip, name) if name in large else None for name in names}
@@ -159,8 +180,25 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
             arrays[name] = array
         elif part == "shape":
             parts = (flat[f"{stem}.data"], flat[f"{stem}.indices"], flat[f"{stem}.indptr"])
-            arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
+            matrix = arrays[stem] = sp.csr_matrix(parts, shape=tuple(array))
+            matrix.check_format(full_check=True)  # compiled code trusts the indices
     return arrays
+
+
+def _check_sizes(file: Path, archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for arrays that would take far more memory than their file: it was packed, or lies about their shapes."""
+    for member in archive.infolist():
+        with archive.open(member) as source:
+            version = np.lib.format.read_magic(source)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(source)
+        if math.prod(shape) * dtype.itemsize > member.file_size and not dtype.hasobject:
+            raise ValueError(f"{file} says that {member.filename} has the shape {shape}, but holds less")
+    total = sum(member.file_size for member in archive.infolist())
+    if total > max(PACKED_FROM, MOST_PACKED * file.stat().st_size):
+        raise ValueError(
+            f"{file} holds arrays of {total:,} bytes in {file.stat().st_size:,}, and would fill the memory"
+        )
 
 
 def _mapped(file: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray | None:
@@ -190,6 +228,31 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     (folder / "config.yaml").write_text(text)
 
 
+def read_yaml(file: Path) -> Any:
+    """Return a YAML file of plain values.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is none, or its references to parts of itself make it endless or very large.
+        RecursionError: it is very deep.
+    """
+    import yaml
+
+    found, counts = yaml.safe_load(file.read_text()), dict[int, int]()
+
+    def count(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if id(value) not in counts:
+            counts[id(value)] = MOST_VALUES  # until it is known: of a part that holds itself
+            counts[id(value)] = 1 + sum(map(count, inner))
+        return counts[id(value)]
+
+    if count(found) > MOST_VALUES:
+        raise ValueError(
+            f"{file.name} has more than {MOST_VALUES:,} values, as references to its own parts can make of few"
+        )
+    return found
+
+
 def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> tuple[type[Any], dict[str, Any]]:
     """Return a saved object's class and its `config.yaml`, after verifying every file's SHA-256.
 
@@ -204,10 +267,10 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
     try:
-        config = dict(yaml.safe_load((folder / "config.yaml").read_text()))
+        config = dict(read_yaml(folder / "config.yaml"))
         found, home, files = config["format"], config["class"], dict(config["sha256"])
         config["arguments"] = dict(config["arguments"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / 'config.yaml'} is damaged ({error}); restore the folder or recreate it") from error
     if found != FORMAT:
         raise ValueError(
