@@ -147,7 +147,7 @@ def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
         hint = one.annotation
         if isinstance(hint, str):
             try:
-                hint = eval(hint, getattr(inspect.unwrap(call), "__globals__", {}))
+                hint = eval(hint, getattr(inspect.unwrap(call), "__globals__", {}))  # noqa: S307  annotations of our own source
             except NameError:  # a TYPE_CHECKING import: not a plain type
                 continue
         if _is_plain(hint):
