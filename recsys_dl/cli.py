@@ -32,6 +32,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl export run=runs/als format=torchscript             files that another process serves without this package
   recsys-dl serve run=runs/als                                 answers over HTTP, and keeps what users did with them
   recsys-dl monitor run=runs/als log=runs/als.serving          drift, concentration and quality of what was served; status 3 if one is off
+  recsys-dl warmup                                             compile all kernels ahead and keep them on disk, for images
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
 recsys-dl completion bash (zsh, fish). Reference: docs/command.md."""

@@ -28,6 +28,7 @@ VERBS = (
     "ope",
     "serve",
     "monitor",
+    "warmup",
 )
 
 

@@ -118,6 +118,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "settle": Annotated[int, Ge(0)],
         "confidence": Annotated[float, Gt(0), Lt(1)],
     },
+    "warmup": SHARED | {"models": list[str] | None},
     "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED
     | {
