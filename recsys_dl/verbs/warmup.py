@@ -55,7 +55,9 @@ def _log() -> Any:
     import numpy as np
     import polars as pl
 
-    from recsys_dl import Dataset, Interactions, Vocabulary
+    from recsys_dl.data.dataset import Dataset
+    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.data.vocabulary import Vocabulary
 
     rng = np.random.default_rng(0)
     users_N, items_N = np.nonzero((rng.random((60, 40)) < 0.3) | (np.arange(60)[:, None] % 40 == np.arange(40)))
@@ -80,7 +82,7 @@ def _use(config: DictConfig, data: Any) -> None:
     import numpy as np
     from hydra.utils import instantiate
 
-    from recsys_dl import Interactions
+    from recsys_dl.data.interactions import Interactions
     from recsys_dl.evaluation import evaluate
 
     whole = config.model if config.get("pipeline") is None else config.pipeline
