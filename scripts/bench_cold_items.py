@@ -53,7 +53,7 @@ SPACES: dict[str, dict[str, list[Any]]] = {
     "two_tower": {"epochs": [10]},
 }
 OVER_ALS = ("bootstrap", "dropout_net", "heater", "clcrec")
-SCALES = [round(0.4 * 1.032**step, 2) for step in range(64)]  # to 2.91
+SCALES = [0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.5, 3]
 KEPT = 0.98  # of the NDCG@20 of als on warm items, on validation
 RANDOM = ("als", *OVER_ALS, "feature_mf", "two_tower")
 SEEDS = (7, 8, 9)
