@@ -45,6 +45,7 @@ SPACES: dict[str, dict[str, list[Any]]] = {
     "popularity": {},
     "content": {"min_count": [2, 5], "dislikes": [0.5]},
     "als": {"embedding_size": [64], "regularization": [0.003, 0.01, 0.03], "unobserved_weight": [0.03, 0.1, 0.3]},
+    "ease": {"regularization": [300, 800], "content_weight": [0, 10, 100]},
     "bootstrap": {},
     "dropout_net": {},
     "heater": {},
@@ -61,9 +62,13 @@ OF_LOG: dict[
     str, dict[str, dict[str, list[Any]]]
 ] = {  # in place of the common grid: beyond its edge, or less of it where a fit takes long
     "citeulike-a": {
-        "als": {"embedding_size": [128], "regularization": [0.0003, 0.001], "unobserved_weight": [0.003, 0.01, 0.03]}
+        "ease": {"regularization": [300], "content_weight": [0, 100, 1000]},
+        "als": {"embedding_size": [128], "regularization": [0.0003, 0.001], "unobserved_weight": [0.003, 0.01, 0.03]},
     },
-    "goodbooks-10k": {"als": {"embedding_size": [64], "regularization": [0.01], "unobserved_weight": [0.1, 0.3]}},
+    "goodbooks-10k": {
+        "ease": {"regularization": [100, 300], "content_weight": [0, 100, 300, 1000]},
+        "als": {"embedding_size": [64], "regularization": [0.01], "unobserved_weight": [0.1, 0.3]},
+    },
     "ml-1m": {"als": {"embedding_size": [64], "regularization": [0.01, 0.03], "unobserved_weight": [0.1, 0.3]}},
 }
 

@@ -5,12 +5,16 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 from test_content import planted
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.profiles import Profiles
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.families.content_mapping import ContentMapping
 from recsys_dl.models import ALS, BPR, EASE, SVD, Bootstrap, FunkSVD, SVDpp
+from recsys_dl.saving import load_arrays, save_arrays
 
 BASES = [
     ALS(embedding_size=8, epochs=5, device="cpu"),
@@ -23,7 +27,7 @@ COLD = np.arange(50, 60)
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: type(base).__name__)
-@pytest.mark.parametrize("mapping", ["ridge", "network"])
+@pytest.mark.parametrize("mapping", ["ridge", "neighbors", "network"])
 def test_cold_items_go_to_those_who_like_their_kind(base, mapping):
     train = planted()
     model = Bootstrap(base, mapping=mapping).fit(train)
@@ -167,3 +171,22 @@ def test_wrong_words():
     apart = replace(one, item_features=pl.DataFrame({"genre": [None, ["x"], ["y"]]}))
     with pytest.raises(ValueError, match="both interactions and content"):
         Bootstrap(SVD(embedding_size=1), min_count=1).fit(apart)
+
+
+def test_neighbors_are_the_mean_of_the_most_similar_weighted_by_similarity_and_users(tmp_path):
+    rng = np.random.default_rng(0)
+    terms = sp.csr_matrix(rng.random((30, 6)) * (rng.random((30, 6)) < 0.6), dtype=np.float32)
+    profiles = Profiles(terms, np.zeros((30, 0), np.float32)).unit()
+    vectors, counts = rng.normal(size=(30, 4)), rng.integers(1, 50, 30)
+    mapping = ContentMapping("neighbors", None, (), 0).fit(profiles, vectors, counts)
+    new = profiles.rows(np.arange(5))
+    near = (new.terms_RT @ profiles.terms_RT.T).toarray()
+    for row, made in zip(near, mapping.predict(new), strict=True):
+        best = np.argsort(-row, kind="stable")[:20]
+        weights = row[best] * counts[best] / (counts[best] + 10)
+        np.testing.assert_allclose(made, weights @ vectors[best] / weights.sum(), rtol=1e-4, atol=1e-6)
+    save_arrays(tmp_path / "mapping.npz", mapping.arrays())
+    again = ContentMapping.from_arrays(load_arrays(tmp_path / "mapping.npz"))
+    np.testing.assert_array_equal(again.predict(new), mapping.predict(new))
+    nothing = Profiles(sp.csr_matrix((1, 6), dtype=np.float32), np.zeros((1, 0), np.float32))
+    assert not mapping.predict(nothing).any()

@@ -17,7 +17,11 @@ NETWORK_SIZE = 256  # K of a network, unless given
 SOLVED = 1e-3  # relative residual of a sparse ridge
 HELD_OUT = 10  # one item in so many chooses the penalty of a sparse ridge
 FOLDS = 5  # of the items, for vectors made by maps of other items
+NEIGHBORS = 20  # items whose vectors are averaged
+AT_ONCE = 256  # rows
 DAMPING = 10.0  # users; an item of n users weighs n / (n + DAMPING)
+
+Mapped = Literal["ridge", "neighbors", "network"]
 
 
 class ContentMapping:
@@ -25,6 +29,7 @@ class ContentMapping:
 
     Args:
         how: "ridge", whose penalty minimizes the leave-one-out error or, of more than 512 terms, that on a tenth of the items;
+            "neighbors", the mean of the vectors of the 20 most similar items, weighted by similarity;
             "network", scikit-learn's `MLPRegressor` with early stopping on a tenth of the items.
         size: K, the singular vectors that profiles are projected on; all terms as they are if there are no more. None: all terms
             for the ridge, 256 for the network.
@@ -40,10 +45,9 @@ class ContentMapping:
     components_TK: np.ndarray | None
     layers: list[tuple[np.ndarray, np.ndarray]]
     penalty: float | None = None
+    neighbors: tuple[Any, np.ndarray] | None = None
 
-    def __init__(
-        self, how: Literal["ridge", "network"], size: int | None, hidden_sizes: Sequence[int], seed: int
-    ) -> None:
+    def __init__(self, how: Mapped, size: int | None, hidden_sizes: Sequence[int], seed: int) -> None:
         self.how, self.size, self.hidden_sizes, self.seed = how, size, list(hidden_sizes), seed
 
     def fit(self, profiles: Profiles, vectors_RD: np.ndarray, counts_R: np.ndarray) -> Self:
@@ -64,7 +68,12 @@ class ContentMapping:
             svd = TruncatedSVD(size, random_state=self.seed).fit(matrix)
             self.components_TK = np.ascontiguousarray(svd.components_.T, np.float32)
         content_RK = self._content(profiles)
-        if len(profiles) == 1:
+        self.neighbors = None
+        layers: list[tuple[np.ndarray, np.ndarray]] = []
+        if self.how == "neighbors":
+            weights_R1 = (counts_R / (counts_R + DAMPING))[:, None]
+            self.neighbors = content_RK, np.hstack([vectors_RD * weights_R1, weights_R1]).astype(np.float32)
+        elif len(profiles) == 1:
             layers = [(np.zeros((content_RK.shape[1], vectors_RD.shape[1])), vectors_RD[0])]
         elif self.how == "ridge":
             weights_R = counts_R / (counts_R + DAMPING)
@@ -85,6 +94,8 @@ class ContentMapping:
     def predict(self, profiles: Profiles) -> np.ndarray:
         """Return float32 [R, D]."""
         values: Any = self._content(profiles)
+        if self.neighbors is not None:
+            return _mean_of_nearest(values, *self.neighbors)
         for depth, (weights, bias) in enumerate(self.layers, start=1):
             values = np.asarray(values @ weights, np.float32) + bias
             if depth < len(self.layers):
@@ -96,6 +107,8 @@ class ContentMapping:
         arrays = {} if self.components_TK is None else {"components_TK": self.components_TK}
         for depth, (weights, bias) in enumerate(self.layers):
             arrays |= {f"weights_{depth}": weights, f"bias_{depth}": bias}
+        if self.neighbors is not None:
+            arrays |= {"neighbors_RK": self.neighbors[0], "neighbors_RD": self.neighbors[1]}
         return arrays
 
     @classmethod
@@ -105,12 +118,28 @@ class ContentMapping:
         mapping.components_TK = arrays.get("components_TK")
         depth = sum(name.startswith("weights_") for name in arrays)
         mapping.layers = [(arrays[f"weights_{at}"], arrays[f"bias_{at}"]) for at in range(depth)]
+        if "neighbors_RD" in arrays:
+            mapping.neighbors = arrays["neighbors_RK"], arrays["neighbors_RD"]
         return mapping
 
     def _content(self, profiles: Profiles) -> Any:
         """Return CSR [R, T], or dense [R, K] where projected."""
         matrix = _together(profiles)
         return matrix if self.components_TK is None else np.asarray(matrix @ self.components_TK)
+
+
+def _mean_of_nearest(content_BK: Any, neighbors_RK: Any, neighbors_RD: np.ndarray) -> np.ndarray:
+    """Return float32 [B, D]: the weighted mean of the vectors of each row's most similar neighbors; 0 without any."""
+    made_BD = np.zeros((content_BK.shape[0], neighbors_RD.shape[1] - 1), np.float32)
+    count = min(NEIGHBORS, len(neighbors_RD))
+    for start in range(0, len(made_BD), AT_ONCE):
+        block = slice(start, start + AT_ONCE)
+        near_BR = np.maximum(_dense(content_BK[block] @ neighbors_RK.T), 0)
+        best_BN = np.argpartition(-near_BR, count - 1, axis=1)[:, :count]
+        near_BN = np.take_along_axis(near_BR, best_BN, axis=1)
+        sums_BD = np.einsum("bn,bnd->bd", near_BN, neighbors_RD[best_BN])
+        made_BD[block] = sums_BD[:, :-1] / np.maximum(sums_BD[:, -1:], 1e-12)
+    return made_BD
 
 
 def vectors_by_others(

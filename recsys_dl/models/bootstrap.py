@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from typing_extensions import Self
@@ -16,11 +15,9 @@ from recsys_dl.data.item_content import content_of, content_of_new
 from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import BasedModel
 from recsys_dl.families.content_based import ContentBased, check_factor_model
-from recsys_dl.families.content_mapping import ContentMapping
+from recsys_dl.families.content_mapping import ContentMapping, Mapped
 from recsys_dl.families.factors import grown, item_parameters, with_item_parameters
 from recsys_dl.protocols import Recommender
-
-Mapped = Literal["ridge", "network"]
 
 
 class Bootstrap(ContentBased, BasedModel):
@@ -32,7 +29,8 @@ class Bootstrap(ContentBased, BasedModel):
 
     Args:
         base: a model with item vectors of its own: als, bpr, svd, funk_svd, svd_pp or explicit_als.
-        mapping: "ridge", linear; its penalty is chosen by the error on items left out. "network": a perceptron.
+        mapping: "ridge", linear; its penalty is chosen by the error on items left out. "neighbors": the weighted mean of the vectors of the 20 most
+            similar items. "network": a perceptron.
         content_size: dimensions of the content, after truncated SVD of the profiles. None: all terms for the ridge, 256 for the network.
         hidden_sizes: of the network.
         scale: of the vectors made from content; above 1 new items are recommended more often, at the cost of known ones.
