@@ -62,11 +62,11 @@ OF_LOG: dict[
     str, dict[str, dict[str, list[Any]]]
 ] = {  # in place of the common grid: beyond its edge, or less of it where a fit takes long
     "citeulike-a": {
-        "ease": {"regularization": [300], "content_weight": [0, 100, 1000]},
+        "ease": {"regularization": [100, 300], "content_weight": [0, 10, 30, 100]},
         "als": {"embedding_size": [128], "regularization": [0.0003, 0.001], "unobserved_weight": [0.003, 0.01, 0.03]},
     },
     "goodbooks-10k": {
-        "ease": {"regularization": [100, 300], "content_weight": [0, 100, 300, 1000]},
+        "ease": {"regularization": [50, 100], "content_weight": [0, 30, 100, 300]},
         "als": {"embedding_size": [64], "regularization": [0.01], "unobserved_weight": [0.1, 0.3]},
     },
     "ml-1m": {"als": {"embedding_size": [64], "regularization": [0.01, 0.03], "unobserved_weight": [0.1, 0.3]}},
