@@ -67,7 +67,7 @@ def add_items(
     if not scores_new_items(model):
         raise ValueError(
             f"{type(model).__name__} knows items only by their interactions and cannot score new ones: train model=content, "
-            "model=bootstrap or model=two_tower with item features, alone, in a hybrid or as a retriever of a pipeline; until then new "
+            "model=bootstrap, model=ease with model.content_weight=100 or model=two_tower with item features, alone, in a hybrid or as a retriever of a pipeline; until then new "
             "items are for a rule or exploration to show"
         )
     table = read_table(items)

@@ -148,3 +148,54 @@ def test_content_weight_needs_content():
         EASE(content_weight=1, device="cpu").fit(log(20, 10))
     with pytest.raises(ValueError, match="content_weight"):
         EASE(content_weight=-1)
+
+
+def test_grown_items_have_the_weights_of_a_fit_with_them(tmp_path):
+    everything = described(log(60, 40))
+    few = everything.interactions.select(everything.interactions.items_N < 34)
+    few = Interactions(few.users_N, few.items_N, few.weights_N, num_users=60, num_items=34)
+    first = Dataset(
+        few, everything.users, Vocabulary(everything.items.ids[:34]), item_features=everything.item_features[:34]
+    )
+    model = EASE(regularization=20.0, content_weight=50.0, device="cpu").fit(first)
+    before = model.weights_II.copy()
+    for some in (slice(34, 37), slice(37, 40)):
+        nobody = Interactions([], [], num_users=60, num_items=3)
+        model.grow(
+            Dataset(
+                nobody,
+                everything.users,
+                Vocabulary(everything.items.ids[some]),
+                item_features=everything.item_features[some],
+            )
+        )
+    assert (model.num_items, model.weights_II.shape, model.histories.shape) == (40, (40, 40), (60, 40))
+    np.testing.assert_array_equal(model.weights_II[:34, :34], before)
+    profiles = model.profiles_IT.toarray().astype(np.float64)
+    matrix_UI = few.by_user.toarray().astype(np.float64)
+    mean_square = np.mean(matrix_UI[matrix_UI > 0] ** 2)
+    wide_UI = np.pad(matrix_UI, ((0, 0), (0, 6)))
+    gram_II = wide_UI.T @ wide_UI + mean_square * (50 * profiles @ profiles.T + 20 * np.eye(40))
+    inverse_II = np.linalg.inv(gram_II)
+    wanted_II = -inverse_II / np.diag(inverse_II)
+    np.fill_diagonal(wanted_II, 0)
+    np.testing.assert_allclose(model.weights_II[:, 34:], wanted_II[:, 34:], atol=2e-5)
+    np.testing.assert_allclose(model.weights_II[34:], wanted_II[34:], atol=2e-5)
+    assert (model.item_sources()[34:] == "features").all()
+    model.save(tmp_path / "ease")
+    again = EASE.load(tmp_path / "ease")
+    np.testing.assert_array_equal(
+        again.recommend(np.arange(9), 40).items_BK, model.recommend(np.arange(9), 40).items_BK
+    )
+    more = Dataset(
+        Interactions([], [], num_users=60, num_items=1),
+        everything.users,
+        Vocabulary(["new"]),
+        item_features=everything.item_features[:1],
+    )
+    assert again.grow(more).num_items == 41
+    with pytest.raises(ValueError, match="content_weight above 0"):
+        EASE(device="cpu").fit(first).grow(more)
+    with pytest.raises(ValueError, match="learns from no interaction"):
+        again.grow(first)
+    assert again.num_items == 41

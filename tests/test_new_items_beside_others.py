@@ -123,6 +123,14 @@ def test_a_hybrid_grows_where_a_part_can(how, data, new, tmp_path):
     assert data.item_features["genres"][near].to_list() == ["robots", "lasers"]
 
 
+def test_ease_with_content_is_a_part_that_can(data, new):
+    parts = PARTS | {"ease": EASE(content_weight=20, device="cpu")}
+    hybrid = Hybrid(parts, how="switching").fit(data).grow(new)
+    assert isinstance(hybrid.parts["ease"], EASE)
+    assert (hybrid.item_sources()[40:] == "ease + content").all()
+    split_tastes(hybrid, data)
+
+
 def test_weight_0_puts_new_items_last_in_the_order_of_content(data, new):
     hybrid = Hybrid(PARTS, weights={"als": 1, "ease": 1, "content": 0}).fit(data).grow(new)
     lists = hybrid.recommend(np.arange(30), 42).items_BK

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import psutil
 import scipy.sparse as sp
@@ -9,10 +12,12 @@ import torch
 from typing_extensions import Self
 
 from recsys_dl.arguments import NotNegative, Positive
-from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.item_content import content_of
+from recsys_dl.data.item_content import content_of, content_of_new
 from recsys_dl.data.profile_encoder import ProfileEncoder
+from recsys_dl.data.profiles import Profiles
+from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.kernels.device import Device
@@ -32,7 +37,7 @@ class EASE(CatalogModel):
 
     With `content_weight`, B also predicts the items' features and texts from each other: rows of a term for all items are added to X, as
     if they were users (collective EASE: Jeunen, Van Balen and Goethals 2020, "Closed-Form Models for Collaborative Filtering with
-    Side-Information"). Items without users then have weights too.
+    Side-Information"). Items without users then have weights too, and new ones enter by `grow(new)`, without a fit.
 
     A user without interactions gets the most popular items; an item without users scores 0. The inverse is LAPACK's: its
     rounding depends on the number of threads.
@@ -46,7 +51,11 @@ class EASE(CatalogModel):
     Attributes:
         histories: float32 CSR [U, I], the training weights.
         weights_II: float32, B.
-        content_known_I: bool, items of which something besides interactions was used.
+        content_known_I: bool, items of which something besides interactions was used; None without `content_weight`, like the rest.
+        encoder: of the items' profiles.
+        profiles_IT: CSR float32, the profiles.
+        diagonal_F: float32, of P, of the F items of the fit.
+        scales_2: float64, the weight of a profile, and the penalty.
 
     Raises:
         ValueError: regularization that is not positive, or too small for float32; interactions whose weights are all 0; `content_weight`
@@ -62,10 +71,14 @@ class EASE(CatalogModel):
         array([[2]], dtype=int32)
     """
 
-    fitted = ("histories", "weights_II", "content_known_I")
+    fitted = ("histories", "weights_II", "content_known_I", "profiles_IT", "diagonal_F", "scales_2")
     histories: sp.csr_matrix
     weights_II: np.ndarray
     content_known_I: np.ndarray | None
+    profiles_IT: sp.csr_matrix | None
+    diagonal_F: np.ndarray | None
+    scales_2: np.ndarray | None
+    encoder: ProfileEncoder | None = None
 
     def __init__(
         self, *, regularization: Positive = 300.0, content_weight: NotNegative = 0.0, device: Device = "auto"
@@ -85,10 +98,11 @@ class EASE(CatalogModel):
                 f"regularization times the mean squared weight must be finite in float32, got {self.regularization} times "
                 f"{mean_square:g}: scale the weights (weights=scaled or log)"
             )
-        content_known_I = None
+        encoder = profiles_IT = None
         if self.content_weight:
-            profiles_IT = _profiles(train)
-            content_known_I = np.diff(profiles_IT.indptr) > 0
+            content = content_of(train)
+            encoder = ProfileEncoder().fit(*content)
+            profiles_IT = _matrix(encoder.transform(*content))
             rows_TI = profiles_IT.T * np.float32(np.sqrt(self.content_weight * mean_square))
             matrix = sp.vstack([matrix, rows_TI], format="csr").astype(np.float32)
         where = torch_device(self.device).type
@@ -100,17 +114,89 @@ class EASE(CatalogModel):
         by_item = matrix.T.tocsr()
         if num_items <= num_users:
             weights_II = _inverse_gram(by_item, penalty, where)
-            weights_II /= -weights_II.diagonal()
+            diagonal_F = weights_II.diagonal().copy()
+            weights_II /= -diagonal_F
         else:
             weights_II = np.empty((num_items, num_items), np.float32)
+            diagonal_F = np.empty(num_items, np.float32)
             inverse_UU = _inverse_gram(matrix, penalty, where)
             for start in track(range(0, num_items, BLOCK), "EASE: items"):
                 some = slice(start, start + BLOCK)
                 block_IB = by_item @ np.ascontiguousarray((by_item[some] @ inverse_UU).T)  # I - penalty * P
-                weights_II[:, some] = block_IB / (1 - block_IB[some].diagonal())
+                left_B = 1 - block_IB[some].diagonal()
+                weights_II[:, some], diagonal_F[some] = block_IB / left_B, left_B / penalty
         np.fill_diagonal(weights_II, 0)
-        self.histories, self.weights_II, self.content_known_I = histories, weights_II, content_known_I
+        self.histories, self.weights_II, self.encoder = histories, weights_II, encoder
+        self._know(profiles_IT, diagonal_F, np.array([self.content_weight * mean_square, penalty]))
         return self
+
+    def grow(self, new: Dataset | Interactions) -> Self:
+        """Add the items of `new` by their features and texts; return self. On an error all is as it was.
+
+        Their weights, to and from all items, are those of a fit with them; weights among the items of the fit stay.
+
+        Raises:
+            ValueError: a model without `content_weight`, interactions, features of other columns or types than in training, or no ids.
+        """
+        self._check_fitted()
+        if self.encoder is None or self.profiles_IT is None or self.diagonal_F is None or self.scales_2 is None:
+            raise ValueError(
+                "EASE knows items only by their interactions unless it is fitted with content_weight above 0"
+            )
+        if len(as_interactions(new)):
+            raise ValueError(
+                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass "
+                "new.with_interactions(…) without any, and fit again to learn from them"
+            )
+        known, grown = self.num_items, copy.copy(self)
+        added = grown._aligned(new)
+        content = content_of_new(new, grown.items, known)
+        if content is None:
+            return self
+        profiles_IT = sp.vstack([self.profiles_IT, _matrix(self.encoder.transform(*content))], format="csr")
+        num_fitted = len(self.diagonal_F)
+        fitted_II, profiles_NT = self.weights_II[:num_fitted, :num_fitted], profiles_IT[num_fitted:]
+        weight, penalty = self.scales_2
+        shared_FN = (profiles_IT[:num_fitted] @ profiles_NT.T).toarray() * weight
+        scaled_FN = self.diagonal_F[:, None] * shared_FN
+        through_FN = scaled_FN - fitted_II @ scaled_FN.astype(np.float32)  # P shared, since P = (I - B) diag P
+        own_NN = (profiles_NT @ profiles_NT.T).toarray() * weight + penalty * np.eye(profiles_NT.shape[0])
+        inverse_NN = np.linalg.inv(own_NN - shared_FN.T @ through_FN)
+        mixed_FN = through_FN @ inverse_NN
+        diagonal_N = inverse_NN.diagonal()
+        later_F = self.diagonal_F + np.einsum("fn,fn->f", mixed_FN, through_FN)  # of P with the new items
+        weights_II = np.zeros((added.num_items, added.num_items), np.float32)
+        weights_II[:num_fitted, :num_fitted] = fitted_II
+        weights_II[:num_fitted, num_fitted:] = mixed_FN / diagonal_N
+        weights_II[num_fitted:, :num_fitted] = (mixed_FN / later_F[:, None]).T
+        weights_II[num_fitted:, num_fitted:] = -inverse_NN / diagonal_N
+        np.fill_diagonal(weights_II, 0)
+        grown.num_users, grown.num_items, grown.weights_II = added.num_users, added.num_items, weights_II
+        grown.user_counts_U = np.pad(self.user_counts_U, (0, added.num_users - self.num_users))
+        grown.item_counts_I = np.pad(self.item_counts_I, (0, added.num_items - known))
+        grown.histories = self.histories.copy()
+        grown.histories.resize(added.num_users, added.num_items)
+        grown._know(profiles_IT, self.diagonal_F, self.scales_2)
+        self.__dict__ = vars(grown)
+        return self
+
+    def _know(self, profiles_IT: sp.csr_matrix | None, diagonal_F: np.ndarray, scales_2: np.ndarray) -> None:
+        """Keep what `grow` needs, where there is content."""
+        there = profiles_IT is not None
+        self.content_known_I = np.diff(profiles_IT.indptr) > 0 if profiles_IT is not None else None
+        self.profiles_IT = profiles_IT
+        self.diagonal_F, self.scales_2 = (diagonal_F, scales_2) if there else (None, None)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the fitted state by name, with that of the encoder."""
+        encoder = {} if self.encoder is None else self.encoder.arrays()
+        return super().arrays() | {f"encoder_{name}": array for name, array in encoder.items()}
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Restore the fitted state that `arrays` returned, in place of `fit`."""
+        super().restore(arrays)
+        encoder = beginning("encoder_", arrays)
+        self.encoder = ProfileEncoder.from_arrays(encoder) if encoder else None
 
     def sizes(self, log: LogSize) -> Sizes:
         """Return what training takes: see `recsys_dl.sizes`."""
@@ -191,10 +277,8 @@ class EASE(CatalogModel):
         return np.where(self.weights_II[items_B] == 0, np.float32(-np.inf), self.weights_II[items_B])
 
 
-def _profiles(train: Dataset | Interactions) -> sp.csr_matrix:
-    """Return CSR float32 [I, T], what each item is about, in rows of length 1 or 0."""
-    content = content_of(train)
-    profiles = ProfileEncoder().fit(*content).transform(*content)
+def _matrix(profiles: Profiles) -> sp.csr_matrix:
+    """Return profiles as CSR float32 [R, T], in rows of length 1 or 0."""
     return sp.hstack([profiles.terms_RT, sp.csr_matrix(profiles.dense_RE)], format="csr")
 
 
