@@ -25,6 +25,7 @@ from recsys_dl.version import __version__
 from .answers import Answers, Wanted, variant_of
 from .batches import Batches, Job
 from .errors import Refused, in_words, overloaded
+from .exported import is_export
 from .figures import Figures
 from .guard import Guard
 from .learner import Learner
@@ -97,7 +98,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.figures = settings, Figures()
         for path in filter(None, (settings.run, settings.beside)):  # before a store is made beside what is no run
-            run_folder(path)
+            if not is_export(path):
+                run_folder(path)
         self.recorder = Recorder(settings.store_folder)
         two = settings.beside is not None
         self.learner = Learner(self.recorder, settle=settings.settle) if settings.learn else None

@@ -156,7 +156,7 @@ class ExportedModel:
 
 def is_export(folder: Path) -> bool:
     """Return whether a folder was written by `recsys-dl export`."""
-    return (folder / "manifest.json").is_file() and (folder / "items.json").is_file()
+    return all((folder / name).is_file() for name in ("manifest.json", "items.json"))
 
 
 def load_export(folder: Path) -> Run:
