@@ -42,7 +42,9 @@ def home(tmp_path_factory):
     for name, make in MODELS.items():
         write(folder / "runs" / name, make())
         run = load_run(folder / "runs" / name)
-        export(run.model, folder / "exports" / name, seen=run.seen, about={"data": run.manifest["data"]})
+        export(
+            run.model, folder / "exports" / name, seen=run.seen, titles=run.titles, about={"data": run.manifest["data"]}
+        )
     return folder
 
 
@@ -66,6 +68,7 @@ def test_an_export_answers_as_the_run(name, home):
         assert (run.status_code, exported.status_code) == (200, 200), (path, body, exported.text)
         mine, theirs = exported.json()["items"], run.json()["items"]
         assert [one["item"] for one in mine] == [one["item"] for one in theirs], (path, body)
+        assert [one.get("title") for one in mine] == [one.get("title") for one in theirs]
         np.testing.assert_allclose(
             [one["score"] for one in mine], [one["score"] for one in theirs], rtol=1e-4, atol=1e-6
         )
@@ -92,6 +95,8 @@ def test_feedback_changes_the_next_list(home):
 
 def test_what_cannot_be_served_says_why(home, tmp_path):
     run = load_run(home / "runs/als")
+    with pytest.raises(ValueError, match="titles must be one for each of 30 items, got 2"):
+        export(run.model, tmp_path / "few", seen=run.seen, titles=["a", "b"])
     export(run.model, tmp_path / "vectors", format="safetensors", seen=run.seen)
     with pytest.raises(ValueError, match="format=safetensors, which cannot be served"):
         load_export(tmp_path / "vectors")

@@ -60,6 +60,7 @@ class Parts:
         seen: CSR [U, I], items never recommended to a user, in addition to those in a given history; None excludes nothing else.
         allowed_I: bool, the only items that may be recommended; None allows all.
         k: list length for formats with a fixed k.
+        titles: of the items, or None.
         about: origin of the model, for the manifest.
     """
 
@@ -69,6 +70,7 @@ class Parts:
     seen: sp.csr_matrix | None
     allowed_I: np.ndarray | None
     k: int
+    titles: list[str | None] | None
     about: Mapping[str, Any]
 
     @cached_property

@@ -40,6 +40,7 @@ def export(
     exclude_seen: bool = True,
     allow: Sequence[Any] | None = None,
     k: int = 100,
+    titles: Sequence[str | None] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a fitted model to a new folder that another process serves without this package; return the folder.
@@ -54,6 +55,7 @@ def export(
         allow: ids of the only items that may be recommended; None allows all.
         k: length of the lists of "onnx" and "torch_export", at most the number of items; truncate lists for a
             smaller k. The others take any k.
+        titles: of the items, in row order, for `titles.json`; null where unknown.
         about: information on the model's origin, for the manifest.
 
     Raises:
@@ -76,7 +78,7 @@ def export(
     missing = [name for name in NEEDS[format] if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"format={format} needs {' and '.join(missing)}: pip install 'recsys_dl[export]'")
-    parts = _parts(model, seen, exclude_seen, allow, k, about)
+    parts = _parts(model, seen, exclude_seen, allow, k, titles, about)
     with new_folder(output) as folder:
         try:
             written = _writer(format)(parts, folder)
@@ -94,6 +96,7 @@ def _parts(
     exclude_seen: bool,
     allow: Sequence[Any] | None,
     k: int,
+    titles: Sequence[str | None] | None,
     about: Mapping[str, Any] | None,
 ) -> Parts:
     name = type(model).__name__
@@ -104,6 +107,8 @@ def _parts(
     users, items = getattr(model, "users", None), getattr(model, "items", None)
     if users is None or items is None:
         raise ValueError(f"an export is queried by id, and this {name} has none: fit it on a Dataset (read_log)")
+    if titles is not None and len(titles) != len(items):
+        raise ValueError(f"titles must be one for each of {len(items):,} items, got {len(titles):,}")
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if given is None and exclude_seen:
@@ -138,6 +143,7 @@ def _parts(
         seen=seen.by_user if seen is not None and exclude_seen else None,
         allowed_I=allowed_I,
         k=min(k, len(items)),
+        titles=None if titles is None else list(titles),
         about=dict(about or {}),
     )
 
@@ -165,6 +171,9 @@ def _beside(parts: Parts, format: str, folder: Path) -> list[Written]:
     for noun, ids in (("users", parts.user_ids), ("items", parts.item_ids)):
         (folder / f"{noun}.json").write_text(json.dumps(ids, ensure_ascii=False) + "\n")
         written.append(Written(f"{noun}.json", "ids in the order of their rows"))
+    if parts.titles is not None:
+        (folder / "titles.json").write_text(json.dumps(parts.titles, ensure_ascii=False) + "\n")
+        written.append(Written("titles.json", "titles of the items in the order of their rows, null where unknown"))
     emb = parts.served.item_emb_ID
     if format != "safetensors" and emb is not None:
         np.save(folder / "item_embeddings.npy", emb, allow_pickle=False)

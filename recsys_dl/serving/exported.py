@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from recsys_dl.data.dataset import Dataset, as_interactions
@@ -24,7 +25,7 @@ from recsys_dl.runs import Run
 from recsys_dl.trust import check_links
 
 FILES = ("recommender.pt", "user_tower.pt", "scorer.pt", "users.json", "items.json")
-VECTORS = "item_embeddings.npy"
+VECTORS, TITLES = "item_embeddings.npy", "titles.json"
 WEIGHTS = "weights_BH"  # the input of towers that count how much each item was liked
 
 
@@ -160,7 +161,7 @@ def is_export(folder: Path) -> bool:
 
 
 def load_export(folder: Path) -> Run:
-    """Return an exported folder as a run without figures and titles, after its files were verified.
+    """Return an exported folder as a run without figures, after its files were verified.
 
     Raises:
         ValueError: another format than torchscript, or a file that is missing or was changed.
@@ -179,14 +180,17 @@ def load_export(folder: Path) -> Run:
         )
         inputs = files["recommender.pt"]["inputs"]
         model = ExportedModel(folder, inputs, users, items)
+        titles = (
+            pl.Series("title", json.loads((folder / TITLES).read_text()), dtype=pl.String) if TITLES in files else None
+        )
     except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"{folder} is damaged ({str(error)[:200]}); export the run again") from error
     known = {"data": manifest.get("about", {}).get("data", {})}
-    return Run(folder, {}, {}, known, model, users, items, model.seen, None)
+    return Run(folder, {}, {}, known, model, users, items, model.seen, titles)
 
 
 def _verify(folder: Path, files: Mapping[str, Any]) -> None:
-    for name in (*FILES, *([VECTORS] if VECTORS in files else [])):
+    for name in (*FILES, *(name for name in (VECTORS, TITLES) if name in files)):
         if not (folder / name).is_file() or sha256(folder / name) != files[name]["sha256"]:
             raise ValueError(f"{folder / name} is missing or was changed since it was exported; export the run again")
 

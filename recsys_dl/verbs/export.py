@@ -30,6 +30,7 @@ def export(config: DictConfig) -> None:
         exclude_seen=config.exclude_seen,
         allow=None if config.allow is None else ids_of(config.allow, "allow", "item"),
         k=config.k,
+        titles=None if run.titles is None else run.titles.to_list(),
         about={"run": run.folder.resolve().name, "model": run.config["model"], "data": run.manifest["data"]},
     )
     report_held_out(run)
