@@ -5,6 +5,7 @@ Everything that is fitted and saved (a model, an index, a ranker, features, a re
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import struct
@@ -162,8 +163,28 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     CSR matrices of more than 64 MiB are mapped: read-only, and read from the file as they are used.
 
     Raises:
-        ValueError: a pickle, arrays that say that they are larger than their file holds, or a matrix whose indices are outside of it.
+        ValueError: a pickle, arrays that say that they are larger than their file holds, a matrix whose indices are outside of it, or a
+            damaged archive.
     """
+    try:
+        return _read_arrays(file)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        EOFError,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a position before the beginning of the file
+            raise
+        raise ValueError(f"{file} is damaged (its parts lie outside of it); restore it or recreate it") from error
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     found_there = np.load(file, allow_pickle=False)
     if isinstance(found_there, np.ndarray):
         raise ValueError(f"{file} must hold arrays by name (.npz), but holds a single one")
