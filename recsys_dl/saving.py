@@ -168,20 +168,12 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     """
     try:
         return _read_arrays(file)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,
-        EOFError,
-        struct.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
         raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a position before the beginning of the file
             raise
-        raise ValueError(f"{file} is damaged (its parts lie outside of it); restore it or recreate it") from error
+        raise ValueError(f"{file} is damaged: its parts lie outside of it; restore it or recreate it") from error
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
