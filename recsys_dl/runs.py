@@ -30,6 +30,7 @@ import yaml
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.saved_tables import read_saved_table
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.earlier import in_current_names
 from recsys_dl.evaluation import Evaluation
@@ -217,7 +218,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     try:
         config, metrics, manifest = _described(path)
         seen = Interactions.from_csr(load_arrays(path / "seen.npz")["seen"])
-        titles = pl.read_parquet(path / "titles.parquet")["title"] if (path / "titles.parquet").exists() else None
+        titles = read_saved_table(path / "titles.parquet")["title"] if (path / "titles.parquet").exists() else None
         if (seen.num_users, seen.num_items) != (len(model.users), len(model.items)):
             raise ValueError(f"seen.npz is of {seen.num_users} users and {seen.num_items} items, the model of others")
         if titles is not None and len(titles) != len(model.items):

@@ -107,8 +107,8 @@ class WiderCatalog(Saved):
         scores_BK = np.full((len(rows), k), -np.inf, np.float32)
         mine_B = rows < self.inner.num_items
         if mine_B.any():
-            found = self.inner.similar_items(rows[mine_B], min(k, int(self.inner.num_items)))
-            items_BK[mine_B], scores_BK[mine_B] = (part for part in vars(_padded(found, k)).values())
+            found = _padded(self.inner.similar_items(rows[mine_B], min(k, int(self.inner.num_items))), k)
+            items_BK[mine_B], scores_BK[mine_B] = found.items_BK, found.scores_BK
         return Ranking(items_BK, scores_BK)
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:

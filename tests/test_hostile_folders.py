@@ -79,7 +79,7 @@ def signed(file: Path) -> None:
         beside.write_text(yaml.safe_dump(config))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_folder_damaged_anywhere_is_refused_in_words_or_read(home, tmp_path_factory, data):
     kind = data.draw(st.sampled_from(KINDS))

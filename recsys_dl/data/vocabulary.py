@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from .messages import shorten
+from .saved_tables import read_saved_table
 
 NEAR_AMONG = 20_000  # ids compared with an unknown one to find similar ones
 
@@ -145,7 +146,7 @@ class Vocabulary:
     @classmethod
     def load(cls, file: Path, *, noun: str = "id") -> Vocabulary:
         """Read what `save` wrote."""
-        return cls(pl.read_parquet(file)["id"], noun=noun)
+        return cls(read_saved_table(file)["id"], noun=noun)
 
 
 def save_vocabularies(folder: Path, users: Vocabulary | None, items: Vocabulary | None) -> None:

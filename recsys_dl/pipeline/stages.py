@@ -22,6 +22,7 @@ import polars as pl
 from typing_extensions import Self
 
 from recsys_dl.data.requests import user_rows
+from recsys_dl.data.saved_tables import read_saved_table
 from recsys_dl.data.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 from recsys_dl.earlier import pipeline_arguments
 from recsys_dl.protocols import Ranking, Recommender, Reranker, Users, UserState
@@ -183,7 +184,7 @@ class Stages(Saved):
         pipeline.feedback_position = stages.get("feedback_position", 0)
         pipeline.num_learned = stages.get("num_learned")
         if (folder / DESCRIBED).is_file():
-            pipeline.described = pl.read_parquet(folder / DESCRIBED)
+            pipeline.described = read_saved_table(folder / DESCRIBED)
         return pipeline
 
     # Running
