@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from .dataset import Dataset
+from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 from .vocabulary import Vocabulary
 
@@ -42,3 +42,19 @@ def content_of_new(data: Dataset | Interactions, items: Vocabulary | None, known
         None if texts is None else texts[rows],
         None if titles is None else titles[rows],
     )
+
+
+def only_items(new: Dataset | Interactions) -> Dataset:
+    """Return what a model shall grow by: a Dataset of items with content, without interactions.
+
+    Raises:
+        ValueError: it has interactions, which would not be learned from, or no content.
+    """
+    if number := len(as_interactions(new)):
+        raise ValueError(
+            f"grow adds items by their content and learns from no interaction, got {number:,}: pass new.with_interactions(…) "
+            "without any, and fit again to learn from them"
+        )
+    content_of(new)
+    assert isinstance(new, Dataset)
+    return new

@@ -22,6 +22,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import only_items
 from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import load_vocabularies, save_vocabularies
 from recsys_dl.learning import fit_takes
@@ -161,11 +162,7 @@ class CombinedModel(CatalogModel):
         Raises:
             ValueError: interactions, features of other columns or types than in training, or no ids.
         """
-        if len(as_interactions(new)) or not isinstance(new, Dataset):
-            raise ValueError(
-                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass a Dataset "
-                "without any, and fit again to learn from them"
-            )
+        new = only_items(new)
         grown = copy.copy(self)
         num_items = grown._aligned(new).num_items
         grown.item_counts_I = np.pad(self.item_counts_I, (0, num_items - self.num_items))

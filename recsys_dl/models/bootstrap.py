@@ -9,9 +9,9 @@ import numpy as np
 from typing_extensions import Self
 
 from recsys_dl.arguments import Count, Counts, NotNegative, Positive, Seed
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.item_content import content_of, content_of_new
+from recsys_dl.data.item_content import content_of, content_of_new, only_items
 from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import BasedModel
 from recsys_dl.families.content_based import ContentBased, check_factor_model
@@ -105,11 +105,7 @@ class Bootstrap(ContentBased, BasedModel):
         Raises:
             ValueError: features of other columns or types than in training, interactions, or a log without ids.
         """
-        if len(as_interactions(new)):
-            raise ValueError(
-                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass "
-                "new.with_interactions(…) without any, and fit again to learn from them"
-            )
+        new = only_items(new)
         known = self.num_items
         added = self._aligned(new)
         base = grown(self.base, added.num_users, added.num_items)

@@ -12,9 +12,9 @@ import torch
 from typing_extensions import Self
 
 from recsys_dl.arguments import NotNegative, Positive
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.data.item_content import content_of, content_of_new
+from recsys_dl.data.item_content import content_of, content_of_new, only_items
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import beginning
@@ -143,11 +143,7 @@ class EASE(CatalogModel):
             raise ValueError(
                 "EASE knows items only by their interactions unless it is fitted with content_weight above 0"
             )
-        if len(as_interactions(new)):
-            raise ValueError(
-                f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass "
-                "new.with_interactions(…) without any, and fit again to learn from them"
-            )
+        new = only_items(new)
         known, grown = self.num_items, copy.copy(self)
         added = grown._aligned(new)
         content = content_of_new(new, grown.items, known)

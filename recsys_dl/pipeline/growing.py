@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from recsys_dl.data.dataset import Dataset, as_interactions
+from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.item_content import only_items
 from recsys_dl.data.messages import shorten
 from recsys_dl.wider import scores_new_items, with_new_items
 
@@ -50,11 +51,7 @@ def grown(pipeline: P, new: Dataset, seen: Interactions) -> P:
         ValueError: interactions, no ids, no retriever that scores items by their content, features of other columns or types than in
             training, or a pipeline that an earlier version saved, or that was loaded without a stage.
     """
-    if len(as_interactions(new)):
-        raise ValueError(
-            f"grow adds items by their content and learns from no interaction, got {len(as_interactions(new)):,}: pass a Dataset "
-            "without any, and fit again to learn from them"
-        )
+    new = only_items(new)
     if pipeline.broken:
         raise ValueError(
             f"this pipeline was loaded without {', '.join(pipeline.broken)}, which items cannot be added to"
