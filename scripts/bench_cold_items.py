@@ -63,7 +63,12 @@ OF_LOG: dict[
 ] = {  # in place of the common grid: beyond its edge, or less of it where a fit takes long
     "citeulike-a": {
         "ease": {"regularization": [100, 300], "content_weight": [0, 10, 30, 100]},
-        "als": {"embedding_size": [128], "regularization": [0.0003, 0.001], "unobserved_weight": [0.003, 0.01, 0.03]},
+        "als": {
+            "solver": ["cholesky"],
+            "embedding_size": [128],
+            "regularization": [0.0003, 0.001],
+            "unobserved_weight": [0.003, 0.01, 0.03],
+        },
     },
     "goodbooks-10k": {
         "ease": {"regularization": [50, 100], "content_weight": [0, 30, 100, 300]},

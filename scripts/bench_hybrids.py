@@ -33,7 +33,7 @@ SOURCES = {
     "movietweetings": ["data=movietweetings", f"data.path={DATA / 'movietweetings-100k'}", "split=leave_last_out"],
 }
 SETTINGS: dict[str, list[str]] = {
-    "als": ["epochs=8 unobserved_weight=0.1", "epochs=8 unobserved_weight=0.3"],
+    "als": ["solver=cholesky epochs=8 unobserved_weight=0.1", "solver=cholesky epochs=8 unobserved_weight=0.3"],
     "ease": ["regularization=800", "regularization=200"],  # of movietweetings only the first, which takes a minute
     "item_knn": ["num_neighbors=100 shrinkage=10", "num_neighbors=200 weighting=tfidf"],
     "content": ["ngrams=1"],

@@ -47,6 +47,7 @@ SPACES: dict[str, dict[str, list]] = {
     "ease": {"regularization": [30, 100, 200, 400, 800, 1600]},
     "svd": {"embedding_size": [8, 16, 32, 50, 100], "item_exponent": [0.6, 0.8, 1.0]},
     "als": {
+        "solver": ["cholesky"],
         "embedding_size": [32, 64, 128],
         "regularization": [0.005, 0.015, 0.05, 0.15],
         "unobserved_weight": [0.03, 0.1, 0.3, 1.0],

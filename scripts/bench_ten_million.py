@@ -76,7 +76,7 @@ def measure(file: Path, chosen: argparse.Namespace, threads: int) -> None:
     report("read")
     train, _, test = leave_last_out(data)
     report("split")
-    model = ALS(embedding_size=chosen.embedding_size, epochs=chosen.epochs, seed=7).fit(train)
+    model = ALS(embedding_size=chosen.embedding_size, epochs=chosen.epochs, solver="cholesky", seed=7).fit(train)
     report(f"fit ALS, embedding_size={chosen.embedding_size}, {chosen.epochs} epochs")
     table = evaluate(model, train, test, k=[10, 20])
     report(f"evaluate, {len(table.users):,} users, full catalog of {data.num_items:,}")

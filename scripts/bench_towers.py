@@ -52,15 +52,20 @@ TOWERS = {
     "amazon-video-games": ["sasrec", "youtube_dnn"],
 }
 GRID = {
-    "als": {"embedding_size": [64, 128], "regularization": [0.005, 0.015, 0.05], "unobserved_weight": [0.03, 0.1, 0.3]},
+    "als": {
+        "solver": ["cholesky"],
+        "embedding_size": [64, 128],
+        "regularization": [0.005, 0.015, 0.05],
+        "unobserved_weight": [0.03, 0.1, 0.3],
+    },
     "ease": {"regularization": [30, 100, 300, 800, 1600]},
 }
 
 # Best of the settings tried on validation; of ml-1m without cold items held out. Of amazon-video-games ALS is the best of 12 (sizes
 # 64 and 128, unobserved_weight .001 to .01: a sparse log wants less), EASE the only one that was tried, for its time.
-CHOSEN: dict[str, dict[str, dict[str, float]]] = {
+CHOSEN: dict[str, dict[str, dict[str, float | str]]] = {
     "ml-1m": {
-        "als": {"embedding_size": 128, "regularization": 0.015, "unobserved_weight": 0.1},
+        "als": {"solver": "cholesky", "embedding_size": 128, "regularization": 0.015, "unobserved_weight": 0.1},
         "ease": {"regularization": 800},
     },
     "ml-100k": {
@@ -68,11 +73,11 @@ CHOSEN: dict[str, dict[str, dict[str, float]]] = {
         "ease": {"regularization": 300},
     },
     "ml-latest-small": {
-        "als": {"embedding_size": 128, "regularization": 0.015, "unobserved_weight": 0.1},
+        "als": {"solver": "cholesky", "embedding_size": 128, "regularization": 0.015, "unobserved_weight": 0.1},
         "ease": {"regularization": 100},
     },
     "amazon-video-games": {
-        "als": {"embedding_size": 128, "regularization": 0.005, "unobserved_weight": 0.01},
+        "als": {"solver": "cholesky", "embedding_size": 128, "regularization": 0.005, "unobserved_weight": 0.01},
         "ease": {"regularization": 300},
     },
 }

@@ -5,7 +5,7 @@
 
 Every interaction weighs 1. Of ml-100k each user's last item is the test and the one before it validation; ml-1m has no times, so a tenth
 of its interactions is validation and a tenth test, at random. Studies choose on validation by NDCG@10; the test
-part is read once for each, and once for the defaults. Neural models are tuned twice, without and with pruning. Killed, the same command
+part is read once for each, and once for the defaults. Neural models are tuned once for each of --pruners. Killed, the same command
 goes on: the studies are resumed; the seconds are those of the trials.
 """
 
@@ -31,7 +31,9 @@ SOURCES = {
 FIXED = {
     ("ml-1m", "two_tower"): ["model.shuffle=true", "model.features=none"]
 }  # no times: the order within a user is meaningless
-SHORTER = {("ml-1m", "two_tower"): ["model.epochs=10"]}  # of the trials alone: 40 x 20 epochs would take three hours of one core
+SHORTER = {
+    ("ml-1m", "two_tower"): ["model.epochs=10"]
+}  # of the trials alone: 40 x 20 epochs would take three hours of one core
 NEURAL = ("two_tower", "gmf")
 
 
@@ -42,7 +44,9 @@ def main() -> None:
     parser.add_argument("--data", choices=SOURCES, default="ml-100k")
     parser.add_argument("--models", nargs="+", default=["ease", "item_knn", "als", "two_tower"])
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--pruner", default="median")
+    parser.add_argument(
+        "--pruners", nargs="+", default=["null", "median"], help="of neural models: null trains every trial to its end"
+    )
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     rows = []
@@ -56,7 +60,7 @@ def main() -> None:
             recsys_dl("train", *words, f"run={plain}")
             recsys_dl("evaluate", f"run={plain}", "part=test", "k=[10,20]")
         rows.append([model, "defaults", "1", *figures(plain), f"{time.monotonic() - began:.0f}"])
-        for pruner in ["null", asked.pruner] if model in NEURAL else ["null"]:
+        for pruner in asked.pruners if model in NEURAL else ["null"]:
             study = asked.folder / f"{asked.data}-{model}-{pruner}-{asked.trials}"
             tuning = [f"space={model}", f"trials={asked.trials}", f"pruner={pruner}", "test=true"]
             tuning += SHORTER.get((asked.data, model), [])

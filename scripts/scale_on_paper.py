@@ -30,7 +30,7 @@ TOWER = [
     "model.epochs=1",
 ]
 TRAININGS = {
-    "ALS, Cholesky": ["model=als", "model.embedding_size=128"],
+    "ALS, Cholesky": ["model=als", "model.embedding_size=128", "model.solver=cholesky"],
     "ALS, iALS++": ["model=als", "model.embedding_size=128", "model.solver=ials++"],
     "two towers, row_adam": [
         "model=two_tower",

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from recsys_dl.arguments import Count, CountOrZero, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.families.als_solver import SolverChoice, solver_for
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.epoch_checkpoint import EpochCheckpoint
 from recsys_dl.families.shared_rows import GATHERED_BYTES, SharedRows, halves
@@ -41,8 +42,8 @@ class ALS(CatalogModel):
     - "hu2008": `sum_all (1 + confidence r) (p - x.y)^2 + regularization (sum_u |x_u|^2 + sum_i |y_i|^2)`, p = 1 where r > 0
       and else 0 (Hu, Koren, Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", eq. 3).
 
-    An epoch solves all items, then all users, so that a user's row equals `fold_in` of their history. A user without
-    interactions gets the most popular items; an item without users has a zero embedding and scores 0. Several processes
+    An epoch solves all items, then all users, so that exact solves leave each user's row equal to `fold_in` of their
+    history. A user without interactions gets the most popular items; an item without users has a zero embedding and scores 0. Several processes
     (`recsys_dl.processes`) solve some rows each.
 
     Args:
@@ -53,7 +54,8 @@ class ALS(CatalogModel):
         unobserved_weight: weight of every pair, in addition to 1 for observed ones; "rendle2022" only.
         frequency_exponent: 1 penalizes as stochastic gradient descent would, 0 all rows equally; "rendle2022" only.
         confidence: added to a pair's weight of 1 per unit of r; "hu2008" only.
-        solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
+        solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`; "auto": exact where an epoch is cheap,
+            else "cg" (`families.als_solver`).
         cg_steps: conjugate-gradient steps per row and epoch; "cg" only.
         block_size: columns solved together; "ials++" only.
         initial_scale: initial standard deviation of x . y, divided by sqrt(D); keep it small.
@@ -95,7 +97,7 @@ class ALS(CatalogModel):
         unobserved_weight: NotNegative = 0.3,
         frequency_exponent: float = 1.0,
         confidence: NotNegative = 1.0,
-        solver: Solver = "cholesky",
+        solver: SolverChoice = "auto",
         cg_steps: Count = 3,
         block_size: Count = 32,
         initial_scale: NotNegative = 0.1,
@@ -109,7 +111,7 @@ class ALS(CatalogModel):
         self.unobserved_weight = unobserved_weight
         self.frequency_exponent = frequency_exponent
         self.confidence = confidence
-        self.solver: Solver = solver
+        self.solver: SolverChoice = solver
         self.cg_steps = cg_steps
         self.block_size = block_size
         self.initial_scale = initial_scale
@@ -194,7 +196,8 @@ class ALS(CatalogModel):
         users, items = 4.0 * size * log.num_users, 4.0 * size * log.num_items
         by_entry = 0 if self.objective == "rendle2022" else 16.0  # weights and targets of both sides
         solved = {"cholesky": size**2, "cg": 4 * size * (self.cg_steps + 1), "ials++": 2 * size * self.block_size}
-        a_row = size**3 / 3 if self.solver == "cholesky" else 2.0 * size**2 * (self.cg_steps + 1)
+        solver = solver_for(self.solver, size, num, rows)
+        a_row = size**3 / 3 if solver == "cholesky" else 2.0 * size**2 * (self.cg_steps + 1)
         parts = [
             Part("tables", "user_emb_UD", users, "users", saved=True),
             Part("tables", "item_emb_ID", items, "items", saved=True),
@@ -211,7 +214,7 @@ class ALS(CatalogModel):
         return Sizes(
             parts,
             work=[
-                Work("entries", 2.0 * num * solved[self.solver], 2.0 * num * (4 * size + 8)),
+                Work("entries", 2.0 * num * solved[solver], 2.0 * num * (4 * size + 8)),
                 Work("rows", rows * (a_row + size**2), 8.0 * rows * size),
             ],
             steps=2,
@@ -258,6 +261,7 @@ class ALS(CatalogModel):
         parts = halves(group, self.train_UI, size)
         first, last = parts.items_P1[group.rank : group.rank + 2]
         known_items = self.item_emb_ID[first:last]
+        solver = solver_for(self.solver, size, self.train_UI.nnz, sum(self.train_UI.shape))
         users = self._start_users(*parts.users_P1[group.rank : group.rank + 2])
         items = np.pad(known_items, ((0, last - first - len(known_items)), (0, 0)))
         user_side = SharedRows(group, parts.by_user, parts.items_P1, 4 * size)
@@ -274,19 +278,19 @@ class ALS(CatalogModel):
             return {side: group.stacked(fetch(rows), bounds_P1) for side, (rows, bounds_P1) in sides.items()}
 
         for epoch in track(range(done, epochs), name):
-            items = self._solve_side(item_side, of_items, users, items)
-            users = self._solve_side(user_side, of_users, items, users)
+            items = self._solve_side(item_side, of_items, users, items, solver)
+            users = self._solve_side(user_side, of_users, items, users, solver)
             kept.keep(epoch + 1, whole)
         self.user_emb_UD, self.item_emb_ID = whole().values()
 
-    def _solve_side(self, side: SharedRows, observed: list[Observed], fixed: Any, start: Any) -> Any:
+    def _solve_side(self, side: SharedRows, observed: list[Observed], fixed: Any, start: Any, solver: Solver) -> Any:
         """Return this process's rows of one side from its rows of both."""
         if side.group.size == 1:
-            return self._solve(observed[0], fixed, start, self.solver)
+            return self._solve(observed[0], fixed, start, solver)
         gram_DD = side.gram.of(fixed) if self._all_weight else None
         solved = np.empty_like(start)
         for block, one, table in zip(side.blocks, observed, side.gathered(fixed), strict=True):
-            solved[block.rows] = self._solve(one, table, start[block.rows], self.solver, gram_DD)
+            solved[block.rows] = self._solve(one, table, start[block.rows], solver, gram_DD)
         return solved
 
     def _solve(

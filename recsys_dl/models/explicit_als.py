@@ -10,6 +10,7 @@ from recsys_dl.arguments import Count, NotNegative, Positive, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.repeats import average_ratings
+from recsys_dl.families.als_solver import SolverChoice, solver_for
 from recsys_dl.families.shared_rows import SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
@@ -24,8 +25,8 @@ class ExplicitALS(FunkSVD):
 
     Minimizes `sum_observed (r - rating)^2 + regularization (sum_u n_u (|x_u|^2 + b_u^2) + sum_i n_i (|y_i|^2 + b_i^2))`, n_u and
     n_i the numbers of ratings of a user and of an item ("Large-Scale Parallel Collaborative Filtering for the Netflix Prize", eq. 3,
-    with biases: a row's bias is solved together with its embedding). An epoch solves all items, then all users, so that a
-    user's row equals `fold_in` of their ratings. Several processes (`recsys_dl.processes`) solve some rows each.
+    with biases: a row's bias is solved together with its embedding). An epoch solves all items, then all users, so that
+    exact solves leave each user's row equal to `fold_in` of their ratings. Several processes (`recsys_dl.processes`) solve some rows each.
 
     An unknown user gets mean + b_i, and an unrated item mean + b_u: a ranking by how well items
     are liked, not by popularity. Repeated ratings of an item by a user are averaged.
@@ -34,7 +35,8 @@ class ExplicitALS(FunkSVD):
         embedding_size: length of x_u and y_i.
         epochs: number of alternations over both sides.
         regularization: penalty on a row per rating.
-        solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`.
+        solver: "cholesky" (exact), "cg" or "ials++": see `kernels.als.solve_rows`; "auto": exact where an epoch is cheap,
+            else "cg" (`families.als_solver`).
         cg_steps: conjugate-gradient steps per row and epoch; "cg" only.
         block_size: columns solved together; "ials++" only.
         initial_scale: initial standard deviation of the embeddings.
@@ -68,7 +70,7 @@ class ExplicitALS(FunkSVD):
         embedding_size: Count = 63,
         epochs: Count = 20,
         regularization: Positive = 0.12,
-        solver: Solver = "cholesky",
+        solver: SolverChoice = "auto",
         cg_steps: Count = 3,
         block_size: Count = 32,
         initial_scale: NotNegative = 0.1,
@@ -78,7 +80,7 @@ class ExplicitALS(FunkSVD):
         self.embedding_size = embedding_size
         self.epochs = epochs
         self.regularization = regularization
-        self.solver: Solver = solver
+        self.solver: SolverChoice = solver
         self.cg_steps = cg_steps
         self.block_size = block_size
         self.initial_scale = initial_scale
@@ -88,7 +90,8 @@ class ExplicitALS(FunkSVD):
     def fit(self, train: Dataset | Interactions) -> Self:
         """Solve items and users in turn, `epochs` times."""
         group, size = current(), self.embedding_size
-        parts = halves(group, self._start(train), size)
+        entries_UI = self._start(train)
+        parts = halves(group, entries_UI, size)
         sides = (
             SharedRows(group, parts.by_user, parts.items_P1, 4 * size + 4),
             SharedRows(group, parts.by_item, parts.users_P1, 4 * size + 4),
@@ -103,9 +106,10 @@ class ExplicitALS(FunkSVD):
         of_users, of_items = (
             [Observed(*place(self._observed(block.entries), self.device)) for block in side.blocks] for side in sides
         )
+        solver = solver_for(self.solver, size + 1, entries_UI.nnz, sum(entries_UI.shape))
         for _ in track(range(self.epochs), "ExplicitALS"):
-            items = self._solve_side(sides[1], of_items, users, items)
-            users = self._solve_side(sides[0], of_users, items, users)
+            items = self._solve_side(sides[1], of_items, users, items, solver)
+            users = self._solve_side(sides[0], of_users, items, users, solver)
         users, items = group.stacked(users, parts.users_P1), group.stacked(items, parts.items_P1)
         self.user_emb_UD, self.bias_U = np.ascontiguousarray(users[:, :-1]), np.ascontiguousarray(users[:, -1])
         self.item_emb_ID, self.bias_I = np.ascontiguousarray(items[:, :-1]), np.ascontiguousarray(items[:, -1])
@@ -136,12 +140,12 @@ class ExplicitALS(FunkSVD):
         )
 
     def _solve_side(
-        self, side: SharedRows, observed: list[Observed], fixed: np.ndarray, start: np.ndarray
+        self, side: SharedRows, observed: list[Observed], fixed: np.ndarray, start: np.ndarray, solver: Solver
     ) -> np.ndarray:
         """Return this process's rows of one side, each ending in its bias, from its rows of both."""
         solved = np.empty_like(start)
         for block, one, table in zip(side.blocks, observed, side.gathered(fixed), strict=True):
-            solved[block.rows] = self._solve(one, block.entries, table, start[block.rows], self.solver)
+            solved[block.rows] = self._solve(one, block.entries, table, start[block.rows], solver)
         return solved
 
     def _solve(
