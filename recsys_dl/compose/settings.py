@@ -98,6 +98,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {
         "run": Place,
         "store": Place | None,
+        "traces": str | None,
         "host": str,
         "port": Annotated[int, Ge(0), Le(65535)],
         **dict.fromkeys(("batch_size", "queue_size", "body_kb", "max_k"), Count),

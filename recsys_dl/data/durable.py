@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,15 +84,44 @@ class DurableTable:
         Raises:
             ValueError: there is no row.
         """
-        if not len(rows):
-            raise ValueError("an append needs at least one row, got none")
-        rows = rows.select(self.schema.names()).cast(self.schema)
+        rows = self.checked(rows)
         with writing(self.folder), self._locked():
             pieces = self._pieces()
             number = pieces[-1].last + 1 if pieces else 1
             pieces.append(self._write(rows.with_columns(append=pl.lit(number, pl.Int64)), number, number))
             self._merge(pieces)
         return number
+
+    def checked(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows as they are written.
+
+        Raises:
+            ValueError: there is no row.
+        """
+        if not len(rows):
+            raise ValueError("an append needs at least one row, got none")
+        return rows.select(self.schema.names()).cast(self.schema)
+
+    def copy(self, appends: Sequence[pl.DataFrame], first: int) -> None:
+        """Write appends of another table, of which this one is a copy, under their numbers; those that are here already are left out.
+
+        Args:
+            appends: rows of each.
+            first: number of the first one, at most one more than the last one here.
+        """
+        with writing(self.folder), self._locked():
+            pieces = self._pieces()
+            last = pieces[-1].last if pieces else 0
+            assert first <= last + 1, (first, last)
+            rest = appends[last + 1 - first :]
+            while rest:
+                count = MERGED if len(rest) >= MERGED else 1  # in pieces of the sizes that merging makes
+                numbered = [
+                    rows.with_columns(append=pl.lit(last + 1 + n, pl.Int64)) for n, rows in enumerate(rest[:count])
+                ]
+                pieces.append(self._write(pl.concat(numbered), last + 1, last + count))
+                self._merge(pieces)
+                last, rest = last + count, rest[count:]
 
     def read(self, after: int = 0) -> pl.DataFrame:
         """Return all rows, with the number of their append in the column `append`, ascending; only pieces with appends above `after` are read."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class FeedbackLog:
         num_arms: A; required for a new log, later it may grow.
         context_size: F; 0 if policies do not look at a context. Required only for a new log with contexts.
         items: ids of the arms, if arms are items: a log is only opened with a vocabulary in which its arms keep their rows.
+        tables: makes a table from its folder and its schema.
 
     Raises:
         ValueError: a new log without `num_arms`; sizes or ids that are not those of the log.
@@ -73,6 +75,7 @@ class FeedbackLog:
         num_arms: int | None = None,
         context_size: int | None = None,
         items: Vocabulary | None = None,
+        tables: Callable[[Path, dict[str, Any]], DurableTable] = DurableTable,
     ) -> None:
         self.folder = Path(folder).absolute()
         for name, size, least in (("num_arms", num_arms, 1), ("context_size", context_size, 0)):
@@ -104,8 +107,8 @@ class FeedbackLog:
             with new_file(self.folder / "log.json") as file:
                 file.write_text(json.dumps(meta))
         self._settled = 0  # decisions of appends up to here all have rewards
-        self._decisions = DurableTable(self.folder / "decisions", DECISIONS)
-        self._rewards = DurableTable(self.folder / "rewards", REWARDS)
+        self._decisions = tables(self.folder / "decisions", DECISIONS)
+        self._rewards = tables(self.folder / "rewards", REWARDS)
 
     def __repr__(self) -> str:
         return f"FeedbackLog({str(self.folder)!r}, num_arms={self.num_arms}, context_size={self.context_size})"
@@ -149,11 +152,9 @@ class FeedbackLog:
         if len(np.unique(requests)) < len(requests):
             values, counts = np.unique(requests, return_counts=True)
             raise ValueError(f"every request needs a number of its own, got {values[counts > 1][0]} more than once")
-        found = None if checked.contexts_RF is None else checked.contexts_RF.shape[1]
-        if (found or 0) != self.context_size:
-            raise ValueError(
-                f"contexts must have the {self.context_size} numbers of this log, got {'none' if found is None else found}"
-            )
+        found = 0 if checked.contexts_RF is None else checked.contexts_RF.shape[1]
+        if found != self.context_size:
+            raise ValueError(f"contexts must have the {self.context_size} numbers of this log, got {found or 'none'}")
         shown_BK = checked.arms_RK >= 0
         nothing = pl.lit(None)
         rows = pl.DataFrame({"request": requests}).with_columns(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,13 @@ from recsys_dl.run_requests import Requests
 from recsys_dl.runs import Run
 
 from .batches import Job
-from .errors import Refused
+from .errors import Refused, away_for_now
 from .explaining import adjusted, entries, explanation
-from .histories import Shown
 from .live import Current, Live
 from .messages import ForWhom, Recommend, Score, Similar
 from .recorder import Recorder
+from .store import Shown, StoreError
+from .tracing import Mark
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class Wanted:
         request: its id.
         explain: whether the list of a `Recommend` is to be explained.
         variant: which of two runs answers.
+        marks: what was done for it, and when.
     """
 
     body: Recommend | Score | Similar
     request: str
     explain: bool = False
     variant: str = "a"
+    marks: list[Mark] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,16 @@ class Answers:
         live = self.current.live
         lists: dict[Hashable, list[Asked]] = {}
         for job in jobs:
+            job.body.marks.append(Mark("queue", job.queued, time.time_ns()))
             try:
                 if isinstance(job.body.body, Recommend) and not job.body.explain:
                     asked = self._asked(live, job)
                     lists.setdefault(asked.kind(), []).append(asked)
                 else:
-                    job.result.set_result(self._single(live, job))
+                    answer = self._single(live, job)
+                    mark = Mark("model", job.body.marks[-1].end, time.time_ns())
+                    job.body.marks.append(mark)
+                    job.result.set_result(answer)
             except Exception as error:
                 job.result.set_exception(refusal(error))
         for group in lists.values():
@@ -123,8 +129,11 @@ class Answers:
     def _answer(self, live: Live, group: list[Asked]) -> None:
         """Answer lists that are computed together; if that fails, each alone, so that none spoils the others."""
         try:
-            first, seeds_B = group[0], np.array([asked.seed for asked in group])
+            first, seeds_B, begin = group[0], np.array([asked.seed for asked in group]), time.time_ns()
             ranking = first.run.answer(requests_of(live, group), first.k, first.within, request=seeds_B)
+            mark = marked(ranking, begin, len(group))
+            for asked in group:
+                asked.job.body.marks.append(mark)
             chance, known = chance_of(ranking)
             written = [self._written(live, ranking, chance, known, b, asked) for b, asked in enumerate(group)]
         except Exception as error:
@@ -186,7 +195,7 @@ class Answers:
             return head | {"similar": [entries(live, items, scores[: len(items)]) for items, scores in lists]}
         if isinstance(body, Score):
             rows = found(live.run.items, body.items)
-            asked = Asked(job, self._whom(live, body), 1, None, 0, live.run)
+            asked = Asked(job, self._whom(live, job.body), 1, None, 0, live.run)
             scores_BL = live.run.model.score(live.run.users_of(requests_of(live, [asked])), rows[None])
             return head | {"items": entries(live, rows, scores_BL[0])}
         asked = self._asked(live, job)
@@ -199,7 +208,7 @@ class Answers:
         for ids in (body.allow, body.exclude):
             found(live.run.items, ids or [])
         seed = secrets.randbelow(2**53) if body.seed is None else body.seed
-        whom, k = self._whom(live, body), self._length(live, body.k)
+        whom, k = self._whom(live, job.body), self._length(live, body.k)
         return Asked(
             job, whom, k, live.run.allowed(body.allow, body.exclude), seed, adjusted(live.run, k, body.adjustments())
         )
@@ -210,8 +219,9 @@ class Answers:
             raise Refused(422, f"k must be between 1 and {most:,}, got {shorten(str(k))}")
         return k
 
-    def _whom(self, live: Live, body: ForWhom) -> Whom:
-        run = live.run
+    def _whom(self, live: Live, wanted: Wanted) -> Whom:
+        run, body = live.run, wanted.body
+        assert isinstance(body, ForWhom)
         tastes = None if body.tastes is None else tuple(body.tastes)
         if tastes is not None:
             run.check_tastes()
@@ -219,8 +229,9 @@ class Answers:
             items = found(run.items, body.history or [])
             return Whom(NEW, None, None, None, items, np.ones(len(items), np.float32), tastes)
         name = as_text([body.user])[0]
-        row = int(run.users.find([name])[0])
+        row, begin = int(run.users.find([name])[0]), time.time_ns()
         events = self.recorder.histories.of(name)
+        wanted.marks.append(Mark("store", begin, time.time_ns()))
         fresh = run.items.find([item for item, _ in events])
         kept = fresh >= 0
         if row < 0 and not kept.any():
@@ -253,6 +264,15 @@ def requests_of(live: Live, group: Sequence[Asked]) -> Requests:
     items, weights = (np.concatenate([getattr(asked.whom, name) for asked in group]) for name in ("items", "weights"))
     histories = Interactions(users, items, weights, num_users=len(group), num_items=len(live.run.items))
     return Requests(names, None, histories, group[0].whom.tastes)
+
+
+def marked(ranking: Ranking, begin: int, size: int) -> Mark:
+    """Return that a model answered a batch until now, and its stages, one after another."""
+    mark, at = Mark("model", begin, time.time_ns(), {"recsys.batch": size}), begin
+    for stage in ranking.stages if isinstance(ranking, Staged) else ():
+        begin, at = at, at + int(1e9 * stage.seconds)
+        mark.parts.append(Mark(f"{stage.kind} {stage.name}", begin, at))
+    return mark
 
 
 def chance_of(ranking: Ranking) -> tuple[Reranked | None, bool]:
@@ -290,6 +310,6 @@ def unknown(vocabulary: Vocabulary, name: str, advice: str, count: int = 1) -> R
 
 def refusal(error: Exception) -> Exception:
     """Return an error of a computation as the client sees it."""
-    if isinstance(error, sqlite3.Error):
-        return Refused(503, f"the history of users cannot be read ({error}); send this again later", retry_after=5)
+    if isinstance(error, StoreError):
+        return away_for_now(error)
     return Refused(422, shorten(str(error), 1000)) if isinstance(error, ValueError) else error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from recsys_dl.version import __version__
 
 from .answers import Answers, Wanted, variant_of
 from .batches import Batches, Job
-from .errors import Refused, in_words, overloaded
+from .errors import Refused, away_for_now, in_words, overloaded
 from .exported import is_export
 from .figures import Figures
 from .guard import Guard
@@ -45,6 +46,8 @@ from .messages import (
 from .recorder import Recorder
 from .settings import Settings
 from .showing import add_page
+from .store import Address, StoreError
+from .tracing import Mark, Traces
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": text}
@@ -97,10 +100,12 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.figures = settings, Figures()
+        self.traces = None if settings.traces is None else Traces(settings.traces)
         for path in filter(None, (settings.run, settings.beside)):  # before a store is made beside what is no run
             if not is_export(path):
                 run_folder(path)
-        self.recorder = Recorder(settings.store_folder)
+        shared = settings.store if isinstance(settings.store, Address) else None
+        self.recorder = Recorder(settings.store_folder, shared)
         two = settings.beside is not None
         self.learner = Learner(self.recorder, settle=settings.settle) if settings.learn else None
         prepare = None if self.learner is None else self.learner.adopt
@@ -157,6 +162,14 @@ class Service:
             raise overloaded() from None
         return JSONResponse(await self.within(result))
 
+    async def keep(self, body: Feedback, marks: list[Mark]) -> int:
+        """Keep feedback; return how many events, once they are durable."""
+        begin = time.time_ns()
+        try:
+            return int(await self.within(self.recorder.feedback(body)))
+        finally:
+            marks.append(Mark("store", begin, time.time_ns()))
+
     async def within(self, result: Future[Any]) -> Any:
         """Return a result that must be there in time."""
         try:
@@ -201,6 +214,8 @@ class Service:
         self.recorder.stop()
         if self.learner is not None:
             self.learner.stop(self.lives())
+        if self.traces is not None:
+            self.traces.stop()
 
 
 def make_app(settings: Settings) -> Guard:
@@ -238,7 +253,7 @@ def make_app(settings: Settings) -> Guard:
     _add_state(app, service)
     add_page(app, service, service.recorder.histories, REFUSALS)
     paths = tuple(route.path for route in app.routes if hasattr(route, "path"))
-    return Guard(app, settings, service.figures, paths)
+    return Guard(app, settings, service.figures, paths, service.traces)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -249,6 +264,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
         return said(request, error.status, error.message, error.headers)
+
+    @app.exception_handler(StoreError)
+    async def away(request: Request, error: StoreError) -> JSONResponse:
+        return await refused(request, away_for_now(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -267,23 +286,23 @@ def _add_errors(app: FastAPI) -> None:
 def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/recommend", response_model=Answer, responses=REFUSALS, summary="A list of items")
     async def recommend(body: Recommend, request: Request) -> Response:
-        return await service.answer(Wanted(body, request.state.request_id))
+        return await service.answer(Wanted(body, request.state.request_id, marks=request.state.marks))
 
     @app.post("/similar", response_model=SimilarAnswer, responses=REFUSALS, summary="Items similar to items")
     async def similar(body: Similar, request: Request) -> Response:
-        return await service.answer(Wanted(body, request.state.request_id))
+        return await service.answer(Wanted(body, request.state.request_id, marks=request.state.marks))
 
     @app.post("/score", response_model=ScoreAnswer, responses=REFUSALS, summary="Scores of given items")
     async def score(body: Score, request: Request) -> Response:
-        return await service.answer(Wanted(body, request.state.request_id))
+        return await service.answer(Wanted(body, request.state.request_id, marks=request.state.marks))
 
     @app.post("/explain", response_model=Explanation, responses=REFUSALS, summary="A list, and why each item is in it")
     async def explain(body: Recommend, request: Request) -> Response:
-        return await service.answer(Wanted(body, request.state.request_id, explain=True))
+        return await service.answer(Wanted(body, request.state.request_id, explain=True, marks=request.state.marks))
 
     @app.post("/feedback", response_model=Kept, responses=REFUSALS, summary="What became of an answer")
     async def feedback(body: Feedback, request: Request) -> Response:
-        kept = await service.within(service.recorder.feedback(body))
+        kept = await service.keep(body, request.state.marks)
         service.figures.events.inc(kept)
         return JSONResponse({"request_id": request.state.request_id, "kept": kept})
 

@@ -13,10 +13,11 @@ from typing import Any
 
 @dataclass
 class Job:
-    """A request in the queue, and its answer."""
+    """A request in the queue, its answer, and when it was queued, in nanoseconds since 1970."""
 
     body: Any
     result: Future[Any] = field(default_factory=Future)
+    queued: int = field(default_factory=time.time_ns)
 
 
 class Batches:

@@ -37,6 +37,11 @@ def overloaded() -> Refused:
     return Refused(429, "the server has as many requests as it can hold; send this one again later", retry_after=1)
 
 
+def away_for_now(error: OSError) -> Refused:
+    """Return the answer to a request that needs a store that cannot be read."""
+    return Refused(503, f"{error}; send this again later, and see GET /ready", retry_after=5)
+
+
 def in_words(errors: list[dict[str, Any]]) -> str:
     """Return pydantic's complaints about a body as text: which field, what must hold, what came."""
     lines = []

@@ -17,6 +17,7 @@ from typing import Any
 from .errors import Refused, overloaded
 from .figures import Figures
 from .settings import Settings
+from .tracing import Mark, Traces, id_of
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,13 @@ class Guard:
         settings: of the server.
         figures: its metrics.
         paths: those that the application has, for the metrics.
+        traces: takes a span of each request; None for none.
     """
 
-    def __init__(self, app: Any, settings: Settings, figures: Figures, paths: tuple[str, ...]) -> None:
-        self.app, self.settings, self.figures, self.paths = app, settings, figures, paths
+    def __init__(
+        self, app: Any, settings: Settings, figures: Figures, paths: tuple[str, ...], traces: Traces | None = None
+    ) -> None:
+        self.app, self.settings, self.figures, self.paths, self.traces = app, settings, figures, paths, traces
         self.rates = None if settings.rate is None else Rates(settings.rate)
         self.in_flight = 0
 
@@ -74,9 +78,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, request = time.perf_counter(), secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request
+        marks: list[Mark] = []
+        scope.setdefault("state", {}).update(request_id=request, marks=marks)
         path = scope["path"] if scope["path"] in self.paths else "other"
         headers = dict(scope["headers"])
+        span = None if self.traces is None else self.traces.begin(scope["method"], path, headers, request)
         status = 0
 
         async def answer(message: MutableMapping[str, Any]) -> None:
@@ -114,6 +120,9 @@ class Guard:
             }
             if TRACE.fullmatch(trace):
                 fields["client_request_id"] = trace
+            if self.traces is not None:
+                fields["trace_id"] = id_of(span)
+                self.traces.end(span, status, marks)
             log.info("request", extra={"fields": fields})
 
     async def _guarded(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import queue
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -15,21 +14,25 @@ from typing import Any
 
 import numpy as np
 
+from recsys_dl.data.durable import DurableTable
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import as_text, save_vocabularies
 from recsys_dl.folders import new_file, new_folder, writing
 
 from .batches import Batches, Job
 from .errors import Refused
-from .histories import Histories, Shown
+from .histories import Histories
 from .messages import Feedback
+from .mirror import MirroredTable
+from .shared import opened
+from .store import Address, Shown, Store
 
 log = logging.getLogger(__name__)
 
 CAPACITY = 20_000  # answers that wait to be written
 EVERY = 1.0  # seconds between writes of answers, if no feedback comes
 BEHIND = "the store does not keep up or cannot be written; send this again later, and see GET /ready"
-FAILURES = (OSError, sqlite3.Error, ValueError)  # of a full or damaged disk
+FAILURES = (OSError, ValueError)  # of a full or damaged disk, and of a server that is away
 
 
 class Recorder:
@@ -38,27 +41,36 @@ class Recorder:
     The folder holds `histories.sqlite`, and for each pair of vocabularies `logs/KEY/` with `users.parquet`, `items.parquet` and the
     `FeedbackLog` `log/`. Answers are written within a second, feedback before it is acknowledged.
 
+    With a shared store all of this is in that database, in which `histories` looks as well; the folder has a copy of the logs, in a folder named after the
+    content of the database, and what policies have learned.
+
     Args:
         folder: created if needed.
+        shared: where the shared store is; None for the folder alone.
 
     Attributes:
         checks: by the key of a log, what raises ValueError for rewards that it must not have.
 
     Raises:
         ValueError: it holds something else, or is damaged.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or the database does not answer.
+        ImportError: the database's client library is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: Address | None = None) -> None:
+        self.shared = None if shared is None else opened(shared)
+        if shared is not None and self.shared is not None:
+            folder = folder / f"{shared.kind}-{self.shared.name}"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.histories = Histories(folder / "histories.sqlite")
+        self.histories: Store = self.shared or Histories(folder / "histories.sqlite")
         self.failure: str | None = None
         self.checks: dict[str, Callable[[list[float]], None]] = {}
         self._logs: dict[str, FeedbackLog] = {}
+        self._copies: list[MirroredTable] = []
         self._waiting: list[Shown] = []
-        self._written = time.monotonic()
+        self._written = self._looked = time.monotonic()
         self._stopping = False
         self._batches = Batches("recorder", self._process, size=256, wait=0.005, capacity=CAPACITY, tick=EVERY)
 
@@ -71,14 +83,32 @@ class Recorder:
             with new_folder(folder) as aside:
                 save_vocabularies(aside, users, items)
         if key not in self._logs:
-            self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size)
+            tables = self._tables(key)
+            self._logs[key] = FeedbackLog(folder / "log", items=items, context_size=context_size, tables=tables)
+            if self.shared is not None:
+                self.shared.describe(key, {"num_arms": len(items), "context_size": context_size})
         return key
 
     def log_of(self, key: str) -> FeedbackLog:
-        """Return the log of a key, of this run or an earlier one."""
+        """Return the log of a key, of this run, an earlier one or, with a shared store, another server's."""
         if key not in self._logs:
-            self._logs[key] = FeedbackLog(self.folder / "logs" / key / "log")
+            sizes: dict[str, Any] = {}
+            folder = self.folder / "logs" / key
+            if self.shared is not None and not folder.exists():
+                folder, sizes = self.folder / "others" / key, self.shared.described(key)
+            self._logs[key] = FeedbackLog(folder / "log", tables=self._tables(key), **sizes)
         return self._logs[key]
+
+    def _tables(self, key: str) -> Any:
+        if self.shared is None:
+            return DurableTable
+        shared = self.shared
+
+        def copy(folder: Path, schema: dict[str, Any]) -> MirroredTable:
+            self._copies.append(MirroredTable(folder, schema, store=shared, name=f"{key}/{folder.name}"))
+            return self._copies[-1]
+
+        return copy
 
     def describe(self, key: str, about: dict[str, Any]) -> None:
         """Write of which of two runs a log is, and for which share of the users, beside it."""
@@ -127,19 +157,30 @@ class Recorder:
                 job.result.set_result(None)
         due = feedback or self._stopping or len(self._waiting) >= 1000 or time.monotonic() - self._written > EVERY
         try:
-            if self._waiting and due:
+            wrote = bool(self._waiting and due)
+            if wrote:
                 self._write_answers()
             kept = self._write_feedback(feedback)
-            if due:
+            if due and (self.shared is None or kept or wrote):
                 self.failure = None  # before anyone hears that it works
             for job in kept:
                 job.result.set_result(len(job.body.events))
+            if self.shared is not None and time.monotonic() - self._looked > EVERY:
+                self._look()
         except FAILURES as error:
             self.failure = f"{type(error).__name__}: {error}"
             log.error("the store cannot be written: %s", self.failure)
             for job in feedback:
                 if not job.result.done():
                     job.result.set_exception(Refused(503, BEHIND, retry_after=5))
+
+    def _look(self) -> None:
+        """See that the shared store can be used, and copy what other servers wrote."""
+        self._looked = time.monotonic()
+        self.histories.check()
+        for table in list(self._copies):
+            table.pull()
+        self.failure = None
 
     def _write_answers(self) -> None:
         self._written = time.monotonic()

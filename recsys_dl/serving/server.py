@@ -90,7 +90,7 @@ def serve(settings: Settings) -> None:
     try:
         uvicorn.Server(config).run(sockets=[socket])
     except KeyboardInterrupt:  # which uvicorn raises again after it has stopped in order
-        print(f"stopped; {settings.store_folder} has the feedback")
+        print(f"stopped; {settings.store or settings.store_folder} has the feedback")
 
 
 def config_socket(settings: Settings) -> Any:

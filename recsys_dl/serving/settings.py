@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from .store import Address
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,11 @@ class Settings:
         proxies: addresses of proxies whose X-Forwarded-For is believed.
         beside: another run of the same log, variant b; `run` is variant a. None for one run.
         share: of the users whose requests variant b answers, by a hash of their id; 0 where it is only looked at.
-        store: folder for histories and feedback; None for RUN.serving.
+        store: folder for histories and feedback, None for RUN.serving; or the database that several servers share.
         watch: seconds between looks at whether `run` has changed; 0 for never.
         learn: seconds between updates of policies from feedback; 0 for never.
         settle: seconds after which a shown item without feedback is a reward of 0, for policies; None for never.
+        traces: address of an OpenTelemetry collector that gets a span of each request; None for none.
         token: what clients must send; None for no check.
     """
 
@@ -43,13 +46,14 @@ class Settings:
     proxies: tuple[str, ...] = ()
     beside: Path | None = None
     share: float = 0.0
-    store: Path | None = None
+    store: Path | Address | None = None
     watch: float = 5.0
     learn: float = 5.0
     settle: float | None = None
-    token: str | None = None
+    traces: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def store_folder(self) -> Path:
-        """Where histories and feedback are."""
-        return self.store or Path(f"{str(self.run).rstrip('/')}.serving")
+        """Where histories and feedback are, or the copy of a shared store's feedback."""
+        return self.store if isinstance(self.store, Path) else Path(f"{str(self.run).rstrip('/')}.serving")

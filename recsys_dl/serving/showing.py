@@ -13,9 +13,9 @@ from recsys_dl.data.messages import shorten
 
 from .answers import Answers, found
 from .errors import Refused
-from .histories import Histories
 from .live import Live
 from .messages import Found, Liked, Map, Mapped, Places, RunFigures, UsersFound
+from .store import Store
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
@@ -41,7 +41,7 @@ class Shown(Protocol):
         """
 
 
-def add_page(app: FastAPI, service: Shown, histories: Histories, refusals: dict[int | str, dict[str, Any]]) -> None:
+def add_page(app: FastAPI, service: Shown, histories: Store, refusals: dict[int | str, dict[str, Any]]) -> None:
     """Add the page and its look-ups to an application."""
     home = files(__package__) / "page"
     for file in home.iterdir():

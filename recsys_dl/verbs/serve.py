@@ -6,13 +6,24 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from recsys_dl.threads import limit_threads
 
+if TYPE_CHECKING:
+    from recsys_dl.serving.store import Address
+
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def store_of(setting: str) -> Path | Address:
+    """Return the folder or the server that `store` names, with its password from the environment if the URL has none."""
+    from recsys_dl.serving.store import PASSWORD, Address, is_url
+
+    return Address.of(setting).with_password(os.environ.get(PASSWORD)) if is_url(setting) else Path(setting)
 
 
 def serve(config: DictConfig) -> None:
@@ -32,8 +43,8 @@ def serve(config: DictConfig) -> None:
     if token is None and config.host not in LOCAL:
         print(f"anyone who reaches {config.host} may ask and send feedback: set RECSYS_DL_TOKEN", file=sys.stderr)
     own = {name: config[name] for name in ("host", "port", "batch_ms", "batch_size", "queue_size", "timeout")}
-    own |= {name: config[name] for name in ("body_kb", "max_k", "rate", "watch", "share", "learn", "settle")}
-    store = None if config.store is None else Path(config.store)
+    own |= {name: config[name] for name in ("body_kb", "max_k", "rate", "watch", "share", "learn", "settle", "traces")}
+    store = None if config.store is None else store_of(str(config.store))
     beside = None if config.beside is None else Path(config.beside)
     if config.share and beside is None:
         raise ValueError(
