@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 import yaml
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from recsys_dl import Interactions, load_run
 from recsys_dl.bandits import Thompson
 from recsys_dl.data.dataset import Dataset
+from recsys_dl.data.saved_tables import read_saved_table
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.folders import sha256
 from recsys_dl.models import ALS, Content
@@ -127,6 +130,44 @@ def test_arrays_that_would_fill_the_memory_are_refused(tmp_path):
     np.save((tmp_path / "one.npz").open("wb"), np.zeros(3))
     with pytest.raises(ValueError, match="holds a single one"):
         load_arrays(tmp_path / "one.npz")
+
+
+def test_tables_that_would_fill_the_memory_are_refused_before_they_do(tmp_path):
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(3_000_000, np.int32)), pa.array(["x" * 100_000]))
+    many = pa.ListArray.from_arrays(pa.array([0, 50_000_000], pa.int32()), pa.array(np.zeros(50_000_000, np.int64)))
+    tables = {
+        "one text, three million times": {"id": repeated},
+        "one text in lists": {"id": [["y" * 1000] * 300_000] * 3},
+        "zeros": {"id": np.zeros(50_000_000, np.int64)},
+        "one list of zeros": {"id": many},
+        "one long text": {"id": ["z" * 300_000_000]},
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / name, compression="zstd")
+        assert (tmp_path / name).stat().st_size < 1 << 20
+    before = pa.total_allocated_bytes()
+    for name in tables:
+        with pytest.raises(ValueError, match="would fill the memory"):
+            read_saved_table(tmp_path / name)
+        assert pa.total_allocated_bytes() - before < 1 << 26, name
+    pq.write_table(
+        pa.table({"id": ["a", "ab"]}), tmp_path / "parts", use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY"
+    )
+    with pytest.raises(ValueError, match="must have texts that are whole"):
+        read_saved_table(tmp_path / "parts")
+    whole = pl.DataFrame(
+        {
+            "id": [str(n) for n in range(5000)],
+            "kind": pl.Series(["a", "b"] * 2500, dtype=pl.Categorical),
+            "kinds": [["a", None], []] * 2500,
+            "both": [{"text": "a" * 50, "number": 1.5}, None] * 2500,
+            "none": [None] * 5000,
+        }
+    )
+    whole.write_parquet(tmp_path / "whole")
+    assert read_saved_table(tmp_path / "whole").equals(whole)
+    pq.write_table(pa.table({"number": pa.array([7] * 9).dictionary_encode()}), tmp_path / "numbers")
+    assert read_saved_table(tmp_path / "numbers")["number"].to_list() == [7] * 9
 
 
 @pytest.mark.parametrize("index", [-1, 5, 2**31 - 1])
