@@ -87,7 +87,8 @@ def _similar(live: Live, run: Run, requests: Requests, rows_K: np.ndarray) -> li
 
 def entries(live: Live, rows: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
     """Return items as they are sent."""
-    titles = [None] * len(rows) if live.run.titles is None else live.run.titles.gather(rows).to_list()
+    known = live.run.titles
+    titles = [None] * len(rows) if known is None else [known[row] for row in rows.tolist()]
     return [
         {"item": item, "title": title, "score": score if np.isfinite(score) else None}
         for item, title, score in zip(live.ids(rows), titles, scores.tolist(), strict=True)
