@@ -107,7 +107,7 @@ def watch(
 
     Args:
         run: that answers.
-        log: a folder of `recsys-dl serve`'s store: logs/KEY, or the store if it has one log.
+        log: a folder of `recsys-dl serve`'s store, or of its copy of a shared one: logs/KEY, or the whole if it has one log.
         limits: beyond which checks fail.
         windows: parts of the time, with equal numbers of lists.
         settle: seconds before the log's end whose lists do not count for quality, since feedback may still come.
@@ -164,7 +164,8 @@ def log_folder(given: Path) -> Path:
     """
     if (given / "log" / "log.json").is_file():
         return given
-    found = sorted(one.parent.parent for one in given.glob("logs/*/log/log.json"))
+    places = ("logs/*/log/log.json", "*-*/logs/*/log/log.json")  # of a shared store, the copy that a server keeps
+    found = sorted(one.parent.parent for place in places for one in given.glob(place))
     if not found:
         raise FileNotFoundError(
             f"log={given} must be the store of recsys-dl serve (RUN.serving), or one of its folders logs/KEY; it has no log.json"

@@ -24,6 +24,10 @@ def monitor(config: DictConfig) -> int:
     output = None if config.output is None else Path(str(config.output)).expanduser()
     if output is not None and output.suffix != ".json":
         raise ValueError(f"output must be a .json file, got {output}")
+    if "://" in str(config.log):  # which may have a password
+        raise ValueError(
+            "log must be a folder: of a database, the copy of its log that each server keeps in RUN.serving"
+        )
     limits = Limits(**{one.name: config[one.name] for one in dataclasses.fields(Limits)})
     found = watch(
         load_run(config.run),
