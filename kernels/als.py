@@ -21,17 +21,16 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import get_num_threads, njit, prange
 
 from .device import Device, resolve
+from .tile import LANES, add_tile, prefetch
 
 Solver = Literal["cholesky", "cg", "ials++"]
 
-LANES = 16  # columns are padded to a multiple of this many float32
 BUFFER_BYTES = 4 << 20  # gathered rows buffered per thread; longer rows are gathered again at each pass
 AHEAD = 12  # rows to prefetch before they are gathered
+TILED = 8192  # float32 of gathered rows whose outer products are added together: fits the L1 cache
 PART = 32  # gathered rows per step of a pass: fits the L1 cache
 BLOCKS_PER_THREAD = 8
 
@@ -154,26 +153,6 @@ def _equal_cost(indptr: np.ndarray, row_cost: int, num_blocks: int) -> np.ndarra
 # Arithmetic of one row. Loops over columns use unsigned indices and whole vectors so that LLVM vectorizes them.
 
 
-@intrinsic
-def _prefetch(typing, table, row, column):
-    """Prefetch a cache line of a table: randomly accessed rows would otherwise stall one by one."""
-
-    def emit(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        at = builder.add(builder.mul(arguments[1], cgutils.unpack_tuple(builder, array.shape)[1]), arguments[2])
-        address = builder.bitcast(builder.gep(array.data, [at]), cgutils.voidptr_t)
-        flag = cgutils.int32_t
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
-            "llvm.prefetch.p0i8",
-        )
-        builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, high locality, data cache
-        return context.get_dummy_value()
-
-    return types.void(table, types.uint64, types.uint64), emit
-
-
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _gather(table, indices, first, count, column, rows):
     """Copy the columns of some fixed rows, from `column` on, into `rows`; zeros up to a multiple of four rows."""
@@ -184,7 +163,7 @@ def _gather(table, indices, first, count, column, rows):
         source = np.uint64(indices[np.uint64(first) + k])
         ahead = np.uint64(indices[min(np.uint64(first) + k + np.uint64(AHEAD), last)])
         for d in range(np.uint64(0), width, np.uint64(LANES)):
-            _prefetch(table, ahead, column + d)
+            prefetch(table, ahead, column + d)
         for d in range(width):
             rows[k, d] = table[source, column + d]
     for k in range(np.uint64(count), np.uint64((count + 3) // 4 * 4)):
@@ -194,25 +173,15 @@ def _gather(table, indices, first, count, column, rows):
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _add_outer(matrix, begin, rows, count, scale):
-    """matrix[i, j] += sum_k scale_k rows_ki rows_kj for begin <= i <= j (and a little below); k < count, in fours."""
+    """matrix[i, j] += sum_k scale_k rows_ki rows_kj for begin <= i <= j (and a little below); k < count."""
     width = np.uint64(matrix.shape[0])
-    lanes = np.uint64(LANES)
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    for k in range(np.uint64(0), np.uint64((count + 3) // 4 * 4), four):
-        k1, k2, k3 = k + one, k + two, k + three
-        s0, s1, s2, s3 = scale[k], scale[k1], scale[k2], scale[k3]
+    lanes, four = np.uint64(LANES), np.uint64(4)
+    together = np.uint64(max(16, TILED // matrix.shape[0]))
+    for first in range(np.uint64(0), np.uint64(count), together):
+        last = min(first + together, np.uint64(count))
         for i in range(np.uint64(begin), width, four):
-            i1, i2, i3 = i + one, i + two, i + three
-            a0, a1, a2, a3 = s0 * rows[k, i], s1 * rows[k1, i], s2 * rows[k2, i], s3 * rows[k3, i]
-            b0, b1, b2, b3 = s0 * rows[k, i1], s1 * rows[k1, i1], s2 * rows[k2, i1], s3 * rows[k3, i1]
-            c0, c1, c2, c3 = s0 * rows[k, i2], s1 * rows[k1, i2], s2 * rows[k2, i2], s3 * rows[k3, i2]
-            d0, d1, d2, d3 = s0 * rows[k, i3], s1 * rows[k1, i3], s2 * rows[k2, i3], s3 * rows[k3, i3]
-            for j in range(i // lanes * lanes, width):
-                y0, y1, y2, y3 = rows[k, j], rows[k1, j], rows[k2, j], rows[k3, j]
-                matrix[i, j] += a0 * y0 + a1 * y1 + a2 * y2 + a3 * y3
-                matrix[i1, j] += b0 * y0 + b1 * y1 + b2 * y2 + b3 * y3
-                matrix[i2, j] += c0 * y0 + c1 * y1 + c2 * y2 + c3 * y3
-                matrix[i3, j] += d0 * y0 + d1 * y1 + d2 * y2 + d3 * y3
+            for j in range(i // lanes * lanes, width, lanes):
+                add_tile(matrix, i, j, rows, first, last, scale)
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
