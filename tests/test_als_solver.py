@@ -27,8 +27,8 @@ def test_auto_is_exact_where_an_epoch_is_cheap(model, work, solver, monkeypatch)
 
 
 def test_the_work_counts_both_sides_of_every_pair_and_a_solve_for_every_row():
-    assert als_solver.solver_for("auto", 100, entries=1e6, rows=0) == "cholesky"
-    assert als_solver.solver_for("auto", 100, entries=1e6 + 1, rows=0) == "cg"
-    assert als_solver.solver_for("auto", 100, entries=0, rows=60_000) == "cholesky"
-    assert als_solver.solver_for("auto", 100, entries=0, rows=60_001) == "cg"
+    assert als_solver.solver_for("auto", 100, entries=5e6, rows=0) == "cholesky"
+    assert als_solver.solver_for("auto", 100, entries=5e6 + 1, rows=0) == "cg"
+    assert als_solver.solver_for("auto", 100, entries=0, rows=300_000) == "cholesky"
+    assert als_solver.solver_for("auto", 100, entries=0, rows=300_001) == "cg"
     assert als_solver.solver_for("ials++", 2, entries=1, rows=2) == "ials++"

@@ -7,14 +7,14 @@ from typing import Literal
 from recsys_dl.kernels.als import Solver
 
 SolverChoice = Literal["auto", "cholesky", "cg", "ials++"]
-EXACT_WORK = 2e10  # multiply-adds of an epoch that "auto" spends on exact solves: a second or two on two cores
+EXACT_WORK = 1e11  # multiply-adds of an epoch that "auto" spends on exact solves: about a second on two cores
 
 
 def solver_for(choice: SolverChoice, size: int, entries: float, rows: float) -> Solver:
     """Return the solver of `kernels.als.solve_rows` that a choice stands for.
 
     "auto" solves exactly where that is cheap, so that a user's row equals `fold_in` of their history to rounding, and else by conjugate
-    gradients, which reach the same objective in a half to a sixth of the time: docs/benchmarks/solvers.md.
+    gradients, which reach the same objective several times sooner at large D: docs/benchmarks/solvers.md.
 
     Args:
         choice: "auto", or a solver.
