@@ -33,6 +33,7 @@ HELP = """recsys-dl: recommenders on your data, by one command.
   recsys-dl serve run=runs/als                                 answers over HTTP, and keeps what users did with them
   recsys-dl monitor run=runs/als log=runs/als.serving          drift, concentration and quality of what was served; status 3 if one is off
   recsys-dl warmup                                             compile all kernels ahead and keep them on disk, for images
+  recsys-dl bench kernels                                      kernels beside those of implicit and irspack, on this machine
 
 Every setting is written key=value; recsys-dl VERB --help shows them all and what each means. Tab completion:
 recsys-dl completion bash (zsh, fish). Reference: docs/command.md."""
@@ -106,10 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def with_runs(verb: str, words: list[str]) -> list[str]:
-    """Return a verb's words with those that are runs' folders as its setting: `run=` the first, or of a report `runs=` all."""
+    """Return a verb's words with those that are runs' folders as its setting: `run=` the first, or of a report `runs=` all; kernels are all that bench measures."""
     if verb == "report" and (runs := [word for word in words if _is_run(word)]):
         quoted = ",".join("'" + run.replace("\\", "\\\\").replace("'", "\\'") + "'" for run in runs)
         return [f"runs=[{quoted}]", *(word for word in words if word not in runs)]
+    if verb == "bench" and words[:1] == ["kernels"]:
+        return words[1:]
     if verb in OF_A_RUN and words and _is_run(words[0]):
         return [f"run={words[0]}", *words[1:]]
     return words

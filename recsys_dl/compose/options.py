@@ -29,6 +29,7 @@ VERBS = (
     "serve",
     "monitor",
     "warmup",
+    "bench",
 )
 
 

@@ -119,6 +119,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "settle": Annotated[int, Ge(0)],
         "confidence": Annotated[float, Gt(0), Lt(1)],
     },
+    "bench": SHARED
+    | {
+        "jobs": Annotated[list[Literal["als_cg", "als_exact", "als_blocks", "bpr", "item_knn", "top_k"]], MinLen(1)],
+        "logs": Annotated[list[Literal["ml-100k", "ml-1m", "ml-20m", "msd"]], MinLen(1)],
+        "sizes": Lengths,
+        "rounds": Count,
+    },
     "warmup": SHARED | {"models": list[str] | None},
     "plan": SHARED | {"device": str, **dict.fromkeys(("num_users", "num_items", "interactions"), Count | None)},
     "export": SHARED
