@@ -14,6 +14,7 @@ from .comparison import Prepared, Vectors
 from .device import Device, resolve
 from .keys import best_first, item_of, key_of, score_of
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
+from .threads import at_most
 from .vectors import by_column, search_request
 
 
@@ -34,7 +35,8 @@ def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") ->
 
         return twin.sparse_product(left, right)
     product_BI = np.zeros((len(left.indptr_R1) - 1, right.num_columns), np.float32)
-    _sparse_product_cpu(*_plain(left), *_plain(right), product_BI)
+    with at_most(len(product_BI)):
+        _sparse_product_cpu(*_plain(left), *_plain(right), product_BI)
     return product_BI
 
 

@@ -6,7 +6,8 @@ flat table.
 A sum in the order of D, which is what a score is here, cannot use vector instructions from a row-major table; a sum in any order can, at
 the speed of memory. So each product is first summed in any order, and then exactly if it could exceed the score to beat. Each of the two
 sums differs from the true one by at most about (D + 2) 2^-24 times the sum of |query_d item_d| (Higham 2002, "Accuracy and Stability of
-Numerical Algorithms", section 3.1), so hardly more than the returned items are summed twice.
+Numerical Algorithms", section 3.1), so hardly more than the returned items are summed twice. A single query sums |query_d item_d| in the
+same pass; several share a bound on it, for which the largest number of each span is looked for once.
 """
 
 from __future__ import annotations
@@ -55,16 +56,7 @@ def scan(
         keys_PBC,
         counts_PB,
     )
-    _merge(keys_PBC, counts_PB, items_BK, best_BK)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _in_any_order(query_D, emb_N, start):
-    """Return the inner product of a query and the item at `start`, summed in the fastest order."""
-    total = np.float32(0)
-    for d in range(np.uint64(len(query_D))):
-        total += query_D[d] * emb_N[start + d]
-    return total
+    merge(keys_PBC, counts_PB, items_BK, best_BK)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -97,27 +89,63 @@ def _excluded(item, items, start, end):
     return at < end and items[at] == item
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _offer_span(query_BD, b, first, stop, table, margin, near_T, part, kept):
-    """Offer items first ... stop - 1 to query b. `margin`: see `_margin`, for products without bias."""
-    emb_N, bias_I, share, lists, k = table
-    keys_PBC, counts_PB, floors_B = kept
-    query_D, floor = query_BD[b], floors_B[b]
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _reach_one(query_D, emb_N, first, stop, share, near_T):
+    """Write what the scores of items first ... stop - 1 cannot exceed, without bias."""
     size = np.uint64(len(query_D))
     for item in range(first, stop):
-        near = _in_any_order(query_D, emb_N, item * size)
-        if len(bias_I):
-            near = (
-                near + bias_I[item] + _margin(abs(bias_I[item]), share)
-                if bias_I[item] > -np.inf
-                else np.float32(-np.inf)
-            )
-        near_T[item - first] = near + margin
+        start = item * size
+        total = np.float32(0)
+        reach = np.float32(0)
+        for d in range(size):
+            product = query_D[d] * emb_N[start + d]
+            total += product
+            reach += abs(product)
+        near_T[item - first] = total + _margin(reach, share)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _reach(query_D, emb_N, first, stop, margin, near_T):
+    """The same for a margin that holds for all of them."""
+    size = np.uint64(len(query_D))
+    for item in range(first, stop):
+        start = item * size
+        total = np.float32(0)
+        for d in range(size):
+            total += query_D[d] * emb_N[start + d]
+        near_T[item - first] = total + margin
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_bias(bias_I, first, stop, share, near_T):
+    for item in range(first, stop):
+        bias = bias_I[item]
+        near_T[item - first] = (
+            near_T[item - first] + bias + _margin(abs(bias), share) if bias > -np.inf else np.float32(-np.inf)
+        )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _num_above(near_T, size, floor):
+    """Return how many of the first `size` may exceed the floor; NaN may."""
     above = np.uint32(0)
-    for t in range(stop - first):
-        above += np.uint32(not near_T[t] <= floor)  # also if it is NaN
-    if above == 0:
+    for t in range(size):
+        above += np.uint32(not near_T[t] <= floor)
+    return above
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _offer_near(query_BD, b, first, stop, table, near_T, part, kept):
+    """Offer items first ... stop - 1 to query b where they may exceed its score to beat."""
+    emb_N, bias_I, share, lists, k = table
+    keys_PBC, counts_PB, floors_B = kept
+    if len(bias_I):
+        _add_bias(bias_I, first, stop, share, near_T)
+    floor = floors_B[b]
+    if _num_above(near_T, stop - first, floor) == 0:
         return
+    query_D = query_BD[b]
+    size = np.uint64(len(query_D))
     keys_C, count = keys_PBC[part, b], counts_PB[part, b]
     out_starts, out_ends, out_items = lists[:3]
     for item in range(first, stop):
@@ -144,22 +172,26 @@ def _scan(query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, 
                 at = first_from(in_items, in_starts[b], in_ends[b], begin)
                 while at < in_ends[b] and in_items[at] < end:
                     item = np.uint64(in_items[at])
-                    after = item + np.uint64(1)
-                    margin = _margin(reach_B[b] * _largest(bits_N, item * size, after * size), share)
-                    _offer_span(query_BD, b, item, after, table, margin, near_T, part, kept)
+                    _reach_one(query_BD[b], emb_N, item, item + np.uint64(1), share, near_T)
+                    _offer_near(query_BD, b, item, item + np.uint64(1), table, near_T, part, kept)
                     at += 1
+        elif rows == 1:
+            for first in range(np.uint64(begin), np.uint64(end), SPAN):
+                stop = min(first + SPAN, np.uint64(end))
+                _reach_one(query_BD[0], emb_N, first, stop, share, near_T)
+                _offer_near(query_BD, 0, first, stop, table, near_T, part, kept)
         else:
             for first in range(np.uint64(begin), np.uint64(end), SPAN):
                 stop = min(first + SPAN, np.uint64(end))
                 largest = _largest(bits_N, first * size, stop * size)
                 for b in range(rows):
-                    _offer_span(
-                        query_BD, b, first, stop, table, _margin(reach_B[b] * largest, share), near_T, part, kept
-                    )
+                    _reach(query_BD[b], emb_N, first, stop, _margin(reach_B[b] * largest, share), near_T)
+                    _offer_near(query_BD, b, first, stop, table, near_T, part, kept)
 
 
 @njit(cache=True, nogil=True)
-def _merge(keys_PBC, counts_PB, items_BK, best_BK):
+def merge(keys_PBC, counts_PB, items_BK, best_BK):
+    """Write the list of each query from its candidates of every part."""
     parts, rows, most = keys_PBC.shape
     keys = np.empty(parts * most, np.uint64)
     for b in range(rows):

@@ -17,14 +17,17 @@ from numba import get_num_threads, njit, prange
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 from .keys import first_from, take, write_list
-from .scan import scan
+from .scan import merge, scan
+from .threads import at_most
+from .transpose import transpose_items
 
 TILE = np.uint64(256)  # items scored at a time: 64 KB of embeddings at D=64, a share of the L2 cache
 SPAN = np.uint64(64)  # scores compared at a time with the score to beat
 MOST_USERS = 64  # rows processed per tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
 KEPT_BYTES = 64 << 20  # candidates held at a time
-FEW = 4  # queries that are cheaper to answer from the plain table; half of D if that is more: packing costs more then
+FEW = 2  # queries that are answered from the plain table
+MANY = 256  # queries up to which each tile is packed for itself, in cache; beyond, the table is, and serves many blocks of queries
 NO_BIAS = np.zeros(0, np.float32)
 
 
@@ -60,7 +63,8 @@ def top_k(
     items_BK = np.empty((rows, k), np.int32)
     best_BK = np.empty((rows, k), np.float32)
     lists = flat_lists(exclude, allow, rows)
-    _top_k_cpu(read_only(scores_BI, np.float32), lists, num_candidates(k, num_items), items_BK, best_BK)
+    with at_most(rows):
+        _top_k_cpu(read_only(scores_BI, np.float32), lists, num_candidates(k, num_items), items_BK, best_BK)
     return items_BK, best_BK
 
 
@@ -77,7 +81,8 @@ def top_k_dot(
     """Return the k items of each row with the largest `item_bias + <query, item_emb>`; ties go to the lower item.
 
     Scores are held one tile at a time, so memory does not grow with B times I. Each is summed in the order of D, so that
-    a row gets the same result alone and in a batch: few queries are answered from the plain table (`scan`), for many it is packed.
+    a row gets the same result alone and in a batch: one or two queries are answered from the plain table (`scan`), more from packed
+    tiles. Nothing of the table is kept between two calls, so that it may be written in between; up to 256 queries take no memory of its size.
 
     Args:
         query_BD: float32.
@@ -110,13 +115,24 @@ def top_k_dot(
     best_BK = np.empty((rows, k), np.float32)
     lists = flat_lists(exclude, allow, rows)
     num_kept = num_candidates(k, num_items)
-    if rows <= max(FEW, size // 2) and 8 * rows * num_kept * get_num_threads() <= KEPT_BYTES:
-        bias_I = read_only(NO_BIAS if item_bias_I is None else item_bias_I, np.float32)
-        scan(query_BD, item_emb_ID, bias_I, lists, num_kept, items_BK, best_BK)
-        return items_BK, best_BK
-
-    bias_I = read_only(np.zeros(num_items) if item_bias_I is None else item_bias_I, np.float32)
+    bias_I = read_only(NO_BIAS if item_bias_I is None else item_bias_I, np.float32)
     tile, padded = int(TILE), -(-size // 4) * 4
+    if 8 * rows * num_kept * get_num_threads() <= KEPT_BYTES:
+        if rows <= FEW or (allow is not None and (lists[4] - lists[3]).sum() <= num_items):
+            scan(query_BD, item_emb_ID, bias_I, lists, num_kept, items_BK, best_BK)
+            return items_BK, best_BK
+        if rows <= MANY:
+            parts = max(1, min(get_num_threads(), num_items // tile))
+            keys_PBC = np.empty((parts, rows, num_kept), np.uint64)
+            counts_PB = np.zeros((parts, rows), np.int64)
+            fours = np.zeros((-(-rows // 4), padded * 4), np.float32)
+            _fours(query_BD, 0, rows, fours)
+            read_P = np.zeros(parts, np.float32)
+            _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P)
+            merge(keys_PBC, counts_PB, items_BK, best_BK)
+            return items_BK, best_BK
+    if not len(bias_I):
+        bias_I = read_only(np.zeros(num_items), np.float32)
     chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
     stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
     firsts = range(0, max(num_items, 1), stretch)
@@ -212,17 +228,17 @@ def _pack(item_emb_ID, bias_I, padded):
     num_items, size = item_emb_ID.shape
     tile = np.int64(TILE)
     num_tiles = (num_items + tile - 1) // tile
+    emb_N = item_emb_ID.reshape(-1)
     packed = np.zeros((num_tiles, padded * tile), np.float32)
     bias = np.zeros((num_tiles, tile), np.float32)
+    read_T = np.zeros(num_tiles, np.float32)
     for t in prange(num_tiles):
-        emb_TD = item_emb_ID[t * tile : (t + 1) * tile]
-        bias[t, : len(emb_TD)] = bias_I[t * tile : (t + 1) * tile]
-        for start in range(0, len(emb_TD), 16):
-            some_SD = emb_TD[start : start + 16]
-            for d in range(size):
-                line = packed[t, d * tile + start :]
-                for j in range(len(some_SD)):
-                    line[j] = some_SD[j, d]
+        start = t * tile
+        stop = min(start + tile, num_items)
+        bias[t, : stop - start] = bias_I[start:stop]
+        read_T[t] = transpose_items(
+            emb_N, np.uint64(start), np.uint64(stop - start), np.uint64(size), packed[t], np.uint64(tile)
+        )
     return packed, bias
 
 
@@ -247,6 +263,53 @@ def _products(query, packed, bias_T, scores):
             scores[j + three] = scores[j + three] + a3 * w + b3 * x + c3 * y + d3 * z
 
 
+@njit(cache=True, nogil=True)
+def _fours(query_BD, low, high, fours_XN):
+    """Lay queries low ... high - 1 out by four, as [D, 4]."""
+    for b in range(low, high):
+        for d in range(query_BD.shape[1]):
+            fours_XN[(b - low) >> 2, d * 4 + ((b - low) & 3)] = query_BD[b, d]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P):
+    """Offer all items to all queries; each thread packs a tile of its part of the items at a time, in its cache.
+
+    Nothing is made outside of the loop: Numba would fill it by all threads, which then wait for each other.
+    """
+    parts, rows, _ = keys_PBC.shape
+    num_items = len(item_emb_ID)
+    tile = np.int64(TILE)
+    num_tiles = (num_items + tile - 1) // tile
+    emb_N, width = item_emb_ID.reshape(-1), np.uint64(item_emb_ID.shape[1])
+    for part in prange(parts):
+        packed = np.zeros(fours.shape[1] // 4 * tile, np.float32)
+        bias_T = np.zeros(tile, np.float32)
+        scores_UT = np.empty((4, tile), np.float32)
+        flat = scores_UT.reshape(-1)
+        floors_B = np.full(rows, -np.inf, np.float32)
+        for t in range(num_tiles * part // parts, num_tiles * (part + 1) // parts):
+            start = t * tile
+            size = min(tile, num_items - start)
+            read_P[part] += transpose_items(emb_N, np.uint64(start), np.uint64(size), width, packed, np.uint64(tile))
+            if len(bias_I):
+                bias_T[:size] = bias_I[start : start + size]
+            for four in range(0, rows, 4):
+                _products(fours[four >> 2], packed, bias_T, flat)
+                for b in range(four, min(rows, four + 4)):
+                    counts_PB[part, b], floors_B[b] = _offer(
+                        scores_UT[b - four],
+                        start,
+                        size,
+                        b,
+                        lists,
+                        k,
+                        keys_PBC[part, b],
+                        counts_PB[part, b],
+                        floors_B[b],
+                    )
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def _offer_products(query_BD, begin, together, packed, bias, first, num_items, lists, k, keys_BC, counts_B, floors_B):
     """Offer the packed items, the first of which is item `first`, to rows begin, begin + 1, ... of the queries."""
@@ -257,9 +320,7 @@ def _offer_products(query_BD, begin, together, packed, bias, first, num_items, l
         high = min(rows, low + together)
         padded = packed.shape[1] // tile
         fours = np.zeros(((together + 3) // 4, padded * 4), np.float32)
-        for b in range(low, high):
-            for d in range(query_BD.shape[1]):
-                fours[(b - low) >> 2, d * 4 + ((b - low) & 3)] = query_BD[begin + b, d]
+        _fours(query_BD, begin + low, begin + high, fours)
         scores_UT = np.empty((4, tile), np.float32)
         flat = scores_UT.reshape(-1)
         for t in range(len(packed)):

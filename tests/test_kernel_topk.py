@@ -8,6 +8,7 @@ from numba import config, set_num_threads
 
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.topk import num_candidates, top_k, top_k_dot
+from recsys_dl.kernels.transpose import transpose_items
 
 
 def lists_of(rows):
@@ -218,9 +219,9 @@ def scales(rng, num_items, size):
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 33, 64, 130])
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [1, 2, 7])
 def test_few_queries_get_the_bits_of_many(packed, rows, size):
-    """From the plain table or a packed one: the same items and the same bits of each score, ties and extremes included."""
+    """From the plain table, from tiles or a packed table: the same items and the same bits of each score, ties and extremes included."""
     rng = np.random.default_rng(size)
     for name, table, scale in scales(rng, 700, size):
         query_BD, emb_ID = (scale * rng.standard_normal((rows, size))).astype(np.float32), table.astype(np.float32)
@@ -244,10 +245,11 @@ def test_few_queries_get_the_bits_of_many(packed, rows, size):
                     np.testing.assert_array_equal(one, other, err_msg=f"{name}, {list(options)}, k={k}")
 
 
-def test_a_table_written_between_two_requests_is_read_again():
+@pytest.mark.parametrize("rows", [1, 2, 9, 300])
+def test_a_table_written_between_two_requests_is_read_again(rows):
     """Nothing of the table is kept; read-only and mapped tables are answered too."""
     rng = np.random.default_rng(9)
-    query_BD, emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (2, 3000))
+    query_BD, emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (rows, 3000))
     top_k_dot(query_BD, emb_ID, 5, device="cpu")
     emb_ID[1234] = 100 * query_BD[0]
     assert top_k_dot(query_BD, emb_ID, 5, device="cpu")[0][0, 0] == 1234
@@ -255,7 +257,7 @@ def test_a_table_written_between_two_requests_is_read_again():
     assert top_k_dot(query_BD, emb_ID, 5, device="cpu")[0][0, 0] == 1234
 
 
-@pytest.mark.parametrize("rows", [1, 50])
+@pytest.mark.parametrize("rows", [1, 50, 300])
 def test_threads_change_nothing(rows):
     rng = np.random.default_rng(5)
     query_BD, item_emb_ID = (rng.standard_normal((n, 8)).astype(np.float32) for n in (rows, 30_000))
@@ -266,6 +268,15 @@ def test_threads_change_nothing(rows):
         check(top_k_dot(query_BD, item_emb_ID, 9, device="cpu"), expected)
     finally:
         set_num_threads(config.NUMBA_NUM_THREADS)
+
+
+@pytest.mark.parametrize(("num_items", "size"), [(0, 5), (5, 0), (15, 16), (16, 15), (100, 33), (256, 64)])
+def test_items_are_transposed(num_items, size):
+    table_ID = np.arange((3 + num_items) * size, dtype=np.float32).reshape(3 + num_items, size)
+    packed_DT = np.full((size, 256), -1, np.float32)
+    transpose_items(table_ID.reshape(-1), *map(np.uint64, (3, num_items, size)), packed_DT.reshape(-1), np.uint64(256))
+    np.testing.assert_array_equal(packed_DT[:, :num_items], table_ID[3:].T)
+    assert (packed_DT[:, num_items:] == -1).all()
 
 
 def test_arrays_on_the_device_are_used_in_place_and_answered_there(device):
