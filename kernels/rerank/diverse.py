@@ -32,6 +32,7 @@ class ItemVectors(NamedTuple):
     indices: np.ndarray  # int32
     values_N: np.ndarray  # float32
     inverse_norms_I: np.ndarray  # float64, 0 for a zero vector
+    lowest: float  # that a cosine can be: 0 if no number is negative, else -1
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -77,7 +78,7 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
     the first position); ties go to the lower item.
     """
     rows, size = items_BL.shape
-    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
+    dense_ID, indptr, indices, values_N, inverse_norms_I, lowest = vectors
     parts = min(PARTS, rows)
     for part in prange(parts):
         bound_L = np.empty(size, np.float64)
@@ -117,7 +118,7 @@ def mmr(items_BL, relevance_BL, vectors, weight, places_BK):
                 bound_L[at] = -np.inf
                 if place == 0:  # a negative cosine raises an item above its value for an empty list
                     for l in range(size):
-                        bound_L[l] += weight
+                        bound_L[l] -= weight * lowest
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -132,7 +133,7 @@ def dpp(items_BL, relevance_BL, vectors, weight, places_BK):
     """
     rows, size = items_BL.shape
     num_places = places_BK.shape[1]
-    dense_ID, indptr, indices, values_N, inverse_norms_I = vectors
+    dense_ID, indptr, indices, values_N, inverse_norms_I, _ = vectors
     filled_B = np.zeros(rows, np.int32)
     parts = min(PARTS, rows)
     for part in prange(parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import weakref
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from functools import cached_property
@@ -18,6 +19,12 @@ from .saved_tables import read_saved_table
 
 FEW = 100  # ids or rows that are looked up one by one, which is faster than Polars' engine, and a hundred times so on busy processors
 NEAR_AMONG = 20_000  # ids compared with an unknown one to find similar ones
+
+# For a vocabulary, those that begin with its ids, and the ids of both. Weak, so that nothing is held in memory; outside of the objects, so
+# that nothing of it is copied or pickled; with the ids, so that a vocabulary that was given others is compared again.
+_BEGINNINGS: weakref.WeakKeyDictionary[Vocabulary, weakref.WeakKeyDictionary[Vocabulary, tuple[Any, Any]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Vocabulary:
@@ -138,8 +145,20 @@ class Vocabulary:
         return Vocabulary(pl.concat([self.ids, fresh]), noun=self.noun)
 
     def begins(self, other: Vocabulary) -> bool:
-        """Return whether each of these ids has the same row in `other`, which may have more."""
-        return self is other or (len(self) <= len(other) and self.ids.equals(other.ids.head(len(self))))
+        """Return whether each of these ids has the same row in `other`, which may have more.
+
+        Two vocabularies are compared once: a server asks with every request.
+        """
+        if self is other:
+            return True
+        compared = _BEGINNINGS.setdefault(self, weakref.WeakKeyDictionary())
+        mine, theirs = compared.get(other, (_nothing, _nothing))
+        if mine() is self.ids and theirs() is other.ids:
+            return True
+        same = len(self) <= len(other) and self.ids.equals(other.ids.head(len(self)))
+        if same:
+            compared[other] = (weakref.ref(self.ids), weakref.ref(other.ids))
+        return same
 
     @cached_property
     def content_hash(self) -> str:
@@ -235,3 +254,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, list | tuple | dict | set | np.ndarray | pl.Series):
         raise ValueError(f"ids must be text or numbers, got {shorten(repr(value))}")
     return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
+
+
+def _nothing() -> None:
+    """Return None, as a reference to what is gone does."""

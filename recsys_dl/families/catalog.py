@@ -28,7 +28,9 @@ from recsys_dl.saving import Saved, load_arrays
 
 from .aligned import aligned
 from .evidence import num_influential, warn_of_unknown, without_evidence
+from .factors import cosines
 from .learned import check_learned, check_size
+from .rows import block_of
 
 COUNTS = ("user_counts_U", "item_counts_I")
 BLOCK_BYTES = 32 << 20  # float32 scores held at a time while the catalog is ranked
@@ -133,7 +135,7 @@ class CatalogModel(Saved):
         items_BK, scores_BK = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
         for block in self._blocks(size):
             items_BK[block], scores_BK[block] = top_k(
-                self._scores(_take(values, block)),
+                self._scores(block_of(values, block)),
                 k,
                 exclude=lists_of(exclude, block),
                 allow=lists_of(allow, block),
@@ -197,7 +199,7 @@ class CatalogModel(Saved):
         scores_BL = np.empty(items_BL.shape, np.float32)
         for block in self._blocks(len(rows)):
             safe_BL = np.maximum(items_BL[block], 0)
-            scores_BL[block] = self._pair_scores(_take(values, block), safe_BL)
+            scores_BL[block] = self._pair_scores(block_of(values, block), safe_BL)
             if self.popularity_fallback and blank_B[block].any():
                 scores_BL[block][blank_B[block]] = self._popularity()[safe_BL[blank_B[block]]]
         scores_BL[items_BL < 0] = -np.inf
@@ -344,11 +346,7 @@ class CatalogModel(Saved):
 
     def _cosines(self, emb_ID: np.ndarray, items_B: np.ndarray) -> np.ndarray:
         """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where either has no users."""
-        unit_ID = emb_ID / np.maximum(np.linalg.norm(emb_ID, axis=1, keepdims=True), 1e-30)
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, self.item_counts_I == 0] = -np.inf
-        cosines_BI[self.item_counts_I[items_B] == 0] = -np.inf
-        return cosines_BI
+        return cosines(emb_ID, items_B, self.item_counts_I > 0)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "num_items"):
@@ -393,8 +391,3 @@ class CatalogModel(Saved):
     def _popularity(self) -> np.ndarray:
         active = max(1, int((self.user_counts_U > 0).sum()))
         return (self.item_counts_I / active).astype(np.float32)
-
-
-def _take(values: Any, block: slice) -> Any:
-    """Slice users' values: one array or CSR matrix, or a tuple of them."""
-    return tuple(part[block] for part in values) if isinstance(values, tuple) else values[block]

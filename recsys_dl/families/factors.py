@@ -1,4 +1,4 @@
-"""The item vectors of factor models, for models that change or add some. I items, D columns."""
+"""The item vectors of factor models: how similar they are, and for models that change or add some. B items asked for, I items, D columns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from recsys_dl.kernels.norms import inverse_norms
 
 OF_ITEMS, OF_USERS = ("_I", "_ID"), ("_U", "_UD")  # endings of the names of arrays with a row an item or user
 
@@ -42,3 +44,16 @@ def grown(model: Any, num_users: int, num_items: int) -> Any:
         setattr(larger, name, array)
     larger.num_users, larger.num_items = num_users, num_items
     return larger
+
+
+def cosines(emb_ID: np.ndarray, items_B: np.ndarray, known_I: np.ndarray) -> np.ndarray:
+    """Return float32 [B, I], the cosine of every item with each of `items_B`; -inf where either is not known.
+
+    Lengths are computed anew, in a pass that costs less than the product: kept ones would be wrong after a write to the table.
+    """
+    inverse_I = inverse_norms(emb_ID)
+    cosines_BI = (emb_ID[items_B] * inverse_I[items_B, None]) @ emb_ID.T
+    cosines_BI *= inverse_I
+    cosines_BI[:, ~known_I] = -np.inf
+    cosines_BI[~known_I[items_B]] = -np.inf
+    return cosines_BI

@@ -22,6 +22,7 @@ from recsys_dl.protocols import Users
 
 from .asked_features import check_features
 from .based import beginning
+from .factors import cosines
 from .known_items import KnownItems
 
 log = logging.getLogger(__name__)
@@ -164,12 +165,7 @@ class FeatureVectors(KnownItems):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the vectors; -inf where either has no information."""
-        unit_ID = self.item_emb_ID / np.maximum(np.linalg.norm(self.item_emb_ID, axis=1, keepdims=True), 1e-30)
-        known_I = self._known_items()
-        cosines_BI = unit_ID[items_B] @ unit_ID.T
-        cosines_BI[:, ~known_I] = -np.inf
-        cosines_BI[~known_I[items_B]] = -np.inf
-        return cosines_BI
+        return cosines(self.item_emb_ID, items_B, self._known_items())
 
 
 def grown_features(side: Features, encoder: FeatureEncoder, new: Dataset, ids: pl.Series) -> Features:

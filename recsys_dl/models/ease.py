@@ -20,6 +20,7 @@ from recsys_dl.data.profiles import Profiles
 from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
+from recsys_dl.families.rows import rows_of
 from recsys_dl.kernels.device import Device
 from recsys_dl.progress import track, waiting
 from recsys_dl.protocols import Served
@@ -239,7 +240,7 @@ class EASE(CatalogModel):
         return known_I if self.content_known_I is None else known_I | self.content_known_I
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
-        return self.histories[users_B]
+        return rows_of(self.histories, users_B)
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return histories.by_user

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, stored_scores
+from recsys_dl.families.rows import rows_of
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
 from recsys_dl.sizes import LogSize
@@ -69,7 +70,7 @@ class ItemKNN(Neighborhood):
         return item_to_item(self, seen, Neighbors(self.neighbors_RR), pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
-        return self.interactions_UI[users_B]
+        return rows_of(self.interactions_UI, users_B)
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return histories.by_user

@@ -12,6 +12,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import ROWS_AT_ONCE, as_vectors, by_item, list_matrix, stored_scores
+from recsys_dl.families.rows import rows_of
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.similarity import nearest
@@ -100,7 +101,7 @@ class RP3beta(CatalogModel):
         return item_to_item(self, seen, Neighbors(self.neighbors_II), tower, pair_floats=2 * TOGETHER)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
-        return self.histories_UI[users_B]
+        return rows_of(self.histories_UI, users_B)
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         return self._fold_matrix(histories.by_user)

@@ -12,6 +12,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import as_vectors, stored_scores
+from recsys_dl.families.rows import rows_of
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.sequences import followers
@@ -94,7 +95,7 @@ class SequentialRules(CatalogModel):
         return item_to_item(self, seen, Followers(self.rules_II), tower, pair_floats=self.history_size)
 
     def _values(self, users_B: np.ndarray) -> sp.csr_matrix:
-        return self.recent_UI[users_B]
+        return rows_of(self.recent_UI, users_B)
 
     def _fold(self, histories: Interactions) -> sp.csr_matrix:
         """Return CSR [B, I]: weight / position from the end, summed over occurrences of an item."""

@@ -18,6 +18,7 @@ from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length
+from recsys_dl.kernels.threads import at_most
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Ranking, Stage, Staged, Users, UserState
 
@@ -178,21 +179,24 @@ class Pipeline(Stages):
                 stages.append(Stage(name, "retriever", *answer))
         if not lists:
             raise RuntimeError(f"no retriever answered: {'; '.join(notes.messages)}")
-        start = time.perf_counter()
-        ranking = self.merged(lists, min(max(self.num_candidates, k), self.num_items))
-        stages.append(Stage(MERGE, "merge", ranking, time.perf_counter() - start))
-        if self.ranker is not None or RANKER in self.broken:
-            answer = self._run(RANKER, notes, partial(ranked, self, users, rows, ranking, lists, alive))
-            if answer is not None:
-                ranking = answer[0]
-                stages.append(Stage(RANKER, "ranker", *answer))
-        for name in self.rerankers:
-            put = partial(self.rerankers[name].rerank, users, ranking, k) if name not in self.broken else None
-            answer = self._run(name, notes, put, keep=ranking.items_BK.shape[1], request=request)
-            if answer is not None:
-                ranking = answer[0]
-                stages.append(Stage(name, "reranker", *answer))
-                notes.lists(ranking.unmet_N2[:, 0], [f"{name}: {ranking.messages[m]}" for m in ranking.unmet_N2[:, 1]])
+        with at_most(len(rows)):  # what follows works through lists, one by one
+            start = time.perf_counter()
+            ranking = self.merged(lists, min(max(self.num_candidates, k), self.num_items))
+            stages.append(Stage(MERGE, "merge", ranking, time.perf_counter() - start))
+            if self.ranker is not None or RANKER in self.broken:
+                answer = self._run(RANKER, notes, partial(ranked, self, users, rows, ranking, lists, alive))
+                if answer is not None:
+                    ranking = answer[0]
+                    stages.append(Stage(RANKER, "ranker", *answer))
+            for name in self.rerankers:
+                put = partial(self.rerankers[name].rerank, users, ranking, k) if name not in self.broken else None
+                answer = self._run(name, notes, put, keep=ranking.items_BK.shape[1], request=request)
+                if answer is not None:
+                    ranking = answer[0]
+                    stages.append(Stage(name, "reranker", *answer))
+                    notes.lists(
+                        ranking.unmet_N2[:, 0], [f"{name}: {ranking.messages[m]}" for m in ranking.unmet_N2[:, 1]]
+                    )
         items_BK, scores_BK = ranking.items_BK[:, :k].copy(), ranking.scores_BK[:, :k].copy()
         notes.lists(np.flatnonzero(blank_B), "this user has no interactions: retrievers gave their fallback")
         short_B = (items_BK < 0).any(axis=1)
