@@ -12,7 +12,7 @@ PARTS = 64  # of a batch, split among threads; each part has its own scratch buf
 
 
 @njit(cache=True, nogil=True)
-def _slot(table_H, item):
+def slot(table_H, item):
     """Return an item's slot in a hash table of items, or the free slot it would take."""
     last = np.uint32(len(table_H) - 1)
     at = (np.uint32(item) * np.uint32(2654435769)) & last
@@ -22,7 +22,7 @@ def _slot(table_H, item):
 
 
 @njit(cache=True, nogil=True)
-def _slots(count):
+def slots(count):
     """Return a power of two that keeps a hash table of this many items at most half full."""
     slots = 16
     while slots < 2 * count:
@@ -40,7 +40,7 @@ def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
     length = out_items_BL.shape[1]
     parts = min(PARTS, rows)
     for part in prange(parts):
-        table_H = np.empty(_slots(length), np.int32)
+        table_H = np.empty(slots(length), np.int32)
         next_R, given_R = np.empty(sources, np.int64), np.empty(sources, np.int64)
         for b in range(part, rows, parts):
             table_H[:] = -1
@@ -55,7 +55,7 @@ def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
                     next_R[source] += 1
                     if item < 0:
                         continue
-                    at = _slot(table_H, item)
+                    at = slot(table_H, item)
                     if table_H[at] < 0:
                         table_H[at] = item
                         out_items_BL[b, filled] = item
@@ -77,7 +77,7 @@ def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
     length = out_items_BL.shape[1]
     parts = min(PARTS, rows)
     for part in prange(parts):
-        table_H = np.empty(_slots(sources * size), np.int32)
+        table_H = np.empty(slots(sources * size), np.int32)
         sums_H = np.empty(len(table_H), np.float64)
         for b in range(part, rows, parts):
             table_H[:] = -1
@@ -86,7 +86,7 @@ def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
                     item = items_BRN[b, source, place]
                     if item < 0:
                         continue
-                    at = _slot(table_H, item)
+                    at = slot(table_H, item)
                     if table_H[at] < 0:
                         table_H[at] = item
                         sums_H[at] = 0.0

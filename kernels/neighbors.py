@@ -12,10 +12,14 @@ from numba import njit, parallel_chunksize, prange
 
 from .comparison import Prepared, Vectors
 from .device import Device, resolve
-from .keys import best_first, item_of, key_of, score_of
+from .item_lists import ItemLists, flat_lists, read_only
+from .keys import best_first, first_from, item_of, key_of, score_of, write_list
+from .merge import slot, slots
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
 from .threads import at_most
 from .vectors import by_column, search_request
+
+FULL = 4  # terms of a sparse row times this exceed the columns: a dense row costs less than a table of the columns met
 
 
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
@@ -38,6 +42,37 @@ def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") ->
     with at_most(len(product_BI)):
         _sparse_product_cpu(*_plain(left), *_plain(right), product_BI)
     return product_BI
+
+
+def best_of_sparse_product(
+    left: Vectors,
+    right: Vectors,
+    k: int,
+    *,
+    exclude: ItemLists | None = None,
+    allow: ItemLists | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the k best columns of each row of `left` times `right` without a dense row, on the CPU.
+
+    Sums and lists are those of `top_k(sparse_product(left, right), k)` for rows that have k permitted columns with a sum above 0, which
+    beat all columns that nothing was added to.
+
+    Returns:
+        int32 columns [B, K], float32 sums [B, K], and bool [B]: rows with fewer, whose list is not written.
+    """
+    rows = len(left.indptr_R1) - 1
+    indptr, _, values = _plain(left)
+    starts_N = np.ascontiguousarray(right.indptr_R1[left.indices_N], np.int64)
+    ends_N = np.ascontiguousarray(right.indptr_R1[left.indices_N + 1], np.int64)
+    columns_M = np.ascontiguousarray(right.indices_N, np.int32).view(np.uint32)
+    values_M = np.ascontiguousarray(right.values_N, np.float32)
+    items_BK, best_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.float32)
+    short_B = np.zeros(rows, np.bool_)
+    lists = flat_lists(exclude, allow, rows)
+    arrays = [read_only(array, array.dtype) for array in (indptr, values, starts_N, ends_N, columns_M, values_M)]
+    with at_most(rows):
+        _best_of_product(*arrays, right.num_columns, lists, items_BK, best_BK, short_B)
+    return items_BK, best_BK, short_B
 
 
 def updated(
@@ -165,6 +200,58 @@ def _sparse_product_cpu(left_ptr, left_indices, left_values, right_ptr, right_in
             values = right_values[first:end]
             for m in range(len(columns)):
                 row[columns[m]] += weight * values[m]
+
+
+@njit(cache=True, nogil=True)
+def _permitted(lists, row, item):
+    out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
+    at = first_from(out_items, out_starts[row], out_ends[row], item)
+    if at < out_ends[row] and out_items[at] == item:
+        return False
+    if has_allow:
+        at = first_from(in_items, in_starts[row], in_ends[row], item)
+        return at < in_ends[row] and in_items[at] == item
+    return True
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _best_of_product(
+    left_ptr, left_values, starts_N, ends_N, columns_M, values_M, num_columns, lists, items_BK, best_BK, short_B
+):
+    k = items_BK.shape[1]
+    for b in prange(len(short_B)):
+        most = np.int64(0)
+        for n in range(left_ptr[b], left_ptr[b + 1]):
+            most += ends_N[n] - starts_N[n]
+        if most < k or FULL * most > num_columns:  # a dense row is as good
+            short_B[b] = True
+            continue
+        table_H = np.full(slots(most), -1, np.int32)
+        sums_H = np.empty(len(table_H), np.float32)
+        met_M = np.empty(most, np.uint32)  # slots in use
+        met = np.uint64(0)
+        for n in range(left_ptr[b], left_ptr[b + 1]):
+            weight = left_values[n]
+            for m in range(np.uint64(starts_N[n]), np.uint64(ends_N[n])):
+                item = np.int32(columns_M[m])
+                at = slot(table_H, item)
+                if table_H[at] < 0:
+                    table_H[at] = item
+                    sums_H[at] = np.float32(0)
+                    met_M[met] = at
+                    met += np.uint64(1)
+                sums_H[at] += weight * values_M[m]
+        keys_C = np.empty(met, np.uint64)
+        count = np.uint64(0)
+        for place in range(met):
+            at = met_M[place]
+            if sums_H[at] > 0 and _permitted(lists, b, table_H[at]):
+                keys_C[count] = key_of(sums_H[at], table_H[at])
+                count += np.uint64(1)
+        if count < np.uint64(k):
+            short_B[b] = True
+        else:
+            write_list(keys_C[:count], items_BK[b], best_BK[b])
 
 
 @njit(cache=True, nogil=True, parallel=True)

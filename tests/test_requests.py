@@ -7,14 +7,20 @@ import weakref
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numba import get_num_threads
 
-from recsys_dl import Dataset, Interactions, Vocabulary
+from recsys_dl import Dataset, Interactions, Vocabulary, models
 from recsys_dl.data import vocabulary
+from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.factors import cosines
+from recsys_dl.families.neighborhood import as_vectors
 from recsys_dl.families.rows import block_of, rows_of
+from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.neighbors import best_of_sparse_product, sparse_product
 from recsys_dl.kernels.norms import inverse_norms
 from recsys_dl.kernels.threads import at_most
+from recsys_dl.kernels.topk import top_k
 from recsys_dl.models import ALS, BPR, EASE, SVD
 from recsys_dl.pipeline import Pipeline
 from recsys_dl.protocols import Ranking
@@ -153,6 +159,58 @@ def test_what_is_known_of_ids_is_neither_kept_nor_pickled():
     del one
     gc.collect()
     assert len(vocabulary._BEGINNINGS) < before
+
+
+@pytest.mark.parametrize("k", [1, 10, 200])
+@pytest.mark.parametrize("num_columns", [300, 20_000])
+def test_the_best_of_a_sparse_product_are_those_of_its_dense_rows(k, num_columns):
+    """Negative weights, sums of 0, empty rows, ties; float64 cannot tie where float32 does, so the dense kernel is the oracle of bits."""
+    rng = np.random.default_rng(k)
+    left, right = (
+        sp.random(
+            rows, columns, share, "csr", np.float32, random_state=rng, data_rvs=lambda n: rng.integers(-2, 9, n) / 4
+        )
+        for rows, columns, share in ((25, 40, 0.2), (40, num_columns, 0.01))
+    )
+    left.data[:20] = 0
+    out, within = (
+        ItemLists(lists.indptr[:-1].astype(np.int64), lists.indptr[1:].astype(np.int64), lists.indices)
+        for lists in (sp.random(25, num_columns, share, "csr", random_state=rng) for share in (0.3, 0.7))
+    )
+    exact_BI = (left.astype(np.float64) @ right.astype(np.float64)).toarray()
+    several = False
+    for options in ({}, {"exclude": out}, {"exclude": out, "allow": within}):
+        items_BK, best_BK, short_B = best_of_sparse_product(as_vectors(left), as_vectors(right), k, **options)
+        dense = top_k(sparse_product(as_vectors(left), as_vectors(right), device="cpu"), k, device="cpu", **options)
+        np.testing.assert_array_equal(items_BK[~short_B], dense[0][~short_B])
+        np.testing.assert_array_equal(best_BK[~short_B], dense[1][~short_B])
+        rows_B = np.flatnonzero(~short_B)
+        np.testing.assert_array_equal(best_BK[rows_B], np.take_along_axis(exact_BI[rows_B], items_BK[rows_B], 1))
+        several |= (~short_B).any()
+    assert several or k == 200 or num_columns == 300
+
+
+@pytest.mark.parametrize("name", ["ItemKNN", "SequentialRules", "RP3beta"])
+def test_neighbors_are_listed_as_from_all_scores(name):
+    """Lists of some items and lists that run out of them, with items left out and let in."""
+    rng = np.random.default_rng(4)
+    log = Interactions(
+        rng.integers(0, 200, 1500),
+        rng.integers(0, 4000, 1500) % 700 * 5,
+        np.arange(1500) % 4,
+        num_users=201,
+        num_items=4000,
+    )
+    model = getattr(models, name)(device="cpu").fit(log)
+    users = np.arange(201)
+    for allow in (None, np.arange(0, 4000, 10)):
+        for k in (3, 40, 4000):
+            got = model.recommend(users, k, exclude=log, allow=allow)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(model), "_top_k", CatalogModel._top_k)
+                expected = model.recommend(users, k, exclude=log, allow=allow)
+            np.testing.assert_array_equal(got.items_BK, expected.items_BK)
+            np.testing.assert_array_equal(got.scores_BK, expected.scores_BK)
 
 
 def test_no_more_threads_than_tasks():

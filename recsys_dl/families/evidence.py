@@ -24,16 +24,16 @@ def num_influential(histories: Interactions, influential_I: np.ndarray) -> np.nd
     return np.bincount(histories.users_N[counted_N], minlength=histories.num_users)
 
 
-def without_evidence(values: Any, influential_X: np.ndarray | None = None) -> np.ndarray:
+def without_evidence(values: Any, influential_N: np.ndarray | None = None) -> np.ndarray:
     """Return bool [B]: users whose values are all 0, so that a linear model scores every item the same.
 
     Args:
         values: the input of a model's scores: CSR or dense, one row per user; for others nothing is concluded.
-        influential_X: bool, the columns that change a score; None: all.
+        influential_N: bool, which of the values stored in CSR rows change a score; None: all.
     """
     if sp.issparse(values):
         # abs() of a CSR matrix would sort it in place, and the order of its entries is that of the sums
-        said_N = values.data != 0 if influential_X is None else (values.data != 0) & influential_X[values.indices]
+        said_N = values.data != 0 if influential_N is None else (values.data != 0) & influential_N
         rows_N = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
         return np.bincount(rows_N[said_N], minlength=values.shape[0]) == 0
     if isinstance(values, np.ndarray) and values.ndim == 2:

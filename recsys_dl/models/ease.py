@@ -257,7 +257,7 @@ class EASE(CatalogModel):
         return influential_I
 
     def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
-        return without_evidence(values, self._influential_items())
+        return without_evidence(values, self._influential_items()[values.indices])
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return values @ self.weights_II

@@ -8,7 +8,8 @@ import scipy.sparse as sp
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import Neighborhood, as_vectors, by_item, stored_scores
-from recsys_dl.families.rows import rows_of
+from recsys_dl.families.rows import best_of_rows, rows_of, stored_rows
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.protocols import Served
 from recsys_dl.sizes import LogSize
@@ -79,10 +80,15 @@ class ItemKNN(Neighborhood):
         return np.diff(self._supported.indptr) > 0
 
     def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
-        return without_evidence(values, self._influential_items())
+        return without_evidence(values, stored_rows(self._supported, values.indices))
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return sparse_product(as_vectors(values), as_vectors(self._supported), device=self.device)
+
+    def _top_k(
+        self, values: sp.csr_matrix, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return best_of_rows(values, self._supported, k, exclude, allow, device=self.device, dense=super()._top_k)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         return stored_scores(self.neighbors_RR, items_B)

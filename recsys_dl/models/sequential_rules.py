@@ -12,8 +12,9 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import as_vectors, stored_scores
-from recsys_dl.families.rows import rows_of
+from recsys_dl.families.rows import best_of_rows, rows_of, stored_rows
 from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.sequences import followers
 from recsys_dl.protocols import Served
@@ -111,10 +112,15 @@ class SequentialRules(CatalogModel):
         return np.diff(self.rules_II.indptr) > 0
 
     def _without_evidence(self, values: sp.csr_matrix) -> np.ndarray:
-        return without_evidence(values, self._influential_items())
+        return without_evidence(values, stored_rows(self.rules_II, values.indices))
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
         return sparse_product(as_vectors(values), as_vectors(self.rules_II), device=self.device)
+
+    def _top_k(
+        self, values: sp.csr_matrix, k: int, exclude: ItemLists | None, allow: ItemLists | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return best_of_rows(values, self.rules_II, k, exclude, allow, device=self.device, dense=super()._top_k)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         return stored_scores(self.rules_II, items_B)
