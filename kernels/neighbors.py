@@ -19,7 +19,7 @@ from .similarity import accumulate, bounds_of, comparison, finished, nearest
 from .threads import at_most
 from .vectors import by_column, search_request
 
-FULL = 4  # terms of a sparse row times this exceed the columns: a dense row costs less than a table of the columns met
+FULL = 32  # terms of a sparse row times this exceed the columns: a dense row costs less than a table of the columns met
 
 
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
