@@ -170,7 +170,7 @@ def test_the_best_of_a_sparse_product_are_those_of_its_dense_rows(k, num_columns
         sp.random(
             rows, columns, share, "csr", np.float32, random_state=rng, data_rvs=lambda n: rng.integers(-2, 9, n) / 4
         )
-        for rows, columns, share in ((25, 40, 0.2), (40, num_columns, 0.01))
+        for rows, columns, share in ((25, 40, 0.2), (40, num_columns, 0.01 if num_columns == 300 else 0.0005))
     )
     left.data[:20] = 0
     out, within = (
@@ -187,7 +187,7 @@ def test_the_best_of_a_sparse_product_are_those_of_its_dense_rows(k, num_columns
         rows_B = np.flatnonzero(~short_B)
         np.testing.assert_array_equal(best_BK[rows_B], np.take_along_axis(exact_BI[rows_B], items_BK[rows_B], 1))
         several |= (~short_B).any()
-    assert several or k == 200 or num_columns == 300
+    assert several or k == 200 or num_columns == 300  # of few terms beside columns
 
 
 @pytest.mark.parametrize("name", ["ItemKNN", "SequentialRules", "RP3beta"])
