@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 
 NEIGHBORS = LISTED = 100
 CG_STEPS, BLOCK = 3, 32
@@ -69,6 +70,8 @@ def _peer(kind: str, *arguments: Any) -> Contender:
     def make(log_UI: sp.csr_matrix, size: int, threads: int) -> Any:
         from . import peers
 
+        if kind.startswith("Implicit"):
+            threadpool_limits(1, "blas")  # as implicit advises: its own threads call BLAS
         made = getattr(peers, kind)
         return made(log_UI, *arguments, threads) if "Neighbors" in kind else made(log_UI, size, *arguments, threads)
 

@@ -254,6 +254,7 @@ def draw(results: Sequence[Result], file: Path) -> None:
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set(title=log, xlabel="seconds of the peer over ours", xscale="log")
         axes.set_yticks(range(len(jobs)), [f"{job}, D = {size}" if size else job for job, size in jobs])
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
     figure.axes[-1].legend(frameon=False)
