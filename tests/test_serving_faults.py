@@ -127,9 +127,19 @@ def test_an_answer_that_takes_too_long_is_503_and_is_not_computed_later(served, 
         serving.Settings(served / "runs/ease", batch_ms=600, timeout=0.1, store=tmp_path / "store", watch=0)
     )
 
+    async def slow():
+        yield b"{"
+        await asyncio.sleep(0.3)
+        yield b"}"
+
     async def late() -> list:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
+            other = asyncio.create_task(
+                client.post("/recommend", content=slow())
+            )  # or one that is alone would not wait
+            await asyncio.sleep(0.01)
             answer = await client.post("/recommend", json={"user": 105})
+            assert (await other).status_code == 408
             await asyncio.sleep(0.8)
             return [answer, (await client.get("/metrics")).text]
 

@@ -253,7 +253,9 @@ def make_app(settings: Settings) -> Guard:
     _add_state(app, service)
     add_page(app, service, service.recorder.histories, REFUSALS)
     paths = tuple(route.path for route in app.routes if hasattr(route, "path"))
-    return Guard(app, settings, service.figures, paths, service.traces)
+    guard = Guard(app, settings, service.figures, paths, service.traces)
+    service.batches.present = lambda: guard.in_flight
+    return guard
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -31,6 +31,9 @@ class Batches:
         wait: seconds that a job waits for others, at most.
         capacity: of the queue.
         tick: seconds after which `process` is called without a job if none comes; None for never.
+
+    Attributes:
+        present: returns how many jobs there may be at most now; a batch that has all of them does not wait.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Batches:
         tick: float | None = None,
     ) -> None:
         self.process, self.size, self.wait, self.tick = process, size, wait, tick
+        self.present: Callable[[], int] = lambda: size
         self.jobs: queue.Queue[Job | None] = queue.Queue(capacity)
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
@@ -89,7 +93,7 @@ class Batches:
             batch.append(job)
             left = until - time.monotonic()
             try:
-                if len(batch) >= self.size:
+                if len(batch) >= min(self.size, self.present()):
                     break
                 job = self.jobs.get(timeout=left) if left > 0 else self.jobs.get_nowait()
             except queue.Empty:

@@ -15,7 +15,7 @@ class Settings:
     Attributes:
         run: a folder written by `recsys-dl train`, or a link to one.
         host, port: where to listen; port 0 takes a free one.
-        batch_ms: the most that a request waits for others, in milliseconds.
+        batch_ms: the most that a request waits for others, in milliseconds; one that is alone does not wait.
         batch_size: requests answered at once, at most.
         queue_size: requests that wait or are answered at a time; beyond, 429.
         timeout: seconds for receiving a request, and for answering one.
