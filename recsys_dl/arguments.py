@@ -80,6 +80,31 @@ def named(cls: type[Made]) -> type[Made]:
     return cls
 
 
+def takes_histories(fold_in: Call) -> Call:
+    """Return a `fold_in`, or a class with that of its own, that, given stated tastes which it does not take, says what does.
+
+    Raises:
+        TypeError: from the returned method: tastes.
+    """
+    if isinstance(fold_in, type):
+        if "fold_in" in vars(fold_in):
+            fold_in.fold_in = takes_histories(fold_in.fold_in)
+        return fold_in
+    if "tastes" in inspect.signature(fold_in).parameters:
+        return fold_in
+
+    @functools.wraps(fold_in)
+    def folding(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "tastes" in kwargs:
+            raise TypeError(
+                f"{type(self).__name__}.fold_in takes histories, not tastes, which mean something to a model of content alone: "
+                "Content().fit(train).fold_in(tastes=[…])"
+            )
+        return fold_in(self, *args, **kwargs)
+
+    return folding  # type: ignore[return-value]
+
+
 def bind(
     call: Callable[..., Any], signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> inspect.BoundArguments:

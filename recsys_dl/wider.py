@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import takes_histories
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length
@@ -111,6 +112,7 @@ class WiderCatalog(Saved):
             items_BK[mine_B], scores_BK[mine_B] = found.items_BK, found.scores_BK
         return Ranking(items_BK, scores_BK)
 
+    @takes_histories
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the state of new users by the items of their histories that `inner` knows.
 

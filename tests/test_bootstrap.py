@@ -156,6 +156,8 @@ def test_wrong_words():
         ValueError, match="base must be a model with item vectors of its own, such as als, bpr or svd, got EASE"
     ):
         Bootstrap(EASE())
+    with pytest.raises(ValueError, match=r"base must be .*, got the class SVD: write SVD\(\)"):
+        Bootstrap(SVD)
     with pytest.raises(ValueError, match="item features or texts are needed"):
         Bootstrap(SVD()).fit(Interactions([0, 1], [0, 1]))
     with pytest.raises(ValueError, match="mapping"):

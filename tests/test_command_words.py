@@ -29,7 +29,7 @@ WRONG = [
     ("train model.epochs=true", "model.epochs must be a whole number from 0, such as 16, got 'true'"),
     (
         "train model.solver=choleski",
-        "model.solver must be cholesky, cg or ials++, got 'choleski' (did you mean 'cholesky'?)",
+        "model.solver must be auto, cholesky, cg or ials++, got 'choleski' (did you mean 'cholesky'?)",
     ),
     ("train split.order=lg", "split.order must be time or log, got 'lg' (did you mean 'log'?)"),
     ("train evaluate=5", "evaluate is a group of settings, such as evaluate.k=…"),
@@ -69,6 +69,11 @@ WRONG = [
     ("train data=log", "a setting is missing: data.path"),
     ("train data=log data.path=", "data.path must be given"),
     ("train data=log data.path=null", "data.path must be given"),
+    (
+        "tune model=als model.regularization=tag(lgo,interval(0.001,0.1))",
+        "the only tag is log, got 'lgo' (did you mean 'log'?)",
+    ),
+    ("tune model=als model.epochs=tag(log,choice(1,2))", "a tag has no effect on a list of values"),
     ("evaluate run=x model=als", "recsys-dl evaluate has no choice of model"),
     ("index vectors=a.npy run=b", "run=… has vectors of its own"),
     ("recommend users=[1]", "a setting is missing: run"),

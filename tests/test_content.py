@@ -9,7 +9,8 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.models import Content
+from recsys_dl.models import Content, Hybrid, ItemKNN
+from recsys_dl.pipeline import Pipeline
 
 FILMS = pl.DataFrame(
     {
@@ -180,6 +181,46 @@ def test_stated_tastes():
         model.fold_in()
     with pytest.raises(ValueError, match="tastes are of one user"):
         model.fold_in([[0], [1]], tastes=["heist"])
+    with pytest.raises(ValueError, match=r"a flat list of the terms of one user, .*got \['heist'\] in it"):
+        model.fold_in(tastes=[["heist"]])
+
+
+def test_stated_tastes_may_have_weights():
+    model = Content(min_count=1).fit(films([0], [0]))
+
+    def scores(tastes):
+        return model.score(model.fold_in(tastes=tastes), np.arange(7)[None])[0]
+
+    np.testing.assert_allclose(scores({"heist": 2.5, "comedy": 2.5}), scores(["heist", "comedy"]), rtol=1e-6)
+    much, little = scores({"heist": 9, "comedy": 0.1}), scores({"heist": 0.1, "comedy": 9})
+    np.testing.assert_allclose(much, scores(["heist"]), atol=0.05)
+    np.testing.assert_allclose(little, scores(["comedy"]), atol=0.05)
+    assert not np.allclose(much, little)
+    for wrong in (0, -1.0, float("nan"), float("inf"), "much", True, None):
+        with pytest.raises(ValueError, match=r"the weight of 'heist' in tastes must be a finite number above 0, got"):
+            scores({"heist": wrong})
+
+
+@pytest.mark.parametrize("of", ["model", "hybrid", "pipeline"])
+def test_models_without_tastes_say_what_has_them(of):
+    knn = ItemKNN(device="cpu")
+    model = {"model": knn, "hybrid": Hybrid({"knn": knn}), "pipeline": Pipeline({"knn": knn})}[of].fit(
+        films([0, 1], [0, 1])
+    )
+    with pytest.raises(TypeError, match=r"fold_in takes histories, not tastes, .*Content\(\).fit\(train\).fold_in"):
+        model.fold_in(tastes=["heist"])
+    assert len(model.fold_in([[0]])) == 1
+
+
+def test_reasons_take_lists_and_refuse_what_is_no_table():
+    model = Content(min_count=1).fit(films([0, 1], [0, 1]))
+    items_BK = model.recommend([0, 1], 2).items_BK
+    assert model.reasons([0, 1], items_BK.tolist()) == model.reasons(np.array([0, 1]), items_BK)
+    with pytest.raises(ValueError, match="one row for each of 2 users"):
+        model.reasons([0, 1], [1, 2])
+    for wrong in ("3", -1, 0, 1.5, None):
+        with pytest.raises(ValueError, match="num_terms must be a whole number of at least 1"):
+            model.reasons([0], [[1]], num_terms=wrong)
 
 
 def test_reasons_name_the_liked_item_and_what_is_shared():

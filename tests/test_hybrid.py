@@ -88,6 +88,8 @@ def test_mixed_and_cascade_by_hand():
     cascade = tables(*rows, how="cascade", num_candidates=3)
     assert list(cascade.recommend([0], k=5).items_BK[0]) == [2, 1, 0, 3, 4]
     assert list(cascade.recommend([0], k=2, allow=[1, 3, 4]).items_BK[0]) == [4, 3]
+    halved = [tables(*rows, [0, 9, 0, 0, 0], how="cascade", num_candidates=count) for count in (4, [4, 2])]
+    assert halved[0].recommend([0], k=5).items_BK.tolist() == halved[1].recommend([0], k=5).items_BK.tolist()
     three = tables(*rows, [0, 9, 0, 0, 0], how="cascade", num_candidates=[4, 3])
     assert list(three.recommend([0], k=5).items_BK[0]) == [1, 3, 2, 0, 4]
 

@@ -53,7 +53,7 @@ WRONG = [
     ({"min_user_interactions": {"als": 5}}, "min_user_interactions are for how=switching, not how=weighted"),
     ({"how": "switching", "min_user_interactions": {"bpr": 5}}, "must name parts"),
     ({"how": "switching", "min_item_interactions": {"als": -1}}, "whole numbers of at least 0, got -1 for als"),
-    ({"how": "cascade", "num_candidates": [50, 10]}, "one number for each part after the first"),
+    ({"how": "cascade", "num_candidates": [50, 10]}, "one number, or one for each part after the first"),
     ({"holdout": 1.0}, "holdout must be"),
 ]
 

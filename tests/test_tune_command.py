@@ -34,6 +34,14 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("tag", ["log", "LOG", "Log"])
+def test_a_range_is_tagged_in_any_case(tag):
+    words = [f"model.regularization=tag({tag},interval(0.001,0.1))", f"model.epochs=tag({tag},range(1,9))"]
+    space = compose_command("tune", ["model=als", *DATA, *words]).space
+    assert space["model.regularization"] == {"low": 0.001, "high": 0.1, "log": True}
+    assert space["model.epochs"] == {"low": 1, "high": 8, "step": 1, "log": True}
+
+
 def table(study: Path) -> dict[int, dict[str, str]]:
     with (study / "trials.csv").open() as stream:
         return {int(row["trial"]): row for row in csv.DictReader(stream)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from recsys_dl.arguments import Seed, checked
+from recsys_dl.arguments import CountOrZero, Seed, checked
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.messages import shorten
 from recsys_dl.evaluation import Evaluation, evaluate
 from recsys_dl.protocols import Recommender
 
@@ -17,7 +18,7 @@ CLICKS = (0, 1, 2, 5, 10, 20)
 
 
 @checked
-def first_clicks(histories: Interactions, num: int, *, seed: Seed = 7) -> Interactions:
+def first_clicks(histories: Interactions, num: CountOrZero, *, seed: Seed = 7) -> Interactions:
     """Return each user's oldest interactions, up to `num`; without times, random ones.
 
     A larger number includes those of a smaller one.
@@ -28,7 +29,7 @@ def first_clicks(histories: Interactions, num: int, *, seed: Seed = 7) -> Intera
         seed: for the random order of a log without times.
 
     Raises:
-        ValueError: a negative number.
+        ValueError: no whole number of at least 0.
 
     Examples:
         >>> from recsys_dl import Interactions
@@ -37,8 +38,6 @@ def first_clicks(histories: Interactions, num: int, *, seed: Seed = 7) -> Intera
         >>> first_clicks(log, 2).items_N
         array([6, 7, 5], dtype=int32)
     """
-    if num < 0:
-        raise ValueError(f"the number of clicks must be at least 0, got {num}")
     size = len(histories)
     key_N = np.random.default_rng(seed).permutation(size) if histories.times_N is None else histories.times_N
     ordered_N = np.lexsort((np.arange(size), key_N, histories.users_N))
@@ -59,12 +58,12 @@ def after_clicks(
         model: fitted on `train`, which has none of the test users (split=user).
         train: the training part.
         test: its `histories` are what the users click.
-        clicks: numbers of interactions, each 0 or more.
+        clicks: numbers of interactions, each 0 or more, all different.
         seed: for the order of clicks of a log without times.
         how: further arguments of `evaluate`, such as k.
 
     Raises:
-        ValueError: a test part without histories, or as in `evaluate`.
+        ValueError: clicks that are not such numbers, a test part without histories, or as in `evaluate`.
 
     Examples:
         >>> from recsys_dl.cold_start import after_clicks
@@ -75,12 +74,27 @@ def after_clicks(
         >>> list(after_clicks(Popularity().fit(train), train, test, clicks=[0, 5], k=10))
         [0, 5]
     """
-    if not len(clicks):
-        raise ValueError("clicks must name at least one number, such as [0, 1, 5], got none")
+    numbers = _numbers(clicks)
     histories = histories_of(test)
-    return {
-        int(num): folded_from(model, train, test, first_clicks(histories, int(num), seed=seed), **how) for num in clicks
-    }
+    return {num: folded_from(model, train, test, first_clicks(histories, num, seed=seed), **how) for num in numbers}
+
+
+def _numbers(clicks: Any) -> list[int]:
+    """Return numbers of clicks.
+
+    Raises:
+        ValueError: no list, an empty one, or one of something else than different whole numbers from 0.
+    """
+    must = "clicks must be a list of different whole numbers of at least 0, such as [0, 1, 5]"
+    if isinstance(clicks, str | bytes | Mapping) or not hasattr(clicks, "__iter__"):
+        raise ValueError(f"{must}, got {shorten(repr(clicks))}")
+    given = list(clicks)
+    for at, num in enumerate(given):
+        if isinstance(num, bool) or not isinstance(num, int | np.integer) or num < 0 or num in given[:at]:
+            raise ValueError(f"{must}, got {shorten(repr(num))}{' twice' if num in given[:at] else ''}")
+    if not given:
+        raise ValueError(f"{must}, got none")
+    return [int(num) for num in given]
 
 
 def histories_of(test: Dataset) -> Interactions:

@@ -9,7 +9,9 @@ import numpy as np
 from recsys_dl.arguments import Count, Seed, checked
 from recsys_dl.data.dataset import Dataset, as_interactions
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.messages import shorten
 from recsys_dl.evaluation import Evaluation
+from recsys_dl.evaluation.questions import check_rows
 from recsys_dl.protocols import Recommender
 
 from .clicks import folded_from, histories_of
@@ -43,7 +45,7 @@ def interview_items(
         seed: for "random".
 
     Raises:
-        ValueError: more items than train knows, a log without ratings for entropy, a model without vectors for information.
+        ValueError: more items than train knows, a log without ratings for entropy, a model without vectors, or of other rows than train, for information.
 
     Examples:
         >>> from recsys_dl import Interactions
@@ -59,7 +61,7 @@ def interview_items(
     if by == "random":
         return np.random.default_rng(seed).permutation(known)[:k].astype(np.int32)
     if by == "information":
-        return _informative(log, k, model)
+        return _informative(train, k, model)
     counts_I = log.item_counts_I.astype(np.float64)
     if by == "popularity":
         worth_I = counts_I
@@ -78,13 +80,20 @@ def interview_items(
 def answers(histories: Interactions, items: np.ndarray) -> Interactions:
     """Return what users answer who are shown items: their interactions with those of them that they know.
 
+    Args:
+        histories: of the users.
+        items: rows of the items shown, in any order; none is an interview without questions.
+
+    Raises:
+        ValueError: items that are not rows of the histories' items.
+
     Examples:
         >>> from recsys_dl import Interactions
         >>> from recsys_dl.cold_start import answers
         >>> answers(Interactions([0, 0, 1], [3, 5, 4]), [5, 4]).items_N
         array([5, 4], dtype=int32)
     """
-    return histories.select(np.isin(histories.items_N, np.asarray(items)))
+    return histories.select(np.isin(histories.items_N, _shown(items, histories.num_items)))
 
 
 def judge_interview(model: Recommender, train: Dataset, test: Dataset, items: np.ndarray, **how: Any) -> Evaluation:
@@ -101,7 +110,7 @@ def judge_interview(model: Recommender, train: Dataset, test: Dataset, items: np
         how: further arguments of `evaluate`, such as k.
 
     Raises:
-        ValueError: a test part without histories, or as in `evaluate`.
+        ValueError: a test part without histories, items that are not rows of train, or as in `evaluate`.
 
     Examples:
         >>> from recsys_dl.cold_start import interview_items, judge_interview
@@ -114,6 +123,27 @@ def judge_interview(model: Recommender, train: Dataset, test: Dataset, items: np
         5
     """
     return folded_from(model, train, test, answers(histories_of(test), items), **how)
+
+
+def _shown(items: Any, num_items: int) -> np.ndarray:
+    """Return item rows as an array.
+
+    Raises:
+        ValueError: they are not integers in one dimension, or one is out of range.
+    """
+    rows = np.asarray(items)
+    if rows.ndim == 1 and not rows.size:
+        return rows.astype(np.int64)
+    if rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer):
+        bad = rows[(rows < 0) | (rows >= num_items)]
+        if not bad.size:
+            return rows
+        got = str(bad[0])
+    else:
+        got = shorten(repr(items))
+    raise ValueError(
+        f"items must be rows of the items shown, integers in [0, {num_items:,}), got {got}; ids become rows through train.items.rows(ids)"
+    )
 
 
 def _entropy(log: Interactions, by: str) -> tuple[np.ndarray, int]:
@@ -131,14 +161,16 @@ def _entropy(log: Interactions, by: str) -> tuple[np.ndarray, int]:
     return -(share_IL * logs_IL).sum(axis=1), len(levels)
 
 
-def _informative(log: Interactions, k: int, model: Any) -> np.ndarray:
+def _informative(train: Dataset | Interactions, k: int, model: Any) -> np.ndarray:
     """Choose greedily by the reduction of the scores' variance."""
+    log = as_interactions(train)
     vectors_ID = model.item_vectors() if hasattr(model, "item_vectors") else None
     if vectors_ID is None:
         name = "model=None" if model is None else type(model).__name__
         raise ValueError(
             f"by='information' needs a fitted model whose scores are products of vectors, such as ALS, got {name}"
         )
+    check_rows(model, train, ("users", "items"))
     users = np.flatnonzero(log.user_counts_U)
     some = users[np.linspace(0, len(users) - 1, min(SAMPLED, len(users))).astype(np.int64)]
     covariance_DD = np.cov(model.query_vectors(some).T.astype(np.float64)).reshape(2 * vectors_ID.shape[1:])

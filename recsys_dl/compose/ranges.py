@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from recsys_dl.names import near
+
 from .options import settings_of
 from .words import Word, parsed
 
@@ -97,17 +99,35 @@ def _range_of(word: Word) -> Any:
             raise ValueError(f"{word.text[:80]} cannot be read as a range; write {GRAMMAR}")
         return None
     value = swept._value
+    log = _is_log(word, value)
     if isinstance(value, ChoiceSweep):
         return [_plain(one) for one in value.list]
     if isinstance(value, IntervalSweep):
         ends = {"low": value.start, "high": value.end}
-        return ends | {"log": True} if "log" in value.tags else ends
+        return ends | log
     if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None and value.step > 0:
         steps = max(math.ceil((value.stop - value.start) / value.step - 1e-9) - 1, 0)
-        return {"low": value.start, "high": value.start + steps * value.step, "step": value.step}
+        return {"low": value.start, "high": value.start + steps * value.step, "step": value.step} | log
     if swept.is_sweep_override():
         raise ValueError(f"{word.text[:80]} is no range that can be searched; write {GRAMMAR}")
     return None
+
+
+def _is_log(word: Word, swept: Any) -> dict[str, bool]:
+    """Return `{"log": True}` if a range is tagged so, else `{}`.
+
+    Raises:
+        ValueError: another tag, or one of a list of values.
+    """
+    tags = sorted(map(str, getattr(swept, "tags", ())))
+    for tag in tags:
+        if tag.lower() != "log":
+            raise ValueError(
+                f"{word.text[:80]}: the only tag is log, got {tag!r}{near(tag, ['log'])}; write tag(log,interval(0.001,0.1))"
+            )
+    if tags and hasattr(swept, "list"):
+        raise ValueError(f"{word.text[:80]}: a tag has no effect on a list of values; leave it out, or write {GRAMMAR}")
+    return {"log": True} if tags else {}
 
 
 def _plain(value: Any) -> Any:

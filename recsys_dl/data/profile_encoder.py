@@ -22,6 +22,7 @@ from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_
 from .periods import memberships, periods
 from .profiles import Profiles
 from .sentences import SIZE, sentence_vectors
+from .stated_tastes import profile_of
 from .words import learned_words, restored_words, word_matrix
 
 if TYPE_CHECKING:
@@ -213,28 +214,9 @@ class ProfileEncoder:
         terms_RT = sp.hstack(blocks, format="csr") if blocks else sp.csr_matrix((table.height, 0))
         return Profiles(terms_RT.astype(np.float32), np.concatenate(dense, axis=1)).unit()
 
-    def tastes(self, words: Sequence[str]) -> sp.csr_matrix:
-        """Return CSR [1, T]: the profile of stated tastes, such as `heist`, `1970s` or `genres=Comedy`; capitals do not matter.
-
-        Raises:
-            ValueError: no words, or one that is no term; names the nearest.
-        """
-        if isinstance(words, str) or not len(words):
-            raise ValueError(f'tastes must be a list of terms, such as ["heist", "1970s"], got {words!r}')
-        places: dict[str, list[int]] = {}
-        for place, (term, owner) in enumerate(zip(self.terms, self.owner_T, strict=True)):
-            for name in (term, f"{owner}={term}"):
-                places.setdefault(name.casefold(), []).append(place)
-        found: list[int] = []
-        for word in words:
-            mine = places.get(str(word).casefold())
-            if mine is None:
-                raise ValueError(
-                    f"tastes must be terms of the {self.noun} features, and {word!r} is none{near(str(word).casefold(), list(places))}"
-                )
-            found += mine
-        counts_T = np.bincount(found, minlength=len(self.terms)).astype(np.float32)
-        return sp.csr_matrix(np.minimum(counts_T, 1)[None])
+    def tastes(self, words: Sequence[str] | Mapping[str, float]) -> sp.csr_matrix:
+        """Return CSR [1, T]: the profile of stated tastes, see `stated_tastes.profile_of`."""
+        return profile_of(words, self.terms, self.owner_T, self.noun)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learned as numeric arrays; no name contains a dot."""

@@ -19,6 +19,7 @@ from recsys_dl.metrics.off_policy import effective_sample_size
 from recsys_dl.protocols import Recommender
 
 from .evaluate import block_size, blocks, lengths
+from .notes import trained_otherwise
 from .questions import Questions, answer
 from .scorecard import Evaluation
 
@@ -110,7 +111,7 @@ def evaluate_counterfactual(
         weights[name] = totals[name.partition("@")[0]]
         per_user[name] = np.divide(sums_U, weights[name], out=np.full(len(users), np.nan), where=weights[name] > 0)
     effective = effective_sample_size(inverse.data)
-    notes = []
+    notes = trained_otherwise(model, questions)
     if effective < FEW:
         notes.append(
             f"the effective number of test pairs is {effective:.0f} of {inverse.nnz:,}: the unbiased figures rest on few; "

@@ -177,7 +177,7 @@ def evaluate(
     per_user = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     weights = beyond.weights()
     num_excluded = count_excluded(relevant, users, left_out.by_user, profiles)
-    notes = [*trained_otherwise(model, known), *mostly_excluded(relevant, num_excluded)]
+    notes = [*trained_otherwise(model, questions), *mostly_excluded(relevant, num_excluded)]
     if accuracy and not found_unknown:
         notes += unreachable(model, relevant, unknown_I, shown=shown_unknown)
     if metrics is None:

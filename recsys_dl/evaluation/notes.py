@@ -5,24 +5,34 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_dl.data.interactions import Interactions
+from recsys_dl.fitted_on import fitted_otherwise
 from recsys_dl.protocols import Recommender
+
+from .questions import Questions
 
 WORTH_A_NOTE = 0.1  # share of the test items, or of the training pairs
 
 
-def trained_otherwise(model: Recommender, known: Interactions) -> list[str]:
-    """Return a warning if a model was not fitted on the data given as train."""
-    counts_U = getattr(model, "user_counts_U", None)
-    if counts_U is None:
-        return []
-    trained, given = int(counts_U.sum()), int(known.user_counts_U.sum())
-    if abs(trained - given) <= WORTH_A_NOTE * max(trained, given):
-        return []
-    return [
-        f"{type(model).__name__} was fitted on {trained:,} pairs of users and items, but train holds {given:,}: pass evaluate() the "
-        "part that the model was fitted on, then the test part; otherwise figures are too high or too low."
-    ]
+def trained_otherwise(model: Recommender, questions: Questions) -> list[str]:
+    """Return a warning for each recommender, the model or one inside it, that was not fitted on the data given as train."""
+    known, known_or_left_out, asked = questions.known, questions.left_out, questions.asked
+    beside = {one.name: one for one in fitted_otherwise(model, known_or_left_out)}
+    notes = []
+    for one in fitted_otherwise(model, known):
+        more = beside.get(one.name)
+        if more is not None and more.may_know(asked, known_or_left_out):
+            notes.append(
+                f"{one.words()}, and has as many more of every user and item as the test part: it has very likely been fitted on the test "
+                "part too, so that its figures are far too high. Fit it on train."
+            )
+        elif abs(one.trained - one.given) > WORTH_A_NOTE * max(one.trained, one.given) or (
+            more is not None and more.num_more > WORTH_A_NOTE * asked.by_user.nnz
+        ):
+            notes.append(
+                f"{one.words()}: pass evaluate() the part that the model was fitted on, then the test part; otherwise figures are too high "
+                "or too low."
+            )
+    return notes
 
 
 def mostly_excluded(relevant: sp.csr_matrix, num_excluded: int) -> list[str]:

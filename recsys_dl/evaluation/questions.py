@@ -6,7 +6,9 @@ B users of a block, U test users, I items.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,12 +73,7 @@ class Questions:
             _beside(train, exclude, "exclude")
         more = None if exclude is None or exclude is train or exclude is known else seen_of(exclude)
         seen_only = train.seen_only if isinstance(train, Dataset) else None
-        check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
-        if (fitted := getattr(model, "num_items", None)) is not None and fitted != known.num_items:
-            raise ValueError(
-                f"train must be over the {fitted:,} items that {type(model).__name__} was fitted on, got {known.num_items:,}; split one "
-                "log, fit on its train part and evaluate with that"
-            )
+        check_rows(model, train)
         users = np.unique(asked.users_N)
         if not len(users):
             raise ValueError("evaluation needs a test interaction, got an empty test; check how the log was split")
@@ -107,6 +104,27 @@ def answer(
     if allow is None:
         return model.recommend(state, k, exclude=unwanted)
     return model.recommend(state, k, exclude=unwanted, allow=allow)
+
+
+def check_rows(model: Any, train: Dataset | Interactions, nouns: Sequence[str] = ("items",)) -> None:
+    """Check that a log's rows are those that a model was fitted on.
+
+    Args:
+        model: fitted.
+        train: the log.
+        nouns: "users" and "items", of which there must be as many as the model was fitted on.
+
+    Raises:
+        ValueError: it numbers its ids differently, or has more or fewer of them.
+    """
+    check_numbering(train, getattr(model, "users", None), getattr(model, "items", None))
+    for noun in nouns:
+        fitted, given = getattr(model, f"num_{noun}", None), getattr(as_interactions(train), f"num_{noun}")
+        if fitted is not None and fitted != given:
+            raise ValueError(
+                f"train must be over the {fitted:,} {noun} that {type(model).__name__} was fitted on, got {given:,}; split one "
+                "log, fit on its train part, and hand over that part"
+            )
 
 
 def _beside(train: Dataset | Interactions, other: Dataset | Interactions, noun: str) -> Interactions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import takes_histories
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import check_item_rows, item_lists, item_table, list_length, user_rows
@@ -81,13 +82,14 @@ class CatalogModel(Saved):
 
         def __getattr__(self, name: str) -> Any:
             """Say what is missing; called only for names that are not found."""
-            said = f"{type(self).__name__!r} object has no attribute {name!r}"
-            said = without_predict(type(self).__name__) if name == "predict" else said
+            mine = type(self).__name__
+            said = without_predict(mine) if name == "predict" else f"{mine!r} object has no attribute {name!r}"
             raise AttributeError(said, name=name, obj=self)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         learns_whole(cls, ("fit", "fine_tune", "grow"))
+        takes_histories(cls)
 
     # Implemented by models
 
@@ -223,6 +225,7 @@ class CatalogModel(Saved):
             items_BK[block], scores_BK[block] = top_k(scores_BI, k, exclude=out, device=self.device)
         return Ranking(items_BK, scores_BK)
 
+    @takes_histories
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the state of new users, which `recommend` and `score` accept in place of rows.
 
@@ -284,8 +287,8 @@ class CatalogModel(Saved):
         """Return text [B], what the answer to each user rests on: "history", "popularity", or "no history" of the model's own; see `SaysSources`."""
         _, _, blank_B = self._resolved(users)
         counts_B = users.histories.user_counts_U if isinstance(users, UserState) else self.user_counts_U[users]
-        own_B = np.where(counts_B > 0, "history", "no history")
-        return np.where(blank_B & self.popularity_fallback, "popularity", own_B)
+        popular_B = blank_B & self.popularity_fallback
+        return np.where(popular_B, "popularity", np.where(counts_B > 0, "history", "no history"))
 
     def item_sources(self) -> np.ndarray:
         """Return text [I], what the scores of each item rest on: "interactions", or "nothing" for items without; see `SaysSources`."""
@@ -369,10 +372,8 @@ class CatalogModel(Saved):
         self._check_fitted()
         if isinstance(users, UserState):
             if users.maker is not None and users.maker is not self:
-                other = type(users.maker).__name__
-                raise ValueError(
-                    f"this state was created by another model ({other}): call fold_in() on the model you query"
-                )
+                made_by = f"another model ({type(users.maker).__name__})"
+                raise ValueError(f"this state was created by {made_by}: call fold_in() on the model you query")
             heard_B = num_influential(users.histories, self._influential_items()) > 0
             return np.arange(len(users)), users.values, ~heard_B | self._without_evidence(users.values)
         rows = user_rows(users, self.num_users)

@@ -98,10 +98,10 @@ def check_num_candidates(given: int | Sequence[int], parts: Mapping[str, Any], h
         ValueError: a cascade of one part; not one number for each further part; not descending.
     """
     if how == "cascade":
-        steps = steps_of(given)
+        steps = steps_of(given, len(parts))
         if len(parts) < 2 or len(steps) != len(parts) - 1:
             raise ValueError(
-                f"num_candidates must be one number for each part after the first, such as [200, 50] for three parts; got {given} "
+                f"num_candidates must be one number, or one for each part after the first, such as [200, 50] for three parts; got {given} "
                 f"for {len(parts)} ({', '.join(parts)})"
             )
         if any(one < two for one, two in itertools.pairwise(steps)):
@@ -109,9 +109,11 @@ def check_num_candidates(given: int | Sequence[int], parts: Mapping[str, Any], h
     return given if isinstance(given, int) else list(given)
 
 
-def steps_of(num_candidates: int | Sequence[int]) -> list[int]:
-    """Return how many items each part after the first reorders; a single number is for a single step."""
-    return [num_candidates] if isinstance(num_candidates, int) else list(num_candidates)
+def steps_of(num_candidates: int | Sequence[int], num_parts: int) -> list[int]:
+    """Return how many items each part after the first reorders; of a single number, each further part half as many as the one before."""
+    if isinstance(num_candidates, int):
+        return [max(1, num_candidates >> at) for at in range(num_parts - 1)]
+    return list(num_candidates)
 
 
 def segment_of(counts_B: np.ndarray, segments: Sequence[int] | None) -> np.ndarray:
@@ -144,7 +146,7 @@ def chosen_weights(
         seed: of the draw of users.
 
     Raises:
-        ValueError: validation over other rows, without a relevant interaction, or of users without interactions alone.
+        ValueError: validation over other rows, without a relevant interaction that is not in `train`, or of users without interactions alone.
     """
     candidates, counts_U = candidates_of(model, train, validation, normalize, seed)
 
@@ -184,7 +186,13 @@ def candidates_of(
     histories = validation.histories if isinstance(validation, Dataset) else None
     seen = seen_of(train) if histories is None else histories
     counts_U = (known if histories is None else histories).user_counts_U
-    users = np.unique((relevant > 0).nonzero()[0])
+    of_N, items_N = (relevant > 0).nonzero()
+    if len(of_N) and not np.setdiff1d(_keys(of_N, items_N, known), _keys(seen.users_N, seen.items_N, known)).size:
+        raise ValueError(
+            "weights are tuned on interactions that train does not hold, but train holds every pair of a user and an item that is relevant in validation; "
+            "split one log, such as by leave_last_out"
+        )
+    users = np.unique(of_N)
     users = users[counts_U[users] > 0]
     if not len(users):
         raise ValueError("weights are tuned on users with interactions in train and in validation, and there are none")
@@ -197,6 +205,11 @@ def candidates_of(
         blocks.append(_block(model, values, rows, seen, relevant, normalize))
     parts = zip(*(vars(one).values() for one in blocks), strict=True)
     return Candidates(*(np.concatenate(some, axis=1 if some[0].ndim == 3 else 0) for some in parts)), counts_U[users]
+
+
+def _keys(users_N: np.ndarray, items_N: np.ndarray, log: Interactions) -> np.ndarray:
+    keys_N: np.ndarray = users_N.astype(np.int64) * log.num_items + items_N
+    return keys_N
 
 
 def _block(

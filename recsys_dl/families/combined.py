@@ -25,6 +25,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.item_content import only_items
 from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import load_vocabularies, save_vocabularies
+from recsys_dl.fitted_on import fitted_otherwise
 from recsys_dl.learning import fit_takes
 from recsys_dl.progress import SIGN
 from recsys_dl.protocols import Recommender, Users, UserState
@@ -149,6 +150,28 @@ class CombinedModel(CatalogModel):
                 check_numbering(train, getattr(part, "users", None), getattr(part, "items", None))
             except ValueError as error:
                 raise ValueError(f"the part {name} was fitted on another log: {error}") from error
+
+    def _check_unseen(self, train: Dataset | Interactions, validation: Dataset | Interactions | None) -> None:
+        """Warn of parts that were fitted on other interactions than `train`.
+
+        Raises:
+            ValueError: one was fitted on `validation` too, as far as its counts tell.
+        """
+        known = as_interactions(train)
+        asked = None if validation is None else as_interactions(validation)
+        if asked is not None and (asked.num_users, asked.num_items) != (known.num_users, known.num_items):
+            return  # said where they are compared
+        for name, part in self.parts.items():
+            for one in fitted_otherwise(part, known, f"the part {name} ({type(part).__name__})"):
+                if asked is not None and one.may_know(asked, known):
+                    raise ValueError(
+                        f"weights are tuned on interactions that the parts have not seen, but {one.words()}, and has as many more of every user and item as "
+                        f"validation: fit it on train, or give the weights: weights={dict.fromkeys(self.parts, 1)}"
+                    )
+                log.warning(
+                    "%s: combine() takes the log that all parts were fitted on; what one has seen of validation or test makes figures too high",
+                    one.words(),
+                )
 
     def _adopt(self, parts: dict[str, Any]) -> None:
         self.parts = parts

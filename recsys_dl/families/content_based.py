@@ -79,7 +79,7 @@ def check_factor_model(base: Any) -> None:
     Raises:
         ValueError: it has none.
     """
-    if not getattr(base, "item_parameters", ()):
-        raise ValueError(
-            f"base must be a model with item vectors of its own, such as als, bpr or svd, got {type(base).__name__}"
-        )
+    if isinstance(base, type) or not getattr(base, "item_parameters", ()):
+        name = base.__name__ if isinstance(base, type) else type(base).__name__
+        got = f"the class {name}: write {name}()" if isinstance(base, type) else name
+        raise ValueError(f"base must be a model with item vectors of its own, such as als, bpr or svd, got {got}")

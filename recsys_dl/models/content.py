@@ -9,12 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 from typing_extensions import Self
 
-from recsys_dl.arguments import Count, NotNegative, Positive, ShareAboveZero
+from recsys_dl.arguments import Count, NotNegative, Positive, ShareAboveZero, check_argument
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.item_content import content_of, content_of_new
 from recsys_dl.data.profile_encoder import ProfileEncoder
 from recsys_dl.data.profiles import Profiles
+from recsys_dl.data.requests import item_table
 from recsys_dl.families.based import beginning
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.preferences import preferences
@@ -140,16 +141,18 @@ class Content(CatalogModel):
         self,
         histories: Dataset | Interactions | Sequence[Sequence[int]] | None = None,
         *,
-        tastes: Sequence[str] | None = None,
+        tastes: Sequence[str] | Mapping[str, float] | None = None,
     ) -> UserState:
         """Return the state of new users, from histories as in `CatalogModel.fold_in`, or of one from stated tastes.
 
         Args:
             histories: of new users; with tastes, of one, whose history and tastes count alike.
-            tastes: terms, such as ["heist", "1970s", "genres=Comedy"]; those of fewer items weigh more, ln(items / items with it).
+            tastes: terms, such as ["heist", "1970s", "genres=Comedy"]; those of fewer items weigh more, ln(items / items with it). A mapping,
+                such as {"heist": 3, "1970s": 1}, gives each a weight above 0 by which that is multiplied.
 
         Raises:
-            ValueError: neither is given, an item row that was not in training, or a taste that is no term; names the nearest.
+            ValueError: neither is given, an item row that was not in training, a taste that is no term (names the nearest), or a weight that is not
+                above 0.
         """
         self._check_fitted()
         if histories is None and tastes is None:
@@ -164,15 +167,24 @@ class Content(CatalogModel):
         both = Profiles(state.values[0] + stated.terms_RT, state.values[1] + stated.dense_RE).unit()
         return UserState((both.terms_RT, both.dense_RE), state.histories, self)
 
-    def reasons(self, users: Users, items_BK: np.ndarray, *, num_terms: int = 3) -> list[list[Reason | None]]:
+    def reasons(
+        self, users: Users, items_BK: np.ndarray | Sequence[Sequence[int]], *, num_terms: Count = 3
+    ) -> list[list[Reason | None]]:
         """Return why each item is recommended: the liked item that contributes most, and the terms that both share.
 
         None at padding, and where nothing in the profile speaks for the item.
 
+        Args:
+            users: user rows [B], or the state that `fold_in` returned.
+            items_BK: item rows, one row of them for each user, padded with -1: `items_BK` of a ranking.
+            num_terms: at most.
+
         Raises:
-            ValueError: a user or item row out of range.
+            ValueError: a user or item row out of range, not one row of items per user, or num_terms below 1.
         """
+        num_terms = check_argument("num_terms", num_terms, Count)
         rows, (terms_BT, _), _ = self._resolved(users)
+        items_BK = item_table(items_BK, len(rows))
         self._check_items(items_BK, lowest=-1)
         liked_BI = self._liked(users.histories, new=True) if isinstance(users, UserState) else self.liked_UI[rows]
         return reasons_of(self._profiles(), self.encoder.terms, terms_BT, liked_BI, items_BK, num_terms)

@@ -68,7 +68,8 @@ class Hybrid(CombinedModel):
         holdout_order: "last", "random", or "auto": "last" for a log with times. As the model will be tested.
         min_user_interactions: switching: name -> interactions of the user that the part needs.
         min_item_interactions: switching: name -> interactions of the item that the part needs.
-        num_candidates: cascade: length of the list that is reordered; for more than two parts a list, one for each step.
+        num_candidates: cascade: length of the list that the second part reorders, of which each further part reorders the best half; or a list, one
+            length for each part after the first.
         seed: of the draw of what is held out.
 
     Attributes:
@@ -152,11 +153,11 @@ class Hybrid(CombinedModel):
         """Take the parts as they are fitted; tune the weights on `validation`, unless given. On an error all is as it was.
 
         Args:
-            train: the log that the parts were fitted on.
+            train: the log that the parts were fitted on; a part that was fitted on other pairs of it is warned of.
             validation: interactions that the parts have not seen; for tuning alone.
 
         Raises:
-            ValueError: a part that was not fitted, or on another log; no validation for tuning.
+            ValueError: a part that was not fitted, or on another log, or on `validation` too; no validation for tuning.
         """
         self._check_parts(train)
         if self._is_tuned() and validation is None:
@@ -164,6 +165,7 @@ class Hybrid(CombinedModel):
                 "the weights of fitted parts are tuned on interactions that these have not seen: combine(train, validation); or "
                 f"give them: weights={dict.fromkeys(self.parts, 1)}"
             )
+        self._check_unseen(train, validation if self._is_tuned() else None)
         self._begin(train)
         self._adopt(self.parts)
         self.weights_SP = self._weights(train, validation)
@@ -243,7 +245,7 @@ class Hybrid(CombinedModel):
         """Return int32 [B, K], the interleaved or reordered lists; items that a part does not know are last in its list."""
         scores_PBI, knows_PBI = self._part_scores(values)
         np.copyto(scores_PBI, np.finfo(np.float32).min, where=~knows_PBI)
-        steps = steps_of(self.num_candidates) if self.how == "cascade" else []
+        steps = steps_of(self.num_candidates, len(self.parts)) if self.how == "cascade" else []
         length = min(max(k, *steps, 1), self.num_items)
         lists_P = [
             top_k(scores_BI, length, exclude=exclude, allow=allow, device="cpu")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from recsys_dl.arguments import Counts, Share, ShareBelowOne
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.pair_network import PairArguments, PairModel, PairNetwork, inner_products
+from recsys_dl.fitted_on import num_beyond
 from recsys_dl.names import with_article
 from recsys_dl.networks.sharded import own_rows
 from recsys_dl.protocols import Served
@@ -22,6 +24,8 @@ from recsys_dl.training.surroundings import scoring
 
 from .gmf import GMF
 from .mlp import MLP, Layers
+
+log = logging.getLogger(__name__)
 
 
 class NeuMFNetwork(PairNetwork):
@@ -154,4 +158,10 @@ class NeuMF(PairModel):
             mine, theirs = getattr(self, name), getattr(model, name)
             if mine != theirs:
                 raise ValueError(f"{folder} must have the same {name} as this NeuMF, {mine}, got {theirs}")
+        if more := num_beyond(model, self):
+            log.warning(
+                "%s was fitted on at least %s pairs of users and items that are not in this log: what it has seen of validation or test makes "
+                "figures too high; train it on this data",
+                *(folder, f"{more:,}"),
+            )
         return model

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import takes_histories
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.interactions import Interactions
@@ -240,6 +241,7 @@ class Pipeline(Stages):
         self._check_fitted()
         return next(iter(self._alive.values())).similar_items(items, k)
 
+    @takes_histories
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the state of new users: that of each retriever.
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from typing_extensions import Self
 
+from recsys_dl.arguments import takes_histories
 from recsys_dl.data.dataset import Dataset, as_interactions, check_numbering, seen_of
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import item_lists, list_length
@@ -184,6 +185,7 @@ class Retriever(Saved):
         """Return the model's k most similar items of each item."""
         return self.model.similar_items(items, k)
 
+    @takes_histories
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the model's state of new users."""
         return self.model.fold_in(histories)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 HELD_OUT = {  # part -> split settings that determine its size
     "validation": ("validation", "num_validation"),
@@ -36,16 +36,27 @@ def holds_out_nothing(config: DictConfig) -> bool:
     return not (holds_out(config, "validation") or holds_out(config, "test"))
 
 
+def chosen(config: DictConfig) -> DictConfig:
+    """Return the trained part of a config: its pipeline if there is one, else its model, with the index that serves it if any."""
+    if config.get("pipeline") is not None:
+        return config.pipeline
+    if config.get("index") is None:
+        return config.model
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "index")}
+    return OmegaConf.create({"_target_": "recsys_dl.retrieval.retriever.Retriever", **parts})
+
+
 def check_beforehand(config: DictConfig, trainer: Any) -> None:
     """Reject requests that the model, the split or the disk cannot satisfy.
 
     Raises:
-        ValueError: a part to evaluate on, or for early stopping, that the split does not produce; an index for a model without vectors.
+        ValueError: settings that the model does not take together, a part to evaluate on, or for early stopping, that the split does not produce; an index for a model without vectors.
         ImportError, RuntimeError: requirements of an index are missing; says what to install.
         OSError: an invalid checkpoint folder.
     """
     if config.get("index") is not None and config.get("pipeline") is None:
         _check_index(config)
+    instantiate(chosen(config))  # what a constructor refuses; it computes nothing
     part = config.evaluate.part
     if part not in HELD_OUT:
         raise ValueError(f"evaluate.part must be validation or test, got {part!r}")

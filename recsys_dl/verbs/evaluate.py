@@ -72,5 +72,9 @@ def _segments(config: DictConfig) -> list[str] | None:
     if not isinstance(config.cold, bool):
         raise ValueError(f"cold must be true or false, got {config.cold!r}")
     given = config.segments
+    if given is not None and not len(given):
+        raise ValueError(
+            f"segments must name at least one, such as segments=cold or 'segments=[user:age]', got {given!r}; leave it out (null) for none"
+        )
     named = [] if given is None else [given] if isinstance(given, str) else list(map(str, given))
     return list(dict.fromkeys(["cold", *named] if config.cold else named)) or None

@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 NAMES = {  # of a column of ids, without case and underscores
     "user": ("userid", "user", "uid", "id"),
     "item": ("itemid", "item", "iid", "movieid", "asin", "id"),
+    "term": ("term", "terms", "taste", "tastes"),
 }
+OF_TERMS = "term"  # words, not ids
 
 
 def ids_of(value: Any, name: str, noun: str) -> list[str]:
@@ -19,7 +21,7 @@ def ids_of(value: Any, name: str, noun: str) -> list[str]:
     Args:
         value: a list of ids; one id; or a file: text with one id per line, or a table (.csv, .tsv, .parquet) with a column of them.
         name: of the setting, for messages.
-        noun: "user" or "item": what the ids are of.
+        noun: "user" or "item": what the ids are of; "term": they are terms of the items' content.
 
     Raises:
         ValueError: no such file or column, or no ids.
@@ -28,16 +30,24 @@ def ids_of(value: Any, name: str, noun: str) -> list[str]:
         found = [str(one) for one in value if one is not None]
     elif (file := Path(str(value))).is_file():
         found = _of_file(file, name, noun)
-    elif file.suffix in (".txt", ".csv", ".tsv", ".parquet") or len(file.parts) > 1:
+    elif file.suffix in (".txt", ".csv", ".tsv", ".parquet") or (len(file.parts) > 1 and noun != OF_TERMS):
         raise ValueError(
-            f"{name} must be a list of {noun} ids, {name}=[31,47], or a file of them; {file} does not exist"
+            f"{name} must be a list of {_of(noun)}, {_such_as(name, noun)}, or a file of them; {file} does not exist"
         )
     else:
         found = [str(value)]
     ids = list(dict.fromkeys(found))
     if not ids:
-        raise ValueError(f"{name} must name at least one {noun} id, got none: {name}=[196,22]")
+        raise ValueError(f"{name} must name at least one {_of(noun)[:-1]}, got none: {_such_as(name, noun)}")
     return ids
+
+
+def _of(noun: str) -> str:
+    return "terms" if noun == OF_TERMS else f"{noun} ids"
+
+
+def _such_as(name: str, noun: str) -> str:
+    return f"{name}=[heist,1970s]" if noun == OF_TERMS else f"{name}=[196,22]"
 
 
 def _of_file(file: Path, name: str, noun: str) -> list[str]:
@@ -45,7 +55,9 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
         try:
             lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}={file} must be text in UTF-8 with one {noun} id per line ({error})") from error
+            raise ValueError(
+                f"{name}={file} must be text in UTF-8 with one {_of(noun)[:-1]} per line ({error})"
+            ) from error
         return [line for line in lines if line]
     import polars as pl
 
@@ -55,12 +67,12 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
         else:
             table = pl.read_csv(file, separator="\t" if file.suffix == ".tsv" else ",", infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{name}={file} must be a table with a column of {noun} ids ({str(error)[:200]})") from error
+        raise ValueError(f"{name}={file} must be a table with a column of {_of(noun)} ({str(error)[:200]})") from error
     plain = {column.lower().replace("_", ""): column for column in table.columns}
     column = next((plain[one] for one in NAMES[noun] if one in plain), table.columns[0] if table.width == 1 else None)
     if column is None:
         raise ValueError(
-            f"{name}={file} must have a column {noun}_id, got {', '.join(table.columns[:8])}; or use text with one id per line"
+            f"{name}={file} must have a column {noun if noun == OF_TERMS else f'{noun}_id'}, got {', '.join(table.columns[:8])}; or use text with one {_of(noun)[:-1]} per line"
         )
     from recsys_dl.data.vocabulary import as_text
 

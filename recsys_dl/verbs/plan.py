@@ -13,11 +13,12 @@ from .beforehand import check_tables, settle_split
 from .running import name_of, read_parts, trainer_of
 
 PRETRAINED = ("gmf", "mlp")  # folders of weights to start from, which change no sizes and fit no small log
+UNKNOWN = 3  # exit status
 SIZES = ("num_users", "num_items", "interactions")
 
 
 def plan(config: DictConfig) -> int:
-    """Print what a training would take; exit status 1 if it does not fit."""
+    """Print what a training would take; exit status 1 if it does not fit, 3 if that is unknown."""
     limit_threads(config.threads)
     from recsys_dl.planning import calibrate, check_rows, machines, make_plan
     from recsys_dl.sizes import LogSize, StatesSizes
@@ -63,7 +64,7 @@ def plan(config: DictConfig) -> int:
         best_weights=trainer.patience is not None,
     )
     print(found.text())
-    return 1 if found.fits is False else 0
+    return {True: 0, False: 1, None: UNKNOWN}[found.fits]
 
 
 def _made(config: DictConfig) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from recsys_dl.learning import fit_takes
 from recsys_dl.processes import current, together
 from recsys_dl.threads import keep_freed_memory, limit_threads
 
-from .beforehand import check_beforehand, check_parts, holds_out_nothing, settle_split
+from .beforehand import check_beforehand, check_parts, chosen, holds_out_nothing, settle_split
 from .paths import absolute_paths
 
 log = logging.getLogger(__name__)
@@ -283,16 +283,6 @@ def name_of(config: DictConfig) -> str:
         return "pipeline"
     parts = [config.model, *([] if config.get("index") is None else [config.index])]
     return "-".join(part._target_.split(".")[-2] for part in parts)
-
-
-def chosen(config: DictConfig) -> DictConfig:
-    """Return the trained part of a config: its pipeline if there is one, else its model, with the index that serves it if any."""
-    if config.get("pipeline") is not None:
-        return config.pipeline
-    if config.get("index") is None:
-        return config.model
-    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "index")}
-    return OmegaConf.create({"_target_": "recsys_dl.retrieval.retriever.Retriever", **parts})
 
 
 def shown(path: Path) -> str:
