@@ -88,7 +88,7 @@ def takes_histories(fold_in: Call) -> Call:
     """
     if isinstance(fold_in, type):
         if "fold_in" in vars(fold_in):
-            fold_in.fold_in = takes_histories(fold_in.fold_in)
+            setattr(fold_in, "fold_in", takes_histories(vars(fold_in)["fold_in"]))  # noqa: B010  type checkers know no such attribute
         return fold_in
     if "tastes" in inspect.signature(fold_in).parameters:
         return fold_in
@@ -195,9 +195,31 @@ def check_argument(name: str, value: Any, hint: Any) -> Any:
     except ValidationError as error:
         words = _literals(hint)
         meant = near(value, words) if isinstance(value, str) else ""
-        shown = repr(value)
+        wrong = wrong_entry(value, hint)
+        shown = repr(value if wrong is None else wrong[1])
         shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
-        raise ValueError(f"{name} must be {_what(hint)}, got {shown}{meant}") from error
+        place = "" if wrong is None else f" for {wrong[0]!r}"
+        raise ValueError(f"{name} must be {_what(hint)}, got {shown}{place}{meant}") from error
+
+
+def wrong_entry(value: Any, hint: Any) -> tuple[Any, Any] | None:
+    """Return the name and value of the first entry of a mapping that does not match the hint of a mapping's values; None if there is none."""
+    from pydantic import ValidationError
+
+    inner = next((one for one in (hint, *typing.get_args(hint)) if _is_mapping(one)), None)
+    if inner is None or not isinstance(value, Mapping):
+        return None
+    for name, one in value.items():
+        try:
+            _adapter(typing.get_args(inner)[1]).validate_python(one)
+        except ValidationError:
+            return name, one
+    return None
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping) and len(typing.get_args(hint)) == 2
 
 
 @functools.cache
@@ -255,7 +277,7 @@ def _what(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(dict.fromkeys(map(_what, inner)))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping of names"
+        return f"a mapping of names, each to {_what(inner[1])}" if len(inner) == 2 else "a mapping of names"
     if origin is not None:
         return f"a list, each {_what(inner[0])}"
     return {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}.get(

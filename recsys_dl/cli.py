@@ -65,6 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     if verb == "sweep" and overrides[:1] == ["status"]:
         verb, overrides = "status", overrides[1:]
     try:
+        if verb == "sweep" and overrides and _is_run(overrides[0]) and not {"help"} & {*overrides}:
+            where = next((word for word in overrides if os.path.isdir(word)), overrides[-1])
+            raise ValueError(
+                f"recsys-dl sweep takes settings, got {overrides[0]!r}: did you mean recsys-dl sweep status {where}?"
+            )
         if verb == "completion":
             from recsys_dl.compose.completion import completion
 

@@ -141,7 +141,8 @@ class RunLists:
             The lists of `recommend`, with `found_by` (retrievers and the item's rank in each), a rank after every further
             stage under its name, and `moved_by` (re-rankers' reasons). And the items that a re-ranker removed from
             within the list: user_id, item_id, title, rank (before), stage, reason. For a content model: the lists with `because`, such
-            as "you liked Dumbo: Animation, 1940s", and nothing else; for a hybrid likewise, such as "als + ease rank it".
+            as "you liked Dumbo: Animation, 1940s", and nothing else; for a hybrid likewise, such as "als + content rank it; you liked
+            Dumbo: Animation" with a content model as a part, or "als + ease rank it".
 
         Raises:
             ValueError: as in `recommend`, or a run whose model is no pipeline, content model or hybrid.
@@ -333,7 +334,12 @@ class RunLists:
             if hasattr(self.model, "reasons"):
                 words = [self._in_words(reason) for reason in self.model.reasons(users, flat.items[None])[0]]
             else:
-                words = [_ranked_by(names) for names in self.model.answered_by(users, flat.items[None])[0]]
+                named = self.model.answered_by(users, flat.items[None])[0]
+                why = self.model.reasons_of_parts(users, flat.items[None])[0]
+                words = [
+                    _ranked_by(names) + ("" if reason is None else f"; {self._in_words(reason)}")
+                    for names, reason in zip(named, why, strict=True)
+                ]
             table = self._table(one.names.gather(flat.lists), flat.items, flat.ranks, flat.scores)
             parts.append(table.hstack([pl.Series("because", words, dtype=pl.String)]))
         return pl.concat(parts)

@@ -201,6 +201,18 @@ def test_stated_tastes_may_have_weights():
             scores({"heist": wrong})
 
 
+def test_a_hybrid_has_the_reasons_of_its_parts():
+    train = films([0, 0, 1], [0, 1, 2])
+    content = Content(min_count=1).fit(train)
+    hybrid = Hybrid({"knn": ItemKNN(device="cpu").fit(train), "content": content}, weights={"knn": 1, "content": 1})
+    hybrid.combine(train)
+    items_BL = np.array([[5, 3, 6]])  # nothing is known of the last
+    for users, same in (([0], [0]), (hybrid.fold_in([[0, 1]]), content.fold_in([[0, 1]]))):
+        assert hybrid.reasons_of_parts(users, items_BL) == content.reasons(same, items_BL)
+    alone = Hybrid({"knn": ItemKNN(device="cpu").fit(train), "content": content}, weights={"knn": 1, "content": 0})
+    assert alone.combine(train).reasons_of_parts([0], np.array([[2]])) == [[None]]  # which the other part ranks
+
+
 @pytest.mark.parametrize("of", ["model", "hybrid", "pipeline"])
 def test_models_without_tastes_say_what_has_them(of):
     knn = ItemKNN(device="cpu")

@@ -3,6 +3,7 @@
 import pytest
 from hydra.utils import instantiate
 
+from recsys_dl.cli import main
 from recsys_dl.compose import compose, compose_command
 
 
@@ -31,7 +32,6 @@ def test_parts_are_chosen_and_set_by_words():
 
 def test_a_run_is_trained_explained_refitted_and_reproduced(tmp_path, monkeypatch, capsys):
     from recsys_dl import load_run
-    from recsys_dl.cli import main
 
     monkeypatch.chdir(tmp_path)
     data = ["data=generated", "data.num_users=120", "data.num_items=80", "data.num_interactions=900"]
@@ -50,3 +50,28 @@ def test_a_run_is_trained_explained_refitted_and_reproduced(tmp_path, monkeypatc
     assert main(["train", "model=hybrid", *data, *parts, "model.weights={asl: 1}", "run=runs/c"])
     assert "weights must name parts (als, item_knn), got 'asl' (did you mean 'als'?)" in capsys.readouterr().err
     assert not (tmp_path / "runs/c").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=hybrid", "model.weights={als: 0.5, eas: 0.3}"], "model.weights must name parts"),
+        (["model=hybrid", "model.segments=[50,10]"], "segments must ascend"),
+        (["model=hybrid", "model.how=mixed", "model.min_user_interactions={als: 1}"], "are for how=switching"),
+        (["model=content", "model.kinds={genres: tags}"], "the kind of a column must be one of"),
+        (["model=bootstrap", "model@model.base=item_knn"], "base must be a model with item vectors of its own"),
+    ],
+)
+def test_what_a_constructor_refuses_is_refused_before_the_log_is_read(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "data=log", "data.path=nowhere.csv", *words]) == 1
+    assert said in capsys.readouterr().err  # not that the file does not exist
+
+
+def test_a_cascade_by_its_defaults(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["data=generated", "data.num_users=120", "data.num_items=80", "data.num_interactions=900"]
+    assert main(["train", "model=hybrid", "model.how=cascade", *data, "model@model.parts.als=popularity", "run=c"]) in (
+        0,
+        None,
+    )

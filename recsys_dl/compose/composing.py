@@ -21,8 +21,9 @@ from .effect import check_effect
 from .options import at, groups, groups_of, keys_of, options, options_with, settings_of
 from .ranges import settle_space, without_ranges
 from .settings import SETTINGS
+from .several import SEVERAL
 from .types import check_types, is_ids
-from .words import SEARCHPATH, SEVERAL, Word, hydra_value, read_words
+from .words import SEARCHPATH, Word, hydra_value, read_words
 
 GONE = object()
 
@@ -88,6 +89,8 @@ def composed(verb: str, words: Sequence[Word], *, checked: bool = True) -> tuple
         if checked:
             check_types(config, verb, typed, held)
     except (HydraException, OmegaConfBaseException) as error:
+        if match := re.search(r"Could not delete '([^']+)'", str(error)):
+            raise ValueError(_not_left_out(verb, match[1], choices, path)) from error
         raise ValueError(_words_of(error)) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -292,6 +295,15 @@ def _check_known(verb: str, word: Word, held: Any) -> None:
     raise ValueError(
         f"{word.text[:80]}: there is no setting {word.key!r}{near(word.key, within or [*keys, *groups_of(verb)], keys)}.{here}"
     )
+
+
+def _not_left_out(verb: str, place: str, choices: Sequence[Word], path: list[str]) -> str:
+    """Return what is said of `~place` where nothing is chosen, with the places beside it."""
+    _, places = _of_choices(verb, [*path, *(word.text for word in choices if word.sign != "~")])
+    around = place.rpartition(".")[0]
+    there = [str(one) for one in places if around and str(one).rpartition(".")[0] == around]
+    beside = f"; there are: {', '.join(f'~{one}' for one in there)}" if there else ""
+    return f"~{place}: nothing is chosen there{near(place, there)}{beside}"
 
 
 def _words_of(error: BaseException) -> str:

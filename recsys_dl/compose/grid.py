@@ -14,6 +14,7 @@ from recsys_dl.names import near
 
 from .composing import compose_command, searched
 from .options import groups, groups_of, options
+from .several import in_a_sweep
 from .words import parsed, read_words
 
 OF_SWEEP = ("launcher", "run", "metric")  # words of the sweep itself; the others are those of its trials
@@ -64,12 +65,12 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
             configs.append(compose_trial(combination))
             trials.append(combination)
         except ValueError as error:
-            refused.append((combination, str(error)))
+            refused.append((combination, in_a_sweep(str(error))))
     if refused:
         shown = "\n".join(f"- {' '.join(words)}: {error}" for words, error in refused[:3])
         total = len(refused) + len(trials)
         raise ValueError(
-            shown[2:]
+            refused[0][1]
             if total == 1
             else f"{len(refused)} of the {total} trials cannot run, so none was started:\n{shown}"
         )
@@ -162,7 +163,7 @@ def _values(text: str, own: Sequence[Path]) -> list[str]:
         raise ValueError(
             f"{text[:80]}: a sweep needs single values, such as {key}=0.01,0.1; intervals are searched by recsys-dl tune"
         )
-    from hydra.core.override_parser.types import Glob
+    from hydra.core.override_parser.types import Glob, RangeSweep
 
     value = override._value
     if isinstance(value, Glob):
@@ -172,6 +173,8 @@ def _values(text: str, own: Sequence[Path]) -> list[str]:
                 f"{text[:80]}: glob() chooses options of a group, but {group} is none{near(group, groups(own))}"
             )
         found = [f"{key}={name}" for name in value.filter(options(group, own))]
+    elif isinstance(value, RangeSweep) and not value.step:
+        raise ValueError(f"{text[:80]}: the step of a range must not be 0: range(first, end, step), without the end")
     else:
         found = [f"{key}={one}" for one in override.sweep_string_iterator()]
     if not found:

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from recsys_dl.arguments import wrong_entry
 from recsys_dl.names import near
 
 from .options import at
 from .settings import SETTINGS
-from .words import SEVERAL
+from .several import several_of
 
 UNREADABLE = object()
 
@@ -44,12 +45,29 @@ def check_types(config: DictConfig, verb: str, typed: Mapping[str, str], held: A
     planned = config.device if verb == "plan" else None
     if planned is not None:
         config.device = "auto"  # `plan` names machines, which no constructor takes
+    _check_parts(config)
     for name in config:
         if name == "model" and OmegaConf.select(config, "pipeline") is not None:
             continue  # not read in this case
         _check_nodes(config, str(name), typed, held)
     if planned is not None:
         config.device = planned
+
+
+def _check_parts(config: DictConfig) -> None:
+    """Check that a model made of others is left some."""
+    model = config.get("model")
+    if (
+        config.get("pipeline") is None
+        and isinstance(model, DictConfig)
+        and model.get("_target_")
+        and not model.get("parts")
+    ):
+        target = located(model._target_, "model")
+        if "parts" in parameters_of(target)[0] and not model.get("_partial_"):
+            raise ValueError(
+                f"model.parts: {target.__name__} needs at least one part, and none is left; leave one in, or add one: +model@model.parts.als=als"
+            )
 
 
 def is_ids(verb: str, key: str) -> bool:
@@ -147,13 +165,9 @@ def _check_value(config: DictConfig, key: str, annotation: Any, typed: Mapping[s
             f", such as {_shown(example)}" if plain and _fitted(example, annotation, None) is not UNREADABLE else ""
         )
         choices = [str(one) for one in _choices(annotation)]
-        plain_list = re.fullmatch(r"[^\[{'\"]+,[^\]}]*", typed.get(key, ""))
-        several = (
-            f"; {SEVERAL}"
-            if plain_list and _fitted(typed[key].split(",")[0], annotation, None) is not UNREADABLE
-            else ""
-        )
-        got = repr(typed.get(key, _shown(value))[:80])
+        several = several_of(typed.get(key, ""), lambda one: _fitted(one, annotation, None) is not UNREADABLE)
+        wrong = wrong_entry(value, annotation)
+        got = repr(typed.get(key, _shown(value))[:80]) if wrong is None else f"{_shown(wrong[1])!r:.80} for {wrong[0]}"
         raise ValueError(
             f"{key} must be {described(annotation)}{such_as if not choices else ''}, got {'nothing' if got == repr('') else got}{near(str(value), choices)}{several}"
         )
@@ -234,7 +248,8 @@ def described(annotation: Any) -> str:
         return plain[annotation]
     kind = origin or annotation
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return "a mapping {name: value}"
+        inner = described(arguments[1]) if len(arguments) == 2 and arguments[1] is not Any else "value"
+        return f"a mapping {{name: {re.sub('^a ', '', inner)}}}"
     if isinstance(kind, type) and issubclass(kind, Sequence | set | frozenset):
         inner = described(arguments[0]) if arguments else "value"
         return f"a list of {re.sub('^a ', '', inner).replace('number', 'numbers')}"

@@ -15,9 +15,9 @@ from typing import Any
 from recsys_dl.names import near
 
 from .options import options
+from .several import SEVERAL
 
 SEARCHPATH = "hydra.searchpath"  # folders of a caller's own options
-SEVERAL = "one command is one run: for a table of several models recsys-dl compare 'models=[als,bpr]', for every combination of values recsys-dl train -m"
 FLAGS = {  # of Hydra's own command lines and of other tools
     **dict.fromkeys(("-m", "--multirun"), SEVERAL),
     **dict.fromkeys(

@@ -260,6 +260,14 @@ class CombinedModel(CatalogModel):
             blank_B[some] = ~self._know_blank(values, some).any(axis=0)
         return rows, values, blank_B
 
+    def _part_reasons(self, values: np.ndarray | Folded, items_BL: np.ndarray) -> dict[str, list[list[Any]]]:
+        """Return by part its reasons for items, of the parts that have some: `Content.reasons`."""
+        return {
+            name: part.reasons(_asked(part, values), items_BL)
+            for name, part in self.parts.items()
+            if callable(getattr(part, "reasons", None))
+        }
+
     def user_sources(self, users: Users) -> np.ndarray:
         """Return text [B], what the answer to each user rests on: "history"; without one, the parts that answer, or "popularity"."""
         _, values, blank_B = self._resolved(users)

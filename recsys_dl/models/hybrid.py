@@ -312,6 +312,30 @@ class Hybrid(CombinedModel):
         said_BL[blank_B] = "popularity"
         return said_BL
 
+    def reasons_of_parts(self, users: Users, items_BL: np.ndarray) -> list[list[Any]]:
+        """Return for each item the reason of the first part that its position rests on and that has one, `families.reasons.Reason`; else None.
+
+        Raises:
+            ValueError: as in `score`.
+        """
+        names_BL = self.answered_by(users, items_BL)
+        _, values, _ = self._resolved(users)
+        given = self._part_reasons(values, item_table(items_BL, len(names_BL)))
+        return [
+            [
+                next(
+                    (
+                        given[part][b][at]
+                        for part in names.split(" + ")
+                        if part in given and given[part][b][at] is not None
+                    ),
+                    None,
+                )
+                for at, names in enumerate(names_L)
+            ]
+            for b, names_L in enumerate(names_BL)
+        ]
+
     def _uses(self, values: np.ndarray | Folded) -> np.ndarray:
         """Return bool [P, B, I], whether a part's score of the item counts."""
         scores_PBI, knows_PBI = self._part_scores(values)
