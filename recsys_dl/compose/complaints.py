@@ -65,7 +65,7 @@ def _by_keys(text: str, error: BaseException, config: DictConfig) -> str:
             for value in re.findall(rf"(?<![\w.]){name}=(\"[^\"]*\"|'[^']*'|[\w.-]+)", text):
                 text = text.replace(f"{name}={value}", f"{name}={_literal(value)}")
             text = re.sub(rf"(?<![\w.]){name}=", f"{key}.{name}=", text)
-            text = re.sub(rf"^{name} (must|is|has|takes|needs)\b", rf"{key}.{name} \1", text)
+            text = re.sub(rf"^{name} (must|is|are|has|takes|needs)\b", rf"{key}.{name} \1", text)
     return text
 
 
