@@ -57,7 +57,10 @@ def test_a_run_is_trained_explained_refitted_and_reproduced(tmp_path, monkeypatc
     [
         (["model=hybrid", "model.weights={als: 0.5, eas: 0.3}"], "model.weights must name parts"),
         (["model=hybrid", "model.segments=[50,10]"], "model.segments must ascend"),
-        (["model=hybrid", "model.how=mixed", "model.min_user_interactions={als: 1}"], "model.min_user_interactions are for model.how=switching"),
+        (
+            ["model=hybrid", "model.how=mixed", "model.min_user_interactions={als: 1}"],
+            "model.min_user_interactions are for model.how=switching",
+        ),
         (["model=content", "model.kinds={genres: tags}"], "the kind of a column must be one of"),
         (["model=bootstrap", "model@model.base=item_knn"], "base must be a model with item vectors of its own"),
     ],
