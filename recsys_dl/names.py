@@ -54,6 +54,11 @@ def with_article(name: str) -> str:
     return f"an {name}" if name[:1].upper() in ("AEFHILMNORSX" if spelled else "AEIO") else f"a {name}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in s: 1 trial, 2 trials, 1,000 items."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def synonym(word: str, known: Iterable[str]) -> str | None:
     """Return the known synonym of a word; both may be dotted: then the last parts are compared, preferring the same parent."""
     parent, _, name = word.lower().rpartition(".")

@@ -9,7 +9,7 @@ from recsys_dl.models.als import ALS
 from recsys_dl.models.item_knn import ItemKNN
 from recsys_dl.models.mlp import MLP
 from recsys_dl.models.two_tower import TwoTower
-from recsys_dl.names import near
+from recsys_dl.names import counted, near, with_article
 from recsys_dl.training import TrainerOptions
 
 
@@ -105,3 +105,19 @@ def test_lists_are_not_written_over_a_file(tmp_path):
     words = ["run=x", "users=[1]", f"output={tmp_path / 'lists.csv'}"]
     with pytest.raises(FileExistsError, match="exists already; name another, or remove it first"):
         _check(compose_command("recommend", words))
+
+
+def test_numbers_with_their_nouns_and_names_with_their_articles():
+    assert [counted(number, "trial") for number in (0, 1, 2, 1000)] == [
+        "0 trials",
+        "1 trial",
+        "2 trials",
+        "1,000 trials",
+    ]
+    assert [with_article(name) for name in ("T4", "H100", "A100", "L40S", "V100")] == [
+        "a T4",
+        "an H100",
+        "an A100",
+        "an L40S",
+        "a V100",
+    ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys_dl.evaluation.rendering import text_table
+from recsys_dl.names import with_article
 from recsys_dl.provenance import memory_limit
 from recsys_dl.sizes import LogSize, Part, Sizes, peak
 
@@ -187,7 +188,7 @@ class Plan:
             yield f"not counted: {note}"
 
     def _verdict(self, sizes: Sizes) -> Iterator[str]:
-        where = f"an {self.machines.device} has" if self.machines.device else "this machine has"
+        where = f"{with_article(self.machines.device.upper())} has" if self.machines.device else "this machine has"
         shared = (
             f" for each of {self.machines.count} processes"
             if self.machines.count > 1 and not self.machines.device

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.names import counted
 from recsys_dl.processes import current
 from recsys_dl.progress import track
 
@@ -173,7 +174,7 @@ def _print_lists(
             )
         if len(mine) < k:
             print(
-                f"{len(mine)} items, fewer than k={k}: no other item is allowed, found by the model, and new to the user"
+                f"{counted(len(mine), 'item')}, fewer than k={k}: no other item is allowed, found by the model, and new to the user"
             )
         for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
             what = row["title"] or row["item_id"]

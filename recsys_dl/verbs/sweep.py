@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from recsys_dl.compose.grid import Grid
+from recsys_dl.names import counted
 
 from .beforehand import check_beforehand, settle_split
 from .experiment import write_experiment
@@ -52,7 +53,7 @@ def sweep(config: DictConfig, *, grid: Grid) -> int:
             )
         done = sum(trial.finished for trial in mine)
         print(
-            f"{len(mine)} trials in {shown(folder)}{f', {done} of them finished before' if done else ''}; launcher={launcher.name}",
+            f"{counted(len(mine), 'trial')} in {shown(folder)}{f', {done} of them finished before' if done else ''}; launcher={launcher.name}",
             file=sys.stderr,
         )
         run_trials(
