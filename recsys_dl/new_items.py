@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,13 +13,17 @@ import polars as pl
 
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.data.matching import MATCHES, SPELLINGS, compared
+from recsys_dl.data.messages import counted, shorten
 from recsys_dl.data.vocabulary import Vocabulary
+from recsys_dl.families.feature_vectors import FeatureVectors
 from recsys_dl.folders import new_folder
 from recsys_dl.readers.columns import position, recognize
 from recsys_dl.readers.side_tables import read_table, side_features
-from recsys_dl.readers.text_files import shorten
 from recsys_dl.runs import Run, StageTimer, load_run, logged_to, weights_hash, write_run
 from recsys_dl.wider import scores_new_items
+
+log = logging.getLogger(__name__)
 
 
 def add_items(
@@ -44,7 +49,7 @@ def add_items(
         item_id_column: which column holds the ids; None recognizes it.
         title: column of display titles; None recognizes it.
         text: column or columns of free text; likewise.
-        lists: column -> separator of multi-valued columns; otherwise recognized.
+        lists: column -> separator of multi-valued columns; others are split so that their parts are known from training.
 
     Raises:
         ValueError: no new item, a column that training had is missing or of another type, or a model that knows items only by
@@ -70,7 +75,8 @@ def add_items(
             "model=bootstrap, model=ease with model.content_weight=100 or model=two_tower with item features, alone, in a hybrid or as a retriever of a pipeline; until then new "
             "items are for a rule or exploration to show"
         )
-    table = read_table(items)
+    decimal = (run.config.get("data") or {}).get("decimal", ".")
+    table = read_table(items, decimal=decimal, skippable=False)
     names, where = table.columns, str(items) if isinstance(items, str | os.PathLike) else "the frame of new items"
     if item_id_column is not None:
         at: int | None = position(names, item_id_column, "item_id_column", where)
@@ -83,14 +89,22 @@ def add_items(
             "right one: item_id_column=…"
         )
     given = Vocabulary(table.to_series(at).drop_nulls().unique(maintain_order=True), noun="item")
-    side = side_features(table, given, own_id_column=at, title=title, text=text, lists=lists)
+    how: dict[str, Any] = {"own_id_column": at, "title": title, "text": text, "lists": lists}
+    side = side_features(
+        table, given, **how, where=where
+    )  # text is left as it is, for the model to read as in training
     if side.features is None and side.texts is None:
         raise ValueError(
             f"{where} must have the columns of the item features in training, got only {shorten(', '.join(names), 200)}"
         )
     fresh = np.flatnonzero(run.items.find(given.ids) < 0)
     if not len(fresh):
-        raise ValueError(f"{where} must have an item that {run.folder} does not know, but it knows all {len(given):,}")
+        raise ValueError(
+            f"{where} must have an item that {run.folder} does not know, but it knows all: {shorten(', '.join(given.ids))}"
+        )
+    spelled = compared(given.at(fresh), where, run.items.ids, str(run.folder), reasons=SPELLINGS)
+    if spelled.endswith(MATCHES):
+        log.warning("%s. They are added as new items; if they are known ones, write their ids as there", spelled)
     new = Dataset(
         Interactions([], [], num_users=len(run.users), num_items=len(fresh)),
         run.users,
@@ -106,11 +120,25 @@ def add_items(
             model.grow(new, seen=run.seen)
         else:
             model.grow(new)
+    if not isinstance(model, FeatureVectors):  # which says so itself
+        _warn_of_unknown(model, new.items, where)
     seen = run.seen
     seen = Interactions(
         seen.users_N, seen.items_N, seen.weights_N, num_users=seen.num_users, num_items=len(model.items)
     )
     return _written(run, model, seen, _titles(run, new), new, stages, folder)
+
+
+def _warn_of_unknown(model: Any, items: Vocabulary, where: str) -> None:
+    """Warn of new items of whose features the model knows none."""
+    nothing = items.ids.filter(pl.Series(model.item_sources()[-len(items) :] == "nothing", dtype=pl.Boolean))
+    if len(nothing):
+        log.warning(
+            "%s: %d of %s, such as %r, %s no feature that the model knows from training: they have no values, or none of them (tags, "
+            "words, categories) occurred there often enough; nothing is known to rank them by",
+            *(where, len(nothing), counted(len(items), "new item"), shorten(str(nothing[0]))),
+            "has" if len(nothing) == 1 else "have",
+        )
 
 
 def _titles(run: Run, new: Dataset) -> pl.Series | None:

@@ -231,7 +231,7 @@ def test_bad_rows_of_side_tables_can_be_skipped(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "recsys_dl"):
         data = read_log(log, item_features=file, on_bad_rows="skip")
     assert data.item_features.to_dict(as_series=False) == {"year": [1990, None]}
-    assert "1 unreadable rows skipped, such as line 5" in caplog.text
+    assert "1 unreadable row skipped, such as line 5" in caplog.text
     assert "2 bad rows" in caplog.text
 
 

@@ -272,7 +272,7 @@ REFUSED = {
     "cut.json": (json.dumps([{"user": 1, "item": 2}] * 100_000)[:-9], "cut short or damaged"),
     "steam.json": ("{u'user_id': u'1', u'items': [1]}\n" * 9, "ast.literal_eval"),
     "page.csv": ("<!DOCTYPE html>\n<html>" + "x,y" * 100_000, "it is a web page or XML"),
-    "book.xlsx": (b"PK\x03\x04\x14\x00xl/worksheets", "is an Excel workbook; read_log(pandas.read_excel(path))"),
+    "book.xlsx": (b"PK\x03\x04\x14\x00xl/worksheets", "is an Excel workbook; pass pandas.read_excel(path)"),
     "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook"),
     "log.db": (b"SQLite format 3\0", "an SQLite database"),
     "log.pkl": (b"\x80\x04\x95" + bytes(90), "a pickle, which runs code"),

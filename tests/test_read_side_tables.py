@@ -32,8 +32,8 @@ def test_side_tables_join_by_id_and_unknown_ids_are_counted(log, tmp_path, caplo
     assert data.item_texts.to_list() == ["about seven", "about one", None]
     assert data.item_features.to_dict(as_series=False) == {"genres": [["B"], ["A"], None], "year": [1980, 2000, None]}
     assert data.user_features.to_dict(as_series=False) == {"age": [None, 30]}
-    assert "features of 2 of 3 items; 2 further items without an interaction are dropped; 0 bad rows" in caplog.text
-    assert "features of 1 of 2 users; 1 further users without an interaction are dropped" in caplog.text
+    assert "features of 2 of 3 items; 2 further items without an interaction are dropped" in caplog.text
+    assert "features of 1 of 2 users; 1 further user without an interaction is dropped" in caplog.text
 
 
 def test_titles_and_texts_can_be_named(log):

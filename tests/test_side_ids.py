@@ -108,7 +108,7 @@ def test_several_values_in_a_text_are_recognized(caplog):
 
 def test_declared_columns_are_split_as_told():
     told = read_log(LOG, item_features=items_with(["x/y", "x / z ", "", None]), item_lists={"genres": "/"})
-    assert told.item_features["genres"].to_list() == [["x", "y"], ["x", "z"], [], None]
+    assert told.item_features["genres"].to_list() == [["x", "y"], ["x", "z"], None, None]
     with pytest.raises(ValueError, match="item_lists names 'genre', which is not a column of"):
         read_log(LOG, item_features=items_with(GENRES), item_lists={"genre": "|"})
     with pytest.raises(ValueError, match="item_lists splits text columns, but 'year' of .* holds Int64"):
@@ -155,7 +155,7 @@ def test_lists_as_python_or_json_write_them(texts, lists, declared, caplog):
     with caplog.at_level(logging.INFO):
         data = read_log(LOG, item_features=items_with(texts), item_lists=declared)
     assert data.item_features["genres"].to_list()[: len(lists)] == lists
-    assert declared or "read as lists, in Python or JSON notation into" in caplog.text
+    assert declared or "read as lists, parsed from Python or JSON notation into" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_table_cut_off_within_its_last_row_is_refused(end, tmp_path, caplog):
         with_table(whole + end, tmp_path)
     data = with_table(whole + end, tmp_path, on_bad_rows="skip")
     assert data.item_features["price"].to_list() == [*(row + 0.5 for row in range(8)), None]
-    assert "1 unreadable rows skipped" in caplog.text
+    assert "1 unreadable row skipped" in caplog.text
 
 
 def test_a_table_without_a_last_line_break_or_with_short_rows_elsewhere_is_whole(tmp_path):
@@ -295,7 +295,7 @@ def test_rows_of_a_table_that_repeat_count_once_and_those_that_contradict_are_na
     assert (
         with_table(TABLE + "0,Title 0,Horror,99\n", tmp_path, on_bad_rows="skip").item_features["genres"][0] == "Drama"
     )
-    assert "1 rows contradict an earlier one of the same item, which is kept, such as that of '0'" in caplog.text
+    assert "1 row contradicts an earlier one of the same item, which is kept, such as that of '0'" in caplog.text
 
 
 def test_a_table_whose_id_column_is_misspelled_or_absent_says_which_it_is(tmp_path):

@@ -6,19 +6,17 @@ R rows, M values per row, F dense features, V rows of the value embedding table.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from typing_extensions import Self
 
-from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, values_of
+from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, told_apart, values_of
+from .ignored_columns import too_rare, warn_of_ignored
 from .text_vectors import TextVectors
-
-log = logging.getLogger(__name__)
 
 Kind = Literal["category", "bag", "number", "log_number", "text", "ignore"]
 KINDS = ("category", "bag", "number", "log_number", "text", "ignore")
@@ -132,7 +130,7 @@ class FeatureEncoder:
         table = self._table(frame, texts)
         if missing := [name for name in self.kinds if name not in table.columns]:
             raise ValueError(
-                f"kinds names {missing[0]!r}, which is not a column of the {self.noun} features; they are {listed(table.columns)}"
+                f"kinds names {missing[0]!r}, which is not a column of the {self.noun} features; they are {told_apart(table.columns)}"
             )
         self._columns, self._texts, self.ignored = [], {}, {}
         self.num_values, self.num_dense = 1, 0
@@ -143,14 +141,12 @@ class FeatureEncoder:
             else:
                 self._columns.append(learned)
                 self._count(learned)
-        if self.ignored:
-            reasons = "; ".join(f"{name} ({why})" for name, why in self.ignored.items())
-            log.info("%s features not encoded: %s", self.noun, reasons)
         if not self._columns:
             raise ValueError(
                 f"{self.noun} features need a column whose values differ between rows, got {listed(table.columns) or 'none'}"
                 f"{'; ' if self.ignored else ''}{'; '.join(f'{name}: {why}' for name, why in self.ignored.items())}"
             )
+        warn_of_ignored(self.noun, self.ignored)
         return self
 
     def transform(
@@ -168,7 +164,8 @@ class FeatureEncoder:
         for learned in self._columns:
             found = family_of(table.schema[learned.name]) if learned.name in table.columns else None
             numeric = learned.kind in ("number", "log_number")
-            column = as_learned(table, learned.name, learned.family, self.noun, found=found, numeric=numeric)
+            how: dict[str, Any] = {"found": found, "numeric": numeric, "known": learned.values or (), "ids": ids}
+            column = as_learned(table, learned.name, learned.family, self.noun, **how)
             known_R |= column.is_not_null().to_numpy()
             if learned.kind == "category":
                 coded.append(_category_codes(column, learned))
@@ -267,9 +264,10 @@ class FeatureEncoder:
     def _learn_values(self, column: pl.Series, kind: Kind, family: str) -> _Column | str:
         values = values_of(column)
         counts = values.unique(["row", "value"]).group_by("value").len("rows").sort("value")
+        most = int(counts["rows"].max() or 0)  # type: ignore[arg-type]
         counts = counts.filter(pl.col("rows") >= self.min_count)
         if not len(counts):
-            return f"no value in {self.min_count} rows"
+            return too_rare(column, most, self.min_count, family == "text")
         if len(counts) == 1 and counts["rows"][0] == len(column):
             return "a single value"
         return _Column(column.name, kind, family, values=counts["value"].to_list(), first=self.num_values)

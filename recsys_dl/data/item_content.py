@@ -9,11 +9,11 @@ from .dataset import Dataset, as_interactions
 from .interactions import Interactions
 from .vocabulary import Vocabulary
 
-Content = tuple[pl.DataFrame | None, pl.Series | None, pl.Series | None]
+Content = tuple[pl.DataFrame | None, pl.Series | None, pl.Series | None, pl.Series]  # features, texts, titles, ids
 
 
 def content_of(data: Dataset | Interactions) -> Content:
-    """Return item features, texts and titles, as `ProfileEncoder` takes them.
+    """Return item features, texts, titles and ids, as `ProfileEncoder` takes them.
 
     Raises:
         ValueError: there are neither features nor texts.
@@ -21,9 +21,9 @@ def content_of(data: Dataset | Interactions) -> Content:
     if not isinstance(data, Dataset) or (data.item_features is None and data.item_texts is None):
         raise ValueError(
             "item features or texts are needed, and the data has none: provide them with read_log(…, item_features=…), or "
-            "data.item_features=FILE on the command line; als or item_knn need none"
+            "data.item_features=FILE on the command line (of data=log; shards have none); als or item_knn need none"
         )
-    return data.item_features, data.item_texts, data.item_titles
+    return data.item_features, data.item_texts, data.item_titles, data.items.ids
 
 
 def content_of_new(data: Dataset | Interactions, items: Vocabulary | None, known: int) -> Content | None:
@@ -34,13 +34,14 @@ def content_of_new(data: Dataset | Interactions, items: Vocabulary | None, known
     """
     if items is None or len(items) == known:
         return None
-    frame, texts, titles = content_of(data)
+    frame, texts, titles, _ = content_of(data)
     assert isinstance(data, Dataset)
     rows = data.items.rows(items.ids[known:])
     return (
         None if frame is None else frame[np.asarray(rows)],
         None if texts is None else texts[rows],
         None if titles is None else titles[rows],
+        items.ids[known:],
     )
 
 

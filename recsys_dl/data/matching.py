@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
@@ -20,7 +20,12 @@ REASONS = {
 }
 
 
-def compared(ids: pl.Series, where: str, known: pl.Series, known_where: str) -> str:
+SPELLINGS = tuple(list(REASONS)[:-1])  # ways to spell one id, not to name another
+
+
+def compared(
+    ids: pl.Series, where: str, known: pl.Series, known_where: str, *, reasons: Collection[str] = tuple(REASONS)
+) -> str:
     """Describe how unmatched ids look on each side, and what would make them match.
 
     Args:
@@ -28,10 +33,14 @@ def compared(ids: pl.Series, where: str, known: pl.Series, known_where: str) -> 
         where: name of their source.
         known: text.
         known_where: name of their source.
+        reasons: that are considered, of `REASONS`.
     """
     message = f"{where} has ids such as {some(ids)}, {known_where} such as {some(known)}"
+    if not len(ids):
+        return f"all ids of {where} match, {known_where} has further ones such as {some(known)}"
     reason, count = max(
-        ((reason, _matched(ids, known, as_read)) for reason, as_read in REASONS.items()), key=lambda pair: pair[1]
+        ((reason, _matched(ids, known, as_read)) for reason, as_read in REASONS.items() if reason in reasons),
+        key=lambda pair: pair[1],
     )
     return f"{message}; {reason}, {count:,} {MATCHES}" if count else message
 

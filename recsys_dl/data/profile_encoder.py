@@ -6,10 +6,9 @@ R rows, T terms, E entries of dense vectors.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,52 +17,26 @@ from typing_extensions import Self
 
 from recsys_dl.names import near
 
-from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, values_of, vectors_of
+from .column_types import as_learned, called, numbers_of, told_apart, values_of, vectors_of
+from .ignored_columns import too_rare, warn_of_ignored
 from .periods import memberships, periods
+from .profile_columns import Column, family_in, is_prose, slices_of, table_of
 from .profiles import Profiles
 from .sentences import SIZE, sentence_vectors
 from .stated_tastes import profile_of
 from .words import learned_words, restored_words, word_matrix
 
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-log = logging.getLogger(__name__)
-
 KINDS = ("category", "bag", "number", "text", "sentence", "vector", "ignore")
-TITLES = "titles"  # the column name of display titles
-ROWS_AT_ONCE = 1 << 16  # encoded at a time
-PROSE_WORDS, PROSE_VALUES = (
-    4.0,
-    0.5,
-)  # text columns of as many words a row and as large a share of distinct values are prose
 FITTING = {
     "text": ("category", "text", "sentence"),
     "true or false": ("category",),
     "whole numbers": ("number", "category"),
     "numbers": ("number",),
     "dates": ("number",),
+    "lists of text": ("bag", "vector"),
+    "lists of whole numbers": ("bag", "vector"),
+    "vectors": ("vector",),
 }
-
-
-@dataclass
-class _Column:
-    """How one column becomes terms, as learned by `fit`."""
-
-    name: str
-    kind: str
-    family: str
-    weight: float
-    terms: list[str]
-    idf_T: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # of bag and text
-    knots_T: np.ndarray = field(
-        default_factory=lambda: np.zeros(0, np.float32)
-    )  # of a number: the middle of each period
-    size: int = 0  # of a vector or sentence
-    words: TfidfVectorizer | None = None
-
-    def about(self) -> dict[str, Any]:
-        return {"name": self.name, "kind": self.kind, "family": self.family, "weight": self.weight, "size": self.size}
 
 
 class ProfileEncoder:
@@ -148,69 +121,79 @@ class ProfileEncoder:
         self.min_count, self.max_share, self.max_words, self.ngrams = min_count, max_share, max_words, ngrams
         self.stop_words = stop_words if isinstance(stop_words, str) or stop_words is None else list(stop_words)
         self.noun = noun
-        self._columns: list[_Column] = []
+        self._columns: list[Column] = []
 
-    def fit(self, frame: pl.DataFrame | None, texts: pl.Series | None = None, titles: pl.Series | None = None) -> Self:
+    def fit(
+        self,
+        frame: pl.DataFrame | None,
+        texts: pl.Series | None = None,
+        titles: pl.Series | None = None,
+        ids: pl.Series | None = None,
+    ) -> Self:
         """Learn the terms.
 
         Args:
             frame: one row per item.
             texts: one per row, null where missing.
             titles: likewise.
+            ids: of the rows, for messages.
 
         Raises:
             ValueError: no informative column, NaN or infinite numbers, vectors of unequal length, or `kinds` or
                 `column_weights` of a missing column.
         """
-        table = _table(frame, texts, titles)
+        table = table_of(frame, texts, titles)
         for setting, named in (("kinds", self.kinds), ("column_weights", self.column_weights)):
             for name in named:
                 if name not in table.columns:
                     raise ValueError(
                         f"{setting} names {name!r}, which is not a column of the {self.noun} features"
-                        f"{near(name, table.columns)}; they are {listed(table.columns) or 'none'}"
+                        f"{near(name, table.columns)}; they are {told_apart(table.columns)}"
                     )
         self._columns, self.ignored = [], {}
         for column in table:
-            learned = self._learn(column)
+            learned = self._learn(column, ids)
             if isinstance(learned, str):
                 self.ignored[column.name] = learned
             else:
                 self._columns.append(learned)
-        why = "; ".join(f"{name} ({reason})" for name, reason in self.ignored.items())
         if not self._columns:
+            why = "; ".join(f"{name} ({reason})" for name, reason in self.ignored.items())
             raise ValueError(
-                f"{self.noun} features need a column whose values or words occur in several rows, got "
-                f"{listed(table.columns) or 'none'}{': ' if why else ''}{why}. Lower min_count={self.min_count}, or raise "
-                f"max_share={self.max_share:g}"
+                f"{self.noun} features need a column whose values or words occur in several rows, got {why or 'none'}"
             )
-        if why:
-            log.info("%s features not encoded: %s", self.noun, why)
+        warn_of_ignored(self.noun, self.ignored)
         self._count()
         return self
 
     def transform(
-        self, frame: pl.DataFrame | None, texts: pl.Series | None = None, titles: pl.Series | None = None
+        self,
+        frame: pl.DataFrame | None,
+        texts: pl.Series | None = None,
+        titles: pl.Series | None = None,
+        ids: pl.Series | None = None,
     ) -> Profiles:
         """Return encoded rows, of length 1 or 0, from the columns seen in `fit`; other columns are ignored.
 
         Raises:
             ValueError: a column seen in `fit` is missing or has a different type, numbers are NaN or infinite, or vectors are of another length.
         """
-        table = _table(frame, texts, titles)
+        table = table_of(frame, texts, titles)
         blocks, dense = [], [np.zeros((table.height, 0), np.float32)]
         for learned in self._columns:
-            found = _family(table[learned.name]) if learned.name in table.columns else None
-            column = as_learned(table, learned.name, learned.family, self.noun, found=found, numeric=True)
+            found = family_in(table[learned.name]) if learned.name in table.columns else None
+            how: dict[str, Any] = {"found": found, "numeric": True, "known": learned.terms, "ids": ids}
+            column = as_learned(table, learned.name, learned.family, self.noun, **how)
             if learned.size:
                 vectors_RE = (
                     sentence_vectors(column)
                     if learned.kind == "sentence"
-                    else vectors_of(column, self.noun, learned.size)
+                    else vectors_of(column, self.noun, learned.size, ids=ids)
                 )
                 dense.append(vectors_RE * np.float32(np.sqrt(learned.weight)))
             else:
-                blocks.append(sp.vstack([self._block(part, learned) for part in _slices(column)], format="csr"))
+                parts = zip(slices_of(column), slices_of(ids) if ids is not None else repeat(None), strict=False)
+                blocks.append(sp.vstack([self._block(part, learned, own) for part, own in parts], format="csr"))
         terms_RT = sp.hstack(blocks, format="csr") if blocks else sp.csr_matrix((table.height, 0))
         return Profiles(terms_RT.astype(np.float32), np.concatenate(dense, axis=1)).unit()
 
@@ -239,7 +222,7 @@ class ProfileEncoder:
         encoder.ignored = about["ignored"]
         for at, one in enumerate(about["columns"]):
             terms = json.loads(arrays[f"terms_{at}"].tobytes().decode())
-            column = _Column(**one, terms=terms, idf_T=arrays[f"idf_{at}"], knots_T=arrays[f"knots_{at}"])
+            column = Column(**one, terms=terms, idf_T=arrays[f"idf_{at}"], knots_T=arrays[f"knots_{at}"])
             if column.kind == "text":
                 column.words = restored_words(terms, column.idf_T, **encoder._how)
             encoder._columns.append(column)
@@ -257,18 +240,16 @@ class ProfileEncoder:
     def _how(self) -> dict[str, Any]:
         return {"ngram_range": (1, self.ngrams), "stop_words": self.stop_words, "dtype": np.float32}
 
-    def _learn(self, column: pl.Series) -> _Column | str:
+    def _learn(self, column: pl.Series, ids: pl.Series | None) -> Column | str:
         """Return how to encode a column, or why it is uninformative."""
         kind = self.kinds.get(column.name)
         weight = self.column_weights.get(column.name, 1.0)
         if kind == "ignore" or weight == 0:
             return "as kinds says" if kind == "ignore" else "its weight is 0"
-        family = _family(column)
+        family = family_in(column)
         if family == "nothing" or column.null_count() == len(column):
             return "no values"
-        fitting = (
-            ("bag",) if family.startswith("lists") else ("vector",) if family == "vectors" else FITTING.get(family)
-        )
+        fitting = FITTING.get(family)
         if fitting is None:
             raise ValueError(
                 f"{called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
@@ -278,14 +259,17 @@ class ProfileEncoder:
             raise ValueError(
                 f"{called(column.name)} of the {self.noun} features holds {family}, which can be {' or '.join(fitting)}, not {kind}"
             )
-        kind = kind or ("text" if family == "text" and _is_prose(column) else fitting[0])
-        learned = _Column(column.name, kind, family, weight, [])
+        kind = kind or ("text" if family == "text" and is_prose(column) else fitting[0])
+        learned = Column(column.name, kind, family, weight, [])
         if kind == "vector":
-            learned.size = vectors_of(column, self.noun, None).shape[1]
+            vectors_RE = vectors_of(column, self.noun, None, ids=ids)
+            if not vectors_RE.any():
+                return "all its vectors are 0"
+            learned.size = vectors_RE.shape[1]
         elif kind == "sentence":
             learned.size = SIZE
         elif kind == "number":
-            numbers_R = numbers_of(column, self.noun)
+            numbers_R = numbers_of(column, self.noun, ids=ids)
             learned.knots_T, learned.terms = periods(numbers_R[~np.isnan(numbers_R)], column.name)
         elif kind == "text":
             return self._learn_words(column, learned)
@@ -293,13 +277,14 @@ class ProfileEncoder:
             return self._learn_values(column, learned)
         return learned if learned.size or len(learned.terms) > 1 else "a single value"
 
-    def _learn_values(self, column: pl.Series, learned: _Column) -> _Column | str:
-        parts = [values_of(part).unique(["row", "value"]).group_by("value").len("rows") for part in _slices(column)]
+    def _learn_values(self, column: pl.Series, learned: Column) -> Column | str:
+        parts = [values_of(part).unique(["row", "value"]).group_by("value").len("rows") for part in slices_of(column)]
         counts = pl.concat(parts).group_by("value").agg(pl.col("rows").sum()).sort("value")
+        most = int(counts["rows"].max() or 0)  # type: ignore[arg-type]
         counts = counts.filter(pl.col("rows") >= self.min_count)
         rows_T = counts["rows"].to_numpy()
         if not len(counts):
-            return f"no value in {self.min_count} rows"
+            return too_rare(column, most, self.min_count, "text" in FITTING.get(learned.family, ()))
         if len(counts) == 1 and rows_T[0] == len(column):
             return "a single value"
         if learned.kind == "category":
@@ -308,60 +293,29 @@ class ProfileEncoder:
         learned.idf_T = (np.log((1 + len(column)) / (1 + rows_T)) + 1).astype(np.float32)
         return learned
 
-    def _learn_words(self, column: pl.Series, learned: _Column) -> _Column | str:
+    def _learn_words(self, column: pl.Series, learned: Column) -> Column | str:
         limits = {"min_df": min(self.min_count, len(column) - column.null_count()), "max_df": self.max_share}
         learned.words = learned_words(column, max_features=self.max_words, **limits, **self._how)
         if learned.words is None:
-            return f"no word is in {self.min_count} rows, in at most {self.max_share:.0%} of them, and not a stop word"
+            return (
+                f"no word is in {self.min_count} rows, in at most {self.max_share:.0%} of them, and not a stop word; lower "
+                f"min_count={self.min_count}, or raise max_share={self.max_share:g}"
+            )
         learned.terms = learned.words.get_feature_names_out().tolist()
         learned.idf_T = learned.words.idf_.astype(np.float32)
         return learned
 
-    def _block(self, column: pl.Series, learned: _Column) -> sp.csr_matrix:
+    def _block(self, column: pl.Series, learned: Column, ids: pl.Series | None) -> sp.csr_matrix:
         """Return CSR [R, terms of the column], rows of length sqrt(weight) or 0."""
         shape = (len(column), len(learned.terms))
         if learned.kind == "text":
             assert learned.words is not None
             block = word_matrix(learned.words, column)
         elif learned.kind == "number":
-            block = memberships(numbers_of(column, self.noun), learned.knots_T)
+            block = memberships(numbers_of(column, self.noun, ids=ids), learned.knots_T)
         else:
             known = pl.DataFrame({"value": learned.terms, "at": np.arange(len(learned.terms))})
             found = values_of(column).unique(["row", "value"]).join(known, on="value", how="inner")
             at = found["at"].to_numpy()
             block = sp.csr_matrix((learned.idf_T[at], (found["row"].to_numpy(), at)), shape=shape)
         return Profiles(block.tocsr(), np.zeros((shape[0], 0), np.float32)).unit().terms_RT * np.sqrt(learned.weight)
-
-
-def _table(frame: pl.DataFrame | None, texts: pl.Series | None, titles: pl.Series | None) -> pl.DataFrame:
-    table = pl.DataFrame() if frame is None else frame
-    if titles is not None:  # a year behind a title is no word of it
-        titles = titles.cast(pl.String).str.replace(r"\s*\((1[89]|20)\d\d\)\s*$", "")
-    for name, series in ((TEXTS, texts), (TITLES, titles)):
-        if series is not None:
-            if name in table.columns:
-                raise ValueError(f"a column of the features may not be called {name!r} beside {name}; rename it")
-            table = table.hstack([series.alias(name)]) if table.width else series.alias(name).to_frame()
-    return table
-
-
-def _slices(column: pl.Series) -> list[pl.Series]:
-    """Return a column in parts, so that what is made of each on the way fits into memory."""
-    return [column.slice(start, ROWS_AT_ONCE) for start in range(0, max(1, len(column)), ROWS_AT_ONCE)]
-
-
-def _family(column: pl.Series) -> str:
-    """Return the family of a column; "vectors" for arrays of floats."""
-    dtype = column.dtype
-    if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float():
-        return "vectors"
-    return family_of(dtype)
-
-
-def _is_prose(column: pl.Series) -> bool:
-    """Return whether text is sentences or titles, not names of categories."""
-    if column.name in (TEXTS, TITLES):
-        return True
-    filled = column.cast(pl.String).drop_nulls()
-    words = filled.str.count_matches(r"\w+").to_numpy().mean() if len(filled) else 0.0
-    return float(words) >= PROSE_WORDS and filled.n_unique() >= PROSE_VALUES * len(filled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from recsys_dl.arguments import parameters_of
-from recsys_dl.data.column_types import TEXTS
+from recsys_dl.data.column_types import TEXTS, told_apart
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.names import near
@@ -53,7 +53,7 @@ def check_features(model: Encoding, train: Dataset | Interactions) -> None:
         if missing := [name for name in kinds if name not in columns]:
             raise ValueError(
                 f"{noun}_kinds names {missing[0]!r}, which is not a column of the {noun} features{near(missing[0], columns)}; they are "
-                f"{', '.join(columns)}"
+                f"{told_apart(columns)}"
             )
     for name, of in (("min_count", ("item", "user")), ("text_size", ("item", "user")), ("feature_sizes", ("item",))):
         if name not in parameters_of(type(model)):

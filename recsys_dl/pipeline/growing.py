@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from recsys_dl.data.column_types import as_learned, values_of
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.item_content import only_items
 from recsys_dl.data.messages import shorten
+from recsys_dl.data.profile_columns import family_in
 from recsys_dl.wider import scores_new_items, with_new_items
 
 from .stages import Stages
@@ -116,7 +118,8 @@ def _joined(before: pl.DataFrame, new: pl.DataFrame | None, rows: np.ndarray) ->
                     f"new items must have the item features of training, but {shorten(missing[0])!r} is missing; they have "
                     f"{shorten(', '.join(given.columns)) or 'none'}"
                 )
-            values = given.select(field.name for field in dtype.fields).to_struct(FEATURES)  # type: ignore[attr-defined]
+            then = before[name].struct.unnest()
+            values = pl.DataFrame([_as_before(given, then[field.name]) for field in dtype.fields]).to_struct(FEATURES)  # type: ignore[attr-defined]
         else:
             values = more[name] if name in more.columns else pl.Series(name, [None] * len(rows), dtype=dtype)
         try:
@@ -126,3 +129,11 @@ def _joined(before: pl.DataFrame, new: pl.DataFrame | None, rows: np.ndarray) ->
                 f"{name} of new items must be of the types of training, {dtype}, got {values.dtype}: {shorten(str(error), 200)}"
             ) from error
     return pl.concat([before, pl.DataFrame(columns)])
+
+
+def _as_before(given: pl.DataFrame, then: pl.Series) -> pl.Series:
+    """Return a column of new items, read as the one of training."""
+    of_text = then.dtype in (pl.String, pl.List(pl.String))
+    known = values_of(then)["value"].unique().to_list() if of_text else ()
+    found = family_in(given[then.name])
+    return as_learned(given, then.name, family_in(then), "item", found=found, numeric=True, known=known)

@@ -117,14 +117,15 @@ def _from_pandas(column: Any) -> pl.Series:
     elif column.dtype == object:
         first = next((value for value in column if value is not None), None)
         if not isinstance(first, str | bytes | int | float | list | np.ndarray) and not hasattr(first, "isoformat"):
-            return pl.Series([None if _missing(value) else value for value in column], dtype=pl.Object)
+            return pl.Series([None if is_missing(value) else value for value in column], dtype=pl.Object)
     try:
         return pl.Series(pl.from_pandas(column))
     except (pa.ArrowException, pl.exceptions.PolarsError, TypeError):
-        return pl.Series([None if _missing(value) else value for value in column], dtype=pl.Object)
+        return pl.Series([None if is_missing(value) else value for value in column], dtype=pl.Object)
 
 
-def _missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a Python object is a missing value of pandas or NumPy, or None."""
     return (
         value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
     )

@@ -30,8 +30,10 @@ def json_kind(path: Path, encoding: str) -> bool:
     return start.startswith("{") or (start.startswith("[") and start[1:].lstrip()[:1] in ("{", "[", "]"))
 
 
-def open_json(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
+def open_json(path: Path, encoding: str, *, lists: bool = False) -> tuple[list[str], Batches, str]:
     """Return the fields of a file of JSON, its batches as `Table` has them (all values as text), and what to say of it.
+
+    `lists`: whether values may be lists, which become JSON text.
 
     Raises:
         ValueError: it is JSON of another shape, or not JSON.
@@ -47,11 +49,22 @@ def open_json(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
     if not objects:
         raise ValueError(f"{path} must hold one JSON object per line, {_instead(lines)}")
     names = list(dict.fromkeys(name for found in objects for name in found))
-    nested = {name for found in objects for name, value in found.items() if isinstance(value, dict | list)}
+    if len(objects) == 1 and objects[0] and all(isinstance(value, dict) for value in objects[0].values()):
+        raise ValueError(
+            f"{path} must hold one JSON object per row, but it is one object of objects, whose keys look like ids. Make rows of it and "
+            'pass them in place of the path: [{"item_id": key, **value} for key, value in json.load(open(path)).items()]'
+        )
+    deep_types = dict if lists else (dict, list)
+    nested = {name for found in objects for name, value in found.items() if isinstance(value, deep_types)}
 
     def batches(positions: Sequence[int], dtypes: Mapping[int, Any]) -> Iterator[Batch]:
         chosen = [names[at] for at in positions]
         if deep := [name for name in chosen if name in nested]:
+            if lists:
+                raise ValueError(
+                    f"{path}: {', '.join(deep)} must be text, a number or a list of these in each object, but holds objects; leave it "
+                    f"out, or unfold it in a frame and pass that: polars.read_ndjson(path).unnest({deep[0]!r})"
+                )
             raise ValueError(
                 f"{path}: {', '.join(deep)} must be text or a number in each object, but holds objects or lists. Unfold it "
                 f"first: read_log(polars.read_ndjson(path).explode({deep}))"

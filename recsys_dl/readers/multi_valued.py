@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys_dl.data.messages import shorten
+from recsys_dl.data.messages import MISSING_FEATURES, counted, shorten
+
+from .written_vectors import Found, vectors_in
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,17 @@ def check_lists(declared: Any, setting: str, table: str) -> None:
 def with_lists(
     frame: pl.DataFrame, declared: Mapping[str, str | None] | None, where: str, setting: str
 ) -> pl.DataFrame:
-    """Return a table with multi-valued text columns split into lists of text; parts are stripped, empty ones dropped.
+    """Return a table with multi-valued text columns split into lists of text, and vectors written as text as lists of numbers.
+
+    Parts are stripped, empty ones and missing values (`NULL`, `None`, …) dropped.
 
     Args:
         frame: a table.
         declared: column -> separator, None or "" to keep its text unchanged. Other columns are recognized: a separator in at least one
             row of twenty, with short parts used twice on average that, unless the separator is "|", vary in number from row to row
             and sometimes stand alone, or are very frequent at any position (so that `Berlin, Germany` stays text). Lists in
-            Python or JSON notation, such as `['a', 'b']`, are parsed.
+            Python or JSON notation, such as `['a', 'b']`, are parsed. Vectors (`written_vectors.vectors_in`) are not looked for
+            in declared columns.
         where: the table, for messages.
         setting: the caller's name for `declared`.
 
@@ -73,11 +78,21 @@ def with_lists(
         name = column.name
         if column.dtype != pl.String or (name in declared and not declared[name]):
             continue
-        lists, how = _written(column), "in Python or JSON notation"
-        if lists is None and name in declared:
-            lists = _declared(column, str(declared[name]), where, setting)
-        elif lists is None and (mixed := _mixed(column)) is not None:
+        found = Found() if name in declared else vectors_in(column)
+        if found.vectors is not None:
+            split.append(found.vectors)
+            length = int(found.vectors.list.len().max())  # type: ignore[arg-type]
+            log.info(
+                "%s: %s is read as vectors of %s; as lists of tags with %s={%s: ','}",
+                *(where, name, counted(length, "number"), setting, name),
+                extra={"always": True},
+            )
+            continue
+        lists, how = _written(column), "parsed from Python or JSON notation"
+        if lists is None and (mixed := _mixed(column)) is not None:
             lists, how = mixed
+        elif lists is None and name in declared:
+            lists = _declared(column, str(declared[name]), where, setting)
         elif lists is None and _bracketed(column):
             log.warning(
                 "%s: %s holds bracketed texts that are not lists of texts or numbers, such as %r, and stays text; convert it to lists "
@@ -92,16 +107,30 @@ def with_lists(
                 *(where, name, number),
             )
         elif lists is None and (separator := _separator(column)):
-            lists, how = _split_further(_split(column, separator), f"split at {separator!r}", separator)
+            lists, how = split_further(_split(column, separator), f"split at {separator!r}", separator)
+        if found.doubt:
+            log.warning(
+                "%s: %s holds %s; it is read as %s. If these are vectors, correct it, or convert it to lists of numbers of one length "
+                "in a frame and pass that; if they are tags, %s={%s: ','} says so",
+                *(where, name, found.doubt, "text" if lists is None else "lists of tags", setting, name),
+            )
         if lists is None:
             continue
+        lists = _without_missing(lists)
         split.append(lists)
         if name not in declared:
+            num_values = lists.explode().drop_nulls().n_unique()
             log.info(
-                "%s: %s is read as lists, %s into %s values; keep it as text with %s={%s: null}",
-                *(where, name, how, f"{lists.explode().drop_nulls().n_unique():,}", setting, name),
+                "%s: %s is read as lists, %s into %s; keep it as text with %s={%s: null}",
+                *(where, name, how, counted(num_values, "value"), setting, name),
+                extra={"always": True},
             )
     return frame.with_columns(split)
+
+
+def _without_missing(lists: pl.Series) -> pl.Series:
+    """Drop the parts that mean a missing value."""
+    return lists.list.eval(pl.element().filter(~pl.element().is_in(MISSING_FEATURES)))
 
 
 def _declared(column: pl.Series, separator: str, where: str, setting: str) -> pl.Series:
@@ -148,13 +177,12 @@ def _mixed(column: pl.Series) -> tuple[pl.Series, str] | None:
         others = _split(rest, separator)
     order = pl.concat([bracketed.arg_true(), (~bracketed).arg_true()]).arg_sort()
     lists = pl.concat([written, others]).gather(order)
-    how = f"in {bracketed.sum():,} rows in Python or JSON notation, in others " + (
-        f"split at {separator!r}" if separator else "as single values"
-    )
-    return _split_further(lists, how, separator)
+    how = f"parsed from Python or JSON notation in {counted(int(bracketed.sum()), 'row')}, "
+    how += f"in others split at {separator!r}" if separator else "taken as single values in others,"
+    return split_further(lists, how, separator)
 
 
-def _split_further(lists: pl.Series, how: str, separator: str | None) -> tuple[pl.Series, str]:
+def split_further(lists: pl.Series, how: str, separator: str | None) -> tuple[pl.Series, str]:
     """Split parts at another separator where all that they hold stands elsewhere by itself; return the lists and how."""
     parts = lists.explode().drop_nulls().unique()
     for other in SEPARATORS:

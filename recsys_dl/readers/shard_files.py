@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +13,28 @@ from typing import Any
 import polars as pl
 
 from recsys_dl.data.column_types import family_of
-from recsys_dl.data.messages import shorten
+from recsys_dl.data.messages import counted, shorten
 
 from .frames import from_arrow
 from .tables import Batch, Table
 
+log = logging.getLogger(__name__)
+
 BATCH_ROWS = 1_000_000
 SUFFIXES = (".parquet", ".parq", ".pq")
+OTHERS = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".dat",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".orc",
+    ".avro",
+    ".arrow",
+    ".feather",
+)  # of data, not read
 PACKAGES = {
     "s3": "recsys_dl[s3]",
     "s3a": "recsys_dl[s3]",
@@ -68,6 +85,10 @@ class ShardFiles:
             found = system.find(place) if system.isdir(place) else [place] if system.exists(place) else None
         except Exception as error:
             raise _explained(address, error) from error
+        if found is None and system.protocol in ("file", ("file", "local")) and glob.has_magic(address):
+            raise FileNotFoundError(
+                f"{address} must be a folder of Parquet files: patterns are read by data=log (recsys_dl.read_log), into memory"
+            )
         if found is None:
             raise FileNotFoundError(
                 f"{address} must be a folder of Parquet files, but it does not exist (or the bucket does not)"
@@ -84,6 +105,11 @@ class ShardFiles:
             if file.endswith(SUFFIXES) and not any(part[:1] in ("_", ".") for part in inside[file].split("/"))
         ]
         if not files:
+            if found == [place]:
+                raise FileNotFoundError(
+                    f"{address} must be a Parquet file ({', '.join(SUFFIXES)}) or a folder of them; other files are read by data=log "
+                    "(recsys_dl.read_log)"
+                )
             names = ", ".join(sorted(inside.values())[:8])
             raise FileNotFoundError(
                 f"{address} must hold Parquet files ({', '.join(SUFFIXES)}), but holds {names or 'nothing'}"
@@ -91,6 +117,8 @@ class ShardFiles:
         files.sort(key=_natural)
         shards = cls(address, system, files)
         _check_complete(shards, place, found)
+        _warn_of_gaps(shards.where, [inside[file] or file for file in files])
+        _warn_of_others(shards.where, sorted(name for file, name in inside.items() if file not in files))
         return shards
 
     def fingerprint(self) -> str:
@@ -207,6 +235,42 @@ def _check_complete(shards: ShardFiles, place: str, found: Sequence[str]) -> Non
         raise FileNotFoundError(
             f"{shards.where} lacks the shard {missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}, which "
             "its other files announce: restore it, or write the folder again"
+        )
+
+
+def _warn_of_gaps(where: str, names: Sequence[str]) -> None:
+    """Warn of numbers that are missing between those of files that are otherwise named alike, such as part-00001."""
+    numbered: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        if found := re.match(r"(.*/)?(\D*)(\d+)[^/]*$", name):
+            numbered.setdefault((found[1] or "", found[2]), {})[int(found[3])] = found[3]
+    for (folder, stem), numbers in numbered.items():
+        first, last = min(numbers), max(numbers)
+        missing = last - first + 1 - len(numbers)
+        if 0 < missing <= len(numbers):  # else the numbers are dates, or ids
+            gap = next(number for number in range(first, last) if number not in numbers)
+            shown = f"{folder}{stem}{gap:0{len(numbers[first])}d}"
+            log.warning(
+                "%s: %s is missing between %s%s%s and %s%s%s%s; if it was lost, restore it, or write the folder again",
+                *(where, shown, folder, stem, numbers[first], folder, stem, numbers[last]),
+                "" if missing == 1 else f", and so {'is' if missing == 2 else 'are'} {missing - 1} more",
+            )
+
+
+def _warn_of_others(where: str, names: Sequence[str]) -> None:
+    """Warn of files of data that are not Parquet."""
+    data = [
+        name
+        for name in names
+        if name.lower().removesuffix(".gz").removesuffix(".zst").endswith(OTHERS)
+        and not any(part[:1] in ("_", ".") for part in name.split("/"))
+    ]
+    if data:
+        one = len(data) == 1
+        log.warning(
+            "%s: %s %s not Parquet and %s not read, such as %s; convert %s, or leave %s out of the folder",
+            *(where, counted(len(data), "file"), "is" if one else "are", "is" if one else "are", shorten(data[0], 100)),
+            *(("it", "it") if one else ("them", "them")),
         )
 
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import polars as pl
 
 from recsys_dl.data.matching import MATCHES, compared
-from recsys_dl.data.messages import shorten
+from recsys_dl.data.messages import MISSING, MISSING_FEATURES, counted, shorten
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 
 from .columns import Column, position, recognize
 from .multi_valued import with_lists
+from .odd_values import as_numbers, warn_of_words_among_numbers, without_missing, without_objects
 from .tables import open_table
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def side_features(
     encoding: str = "utf-8",
     decimal: str = ".",
     skip: bool = False,
+    where: str | None = None,
 ) -> Side:
     """Return a table's rows in the order of `vocabulary`, followed, if kept, by those of ids that are not in it.
 
@@ -78,12 +80,14 @@ def side_features(
         encoding: of a text file.
         decimal: decimal separator.
         skip: drop bad rows, and all but the first row with the same id.
+        where: the table's name in messages of `add_items`, which skips nothing and splits only the columns in `lists`; None for `read_log`.
 
     Raises:
         ValueError: no id column, a repeated id, or no id of the log.
     """
     noun = vocabulary.noun
-    where = str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features"
+    setting, or_skip = ("lists", "") if where else (f"{noun}_lists", ', or skip such rows: on_bad_rows="skip"')
+    where = where or (str(table) if isinstance(table, str | os.PathLike) else f"the frame of {noun} features")
     frame = read_table(table, prefer=separator, quote=quote, encoding=encoding, decimal=decimal, skip=skip)
     if isinstance(table, str | os.PathLike) and _is_header(frame, vocabulary):
         frame = read_table(
@@ -107,10 +111,14 @@ def side_features(
             f"{noun}_id; its columns are {shorten(', '.join(names), 200)}, and {meant}. Set the right one: "
             f"{noun}_id_column={held or '…'} (data.{noun}_id_column={held or '…'})."
         )
+    frame = without_objects(frame, where)
     copies = ~frame.hash_rows().is_first_distinct()
     if copies.any():
         log.info(
-            "%s: %s of %s rows repeat an earlier one and are left out", where, f"{copies.sum():,}", f"{len(frame):,}"
+            "%s: %s of %s repeat an earlier one and are left out",
+            where,
+            f"{copies.sum():,}",
+            counted(len(frame), "row"),
         )
         places, frame = (~copies).arg_true(), frame.filter(~copies)
     else:
@@ -128,16 +136,16 @@ def side_features(
         found = f"has no {noun} id" if missing[row] else f"has the {noun} id {ids[row]!r}, which occurred before"
         if not missing[row]:
             found += _apart(frame, int((ids == ids[row]).arg_max() or 0), row)
-        advice = grouping or 'Fix it, or skip such rows: on_bad_rows="skip"'
+        advice = grouping or f"Fix it{or_skip}"
         raise ValueError(
             f"{where}, row {places[row]} (from 0, without header): {found}; each {noun} must occur once. {advice}."
         )
     contradictions = int((~missing & ~ids.is_first_distinct()).sum())
     if contradictions and not grouping:
         log.warning(
-            "%s: %s rows contradict an earlier one of the same %s, which is kept, such as that of %r",
+            "%s: %s an earlier one of the same %s, which is kept, such as that of %r",
             where,
-            f"{contradictions:,}",
+            "1 row contradicts" if contradictions == 1 else f"{contradictions:,} rows contradict",
             noun,
             ids[int((~missing & ~ids.is_first_distinct()).arg_max() or 0)],
         )
@@ -146,19 +154,31 @@ def side_features(
     strange = ids.filter(~bad & pl.Series(vocabulary.find(ids) < 0, dtype=pl.Boolean))
     if not _fitting(where, vocabulary, ids.filter(~bad), strange, frame.select(others), needed=needed):
         return Side(vocabulary)
-    counted = (where, len(ids) - len(strange) - int(bad.sum()), len(vocabulary), noun, len(strange), noun)
-    kept = "kept as cold" if cold == "keep" else "dropped"
-    log.info(
-        "%s: features of %d of %d %ss; %d further %ss without an interaction are %s; %d bad rows",
-        *counted,
-        kept,
-        bad.sum(),
-    )
+    parts = [f"features of {len(ids) - len(strange) - int(bad.sum()):,} of {counted(len(vocabulary), noun)}"]
+    if len(strange):
+        stay = f"{'is' if len(strange) == 1 else 'are'} {'kept as cold' if cold == 'keep' else 'dropped'}"
+        parts += [f"{counted(len(strange), f'further {noun}')} without an interaction {stay}"]
+    parts += [counted(int(bad.sum()), "bad row")] if bad.any() else []
+    if or_skip:
+        parts += [
+            f"{kind} = {', '.join(map(str, columns))}"
+            for kind, columns in (("titles", titled), ("texts", texted))
+            if columns
+        ]
+        log.info("%s: %s", where, "; ".join(parts), extra={"always": True})
     if cold == "keep":
         vocabulary = vocabulary.grow(strange)
     rest = [name for name in others if name not in (*titled, *texted)]
+    told = [name for name in rest if or_skip or name in (lists or {})]
+    kept = [name for name, separator in (lists or {}).items() if not separator]
+    if or_skip:
+        way_out = f"; keep them as values with {setting}={{{'{name}'}: null}}"
+        read = without_missing(frame.select(rest).drop(kept, strict=False), where, MISSING_FEATURES, way_out)
+        warn_of_words_among_numbers(read, where, noun, ids, places)
+        frame = frame.with_columns(*read)
+    frame = frame.with_columns(*without_missing(frame.select(*titled, *texted), where, MISSING[1:], ""))
     frame = frame.with_columns(
-        *with_lists(frame.select(rest), lists, where, f"{noun}_lists")
+        *with_lists(frame.select(told), lists, where, setting)
     )  # of all rows, before any are dropped
     rows = pl.Series("row", vocabulary.find(ids)).set(bad, -1)
     known = rows >= 0
@@ -254,6 +274,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     prefer: str | None = None,
     skip: bool = False,
+    skippable: bool = True,
 ) -> pl.DataFrame:
     """Return a whole table; numeric text columns as numbers (unless a value has a leading zero), others as text.
 
@@ -267,6 +288,7 @@ def read_table(
         prefer: a separator to use if it splits a text file.
         columns: names to use instead of the table's own.
         skip: skip unreadable rows of a text file and log how many; else they are an error.
+        skippable: whether the caller can set `skip`, for messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -288,9 +310,11 @@ def read_table(
         frames.append(batch.frame)
     if refused and not skip:
         place, found = refused[0]
-        raise ValueError(f'{opened.where}, {place}: {found}. Fix it, or skip such rows: on_bad_rows="skip".')
+        advice = ', or skip such rows: on_bad_rows="skip"' if skippable else ""
+        raise ValueError(f"{opened.where}, {place}: {found}. Fix it{advice}.")
     if refused:
-        log.warning("%s: %d unreadable rows skipped, such as %s: %s", opened.where, len(refused), *refused[0])
+        number = counted(len(refused), "unreadable row")
+        log.warning("%s: %s skipped, such as %s: %s", opened.where, number, *refused[0])
     if not sum(map(len, frames)):
         raise ValueError(f"{opened.where} must hold rows, but it has none{', just a header' if opened.header else ''}")
     frame = pl.concat(frames)
@@ -299,12 +323,25 @@ def read_table(
         frame = frame.with_columns(pl.when((bare != "") | (texts == "")).then(bare))
     frame.columns = names
     if isinstance(table, str | os.PathLike):
-        frame = frame.select(_typed(frame[name], opened.types.get(i), decimal) for i, name in enumerate(names))
+        frame = _typed(frame, opened.types, opened.where, decimal)
     return frame
 
 
-def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
-    """Return text with its type inferred: from RecBole's header, else integers, else floats, else text."""
+def _typed(frame: pl.DataFrame, types: Mapping[int, str], where: str, decimal: str) -> pl.DataFrame:
+    """Return text with its types inferred: from RecBole's header, else integers, else floats, else text."""
+    columns, said = [], []
+    for at, column in enumerate(frame):
+        declared = _declared_type(column, types.get(at))
+        inferred, words = as_numbers(column, decimal) if declared is None else (declared, "")
+        columns.append(inferred)
+        said += [words] if words else []
+    if said:
+        log.warning("%s: words among numbers are read as missing values: %s", where, ", ".join(said))
+    return pl.DataFrame(columns)
+
+
+def _declared_type(column: pl.Series, kind: str | None) -> pl.Series | None:
+    """Return a column as RecBole's header types it, or as it is if it is no text; None if its type is to be inferred."""
     if column.dtype != pl.String or kind == "token":
         return column
     if kind == "float":
@@ -313,14 +350,7 @@ def _typed(column: pl.Series, kind: str | None, decimal: str) -> pl.Series:
         return column.str.split(" ")
     if kind == "float_seq":
         return column.str.split(" ").cast(pl.List(pl.Float64), strict=False)
-    if column.str.contains(r"^[+-]?0\d").any():
-        return column
-    for dtype in (pl.Int64, pl.Float64):
-        digits = column.str.replace(decimal, ".", literal=True) if dtype == pl.Float64 else column
-        typed = digits.cast(dtype, strict=False)
-        if typed.null_count() == column.null_count():
-            return typed
-    return column
+    return None
 
 
 def _named(

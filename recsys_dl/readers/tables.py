@@ -222,7 +222,7 @@ def _file(path: Path, what: str, *, encoding: str, **layout: Any) -> Table:
             f"{path} does not hold {path.suffix[1:]} data, it starts with {magic!r}; download or write it again"
         )
     if json_kind(path, encoding):
-        names, parts, note = open_json(path, encoding)
+        names, parts, note = open_json(path, encoding, lists=what == "a table")
         return Table(str(path), names, parts, notes=[note])
     file = open_text(path, encoding=encoding, **layout)
 

@@ -33,7 +33,7 @@ UNIT = "\x1f"  # replaces separators of several characters
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "bzip2-compressed", b"\xfd7zXZ": "xz-compressed"}
 _FOREIGN = {  # first bytes -> what the file is, and how to convert it to a frame or text
-    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "read_log(pandas.read_excel(path)), or save it as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "pass pandas.read_excel(path) in place of the path, or save it as CSV"),
     b"%PDF-": ("a PDF document", "export its table as CSV"),
     b"SQLite format": ("an SQLite database", 'read_log(pandas.read_sql("SELECT * FROM …", sqlite3.connect(path)))'),
     b"\x89HDF": ("an HDF5 file", "read_log(pandas.read_hdf(path))"),
@@ -309,7 +309,9 @@ def opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         magic = file.read(16)
     if magic.startswith(b"PK\x03\x04") and path.suffix.lower() in (".xlsx", ".xlsm", ".ods"):
-        raise ValueError(f"{path} is an Excel workbook; read_log(pandas.read_excel(path)), or save it as CSV")
+        raise ValueError(
+            f"{path} is an Excel workbook; pass pandas.read_excel(path) in place of the path, or save it as CSV"
+        )
     for start, (noun, advice) in _FOREIGN.items():
         if magic.startswith(start):
             raise ValueError(f"{path} must be a text file, Parquet or Arrow, but it is {noun}; {advice}")
