@@ -16,7 +16,6 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.matching import MATCHES, SPELLINGS, compared
 from recsys_dl.data.messages import counted, shorten
 from recsys_dl.data.vocabulary import Vocabulary
-from recsys_dl.families.feature_vectors import FeatureVectors
 from recsys_dl.folders import new_folder
 from recsys_dl.readers.columns import position, recognize
 from recsys_dl.readers.side_tables import read_table, side_features
@@ -120,7 +119,7 @@ def add_items(
             model.grow(new, seen=run.seen)
         else:
             model.grow(new)
-    if not isinstance(model, FeatureVectors):  # which says so itself
+    if not hasattr(model, "item_side"):  # models of `families.feature_vectors` say so themselves
         _warn_of_unknown(model, new.items, where)
     seen = run.seen
     seen = Interactions(
