@@ -14,9 +14,10 @@ import polars as pl
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.matching import MATCHES, SPELLINGS, compared
-from recsys_dl.data.messages import counted, shorten
+from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.folders import new_folder
+from recsys_dl.names import counted
 from recsys_dl.readers.columns import position, recognize
 from recsys_dl.readers.side_tables import read_table, side_features
 from recsys_dl.runs import Run, StageTimer, load_run, logged_to, weights_hash, write_run

@@ -1,4 +1,4 @@
-"""Helpers for messages about data: shortened quotations, counts of things, and common spellings of missing values."""
+"""Helpers for messages about data: shortened quotations, and common spellings of missing values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ MISSING_FEATURES = (
     *(*MISSING[1:], "none", "NONE", "Null", "NAN", "n/a", "N/a"),
     *("-", "--", "?", "(no genres listed)"),
 )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: 1 row, 2 rows, 1,000 categories."""
-    several = f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else several}"
 
 
 def shorten(text: str, length: int = 80) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from recsys_dl.data.messages import MISSING_FEATURES, counted, shorten
+from recsys_dl.data.messages import MISSING_FEATURES, shorten
+from recsys_dl.names import counted
 
 from .written_vectors import Found, vectors_in
 

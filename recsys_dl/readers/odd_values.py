@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_dl.data.messages import MISSING, MISSING_FEATURES, counted, shorten
+from recsys_dl.data.messages import MISSING, MISSING_FEATURES, shorten
+from recsys_dl.names import counted
 
 from .frames import is_missing
 from .multi_valued import split_further

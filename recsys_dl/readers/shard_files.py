@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 
 from recsys_dl.data.column_types import family_of
-from recsys_dl.data.messages import counted, shorten
+from recsys_dl.data.messages import shorten
+from recsys_dl.names import counted
 
 from .frames import from_arrow
 from .tables import Batch, Table

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import polars as pl
 
 from recsys_dl.data.matching import MATCHES, compared
-from recsys_dl.data.messages import MISSING, MISSING_FEATURES, counted, shorten
+from recsys_dl.data.messages import MISSING, MISSING_FEATURES, shorten
 from recsys_dl.data.vocabulary import Vocabulary, as_text
+from recsys_dl.names import counted
 
 from .columns import Column, position, recognize
 from .multi_valued import with_lists

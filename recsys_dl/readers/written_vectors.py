@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys_dl.data.messages import counted, shorten
+from recsys_dl.data.messages import shorten
+from recsys_dl.names import counted
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|NaN|inf|Infinity)|null|None"
 GAP = r"(?:\s*[,;|]\s*|\s+)"
