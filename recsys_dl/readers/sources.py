@@ -101,7 +101,14 @@ def _movielens_100k(path: Path, name: str) -> Dataset:
         movies = movies.select("item_id", "title", _year(), pl.concat_list(flags).list.drop_nulls().alias("genres"))
         users = _table(folder / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip_code"])
         return read_log(
-            log, separator="\t", header=False, user_features=users, item_features=movies, cold="drop", name=name
+            log,
+            separator="\t",
+            header=False,
+            user_features=users,
+            item_features=movies,
+            user_lists={"occupation": None},  # where none is an occupation
+            cold="drop",
+            name=name,
         )
 
 
