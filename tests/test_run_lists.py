@@ -137,6 +137,11 @@ def test_by_the_command(place, tmp_path):
     runs = place / "runs"
     out = run("recommend", runs / "als", "history=[2,4,8]", "k=3", cwd=tmp_path).stdout
     assert "User new" in out
+    for name, text in (("ids.csv", "item\n2\n4\n8\n"), ("bare.csv", "2\n4\n8\n"), ("ids.txt", "2\n4\n8\n")):
+        (tmp_path / name).write_text(text)
+        assert run("recommend", runs / "als", f"history={name}", "k=3", cwd=tmp_path).stdout == out
+    one, alone = (run("recommend", runs / "als", f"history={ids}", "k=3", cwd=tmp_path).stdout for ids in ("[2]", "2"))
+    assert one == alone
     out = run("recommend", runs / "als", "history=had.csv", f"allow={tmp_path / 'allow.txt'}", cwd=tmp_path).stdout
     anna = out[out.index("User anna") : out.index("User bob")]
     assert sorted(line.split()[1] for line in anna.splitlines()[4:] if line and "items," not in line) == ["6", "8"]

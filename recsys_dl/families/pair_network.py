@@ -8,6 +8,7 @@ for fold-in.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -272,7 +273,10 @@ class PairModel(NeuralModel):
         return self._cosines(self.network.item_emb.weight.detach().cpu().numpy(), items_B)
 
     def _fold(self, histories: Interactions) -> np.ndarray:
-        """Learn embeddings of new users with everything else fixed: their items against sampled others, with logistic loss."""
+        """Learn embeddings of new users with everything else fixed: their items against sampled others, with logistic loss.
+
+        In float64: Adam takes gradients that are rounding errors for directions, and a user's answer would depend on who is asked beside them.
+        """
         blocks = [
             self._fold_block(histories.of_users(np.arange(start, min(start + FOLD_USERS, histories.num_users))))
             for start in range(0, histories.num_users, FOLD_USERS)
@@ -282,7 +286,8 @@ class PairModel(NeuralModel):
 
     def _fold_block(self, histories: Interactions) -> np.ndarray:
         by_user, learned = histories.by_user, newest(histories, HISTORY).by_user
-        device, network = self.torch_device, self.network
+        device, tables = self.torch_device, (self.network.user_emb, self.network.item_emb)
+        network = copy.deepcopy(self.network, {id(table): nn.Identity() for table in tables}).double()
         counts = np.diff(learned.indptr)
         items_BH = np.zeros((histories.num_users, max(1, counts.max(initial=0))), np.int64)
         valid_BH = np.arange(items_BH.shape[1]) < counts[:, None]
@@ -291,7 +296,7 @@ class PairModel(NeuralModel):
         drawn_C = torch.randperm(self.num_items, generator=rng)[:FOLD_ITEMS].numpy()
         known_BC = by_user[:, drawn_C].toarray() > 0
         valid_BL = torch.from_numpy(np.concatenate([valid_BH, ~known_BC], axis=1)).to(device)
-        labels_BL = torch.zeros(valid_BL.shape, device=device)
+        labels_BL = torch.zeros(valid_BL.shape, dtype=torch.float64, device=device)
         labels_BL[:, : items_BH.shape[1]] = 1
         # In training, each pair has weight 1 against num_negatives for its sampled items.
         share_BL = valid_BL * torch.where(
@@ -303,24 +308,18 @@ class PairModel(NeuralModel):
         )
         share_BL = share_BL / share_BL.sum(1, keepdim=True).clamp_min(1e-9)
         items_BL = self._ints(np.concatenate([items_BH, np.broadcast_to(drawn_C, known_BC.shape)], axis=1))
-        frozen = [weights for weights in network.parameters() if weights.requires_grad]
-        for weights in frozen:
-            weights.requires_grad_(False)
-        try:
-            start = network.user_emb.weight[self._ints(np.flatnonzero(self.user_counts_U))].mean(0)
-            user_emb_BE = start.repeat(histories.num_users, 1).requires_grad_(True)
-            optimizer = torch.optim.Adam([user_emb_BE], lr=FOLD_RATE)
-            with torch.enable_grad():
-                item_state_BLS = self.item_state_IS[items_BL]
-                for _ in range(FOLD_STEPS):
-                    scores_BL = network.score_states(network.user_state(user_emb_BE), item_state_BLS)
-                    data_loss = F.binary_cross_entropy_with_logits(scores_BL, labels_BL, share_BL, reduction="sum")
-                    squares = user_emb_BE.square().sum()
-                    optimizer.zero_grad()
-                    (data_loss + self.regularization * squares).backward()
-                    optimizer.step()
-            with scoring():
-                return network.user_state(user_emb_BE).cpu().numpy()
-        finally:
-            for weights in frozen:
-                weights.requires_grad_(True)
+        network.requires_grad_(False)
+        start = self.network.user_emb.weight.detach()[self._ints(np.flatnonzero(self.user_counts_U))].mean(0).double()
+        user_emb_BE = start.repeat(histories.num_users, 1).requires_grad_(True)
+        optimizer = torch.optim.Adam([user_emb_BE], lr=FOLD_RATE)
+        with torch.enable_grad():
+            item_state_BLS = self.item_state_IS[items_BL].double()
+            for _ in range(FOLD_STEPS):
+                scores_BL = network.score_states(network.user_state(user_emb_BE), item_state_BLS)
+                data_loss = F.binary_cross_entropy_with_logits(scores_BL, labels_BL, share_BL, reduction="sum")
+                squares = user_emb_BE.square().sum()
+                optimizer.zero_grad()
+                (data_loss + self.regularization * squares).backward()
+                optimizer.step()
+        with scoring():
+            return network.user_state(user_emb_BE).float().cpu().numpy()

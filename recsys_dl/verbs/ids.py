@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+BINARY = (".parquet", ".feather", ".arrow", ".xlsx", ".xls", ".gz", ".zip", ".zst")
 NAMES = {  # of a column of ids, without case and underscores
     "user": ("userid", "user", "uid", "id"),
     "item": ("itemid", "item", "iid", "movieid", "asin", "id"),
@@ -42,6 +43,14 @@ def ids_of(value: Any, name: str, noun: str) -> list[str]:
     return ids
 
 
+def has_one_column(file: Path) -> bool:
+    """Return whether a file is text of one column: its first line has no separator."""
+    if file.suffix in BINARY:
+        return False
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        return not set(next(lines, "")) & set(",;|\t ")
+
+
 def _of(noun: str) -> str:
     return "terms" if noun == OF_TERMS else f"{noun} ids"
 
@@ -69,7 +78,13 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{name}={file} must be a table with a column of {_of(noun)} ({str(error)[:200]})") from error
     plain = {column.lower().replace("_", ""): column for column in table.columns}
-    column = next((plain[one] for one in NAMES[noun] if one in plain), table.columns[0] if table.width == 1 else None)
+    column = next((plain[one] for one in NAMES[noun] if one in plain), None)
+    if (
+        column is None and table.width == 1 and file.suffix != ".parquet"
+    ):  # without a header: the first line is an id too
+        return [table.columns[0], *table[table.columns[0]].drop_nulls()]
+    if column is None and table.width == 1:
+        column = table.columns[0]
     if column is None:
         raise ValueError(
             f"{name}={file} must have a column {noun if noun == OF_TERMS else f'{noun}_id'}, got {', '.join(table.columns[:8])}; or use text with one {_of(noun)[:-1]} per line"

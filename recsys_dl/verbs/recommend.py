@@ -13,7 +13,7 @@ from recsys_dl.names import counted
 from recsys_dl.processes import current
 from recsys_dl.progress import track
 
-from .ids import ids_of
+from .ids import has_one_column, ids_of
 from .list_parts import write_parts
 from .running import in_processes, own_threads, report_held_out
 
@@ -120,13 +120,9 @@ def _is_folder(output: str | None) -> bool:
 
 
 def _history(value: Any) -> Any:
-    """Return the ids of a setting, or the histories of a file as a Dataset."""
-    if OmegaConf.is_list(value):
+    """Return the ids of a setting or of a file of one column, or the histories of a file with users as a Dataset."""
+    if OmegaConf.is_list(value) or not (file := Path(str(value))).is_file() or has_one_column(file):
         return ids_of(value, "history", "item")
-    if not Path(str(value)).is_file():
-        raise ValueError(
-            f"history must be a list of item ids, history=[31,47], or a file with one row per user and item; {value} does not exist"
-        )
     from recsys_dl.readers.log import read_log
 
     return read_log(str(value))
