@@ -15,6 +15,11 @@ from recsys_dl.readers.shard_files import ShardFiles
 LOG = pl.DataFrame({"user": list("112233344"), "item": list("abacbcdda")})
 
 
+@pytest.fixture(autouse=True)
+def warnings_alone(caplog):
+    caplog.set_level("WARNING", "recsys_dl")  # a command that ran in this process leaves it at INFO
+
+
 def features(table: str | pd.DataFrame | pl.DataFrame, folder, **how) -> pl.DataFrame:
     """The features of items a, b, c and d, by a file or a frame."""
     if isinstance(table, str):
@@ -41,7 +46,7 @@ def cells(*texts: str | None) -> str:
     ],
 )
 def test_vectors_in_text_are_read_as_vectors(texts, tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "recsys_dl")
     assert features(cells(*texts), tmp_path)["x"].to_list() == [[0.1, 0.2], [0.3, 0.4], [1.0, 0.2], None]
     assert "x is read as vectors of 2 numbers; as lists of tags with item_lists={x: ','}" in caplog.text
     assert next(record for record in caplog.records if "as vectors" in record.message).always
