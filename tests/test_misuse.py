@@ -40,7 +40,7 @@ QUICK = {"epochs": 0, "embedding_size": 4}
         ({"features": "none", "feature_sizes": [4]}, {"item_features": GENRES}, "excludes them"),
         ({"features": "none", "item_kinds": {"year": "category"}}, {"item_features": GENRES}, "would have no effect"),
         ({"item_kinds": {"genre": "bag"}}, {"item_features": GENRES}, "item_kinds names 'genre', which is not a column of the "
-         "item features (did you mean 'genres'?); they are genres, year"),
+         "item features (did you mean 'genres'?); they are 'genres', 'year'"),
     ],
 )  # fmt: skip
 def test_arguments_about_features_that_are_not_there_are_refused(settings, parts, words):
