@@ -236,7 +236,10 @@ def test_a_space_is_of_its_model_and_holds_its_defaults(name):
             "no setting 'model.embeding_size' (did you mean 'model.embedding_size'?)",
         ),
         (["model=als", "space=bpr"], "in the search space, model.learning_rate=0.01: there is no setting"),
-        (["model=als", "model.solver=cg,choleski"], "model.solver must be auto, cholesky, cg or ials++, got 'choleski'"),
+        (
+            ["model=als", "model.solver=cg,choleski"],
+            "model.solver must be auto, cholesky, cg or ials++, got 'choleski'",
+        ),
         (["model=als", "model.epochs=interval(9,3)"], "low must be below high"),
         (["model=als", "model.epochs=interval(a,b)"], "cannot be read as a range"),
         (["model=als", "model.epochs=1,1"], "at least two choices, all different"),
