@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from processes import command
 
 from recsys_dl.benchmarking import JOBS
-from recsys_dl.benchmarking.jobs import shape_of
+from recsys_dl.benchmarking.jobs import contender, shape_of
 from recsys_dl.benchmarking.objective import hu2008, rendle2022
 
 HERE = ("als_cg", "item_knn", "top_k")
@@ -49,7 +49,7 @@ def test_every_contender_that_is_installed_has_a_row(tmp_path):
 @pytest.mark.parametrize("job", ["als_cg", "als_exact", "als_blocks"])
 def test_every_epoch_lowers_the_objective_that_is_reported(job):
     for name in (name for name in JOBS[job].contenders if name.startswith("recsys_dl")):
-        made = JOBS[job].contenders[name](a_log(), 8, 1)
+        made = contender(job, name, a_log(), 8, 1)
         figures = []
         for _ in range(4):
             made.step()
@@ -60,7 +60,7 @@ def test_every_epoch_lowers_the_objective_that_is_reported(job):
 @pytest.mark.parametrize(("objective", "solver"), [(rendle2022, "rendle2022"), (hu2008, "hu2008")])
 def test_the_objective_is_least_where_exact_solves_end(objective, solver):
     name = {"rendle2022": "recsys_dl", "hu2008": "recsys_dl, hu2008"}[solver]
-    made = JOBS["als_exact"].contenders[name](a_log(), 4, 1)
+    made = contender("als_exact", name, a_log(), 4, 1)
     for _ in range(60):
         made.step()
     lowest = objective(made.log_UI, made.users, made.items)

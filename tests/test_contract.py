@@ -221,6 +221,13 @@ def test_a_history_of_unknown_items_is_answered_as_none_and_said(model, caplog):
         assert not caplog.text
 
 
+def test_a_new_user_is_answered_alone_as_beside_others(model):
+    together = model.recommend(model.fold_in([[1, 3], [0, 2, 4], list(range(0, 20, 2))]), k=5)
+    for row, history in enumerate([[1, 3], [0, 2, 4], list(range(0, 20, 2))]):
+        alone = model.recommend(model.fold_in([history]), k=5)
+        np.testing.assert_allclose(alone.scores_BK[0], together.scores_BK[row], rtol=1e-4, atol=1e-5)
+
+
 def test_items_of_which_nothing_is_known_are_similar_to_none(model):
     near = model.similar_items([NOTHING_ITEM, 0], k=NUM_ITEMS)
     assert (near.items_BK[0] == -1).all()

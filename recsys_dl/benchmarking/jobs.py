@@ -12,9 +12,8 @@ from threadpoolctl import threadpool_limits
 
 NEIGHBORS = LISTED = 100
 CG_STEPS, BLOCK = 3, 32
-Contender = Callable[
-    [sp.csr_matrix, int, int], Any
-]  # log, D and threads -> an object with `step()`, and `figure()` if there is one
+# library, log, D, threads -> an object with `step()`, and `figure()` if there is one
+Contender = Callable[[Any, sp.csr_matrix, int, int], Any]
 LOGS = {  # users, items, interactions
     "ml-100k": (943, 1_682, 100_000),
     "ml-1m": (6_040, 3_706, 1_000_000),
@@ -56,37 +55,28 @@ class Job:
     sized: bool = True
 
 
-def _ours(kind: str, *arguments: Any) -> Contender:
-    def make(log_UI: sp.csr_matrix, size: int, threads: int) -> Any:
-        from . import ours
-
-        made = getattr(ours, kind)
-        return made(log_UI, *arguments) if kind == "ItemNeighbors" else made(log_UI, size, *arguments)
-
-    return make
-
-
-def _peer(kind: str, *arguments: Any) -> Contender:
-    def make(log_UI: sp.csr_matrix, size: int, threads: int) -> Any:
-        from . import peers
-
-        if kind.startswith("Implicit"):
-            threadpool_limits(1, "blas")  # as implicit advises: its own threads call BLAS
-        made = getattr(peers, kind)
-        return made(log_UI, *arguments, threads) if "Neighbors" in kind else made(log_UI, size, *arguments, threads)
-
-    return make
+def contender(job: str, name: str, log_UI: sp.csr_matrix, size: int, threads: int) -> Any:
+    """Return one contender of a job, ready for its first `step()`; only its own library is imported."""
+    if name.startswith("recsys_dl"):
+        from . import ours as library
+    else:
+        from . import peers as library  # type: ignore[no-redef]
+    if name == "implicit":
+        threadpool_limits(1, "blas")  # as implicit advises: its own threads call BLAS
+    return JOBS[job].contenders[name](library, log_UI, size, threads)
 
 
 def _als(solver: str, cost: Callable[[Shape], tuple[float, float]], *, implicit: bool) -> Job:
     contenders = {
-        "recsys_dl": _ours("AlternatingLeastSquares", solver, "rendle2022"),
-        "irspack": _peer("IrspackALS", solver),
+        "recsys_dl": lambda ours, log, size, threads: ours.AlternatingLeastSquares(log, size, solver, "rendle2022"),
+        "irspack": lambda peers, log, size, threads: peers.IrspackALS(log, size, solver, threads),
     }
     if implicit:
         contenders |= {
-            "recsys_dl, hu2008": _ours("AlternatingLeastSquares", solver, "hu2008"),
-            "implicit": _peer("ImplicitALS", solver),
+            "recsys_dl, hu2008": lambda ours, log, size, threads: ours.AlternatingLeastSquares(
+                log, size, solver, "hu2008"
+            ),
+            "implicit": lambda peers, log, size, threads: peers.ImplicitALS(log, size, solver, threads),
         }
     beside = {"implicit": "recsys_dl, hu2008"} if implicit else {}
     return Job("pairs", lambda shape: 2.0 * shape.num_pairs, cost, contenders, beside, "objective")
@@ -122,7 +112,10 @@ JOBS = {
         "steps",
         lambda shape: float(shape.num_pairs),
         lambda shape: (12.0 * shape.num_pairs * shape.size, 24.0 * shape.num_pairs * shape.size),
-        {"recsys_dl": _ours("PersonalizedRanking"), "implicit": _peer("ImplicitBPR")},
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.PersonalizedRanking(log, size),
+            "implicit": lambda peers, log, size, threads: peers.ImplicitBPR(log, size, threads),
+        },
         {},
     ),
     "item_knn": Job(
@@ -130,9 +123,9 @@ JOBS = {
         lambda shape: shape.products,
         None,
         {
-            "recsys_dl": _ours("ItemNeighbors", NEIGHBORS),
-            "implicit": _peer("ImplicitNeighbors", NEIGHBORS),
-            "irspack": _peer("IrspackNeighbors", NEIGHBORS),
+            "recsys_dl": lambda ours, log, size, threads: ours.ItemNeighbors(log, NEIGHBORS),
+            "implicit": lambda peers, log, size, threads: peers.ImplicitNeighbors(log, NEIGHBORS, threads),
+            "irspack": lambda peers, log, size, threads: peers.IrspackNeighbors(log, NEIGHBORS, threads),
         },
         {},
         "largest error",
@@ -142,7 +135,10 @@ JOBS = {
         "users",
         lambda shape: float(shape.num_users),
         lambda shape: (2.0 * shape.num_users * shape.num_items * shape.size, 4.0 * shape.num_users * shape.size),
-        {"recsys_dl": _ours("Lists", LISTED), "implicit": _peer("ImplicitLists", LISTED)},
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.Lists(log, size, LISTED),
+            "implicit": lambda peers, log, size, threads: peers.ImplicitLists(log, size, LISTED, threads),
+        },
         {},
         "largest error",
     ),

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 
 from recsys_dl.folders import new_folder
 
-from .jobs import JOBS, LOGS, Shape, shape_of
+from .jobs import JOBS, LOGS, Shape, contender, shape_of
 
 GIB = 1 << 30
 
@@ -98,9 +98,9 @@ def bench_kernels(
             draw(results, aside / "kernels.png")
 
 
-def installed(contender: str) -> bool:
+def installed(name: str) -> bool:
     """Return whether the package of a contender is there."""
-    return find_spec(re.match(r"\w+", contender)[0]) is not None  # type: ignore[index]
+    return find_spec(re.match(r"\w+", name)[0]) is not None  # type: ignore[index]
 
 
 def _measured(
@@ -147,11 +147,11 @@ def _least_seconds(job: str, shape: Shape, ceilings: tuple[float, float]) -> flo
 
 
 @contextlib.contextmanager
-def _worker(job: str, contender: str, file: Path, size: int, threads: int) -> Iterator[Any]:
+def _worker(job: str, name: str, file: Path, size: int, threads: int) -> Iterator[Any]:
     """Start a process that is ready to take steps, and end it."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(theirs, job, contender, file, size, threads), daemon=True
+        target=_work, args=(theirs, job, name, file, size, threads), daemon=True
     )
     process.start()
     theirs.close()
@@ -175,13 +175,13 @@ def _ask(worker: Any, what: str) -> float:
     return answer
 
 
-def _work(pipe: Any, job: str, contender: str, file: Path, size: int, threads: int) -> None:
+def _work(pipe: Any, job: str, name: str, file: Path, size: int, threads: int) -> None:
     """Be one contender: take a step, return the figure or the memory, as asked, until the other side closes."""
     try:
-        made = JOBS[job].contenders[contender](sp.load_npz(file), size, threads)
-    except Exception as error:  # told to the process that asked, which raises it
+        made = contender(job, name, sp.load_npz(file), size, threads)
+    except Exception as error:  # sent to the process that asked, which raises it
         pipe.recv()
-        pipe.send(f"{contender} cannot run {job}: {type(error).__name__}: {error}")
+        pipe.send(f"{name} cannot run {job}: {type(error).__name__}: {error}")
         return
     with contextlib.suppress(EOFError):
         while True:

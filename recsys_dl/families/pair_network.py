@@ -306,7 +306,7 @@ class PairModel(NeuralModel):
             * valid_BL[:, : items_BH.shape[1]].sum(1, keepdim=True)
             / valid_BL[:, items_BH.shape[1] :].sum(1, keepdim=True).clamp_min(1),
         )
-        share_BL = share_BL / share_BL.sum(1, keepdim=True).clamp_min(1e-9)
+        share_BL = share_BL.double() / share_BL.sum(1, keepdim=True, dtype=torch.float64).clamp_min(1e-9)
         items_BL = self._ints(np.concatenate([items_BH, np.broadcast_to(drawn_C, known_BC.shape)], axis=1))
         network.requires_grad_(False)
         start = self.network.user_emb.weight.detach()[self._ints(np.flatnonzero(self.user_counts_U))].mean(0).double()
