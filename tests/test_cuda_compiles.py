@@ -1,4 +1,4 @@
-"""Every CUDA kernel becomes machine code for sm_80 and sm_90: no spills, no local memory, no float64. Needs no GPU.
+"""Every CUDA kernel becomes machine code for sm_80, sm_90 and sm_100: no spills, no local memory, no float64. Needs no GPU.
 
 A module in `kernels/cuda` lists its kernels in `SIGNATURES = {"kernel": "void(float32[:, ::1], ...)"}`. A kernel that needs
 local memory says how much and why in `STACK_BYTES = {"kernel": bytes}`.
@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import pytest
 
 ROOM = Path(__file__).parents[1] / "kernels"
-ARCHITECTURES = ("sm_80", "sm_90")
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
 def kernels_in(source: str) -> list[str]:
@@ -46,7 +46,7 @@ def compiled_to_ptx(architecture: str) -> dict[str, dict]:
     from numba import cuda
     from numba.cuda import dispatcher
 
-    capability = int(architecture[3:-1]), int(architecture[-1])
+    capability = divmod(int(architecture[3:]), 10)
     # Device functions ask the current device what to compile for, even where none is needed
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     answer: dict[str, dict] = {}

@@ -139,6 +139,17 @@ def test_products(device, rows, num_items, size):
     check(got, by_sorting(scores_BI, 6, out, within))
 
 
+@pytest.mark.parametrize(("rows", "num_items", "k"), [(2, 1100, 3), (17, 400, 1)])
+def test_products_of_many_items(device, rows, num_items, k):
+    """On a GPU: blocks of both shapes, in one part and in two, whose candidates are cut several times; with ties."""
+    rng = np.random.default_rng(rows)
+    query_BD, item_emb_ID = (rng.integers(-3, 4, (count, 2)).astype(np.float32) for count in (rows, num_items))
+    item_emb_ID = item_emb_ID[np.argsort(item_emb_ID @ query_BD[0])]  # later items beat the floor
+    out = lists_of([np.flatnonzero(rng.random(num_items) < 0.2) for _ in range(rows)])
+    scores_BI = query_BD.astype(np.float64) @ item_emb_ID.T.astype(np.float64)
+    check(top_k_dot(query_BD, item_emb_ID, k, exclude=out, device=device), by_sorting(scores_BI, k, out))
+
+
 def test_products_without_bias_or_lists(device):
     items_BK, best_BK = top_k_dot(np.array([[2.0, 1.0]]), np.array([[1, 0], [0, 3], [1, 1], [3, -3]]), 2, device=device)
     check((items_BK, best_BK), (np.array([[1, 2]]), np.array([[3, 3]])))  # of items 1, 2 and 3 with score 3
