@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .bpr_blocks import TRIES, num_blocks, user_blocks
+from .bpr_blocks import TRIES, num_blocks, shares, user_blocks
 from .device import Device, resolve
 from .draws import bisect
 from .random import random_below, random_bits, stream_key
@@ -101,7 +101,8 @@ def bpr_epoch(
     mine = (0, blocks) if ring is None else tuple(blocks * rank // ring.size for rank in (ring.rank, ring.rank + 1))
     _draw_cpu(indptr_U1, indices_N, user_blocks(indptr_U1, blocks), *draws, *mine, threads, triples_3N, starts_BB1)
     for diagonal in range(blocks):
-        _steps_cpu(diagonal, _shares(starts_BB1, diagonal, *mine, threads), starts_BB1, *triples_3N, *tables, *steps)
+        cells = shares(starts_BB1, diagonal, *mine, threads)
+        _steps_cpu(diagonal, cells, starts_BB1, *triples_3N, *tables, *steps)
         if ring is not None:  # the next diagonal takes the same users to the next block of items
             out, into = ((first + diagonal) % blocks for first in mine)
             ring.pass_on(*(shuffled_I[ends_B1[block] : ends_B1[block + 1]] for block in (out, into)))
@@ -254,24 +255,6 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
                     seen[indices[n]] = False
 
 
-@njit(cache=True, nogil=True)
-def _shares(starts, diagonal, low, high, threads):
-    """Return the diagonal's cells of the user blocks from `low` to `high` for each thread, by user block, padded with -1: longest first, each to the least loaded thread."""
-    blocks = len(starts)
-    sizes = np.empty(high - low, np.int64)
-    for b in range(low, high):
-        other = (b + diagonal) % blocks
-        sizes[b - low] = starts[b, other + 1] - starts[b, other]
-    shares = np.full((threads, blocks + 1), -1, np.int64)
-    taken, loads = np.zeros(threads, np.int64), np.zeros(threads, np.int64)
-    for b in np.argsort(-sizes):
-        thread = np.argmin(loads)
-        shares[thread, taken[thread]] = low + b
-        taken[thread] += 1
-        loads[thread] += sizes[b]
-    return shares
-
-
 @njit(cache=True, nogil=True, fastmath=REORDER, error_model="numpy")
 def _step(u, i, j, user_emb, item_emb, bias, rate, decay):
     size = np.uint64(user_emb.shape[1])
@@ -290,11 +273,11 @@ def _step(u, i, j, user_emb, item_emb, bias, rate, decay):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _steps_cpu(diagonal, shares, starts, users_N, items_N, others_N, user_emb, item_emb, bias, rate, decay):
+def _steps_cpu(diagonal, cells, starts, users_N, items_N, others_N, user_emb, item_emb, bias, rate, decay):
     """Run the steps of the cells on a diagonal."""
     blocks = len(starts)
-    for thread in prange(len(shares)):
-        for b in shares[thread]:
+    for thread in prange(len(cells)):
+        for b in cells[thread]:
             if b < 0:
                 break
             cell = (b + diagonal) % blocks

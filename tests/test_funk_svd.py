@@ -1,10 +1,9 @@
-"""FunkSVD takes the steps of the written objective, predicts ratings, and serves those it never met."""
+"""FunkSVD predicts ratings, and serves those it never met; test_kernel_rating_sgd.py has its steps."""
 
 import numpy as np
 import pytest
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rating_sgd import biased_epoch
 from recsys_dl.models import FunkSVD
 
 
@@ -24,63 +23,6 @@ def rated(
 
 def rmse(model: FunkSVD, data: Interactions) -> float:
     return float(np.sqrt(np.mean((model.predict(data.users_N, data.items_N) - data.weights_N) ** 2)))
-
-
-@pytest.mark.parametrize("size", [1, 16, 127, 128, 129])
-def test_an_epoch_is_the_sequence_of_steps(size):
-    rng = np.random.default_rng(size)
-    users, items, ratings = rng.integers(0, 9, 200), rng.integers(0, 7, 200), rng.uniform(1, 5, 200)
-    order = rng.permutation(200)
-    arrays = [rng.normal(0, 0.1, shape) for shape in [(9,), (7,), (9, size), (7, size)]]
-    ours = [array.astype(np.float32) for array in arrays]
-    rate, penalty, bias_penalty, mean = 0.02, 0.1, 0.05, 3.1
-    error = biased_epoch(
-        order,
-        users.astype(np.int32),
-        items.astype(np.int32),
-        ratings.astype(np.float32),
-        mean,
-        *ours,
-        learning_rate=rate,
-        regularization=penalty,
-        bias_regularization=bias_penalty,
-    )
-    bias_U, bias_I, p_UD, q_ID = arrays
-    squares = 0.0
-    for n in order:
-        u, i = users[n], items[n]
-        e = ratings[n] - (mean + bias_U[u] + bias_I[i] + p_UD[u] @ q_ID[i])
-        squares += e * e
-        bias_U[u] += rate * (e - bias_penalty * bias_U[u])
-        bias_I[i] += rate * (e - bias_penalty * bias_I[i])
-        p_UD[u], q_ID[i] = (
-            p_UD[u] + rate * (e * q_ID[i] - penalty * p_UD[u]),
-            q_ID[i] + rate * (e * p_UD[u] - penalty * q_ID[i]),
-        )
-    for array, reference in zip(ours, arrays, strict=True):
-        np.testing.assert_allclose(array, reference, atol=1e-5)  # float32 over 200 dependent steps on numbers near 1
-    assert error == pytest.approx(squares / 200, rel=1e-4)
-
-
-def test_no_ratings_no_steps():
-    none = np.zeros(0, np.int32)
-    bias = np.ones(2, np.float32)
-    error = biased_epoch(
-        none,
-        none,
-        none,
-        none.astype(np.float32),
-        3.0,
-        bias,
-        bias,
-        np.ones((2, 3), np.float32),
-        np.ones((2, 3), np.float32),
-        learning_rate=0.1,
-        regularization=0.1,
-        bias_regularization=0.1,
-    )
-    assert error == 0
-    assert (bias == 1).all()
 
 
 def test_the_error_falls_and_beats_biases_alone():

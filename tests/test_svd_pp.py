@@ -1,55 +1,11 @@
-"""SVD++ takes the steps of Koren's equation 15, and learns from which items were rated."""
+"""SVD++ learns from which items were rated; test_kernel_rating_sgd.py has its steps."""
 
 import numpy as np
 import pytest
 from test_funk_svd import rated, rmse
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.kernels.rating_sgd import svdpp_epoch
 from recsys_dl.models import FunkSVD, SVDpp
-
-
-@pytest.mark.parametrize("size", [1, 16, 127, 128, 129])
-def test_an_epoch_is_the_sequence_of_steps(size):
-    """The reference changes every y_j at every rating, which the kernel must equal without doing so."""
-    rng = np.random.default_rng(size)
-    counts = np.array([3, 0, 11, 1, 6])
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    items = np.concatenate([rng.permutation(11)[:count] for count in counts])
-    ratings = rng.uniform(1, 5, len(items))
-    order = rng.permutation(5)
-    arrays = [rng.normal(0, 0.1, shape) for shape in [(5,), (11,), (5, size), (11, size), (11, size)]]
-    ours = [array.astype(np.float32) for array in arrays]
-    rate, penalty, bias_penalty, mean = 0.03, 0.1, 0.05, 3.1
-    error = svdpp_epoch(
-        order,
-        starts,
-        items.astype(np.int32),
-        ratings.astype(np.float32),
-        mean,
-        *ours,
-        learning_rate=rate,
-        regularization=penalty,
-        bias_regularization=bias_penalty,
-    )
-    bias_U, bias_I, p_UD, q_ID, y_ID = arrays
-    squares = 0.0
-    for u in order:
-        mine = items[starts[u] : starts[u + 1]]
-        for n in range(starts[u], starts[u + 1]):
-            i = items[n]
-            q_D = q_ID[i].copy()
-            whole_D = p_UD[u] + y_ID[mine].sum(axis=0) / np.sqrt(len(mine))
-            e = ratings[n] - (mean + bias_U[u] + bias_I[i] + q_D @ whole_D)
-            squares += e * e
-            bias_U[u] += rate * (e - bias_penalty * bias_U[u])
-            bias_I[i] += rate * (e - bias_penalty * bias_I[i])
-            p_UD[u] += rate * (e * q_D - penalty * p_UD[u])
-            q_ID[i] += rate * (e * whole_D - penalty * q_D)
-            y_ID[mine] += rate * (e * q_D / np.sqrt(len(mine)) - penalty * y_ID[mine])
-    for array, reference in zip(ours, arrays, strict=True):
-        np.testing.assert_allclose(array, reference, atol=1e-5)  # float32 over 21 dependent steps on numbers near 1
-    assert error == pytest.approx(squares / len(items), rel=1e-4)
 
 
 def test_the_error_falls():

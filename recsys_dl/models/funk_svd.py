@@ -89,11 +89,9 @@ class FunkSVD(CatalogModel):
     def fit(self, train: Dataset | Interactions) -> Self:
         """Run `epochs` SGD passes over the ratings, each in a new random order."""
         ratings = self._start(train)
-        users_N = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(ratings.indptr))
         for epoch in track(range(self.epochs), type(self).__name__):
             biased_epoch(
-                np.random.default_rng([self.seed, 1, epoch]).permutation(ratings.nnz),
-                users_N,
+                ratings.indptr.astype(np.int64),
                 ratings.indices,
                 ratings.data,
                 float(self.mean),
@@ -104,6 +102,8 @@ class FunkSVD(CatalogModel):
                 learning_rate=self.learning_rate,
                 regularization=self.regularization,
                 bias_regularization=self.bias_regularization,
+                seed=self.seed,
+                epoch=epoch,
             )
         self._check_finite()
         return self
