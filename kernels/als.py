@@ -120,7 +120,7 @@ def gram_parts(fixed_SD: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Return float32 [parts, D or more, D or more]: the upper triangles of the sums of y_s y_s^T from one bound to the next."""
     table_SW = _padded(fixed_SD, -(-fixed_SD.shape[1] // LANES) * LANES)
     parts = np.zeros((len(bounds) - 1, table_SW.shape[1], table_SW.shape[1]), np.float32)
-    _gram_cpu(table_SW, bounds, parts)
+    _gram_cpu(table_SW, bounds, np.ones(1024, np.float32), parts)
     return parts
 
 
@@ -228,6 +228,12 @@ def _add_times(scale, a, out):
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _copy(a, out):
+    for d in range(np.uint64(a.shape[0])):
+        out[d] = a[d]
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _solve(matrix, right, solution, panel):
     """solution = matrix^-1 right by Cholesky, four rows at a time; matrix (upper triangle) and right are destroyed."""
     size = matrix.shape[0]
@@ -243,8 +249,9 @@ def _solve(matrix, right, solution, panel):
             row *= np.float32(1.0) / np.sqrt(pivot)
             for i in range(k + 1, begin + 4):
                 _add_times(-matrix[k, i], matrix[k, i:], matrix[i, i:])
-        panel[:, begin:] = matrix[begin : begin + 4, begin:]
-        _add_outer(matrix, begin + 4, panel, 4, minus)
+        for r in range(4):
+            _copy(matrix[begin + r, begin:], panel[r, begin:])
+        _add_outer(matrix, begin + 4, panel, np.int64(4), minus)
     for k in range(size):
         right[k] /= matrix[k, k]
         _add_times(-right[k], matrix[k, k + 1 :], right[k + 1 :])
@@ -252,118 +259,151 @@ def _solve(matrix, right, solution, panel):
         solution[k] = (right[k] - _dot(matrix[k, k + 1 :], solution[k + 1 :])) / matrix[k, k]
 
 
-# Loops over rows
+# Loops over rows. Each thread's part is a function of its own: inside of `prange` it would take Numba several times as long to compile;
+# so would assigning one slice to another, whose shapes are compared
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
-def _gram_cpu(table, bounds, parts):
-    ones = np.ones(1024, np.float32)
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _gram_part(table, begin, end, ones, part):
+    rows = np.empty((1024, table.shape[1]), np.float32)
+    for first in range(begin, end, 1024):
+        count = min(1024, end - first)
+        for k in range(count):
+            _copy(table[first + k], rows[k])
+        for k in range(count, 1024):
+            for d in range(table.shape[1]):
+                rows[k, d] = np.float32(0.0)
+        _add_outer(part, np.int64(0), rows, count, ones)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _gram_cpu(table, bounds, ones, parts):
     for part in prange(parts.shape[0]):
-        rows = np.empty((1024, table.shape[1]), np.float32)
-        for first in range(bounds[part], bounds[part + 1], 1024):
-            count = min(1024, bounds[part + 1] - first)
-            rows[:count] = table[first : first + count]
-            rows[count:] = np.float32(0.0)
-            _add_outer(parts[part], 0, rows, count, ones)
+        _gram_part(table, bounds[part], bounds[part + 1], ones, parts[part])
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
-def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved):
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _cg_rows(thread, indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved):
     """Conjugate gradients starting from `solved`; each row's fixed rows are gathered once if they fit the buffer."""
     size = table.shape[1]
     capacity = max(1, BUFFER_BYTES // (4 * size * PART)) * PART
-    for thread in prange(threads):
-        rows = np.empty((capacity, size), np.float32)
-        scale = np.empty(PART, np.float32)
-        direction = np.empty(size, np.float32)
-        residual = np.empty(size, np.float32)
-        product = np.empty(size, np.float32)
-        for block in range(thread, bounds.shape[0] - 1, threads):
-            for row in range(bounds[block], bounds[block + 1]):
-                begin, end = indptr[row], indptr[row + 1]
-                x = solved[row]
-                residual[:] = np.float32(0.0)
-                direction[:] = x
-                squares = np.float32(0.0)
-                for step in range(steps + 1):
-                    # product = A direction: in step 0 the direction is x, and the targets are subtracted
-                    product[:] = penalties[row] * direction
-                    _add_scaled(gram, size, direction, product)
-                    for first in range(begin, end, PART):
-                        count = min(PART, end - first)
-                        fits = end - begin <= capacity
-                        mine = rows[first - begin : first - begin + PART] if fits else rows[:PART]
-                        if step == 0 or not fits:
-                            _gather(table, indices, first, count, 0, mine)
-                        scale[:] = np.float32(0.0)
-                        _add_dots(mine, count, direction, scale)
-                        for k in range(count):
-                            scale[k] *= weights[first + k]
-                        if step == 0:
-                            for k in range(count):
-                                scale[k] -= targets[first + k]
-                        _add_scaled(mine, count, scale, product)
+    rows = np.empty((capacity, size), np.float32)
+    scale = np.empty(PART, np.float32)
+    direction = np.empty(size, np.float32)
+    residual = np.empty(size, np.float32)
+    product = np.empty(size, np.float32)
+    for block in range(thread, bounds.shape[0] - 1, threads):
+        for row in range(bounds[block], bounds[block + 1]):
+            begin, end = indptr[row], indptr[row + 1]
+            x = solved[row]
+            for d in range(size):
+                residual[d] = np.float32(0.0)
+                direction[d] = x[d]
+            squares = np.float32(0.0)
+            for step in range(steps + 1):
+                # product = A direction: in step 0 the direction is x, and the targets are subtracted
+                for d in range(size):
+                    product[d] = penalties[row] * direction[d]
+                _add_scaled(gram, size, direction, product)
+                for first in range(begin, end, PART):
+                    count = min(PART, end - first)
+                    fits = end - begin <= capacity
+                    mine = rows[first - begin : first - begin + PART] if fits else rows[:PART]
+                    if step == 0 or not fits:
+                        _gather(table, indices, first, count, 0, mine)
+                    scale[:] = np.float32(0.0)
+                    _add_dots(mine, count, direction, scale)
+                    for k in range(count):
+                        scale[k] *= weights[first + k]
                     if step == 0:
-                        residual[:] = -product
-                        direction[:] = residual
-                        squares = _dot(residual, residual)
-                    else:
-                        length = squares / _dot(direction, product)
-                        _add_times(length, direction, x)
-                        _add_times(-length, product, residual)
-                        fresh = _dot(residual, residual)
-                        for d in range(size):
-                            direction[d] = residual[d] + fresh / squares * direction[d]
-                        squares = fresh
-                    if squares < np.float32(1e-20):
-                        break
+                        for k in range(count):
+                            scale[k] -= targets[first + k]
+                    _add_scaled(mine, count, scale, product)
+                if step == 0:
+                    for d in range(size):
+                        residual[d] = -product[d]
+                        direction[d] = residual[d]
+                    squares = _dot(residual, residual)
+                else:
+                    length = squares / _dot(direction, product)
+                    _add_times(length, direction, x)
+                    _add_times(-length, product, residual)
+                    fresh = _dot(residual, residual)
+                    for d in range(size):
+                        direction[d] = residual[d] + fresh / squares * direction[d]
+                    squares = fresh
+                if squares < np.float32(1e-20):
+                    break
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True, error_model="numpy")
-def _block_cpu(indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
+@njit(cache=True, nogil=True, parallel=True)
+def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved):
+    for thread in prange(threads):
+        _cg_rows(
+            np.int64(thread), indptr, indices, weights, targets, penalties, table, gram, steps, bounds, threads, solved
+        )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _any(x):
+    for d in range(x.shape[0]):
+        if x[d] != 0:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _block_rows(thread, indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
     """Solve `step` columns at a time exactly, starting from `solved`; all at once if `step` is D."""
     size = table.shape[1]
     capacity = max(4, BUFFER_BYTES // (4 * step) // 4 * 4)
-    for thread in prange(threads):
-        rows = np.empty((capacity, step), np.float32)
-        scale = np.zeros(capacity, np.float32)
-        predicted = np.empty(table.shape[0] + 4, np.float32)
-        matrix = np.empty((step, step), np.float32)
-        right = np.empty(step, np.float32)
-        change = np.empty(step, np.float32)
-        panel = np.empty((4, step), np.float32)
-        for block in range(thread, bounds.shape[0] - 1, threads):
-            for row in range(bounds[block], bounds[block + 1]):
-                begin, end = indptr[row], indptr[row + 1]
-                x = solved[row]
-                predicted[: end - begin + 4] = np.float32(0.0)
-                if np.any(x != 0):
-                    for column in range(0, size, step):
-                        for first in range(begin, end, capacity):
-                            count = min(capacity, end - first)
-                            _gather(table, indices, first, count, column, rows)
-                            _add_dots(rows, count, x[column : column + step], predicted[first - begin :])
+    rows = np.empty((capacity, step), np.float32)
+    scale = np.zeros(capacity, np.float32)
+    predicted = np.empty(table.shape[0] + 4, np.float32)
+    matrix = np.empty((step, step), np.float32)
+    right = np.empty(step, np.float32)
+    change = np.empty(step, np.float32)
+    panel = np.empty((4, step), np.float32)
+    for block in range(thread, bounds.shape[0] - 1, threads):
+        for row in range(bounds[block], bounds[block + 1]):
+            begin, end = indptr[row], indptr[row + 1]
+            x = solved[row]
+            predicted[: end - begin + 4] = np.float32(0.0)
+            if _any(x):
                 for column in range(0, size, step):
-                    mine = x[column : column + step]
-                    for d in range(step):
-                        matrix[d] = gram[column + d, column : column + step]
-                        matrix[d, d] += penalties[row]
-                        right[d] = -_dot(gram[column + d], x) - penalties[row] * mine[d]
                     for first in range(begin, end, capacity):
                         count = min(capacity, end - first)
                         _gather(table, indices, first, count, column, rows)
-                        scale[count:] = np.float32(0.0)
-                        for k in range(count):
-                            scale[k] = weights[first + k]
-                        _add_outer(matrix, 0, rows, count, scale)
-                        for k in range(count):
-                            scale[k] = targets[first + k] - scale[k] * predicted[first - begin + k]
-                        _add_scaled(rows, count, scale, right)
-                    _solve(matrix, right, change, panel)
-                    _add_times(np.float32(1.0), change, mine)
-                    if column + step < size:
-                        for first in range(begin, end, capacity):
-                            count = min(capacity, end - first)
-                            if end - begin > capacity:
-                                _gather(table, indices, first, count, column, rows)
-                            _add_dots(rows, count, change, predicted[first - begin :])
+                        _add_dots(rows, count, x[column : column + step], predicted[first - begin :])
+            for column in range(0, size, step):
+                mine = x[column : column + step]
+                for d in range(step):
+                    _copy(gram[column + d, column : column + step], matrix[d])
+                    matrix[d, d] += penalties[row]
+                    right[d] = -_dot(gram[column + d], x) - penalties[row] * mine[d]
+                for first in range(begin, end, capacity):
+                    count = min(capacity, end - first)
+                    _gather(table, indices, first, count, column, rows)
+                    scale[count:] = np.float32(0.0)
+                    for k in range(count):
+                        scale[k] = weights[first + k]
+                    _add_outer(matrix, np.int64(0), rows, count, scale)
+                    for k in range(count):
+                        scale[k] = targets[first + k] - scale[k] * predicted[first - begin + k]
+                    _add_scaled(rows, count, scale, right)
+                _solve(matrix, right, change, panel)
+                _add_times(np.float32(1.0), change, mine)
+                if column + step < size:
+                    for first in range(begin, end, capacity):
+                        count = min(capacity, end - first)
+                        if end - begin > capacity:
+                            _gather(table, indices, first, count, column, rows)
+                        _add_dots(rows, count, change, predicted[first - begin :])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _block_cpu(indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
+    for thread in prange(threads):
+        _block_rows(
+            np.int64(thread), indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved
+        )

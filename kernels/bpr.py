@@ -240,7 +240,8 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
             at[0] = indptr[first_user[b]]
             for other in range(blocks):
                 at[other + 1] += at[other]
-            starts[b] = at
+            for other in range(blocks + 1):
+                starts[b, other] = at[other]
             for user in range(first_user[b], first_user[b + 1]):
                 for n in range(indptr[user], indptr[user + 1]):
                     seen[indices[n]] = True
@@ -314,7 +315,7 @@ def _fold_cpu(indptr, indices, first_user, item_emb, bias, below, key, epochs, r
                 now = rate * np.float32(epochs - epoch) / np.float32(epochs)
                 for n in range(begin, end):
                     bits = _bits(key, np.uint64(epoch * (end - begin) + n - begin))
-                    j = _draw(bits, 0, ends, everything, below, guides, guide_bits, seen)
+                    j = _draw(bits, np.int32(0), ends, everything, below, guides, guide_bits, seen)
                     if j >= 0:
                         u, i = np.uint64(user), np.uint64(indices[n])
                         _user_step(u, i, np.uint64(j), user_emb, item_emb, bias, now, now * regularization)

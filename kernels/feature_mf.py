@@ -246,7 +246,7 @@ def _compare_cpu(
         start, end = indptr[users_N[n]], indptr[users_N[n] + 1]
         draws = (indices, loss, max_sampled, below, seen, weighted, harmonic, key, n)
         other_P[p], slope_P[p], other_slope_P[p] = _compared(
-            users_BW, places_P[p], indices[n], start, end, items_IW, *draws
+            users_BW, np.int64(places_P[p]), indices[n], start, end, items_IW, *draws
         )
         own_P[p] = indices[n] if other_P[p] >= 0 else -1
     return own_P, other_P, slope_P, other_slope_P
@@ -318,7 +318,7 @@ def _fold_cpu(
                     key,
                     epoch * (end - start) + n - start,
                 )
-                other, slope, other_slope = _compared(vectors_BW, b, indices[n], start, end, items_IW, *draws)
+                other, slope, other_slope = _compared(vectors_BW, np.int64(b), indices[n], start, end, items_IW, *draws)
                 if other < 0:
                     continue
                 i, j = np.uint64(indices[n]), np.uint64(other)

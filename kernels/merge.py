@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from .compiling import INSIDE
+
 PARTS = 64  # of a batch, split among threads; each part has its own scratch buffer
 
 
@@ -70,32 +72,68 @@ def take_turns(items_BRN, quotas_R, alternate, out_items_BL):
             out_items_BL[b, filled:] = -1
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
-    """Fill lists with the items of the largest sum over sources of weight / (offset + rank); ties go to the lower item."""
+@njit(**INSIDE)
+def _best_first(items_M, sums_M):
+    """Sort by the largest sum, then by the lower item (Williams 1964, heapsort): the worst is at the root, and goes to the end."""
+    size = len(items_M)
+    for step in range(size + size // 2):
+        if step < size // 2:
+            root, last = size // 2 - 1 - step, size
+        else:
+            root, last = 0, size + size // 2 - 1 - step
+            items_M[0], items_M[last] = items_M[last], items_M[0]
+            sums_M[0], sums_M[last] = sums_M[last], sums_M[0]
+        while 2 * root + 1 < last:
+            worse = 2 * root + 1
+            if worse + 1 < last and _before(items_M, sums_M, worse, worse + 1):
+                worse += 1
+            if not _before(items_M, sums_M, root, worse):
+                break
+            items_M[root], items_M[worse] = items_M[worse], items_M[root]
+            sums_M[root], sums_M[worse] = sums_M[worse], sums_M[root]
+            root = worse
+
+
+@njit(**INSIDE)
+def _before(items_M, sums_M, one, other):
+    return sums_M[one] > sums_M[other] or (sums_M[one] == sums_M[other] and items_M[one] < items_M[other])
+
+
+@njit(**INSIDE)
+def _fuse_part(part, items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
     rows, sources, size = items_BRN.shape
     length = out_items_BL.shape[1]
     parts = min(PARTS, rows)
-    for part in prange(parts):
-        table_H = np.empty(slots(sources * size), np.int32)
-        sums_H = np.empty(len(table_H), np.float64)
-        for b in range(part, rows, parts):
-            table_H[:] = -1
-            for source in range(sources):
-                for place in range(size):
-                    item = items_BRN[b, source, place]
-                    if item < 0:
-                        continue
-                    at = slot(table_H, item)
-                    if table_H[at] < 0:
-                        table_H[at] = item
-                        sums_H[at] = 0.0
-                    sums_H[at] += weights_R[source] / (offset + place + 1)
-            met = np.flatnonzero(table_H >= 0)
-            met = met[np.argsort(table_H[met], kind="mergesort")]
-            met = met[np.argsort(-sums_H[met], kind="mergesort")][:length]
-            for place in range(len(met)):
-                out_items_BL[b, place] = table_H[met[place]]
-                out_scores_BL[b, place] = sums_H[met[place]]
-            out_items_BL[b, len(met) :] = -1
-            out_scores_BL[b, len(met) :] = -np.inf
+    table_H = np.empty(slots(sources * size), np.int32)
+    sums_H = np.empty(len(table_H), np.float64)
+    met_M, sums_M = np.empty(sources * size, np.int32), np.empty(sources * size, np.float64)
+    for b in range(part, rows, parts):
+        table_H[:] = -1
+        for source in range(sources):
+            for place in range(size):
+                item = items_BRN[b, source, place]
+                if item < 0:
+                    continue
+                at = slot(table_H, item)
+                if table_H[at] < 0:
+                    table_H[at] = item
+                    sums_H[at] = 0.0
+                sums_H[at] += weights_R[source] / (offset + place + 1)
+        met = 0
+        for at in range(len(table_H)):
+            if table_H[at] >= 0:
+                met_M[met], sums_M[met] = table_H[at], sums_H[at]
+                met += 1
+        _best_first(met_M[:met], sums_M[:met])
+        filled = min(met, length)
+        for place in range(filled):
+            out_items_BL[b, place], out_scores_BL[b, place] = met_M[place], sums_M[place]
+        out_items_BL[b, filled:] = -1
+        out_scores_BL[b, filled:] = -np.inf
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
+    """Fill lists with the items of the largest sum over sources of weight / (offset + rank); ties go to the lower item."""
+    for part in prange(min(PARTS, len(items_BRN))):
+        _fuse_part(np.int64(part), items_BRN, weights_R, offset, out_items_BL, out_scores_BL)

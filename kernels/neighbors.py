@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, parallel_chunksize, prange
 
 from .comparison import Prepared, Vectors
+from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 from .keys import best_first, first_from, item_of, key_of, score_of, write_list
@@ -245,7 +246,7 @@ def _best_of_product(
         count = np.uint64(0)
         for place in range(met):
             at = met_M[place]
-            if sums_H[at] > 0 and _permitted(lists, b, table_H[at]):
+            if sums_H[at] > 0 and _permitted(lists, np.int64(b), table_H[at]):
                 keys_C[count] = key_of(sums_H[at], table_H[at])
                 count += np.uint64(1)
         if count < np.uint64(k):
@@ -279,8 +280,9 @@ def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complet
                 sims[place] = score_of(best[place]) if found else -np.inf
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _deviations_cpu(
+@njit(**INSIDE, error_model="numpy")
+def _deviations_of(
+    block,
     kind,
     width,
     ones,
@@ -306,41 +308,95 @@ def _deviations_cpu(
     result_P,
 ):
     num_rows = len(order)
+    sums = np.zeros(num_rows * width, np.float32)
+    deviation_R = np.empty(num_rows, np.float32)
+    keys = np.empty(num_rows, np.uint64)
+    for b in range(bounds[block], bounds[block + 1]):
+        query = rows_B[b]
+        first = indptr_Q[query]
+        end = indptr_Q[query + 1]
+        sums[:] = 0
+        accumulate(kind, width, ones, indices_Q[first:end], values_Q[first:end], starts, places, values, sums)
+        size = np.float32(end - first)
+        for p in range(ends_Q1[b], ends_Q1[b + 1]):
+            count = 0
+            for n in range(starts[columns_P[p]], starts[columns_P[p] + 1]):
+                place = np.uint64(places[n])
+                if np.int64(place) == itself_B[b]:
+                    continue
+                pair = sums[place * width : place * width + width]
+                if pair[width - 1] == 0:
+                    continue
+                similarity = finished(
+                    kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
+                )
+                if similarity > 0:
+                    keys[count] = key_of(similarity, order[place])
+                    count += 1
+                    deviation_R[order[place]] = theirs[n]
+            if count > k:
+                best_first(keys[:count], k)
+                count = k
+            weighted_sum = np.float32(0)
+            total = np.float32(0)
+            for key in keys[:count]:
+                similarity = score_of(key)
+                weighted_sum += similarity * deviation_R[item_of(key)]
+                total += similarity
+            if total > 0:
+                result_P[p] = weighted_sum / total
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _deviations_cpu(
+    kind,
+    width,
+    ones,
+    shrinkage,
+    min_common,
+    starts,
+    places,
+    values,
+    scales,
+    sizes,
+    order,
+    rows_B,
+    itself_B,
+    indptr_Q,
+    indices_Q,
+    values_Q,
+    norms_Q,
+    bounds,
+    theirs,
+    ends_Q1,
+    columns_P,
+    k,
+    result_P,
+):
     for block in prange(len(bounds) - 1):
-        sums = np.zeros(num_rows * width, np.float32)
-        deviation_R = np.empty(num_rows, np.float32)
-        keys = np.empty(num_rows, np.uint64)
-        for b in range(bounds[block], bounds[block + 1]):
-            query = rows_B[b]
-            first = indptr_Q[query]
-            end = indptr_Q[query + 1]
-            sums[:] = 0
-            accumulate(kind, width, ones, indices_Q[first:end], values_Q[first:end], starts, places, values, sums)
-            size = np.float32(end - first)
-            for p in range(ends_Q1[b], ends_Q1[b + 1]):
-                count = 0
-                for n in range(starts[columns_P[p]], starts[columns_P[p] + 1]):
-                    place = np.uint64(places[n])
-                    if np.int64(place) == itself_B[b]:
-                        continue
-                    pair = sums[place * width : place * width + width]
-                    if pair[width - 1] == 0:
-                        continue
-                    similarity = finished(
-                        kind, ones, pair, norms_Q[query], scales[place], size, sizes[place], shrinkage, min_common
-                    )
-                    if similarity > 0:
-                        keys[count] = key_of(similarity, order[place])
-                        count += 1
-                        deviation_R[order[place]] = theirs[n]
-                if count > k:
-                    best_first(keys[:count], k)
-                    count = k
-                weighted_sum = np.float32(0)
-                total = np.float32(0)
-                for key in keys[:count]:
-                    similarity = score_of(key)
-                    weighted_sum += similarity * deviation_R[item_of(key)]
-                    total += similarity
-                if total > 0:
-                    result_P[p] = weighted_sum / total
+        _deviations_of(
+            np.int64(block),
+            kind,
+            width,
+            ones,
+            shrinkage,
+            min_common,
+            starts,
+            places,
+            values,
+            scales,
+            sizes,
+            order,
+            rows_B,
+            itself_B,
+            indptr_Q,
+            indices_Q,
+            values_Q,
+            norms_Q,
+            bounds,
+            theirs,
+            ends_Q1,
+            columns_P,
+            k,
+            result_P,
+        )

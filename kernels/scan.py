@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .compiling import INSIDE
 from .keys import first_from, take, write_list
 
 SPAN = np.uint64(64)  # items scored at a time: 16 KB of embeddings at D=64, half of the L1 cache
@@ -156,37 +157,44 @@ def _offer_near(query_BD, b, first, stop, table, near_T, part, kept):
     counts_PB[part, b], floors_B[b] = count, floor
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _scan(query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, keys_PBC, counts_PB):
+@njit(**INSIDE)
+def _scan_part(part, query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, keys_PBC, counts_PB):
     _, _, _, in_starts, in_ends, in_items, has_allow = lists
     parts, rows, _ = keys_PBC.shape
     size = np.uint64(query_BD.shape[1])
-    for part in prange(parts):
-        begin = num_items * part // parts
-        end = num_items * (part + 1) // parts
-        near_T = np.empty(SPAN, np.float32)
-        table = (emb_N, bias_I, share, lists, k)
-        kept = (keys_PBC, counts_PB, np.full(rows, -np.inf, np.float32))
-        if has_allow:
+    begin = num_items * part // parts
+    end = num_items * (part + 1) // parts
+    near_T = np.empty(SPAN, np.float32)
+    table = (emb_N, bias_I, share, lists, k)
+    kept = (keys_PBC, counts_PB, np.full(rows, -np.inf, np.float32))
+    if has_allow:
+        for b in range(rows):
+            at = first_from(in_items, in_starts[b], in_ends[b], begin)
+            while at < in_ends[b] and in_items[at] < end:
+                item = np.uint64(in_items[at])
+                _reach_one(query_BD[b], emb_N, item, item + np.uint64(1), share, near_T)
+                _offer_near(query_BD, b, item, item + np.uint64(1), table, near_T, part, kept)
+                at += 1
+    elif rows == 1:
+        for first in range(np.uint64(begin), np.uint64(end), SPAN):
+            stop = min(first + SPAN, np.uint64(end))
+            _reach_one(query_BD[0], emb_N, first, stop, share, near_T)
+            _offer_near(query_BD, np.int64(0), first, stop, table, near_T, part, kept)
+    else:
+        for first in range(np.uint64(begin), np.uint64(end), SPAN):
+            stop = min(first + SPAN, np.uint64(end))
+            largest = _largest(bits_N, first * size, stop * size)
             for b in range(rows):
-                at = first_from(in_items, in_starts[b], in_ends[b], begin)
-                while at < in_ends[b] and in_items[at] < end:
-                    item = np.uint64(in_items[at])
-                    _reach_one(query_BD[b], emb_N, item, item + np.uint64(1), share, near_T)
-                    _offer_near(query_BD, b, item, item + np.uint64(1), table, near_T, part, kept)
-                    at += 1
-        elif rows == 1:
-            for first in range(np.uint64(begin), np.uint64(end), SPAN):
-                stop = min(first + SPAN, np.uint64(end))
-                _reach_one(query_BD[0], emb_N, first, stop, share, near_T)
-                _offer_near(query_BD, 0, first, stop, table, near_T, part, kept)
-        else:
-            for first in range(np.uint64(begin), np.uint64(end), SPAN):
-                stop = min(first + SPAN, np.uint64(end))
-                largest = _largest(bits_N, first * size, stop * size)
-                for b in range(rows):
-                    _reach(query_BD[b], emb_N, first, stop, _margin(reach_B[b] * largest, share), near_T)
-                    _offer_near(query_BD, b, first, stop, table, near_T, part, kept)
+                _reach(query_BD[b], emb_N, first, stop, _margin(reach_B[b] * largest, share), near_T)
+                _offer_near(query_BD, b, first, stop, table, near_T, part, kept)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _scan(query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, keys_PBC, counts_PB):
+    for part in prange(len(keys_PBC)):
+        _scan_part(
+            np.int64(part), query_BD, reach_B, share, emb_N, bits_N, num_items, bias_I, lists, k, keys_PBC, counts_PB
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -198,6 +206,7 @@ def merge(keys_PBC, counts_PB, items_BK, best_BK):
         filled = 0
         for part in range(parts):
             count = counts_PB[part, b]
-            keys[filled : filled + count] = keys_PBC[part, b, :count]
+            for c in range(count):
+                keys[filled + c] = keys_PBC[part, b, c]
             filled += count
         write_list(keys[:filled], items_BK[b], best_BK[b])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .compiling import INSIDE
 from .keys import best_first, item_of, key_of, score_of
 
 
@@ -81,27 +82,34 @@ def _count(log, window, k, parts, sizes_I):
         sums_I, met_I = np.zeros(num_items, np.float64), np.empty(num_items, np.int32)
         for item in range(part, num_items, parts):
             count = _gather(log, window, item, sums_I, met_I)
-            sums_I[met_I[:count]] = 0
+            for at in range(count):
+                sums_I[met_I[at]] = 0
             sizes_I[item] = min(count, k)
+
+
+@njit(**INSIDE)
+def _fill_part(part, log, window, shrinkage, parts, indptr, indices, values):
+    num_items = len(indptr) - 1
+    starts_I1 = log[3]
+    sums_I, met_I = np.zeros(num_items, np.float64), np.empty(num_items, np.int32)
+    keys_I = np.empty(num_items, np.uint64)
+    for item in range(part, num_items, parts):
+        count = _gather(log, window, item, sums_I, met_I)
+        occurrences = starts_I1[item + 1] - starts_I1[item] + shrinkage
+        for at in range(count):
+            keys_I[at] = key_of(np.float32(sums_I[met_I[at]] / occurrences), met_I[at])
+        for at in range(count):
+            sums_I[met_I[at]] = 0
+        first, size = indptr[item], indptr[item + 1] - indptr[item]
+        if size < count:
+            best_first(keys_I[:count], size)
+        keys = np.sort(keys_I[:size])
+        for at in range(size):
+            indices[first + at] = item_of(keys[size - 1 - at])
+            values[first + at] = score_of(keys[size - 1 - at])
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def _fill(log, window, shrinkage, parts, indptr, indices, values):
-    num_items = len(indptr) - 1
-    starts_I1 = log[3]
     for part in prange(parts):
-        sums_I, met_I = np.zeros(num_items, np.float64), np.empty(num_items, np.int32)
-        keys_I = np.empty(num_items, np.uint64)
-        for item in range(part, num_items, parts):
-            count = _gather(log, window, item, sums_I, met_I)
-            occurrences = starts_I1[item + 1] - starts_I1[item] + shrinkage
-            for at in range(count):
-                keys_I[at] = key_of(np.float32(sums_I[met_I[at]] / occurrences), met_I[at])
-            sums_I[met_I[:count]] = 0
-            first, size = indptr[item], indptr[item + 1] - indptr[item]
-            if size < count:
-                best_first(keys_I[:count], size)
-            keys = np.sort(keys_I[:size])
-            for at in range(size):
-                indices[first + at] = item_of(keys[size - 1 - at])
-                values[first + at] = score_of(keys[size - 1 - at])
+        _fill_part(np.int64(part), log, window, shrinkage, parts, indptr, indices, values)

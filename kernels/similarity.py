@@ -24,6 +24,7 @@ import numpy as np
 from numba import get_num_threads, njit, parallel_chunksize, prange
 
 from .comparison import COMMON, JACCARD, Prepared, SearchRequest, Vectors, finished_plain
+from .compiling import INSIDE
 from .device import Device, resolve
 from .keys import best_first, key_of, score_of, write_list
 from .vectors import search_request
@@ -195,8 +196,9 @@ def _offer(score, row, k, keys, count, floor):
     return count, floor
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _nearest_cpu(
+@njit(**INSIDE, error_model="numpy")
+def _nearest_rows(
+    block,
     kind,
     width,
     ones,
@@ -220,49 +222,95 @@ def _nearest_cpu(
 ):
     num_rows = len(order)
     k = rows_BK.shape[1]
-    for block in prange(len(bounds) - 1):
-        sums = np.zeros(num_rows * width, np.float32)
-        scores = np.empty(SPAN, np.float32)
-        keys = np.empty(max(2 * k, k + 64), np.uint64)
-        for b in range(bounds[block], bounds[block + 1]):
-            query = rows_B[b]
-            first = indptr_Q[query]
-            end = indptr_Q[query + 1]
-            indices = indices_Q[first:end]
-            accumulate(kind, width, ones, indices, values_Q[first:end], starts, places, values, sums)
-            norm = norms_Q[query]
-            size = np.float32(end - first)
-            count = 0
-            floor = np.uint64(1) << np.uint64(63)  # the key of 0
-            least = LEAST
-            visits = 0
+    sums = np.zeros(num_rows * width, np.float32)
+    scores = np.empty(SPAN, np.float32)
+    keys = np.empty(max(2 * k, k + 64), np.uint64)
+    for b in range(bounds[block], bounds[block + 1]):
+        query = rows_B[b]
+        first = indptr_Q[query]
+        end = indptr_Q[query + 1]
+        indices = indices_Q[first:end]
+        accumulate(kind, width, ones, indices, values_Q[first:end], starts, places, values, sums)
+        norm = norms_Q[query]
+        size = np.float32(end - first)
+        count = np.int64(0)
+        floor = np.uint64(1) << np.uint64(63)  # the key of 0
+        least = LEAST
+        visits = 0
+        for column in indices:
+            visits += starts[np.uint64(column) + np.uint64(1)] - starts[column]
+        if visits * SCAN_SHARE > num_rows:
+            for begin in range(0, num_rows, SPAN):
+                span = scores[: min(SPAN, num_rows - begin)]
+                _finish_span(kind, width, ones, sums, begin, scales, sizes, norm, size, shrinkage, min_common, span)
+                if 0 <= itself_B[b] - begin < len(span):
+                    span[itself_B[b] - begin] = 0
+                above = np.uint32(0)
+                for t in range(np.uint64(len(span))):
+                    above += np.uint32(span[t] >= least)
+                if above == 0:
+                    continue
+                for t in range(np.uint64(len(span))):
+                    if span[t] >= least:
+                        count, floor = _offer(span[t], order[np.uint64(begin) + t], k, keys, count, floor)
+                        least = max(score_of(floor), LEAST)
+        else:
             for column in indices:
-                visits += starts[np.uint64(column) + np.uint64(1)] - starts[column]
-            if visits * SCAN_SHARE > num_rows:
-                for begin in range(0, num_rows, SPAN):
-                    span = scores[: min(SPAN, num_rows - begin)]
-                    _finish_span(kind, width, ones, sums, begin, scales, sizes, norm, size, shrinkage, min_common, span)
-                    if 0 <= itself_B[b] - begin < len(span):
-                        span[itself_B[b] - begin] = 0
-                    above = np.uint32(0)
-                    for t in range(np.uint64(len(span))):
-                        above += np.uint32(span[t] >= least)
-                    if above == 0:
-                        continue
-                    for t in range(np.uint64(len(span))):
-                        if span[t] >= least:
-                            count, floor = _offer(span[t], order[np.uint64(begin) + t], k, keys, count, floor)
-                            least = max(score_of(floor), LEAST)
-            else:
-                for column in indices:
-                    for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
-                        pair = sums[place * width : place * width + width]
-                        if pair[width - 1] == 0:
-                            continue  # already counted
-                        score = finished(
-                            kind, ones, pair, norm, scales[place], size, sizes[place], shrinkage, min_common
-                        )
-                        pair[:] = 0
-                        if score > 0 and np.int64(place) != itself_B[b]:
-                            count, floor = _offer(score, order[place], k, keys, count, floor)
-            write_list(keys[:count], rows_BK[b], best_BK[b])
+                for place in places[starts[column] : starts[np.uint64(column) + np.uint64(1)]]:
+                    pair = sums[place * width : place * width + width]
+                    if pair[width - 1] == 0:
+                        continue  # already counted
+                    score = finished(kind, ones, pair, norm, scales[place], size, sizes[place], shrinkage, min_common)
+                    pair[:] = 0
+                    if score > 0 and np.int64(place) != itself_B[b]:
+                        count, floor = _offer(score, order[place], k, keys, count, floor)
+        write_list(keys[:count], rows_BK[b], best_BK[b])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _nearest_cpu(
+    kind,
+    width,
+    ones,
+    shrinkage,
+    min_common,
+    starts,
+    places,
+    values,
+    scales,
+    sizes,
+    order,
+    rows_B,
+    itself_B,
+    indptr_Q,
+    indices_Q,
+    values_Q,
+    norms_Q,
+    bounds,
+    rows_BK,
+    best_BK,
+):
+    for block in prange(len(bounds) - 1):
+        _nearest_rows(
+            np.int64(block),
+            kind,
+            width,
+            ones,
+            shrinkage,
+            min_common,
+            starts,
+            places,
+            values,
+            scales,
+            sizes,
+            order,
+            rows_B,
+            itself_B,
+            indptr_Q,
+            indices_Q,
+            values_Q,
+            norms_Q,
+            bounds,
+            rows_BK,
+            best_BK,
+        )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 from .keys import first_from, take, write_list
@@ -184,7 +185,7 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
                 while out < out_end and out_items[out] < item:
                     out += 1
                 if out == out_end or out_items[out] != item:
-                    count, floor = take(score, item, k, keys_C, count, floor)
+                    count, floor = take(score, np.int64(item), k, keys_C, count, floor)
         return count, floor
     for start in range(np.uint64(0), np.uint64(size), SPAN):
         stop = min(start + SPAN, np.uint64(size))
@@ -208,7 +209,15 @@ def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
     for b in prange(scores_BI.shape[0]):
         keys_C = np.empty(num_kept, np.uint64)
         count, _ = _offer(
-            scores_BI[b], 0, scores_BI.shape[1], b, lists, items_BK.shape[1], keys_C, 0, np.float32(-np.inf)
+            scores_BI[b],
+            np.int64(0),
+            scores_BI.shape[1],
+            np.int64(b),
+            lists,
+            items_BK.shape[1],
+            keys_C,
+            np.int64(0),
+            np.float32(-np.inf),
         )
         write_list(keys_C[:count], items_BK[b], best_BK[b])
 
@@ -235,7 +244,8 @@ def _pack(item_emb_ID, bias_I, padded):
     for t in prange(num_tiles):
         start = t * tile
         stop = min(start + tile, num_items)
-        bias[t, : stop - start] = bias_I[start:stop]
+        for j in range(stop - start):
+            bias[t, j] = bias_I[start + j]
         read_T[t] = transpose_items(
             emb_N, np.uint64(start), np.uint64(stop - start), np.uint64(size), packed[t], np.uint64(tile)
         )
@@ -271,43 +281,46 @@ def _fours(query_BD, low, high, fours_XN):
             fours_XN[(b - low) >> 2, d * 4 + ((b - low) & 3)] = query_BD[b, d]
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P):
-    """Offer all items to all queries; each thread packs a tile of its part of the items at a time, in its cache.
-
-    Nothing is made outside of the loop: Numba would fill it by all threads, which then wait for each other.
-    """
+@njit(**INSIDE)
+def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P):
+    """Offer a part of the items to all queries, packing a tile at a time, in cache."""
     parts, rows, _ = keys_PBC.shape
     num_items = len(item_emb_ID)
     tile = np.int64(TILE)
     num_tiles = (num_items + tile - 1) // tile
     emb_N, width = item_emb_ID.reshape(-1), np.uint64(item_emb_ID.shape[1])
-    for part in prange(parts):
-        packed = np.zeros(fours.shape[1] // 4 * tile, np.float32)
-        bias_T = np.zeros(tile, np.float32)
-        scores_UT = np.empty((4, tile), np.float32)
-        flat = scores_UT.reshape(-1)
-        floors_B = np.full(rows, -np.inf, np.float32)
-        for t in range(num_tiles * part // parts, num_tiles * (part + 1) // parts):
-            start = t * tile
-            size = min(tile, num_items - start)
-            read_P[part] += transpose_items(emb_N, np.uint64(start), np.uint64(size), width, packed, np.uint64(tile))
-            if len(bias_I):
-                bias_T[:size] = bias_I[start : start + size]
-            for four in range(0, rows, 4):
-                _products(fours[four >> 2], packed, bias_T, flat)
-                for b in range(four, min(rows, four + 4)):
-                    counts_PB[part, b], floors_B[b] = _offer(
-                        scores_UT[b - four],
-                        start,
-                        size,
-                        b,
-                        lists,
-                        k,
-                        keys_PBC[part, b],
-                        counts_PB[part, b],
-                        floors_B[b],
-                    )
+    packed = np.zeros(fours.shape[1] // 4 * tile, np.float32)
+    bias_T = np.zeros(tile, np.float32)
+    scores_UT = np.empty((4, tile), np.float32)
+    flat = scores_UT.reshape(-1)
+    floors_B = np.full(rows, -np.inf, np.float32)
+    for t in range(num_tiles * part // parts, num_tiles * (part + 1) // parts):
+        start = t * tile
+        size = min(tile, num_items - start)
+        read_P[part] += transpose_items(emb_N, np.uint64(start), np.uint64(size), width, packed, np.uint64(tile))
+        if len(bias_I):
+            for j in range(size):
+                bias_T[j] = bias_I[start + j]
+        for four in range(0, rows, 4):
+            _products(fours[four >> 2], packed, bias_T, flat)
+            for b in range(four, min(rows, four + 4)):
+                counts_PB[part, b], floors_B[b] = _offer(
+                    scores_UT[b - four],
+                    start,
+                    size,
+                    b,
+                    lists,
+                    k,
+                    keys_PBC[part, b],
+                    counts_PB[part, b],
+                    floors_B[b],
+                )
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P):
+    for part in prange(len(keys_PBC)):
+        _offer_part(np.int64(part), fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P)
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .search import INSIDE, PIN_CAPPED, PIN_RAISED, SEEN, SHORT, barred_by, begin, count, fill, new_state
+from ..compiling import INSIDE
+from .search import PIN_CAPPED, PIN_RAISED, SEEN, SHORT, barred_by, begin, count, fill, new_state
 
 
 class Seen(NamedTuple):
@@ -68,7 +69,7 @@ def _explain(state, caps, needs, least_M, pins, active_P, num_free, length, num_
         if place < length:
             moved_K[place] = pulled if pulled else state.marks_C[chosen]
             state.used_C[chosen] = True
-            count(state, caps, needs, state.items_C[chosen], place, 1)
+            count(state, caps, needs, state.items_C[chosen], place, np.int64(1))
     for place in range(length):
         state.chosen_K[place] = chosen_K[place]
 
@@ -208,7 +209,7 @@ def ruled(
     """
     for b in prange(len(items_BL)):
         _rule_list(
-            b,
+            np.int64(b),
             items_BL,
             denied_I,
             kinds_I,

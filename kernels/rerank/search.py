@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-INSIDE = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+from ..compiling import INSIDE
+
 STEPS = 1000  # candidates tried per list length before trying a shorter list or relaxing a rule
 MOST_GROUPS = 15  # groups of one rule that an item can be counted in; more are treated as this many
 
@@ -142,7 +143,7 @@ def begin(state, caps, needs, least_M, pins, active_P, length):
         p = state.pinned_K[place]
         if p >= 0:
             keeps &= barred_by(state, caps, pins.items_P[p], place) < 0
-            count(state, caps, needs, pins.items_P[p], place, 1)
+            count(state, caps, needs, pins.items_P[p], place, np.int64(1))
     return keeps
 
 
@@ -238,9 +239,9 @@ def _can_finish(state, caps, needs, num_free, first, length):
     for m in range(num_needs):
         if state.left_M[m] > 0:
             window = min(np.int64(needs.window_M[m]), length)
-            if _available(state, caps, needs, num_free, m, window)[0] < state.left_M[m]:
+            if _available(state, caps, needs, num_free, np.int64(m), window)[0] < state.left_M[m]:
                 return False
-    return _available(state, caps, needs, num_free, -1, length)[0] >= _room(state, first, length)
+    return _available(state, caps, needs, num_free, np.int64(-1), length)[0] >= _room(state, first, length)
 
 
 @njit(**INSIDE)
@@ -266,7 +267,7 @@ def _plain(state, caps, needs, num_free, length):
             return False
         state.used_C[found] = True
         state.chosen_K[place] = found
-        count(state, caps, needs, state.items_C[found], place, 1)
+        count(state, caps, needs, state.items_C[found], place, np.int64(1))
     return _met(state)
 
 
@@ -289,10 +290,10 @@ def _fail(state, num_free, place, c):
 @njit(**INSIDE)
 def _search(state, caps, needs, num_free, length, windows_W):
     """Find the first list that satisfies all rules; return whether there is one. Stops after STEPS."""
-    place = _unpinned(state, 0, 1, length)
+    place = _unpinned(state, np.int64(0), np.int64(1), length)
     if place == length:
         return _met(state)
-    if not _can_finish(state, caps, needs, num_free, 0, length):
+    if not _can_finish(state, caps, needs, num_free, np.int64(0), length):
         return False
     state.start_K[place] = 0
     state.failed_KC[place] = False
@@ -307,17 +308,17 @@ def _search(state, caps, needs, num_free, length, windows_W):
                 if state.steps_1[0] > STEPS:
                     return False
                 state.used_C[c] = True
-                count(state, caps, needs, item, place, 1)
+                count(state, caps, needs, item, place, np.int64(1))
                 if _can_finish(state, caps, needs, num_free, place + 1, length):
                     found = c
                     break
                 state.used_C[c] = False
-                count(state, caps, needs, item, place, -1)
+                count(state, caps, needs, item, place, np.int64(-1))
             _fail(state, num_free, place, c)
         if found >= 0:
             state.chosen_K[place] = found
             state.start_K[place] = found + 1
-            after = _unpinned(state, place + 1, 1, length)
+            after = _unpinned(state, place + 1, np.int64(1), length)
             if after == length:
                 return True
             state.start_K[after] = found + 1
@@ -327,12 +328,12 @@ def _search(state, caps, needs, num_free, length, windows_W):
             state.failed_KC[after] = False
             place = after
         else:
-            place = _unpinned(state, place - 1, -1, length)
+            place = _unpinned(state, place - 1, np.int64(-1), length)
             if place < 0:
                 return False
             c = state.chosen_K[place]
             state.used_C[c] = False
-            count(state, caps, needs, state.items_C[c], place, -1)
+            count(state, caps, needs, state.items_C[c], place, np.int64(-1))
             _fail(state, num_free, place, c)
 
 
@@ -345,9 +346,9 @@ def _lower(state, caps, needs, least_M, pins, active_P, num_free, most, problems
         if state.left_M[m] <= 0:
             continue
         window = min(np.int64(needs.window_M[m]), most)
-        given, rule = _available(state, caps, needs, num_free, m, window)
+        given, rule = _available(state, caps, needs, num_free, np.int64(m), window)
         cause = FEW if rule < 0 else CAPPED
-        room = _room(state, 0, window)
+        room = _room(state, np.int64(0), window)
         if room < given:
             given, rule, cause = room, -1, NO_ROOM if most >= needs.window_M[m] else FEW
         if given < state.left_M[m]:
