@@ -16,6 +16,37 @@ CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 
+# Contrast of computed colors, blended over the backgrounds behind: 4.5 of text, 3 of large text, of the edge of a control or mark, or its filling.
+CONTRAST = """() => {
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+  const behind = (e) => {
+    if (!e) return parse(getComputedStyle(document.body).backgroundColor);
+    const own = parse(getComputedStyle(e).backgroundColor);
+    return own[3] === 1 ? own : over(own, behind(e.parentElement));
+  };
+  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ratio = (one, other) => { const [a, b] = [light(one), light(other)]; return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
+  const faint = [];
+  const check = (e, what, most, least) => { if (most < least) faint.push(`${what} ${e.tagName}.${e.className}#${e.id}: ${most.toFixed(2)} < ${least}`); };
+  for (const e of document.querySelectorAll("body *")) {
+    const style = getComputedStyle(e);
+    if (!e.checkVisibility() || e.closest(":disabled, .unseen, .skip, noscript")) continue;
+    const below = behind(e), around = behind(e.parentElement);
+    const ink = (color) => over(parse(color), below);
+    const large = parseFloat(style.fontSize) >= (parseInt(style.fontWeight) >= 700 ? 18.66 : 24) ? 3 : 4.5;
+    const texts = [...e.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
+    if (texts || e.matches("select, input[type=text], input[type=search], input[type=password]")) check(e, "text", ratio(ink(style.color), below), large);
+    if (e.placeholder) check(e, "placeholder", ratio(ink(getComputedStyle(e, "::placeholder").color), below), 4.5);
+    if (e.matches("select, input[type=text], input[type=search], input[type=password], button:not(.quiet), .switch :checked + span, .dot, .bar i")) {
+      const edge = parseFloat(style.borderTopWidth) ? ratio(ink(style.borderTopColor), around) : 0;
+      check(e, "edge", Math.max(edge, ratio(below, around)), 3);
+    }
+  }
+  return faint;
+}"""
+
 
 class Browser:
     """One tab."""
@@ -46,8 +77,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.scheme("dark" if dark else "light")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result."""
@@ -98,6 +128,14 @@ class Browser:
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+
+    def scheme(self, name: str) -> None:
+        """Set what the system prefers: "light" or "dark"."""
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def too_faint(self) -> list[str]:
+        """Return what is seen and has less contrast than WCAG 2.1 AA asks for: texts (1.4.3), and the edges of controls and dots (1.4.11)."""
+        return self.js(f"({CONTRAST})()")
 
     def picture(self, file: Path) -> None:
         """Write what is seen as a PNG."""

@@ -303,3 +303,39 @@ def test_the_same_seed_gives_the_same_text_vectors():
     texts = documents(50)
     one, two = (TextVectors(size=4, seed=3).fit(texts).transform(texts) for _ in range(2))
     np.testing.assert_array_equal(one, two)
+
+
+def test_vectors_are_dense_and_missing_ones_are_marked():
+    table = pl.DataFrame({"emb": [[3.0, 4.0], None, [0.0, 0.0], [-1.0, 0.0]], "tags": [[1, 2], [2, 2], [1, 1], [0, 3]]})
+    encoder = FeatureEncoder(kinds={"tags": "vector"}).fit(table)
+    features = FeatureEncoder.from_arrays(encoder.arrays()).transform(table)
+    half = np.sqrt(2)  # the mean square of an entry is 1
+    wanted = [[0.6 * half, 0.8 * half, 0], [0, 0, 1], [0, 0, 0], [-half, 0, 0]]
+    np.testing.assert_allclose(features.dense_RF[:, :3], wanted, rtol=1e-6)
+    assert features.dense_RF.shape == (4, encoder.num_dense) == (4, 6)
+    assert features.codes_RM.shape == (4, 0)
+    assert encoder.transform(pl.DataFrame({"emb": ["[3, 4]"], "tags": [[0, 1]]})).dense_RF[
+        0, :2
+    ].tolist() == pytest.approx(wanted[0][:2])
+    with pytest.raises(ValueError, match="vectors of one length, 2 as in training, got one of 3 in row 0"):
+        encoder.transform(pl.DataFrame({"emb": [[1.0, 2.0, 3.0]], "tags": [[0, 1]]}))
+    with pytest.raises(ValueError, match="all its vectors are 0"):
+        FeatureEncoder().fit(pl.DataFrame({"emb": [[0.0, 0.0], [0.0, 0.0]]}))
+
+
+def test_a_row_is_known_only_by_what_training_had():
+    rows = {
+        "tags": [["x"], ["x", "y"], ["y"]] * 2,
+        "kind": ["a", "a", "b"] * 2,
+        "plot": ["sea ship", "war gun", "man town"] * 2,
+        "emb": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 2,
+        "year": [1.0, 2.0, 3.0] * 2,
+    }
+    blank = {"tags": [["new"]], "kind": ["new"], "plot": ["nothing known"], "emb": [None], "year": [None]}
+    table = pl.DataFrame(rows)
+    encoder = FeatureEncoder(min_count=1, kinds={"plot": "text"}).fit(table)
+    assert encoder.transform(table).known_R.all()
+    assert not encoder.transform(pl.DataFrame(blank, schema=table.schema)).known_R.any()
+    for name, values in rows.items():
+        one = pl.DataFrame(blank | {name: values[:1]}, schema=table.schema)
+        assert encoder.transform(one).known_R.all(), name

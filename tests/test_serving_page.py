@@ -247,6 +247,9 @@ def test_the_page_in_a_browser(address, tmp_path):
         browser.until(drawn)
         nameless = "[...document.querySelectorAll('input, select, button')].filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"
         assert browser.js(nameless) == []
+        for scheme in ("light", "dark"):
+            browser.scheme(scheme)
+            assert browser.too_faint() == [], scheme
         bad = [one for one in browser.events if one.get("method") == "Runtime.exceptionThrown"]
         assert bad == []
     finally:

@@ -191,10 +191,11 @@ def _check_option(word: Word, own: Sequence[Path]) -> None:
         raise ValueError(f"{word.text[:80]}: to read your own file, set data=log data.path={value}")
     place = word.key.partition("@")[2]
     more = f". Settings of your own go to {place}.…=…" if place else ""
-    if "," in value:
+    several = len([part for part in re.split(r"[\s,;\\]+", value) if part]) > 1
+    if several:
         more = f"; {SEVERAL}"
     raise ValueError(
-        f"{word.text[:80]}: there is no such {word.group}{near(value, known)}. There are: {', '.join(known)}{more}"
+        f"{word.text[:80]}: there is no such {word.group}{'' if several else near(value, known)}. There are: {', '.join(known)}{more}"
     )
 
 

@@ -33,6 +33,8 @@ def family_of(dtype: pl.DataType) -> str:
         inner = family_of(dtype.inner)  # type: ignore[arg-type]
         if inner in ("text", "whole numbers"):
             return f"lists of {inner}"
+        if inner == "numbers":
+            return "vectors"
         return "nothing" if inner == "nothing" else ""
     return ""
 

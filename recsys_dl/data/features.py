@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 from typing_extensions import Self
 
-from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, told_apart, values_of
+from .column_types import TEXTS, as_learned, called, family_of, listed, numbers_of, told_apart, values_of, vectors_of
 from .ignored_columns import too_rare, warn_of_ignored
 from .text_vectors import TextVectors
 
-Kind = Literal["category", "bag", "number", "log_number", "text", "ignore"]
-KINDS = ("category", "bag", "number", "log_number", "text", "ignore")
+Kind = Literal["category", "bag", "number", "log_number", "text", "vector", "ignore"]
+KINDS = ("category", "bag", "number", "log_number", "text", "vector", "ignore")
 MOST_CATEGORIES = 50  # distinct integers still treated as categories
 FARTHEST = 5.0  # standard deviations from the mean; numbers are clipped to this
 
@@ -35,7 +35,8 @@ class Features:
         codes_RM: int32 in [0, V); 0 is padding.
         weights_RM: float32: 1 for a category, 1 / n for each of a list's n values, 0 at padding.
         dense_RF: float32.
-        known_R: bool, whether any encoded column has a value in this row.
+        known_R: bool, whether any encoded column says something of this row: a value, word or number, not only ones that training had
+            too rarely or not at all.
     """
 
     codes_RM: np.ndarray
@@ -60,6 +61,7 @@ class _Column:
     first: int = 0
     mean: float = 0.0
     std: float = 1.0
+    size: int = 0  # of a vector
 
 
 class FeatureEncoder:
@@ -74,6 +76,8 @@ class FeatureEncoder:
     - number (other numbers, dates): standardized and clipped to [-5, 5], plus an indicator that is 1 where it is missing (which
       counts as the mean). log_number, for heavy tails: ln(1 + x) first; never inferred.
     - text (`texts`; text columns if `kinds` says so): `TextVectors` of `text_size`, plus a missing indicator.
+    - vector (lists of floats, such as embeddings; other lists of numbers if `kinds` says so): as it is, scaled so that the mean square of
+      its entries is 1, plus a missing indicator.
     - ignore: columns named in `kinds`, or uninformative ones: no values, a single value, or none frequent enough.
 
     Args:
@@ -166,14 +170,18 @@ class FeatureEncoder:
             numeric = learned.kind in ("number", "log_number")
             how: dict[str, Any] = {"found": found, "numeric": numeric, "known": learned.values or (), "ids": ids}
             column = as_learned(table, learned.name, learned.family, self.noun, **how)
-            known_R |= column.is_not_null().to_numpy()
-            if learned.kind == "category":
-                coded.append(_category_codes(column, learned))
-            elif learned.kind == "bag":
-                coded.append(_bag_codes(column, learned))
-            elif learned.kind == "text":
-                dense += [self._texts[learned.name].transform(column), column.is_null().to_numpy()[:, None]]
+            if learned.kind in ("category", "bag"):
+                coded.append((_category_codes if learned.kind == "category" else _bag_codes)(column, learned))
+                known_R[coded[-1][0][coded[-1][1] > learned.first]] = True
+            elif learned.kind in ("text", "vector"):
+                if learned.kind == "text":
+                    vectors_RE = self._texts[learned.name].transform(column)
+                else:
+                    vectors_RE = vectors_of(column, self.noun, learned.size, ids=ids) * np.sqrt(learned.size)
+                known_R |= vectors_RE.any(axis=1)
+                dense += [vectors_RE, column.is_null().to_numpy()[:, None]]
             else:
+                known_R |= column.is_not_null().to_numpy()
                 numbers_R = numbers_of(column, self.noun, heavy_tail=learned.kind == "log_number", ids=ids)
                 scaled_R = np.clip((numbers_R - learned.mean) / learned.std, -FARTHEST, FARTHEST)
                 dense += [np.nan_to_num(scaled_R)[:, None], np.isnan(numbers_R)[:, None]]
@@ -222,7 +230,7 @@ class FeatureEncoder:
         if column.kind in ("category", "bag"):
             self.num_values += 1 + len(column.values or ())
         else:
-            size = self._texts[column.name].components_WT.shape[1] if column.kind == "text" else 1
+            size = self._texts[column.name].components_WT.shape[1] if column.kind == "text" else column.size or 1
             self.num_dense += size + 1
 
     def _learn(self, column: pl.Series, ids: pl.Series | None) -> _Column | str:
@@ -237,7 +245,7 @@ class FeatureEncoder:
         if not fitting:
             raise ValueError(
                 f"{called(column.name)} of the {self.noun} features holds {column.dtype}, which cannot be encoded; use text, "
-                f"numbers, dates or lists of text, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
+                f"numbers, dates, lists of text or vectors of floats, or leave it out: kinds={{{column.name!r}: 'ignore'}}"
             )
         if kind is not None and kind not in fitting:
             raise ValueError(
@@ -255,6 +263,13 @@ class FeatureEncoder:
                 return "texts share no words"
             self._texts[column.name] = vectors
             return _Column(column.name, kind, family)
+        if kind == "vector":
+            vectors_RE = vectors_of(column, self.noun, None, ids=ids)
+            return (
+                _Column(column.name, kind, family, size=vectors_RE.shape[1])
+                if vectors_RE.any()
+                else "all its vectors are 0"
+            )
         numbers_R = numbers_of(column, self.noun, heavy_tail=kind == "log_number", ids=ids)
         mean, std = float(np.nanmean(numbers_R)), float(np.nanstd(numbers_R))
         if std <= 1e-9 * abs(mean):
@@ -275,9 +290,10 @@ class FeatureEncoder:
 
 def _kinds_of(family: str) -> tuple[Kind, ...]:
     """Return the kinds a column may have, the inferred one first."""
-    if family.startswith("lists"):
-        return ("bag",)
     return {
+        "lists of text": ("bag",),
+        "lists of whole numbers": ("bag", "vector"),
+        "vectors": ("vector",),
         "true or false": ("category",),
         "whole numbers": ("number", "log_number", "category"),
         "numbers": ("number", "log_number"),

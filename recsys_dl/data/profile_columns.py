@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from .column_types import TEXTS, TITLES, family_of
+from .column_types import TEXTS, TITLES
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -57,14 +57,6 @@ def table_of(frame: pl.DataFrame | None, texts: pl.Series | None, titles: pl.Ser
 def slices_of(column: pl.Series) -> list[pl.Series]:
     """Return a column in parts, so that what is made of each on the way fits into memory."""
     return [column.slice(start, ROWS_AT_ONCE) for start in range(0, max(1, len(column)), ROWS_AT_ONCE)]
-
-
-def family_in(column: pl.Series) -> str:
-    """Return the family of a column; "vectors" for arrays of floats."""
-    dtype = column.dtype
-    if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float():
-        return "vectors"
-    return family_of(dtype)
 
 
 def is_prose(column: pl.Series) -> bool:

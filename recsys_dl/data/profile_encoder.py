@@ -17,10 +17,10 @@ from typing_extensions import Self
 
 from recsys_dl.names import near
 
-from .column_types import as_learned, called, numbers_of, told_apart, values_of, vectors_of
+from .column_types import as_learned, called, family_of, numbers_of, told_apart, values_of, vectors_of
 from .ignored_columns import too_rare, warn_of_ignored
 from .periods import memberships, periods
-from .profile_columns import Column, family_in, is_prose, slices_of, table_of
+from .profile_columns import Column, is_prose, slices_of, table_of
 from .profiles import Profiles
 from .sentences import SIZE, sentence_vectors
 from .stated_tastes import profile_of
@@ -181,7 +181,7 @@ class ProfileEncoder:
         table = table_of(frame, texts, titles)
         blocks, dense = [], [np.zeros((table.height, 0), np.float32)]
         for learned in self._columns:
-            found = family_in(table[learned.name]) if learned.name in table.columns else None
+            found = family_of(table.schema[learned.name]) if learned.name in table.columns else None
             how: dict[str, Any] = {"found": found, "numeric": True, "known": learned.terms, "ids": ids}
             column = as_learned(table, learned.name, learned.family, self.noun, **how)
             if learned.size:
@@ -246,7 +246,7 @@ class ProfileEncoder:
         weight = self.column_weights.get(column.name, 1.0)
         if kind == "ignore" or weight == 0:
             return "as kinds says" if kind == "ignore" else "its weight is 0"
-        family = family_in(column)
+        family = family_of(column.dtype)
         if family == "nothing" or column.null_count() == len(column):
             return "no values"
         fitting = FITTING.get(family)

@@ -171,9 +171,10 @@ def _feature(side: str, column: str, train: Dataset | Interactions) -> pl.Series
             f'labels: segments={{"{side}:{shorten(column)}": labels}}, one for each {side} row'
         )
     if column not in frame.columns:
+        free = side == "item" and (train.item_texts is not None or train.item_titles is not None)  # type: ignore[union-attr]
         raise ValueError(
             f"the {side} features have no column {shorten(column)!r}{near(column, frame.columns)}; there are "
-            f"{shorten(', '.join(frame.columns), 300)}"
+            f"{shorten(', '.join(frame.columns), 300)}{'; titles and free texts, which differ between items, make no segments' if free else ''}"
         )
     return frame[column]
 

@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from recsys_dl.data.column_types import as_learned, values_of
+from recsys_dl.data.column_types import as_learned, family_of, values_of
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.item_content import only_items
 from recsys_dl.data.messages import shorten
-from recsys_dl.data.profile_columns import family_in
 from recsys_dl.wider import scores_new_items, with_new_items
 
 from .stages import Stages
@@ -135,5 +134,5 @@ def _as_before(given: pl.DataFrame, then: pl.Series) -> pl.Series:
     """Return a column of new items, read as the one of training."""
     of_text = then.dtype in (pl.String, pl.List(pl.String))
     known = values_of(then)["value"].unique().to_list() if of_text else ()
-    found = family_in(given[then.name])
-    return as_learned(given, then.name, family_in(then), "item", found=found, numeric=True, known=known)
+    found = family_of(given.schema[then.name])
+    return as_learned(given, then.name, family_of(then.dtype), "item", found=found, numeric=True, known=known)

@@ -162,10 +162,12 @@ def encoded(
     dense_names: list[str] = []
     value_names = ["padding"]
     for column in json.loads(encoder.arrays()["schema"].tobytes())["columns"]:
+        name = column["name"]
         if column["kind"] in ("category", "bag"):
-            value_names += [f"{column['name']}={value}" for value in (NONE, *column["values"])]
+            value_names += [f"{name}={value}" for value in (NONE, *column["values"])]
         else:
-            dense_names += [column["name"], f"{column['name']} missing"]
+            entries = [f"{name} {at}" for at in range(column["size"])]  # of a vector
+            dense_names += [*(entries or [name]), f"{name} missing"]
     codes = features.codes_RM.ravel()
     learned = slice(num_learned)
     totals_V = np.bincount(

@@ -12,7 +12,7 @@ import polars as pl
 
 from recsys_dl.data.messages import shorten
 
-from .text_files import Batch, blocks, head_of, opened
+from .text_files import Batch, blocks, check_held, head_of, opened
 
 LOOKED_AT = 200  # objects used to collect field names
 
@@ -74,6 +74,7 @@ def open_json(path: Path, encoding: str, *, lists: bool = False) -> tuple[list[s
         with opened(path) as stream:
             for block in blocks(stream, path, encoding):
                 rest += block
+                check_held(path, len(rest))
                 cut = rest.rfind(b"\n") + 1
                 if cut:
                     yield _batch(rest[:cut], line, chosen, columns)
@@ -108,11 +109,15 @@ def _batch(chunk: bytes, first: int, names: list[str], columns: list[str]) -> Ba
 
 
 def _array(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
+    held = b""
     with opened(path) as stream:
-        text = b"".join(blocks(stream, path, encoding)).decode(errors="replace")
+        for block in blocks(stream, path, encoding):
+            held += block
+            check_held(path, len(held))
+    text = held.decode(errors="replace")
     try:
         objects = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must hold an array of JSON objects, but it is cut short or damaged ({error})"
         ) from error
@@ -135,7 +140,7 @@ def _array(path: Path, encoding: str) -> tuple[list[str], Batches, str]:
 def _object(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -204,7 +204,7 @@ def split_further(lists: pl.Series, how: str, separator: str | None) -> tuple[pl
 def _list_in(text: str) -> list[str] | None:
     parts: Any = None
     for read in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: very deep
             parts = read(text.strip())
             break
     if not isinstance(parts, list) or not all(isinstance(part, str | int | float | None) for part in parts):

@@ -12,6 +12,7 @@ import csv
 import gzip
 import itertools
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,8 @@ SLOW_BYTES = 1 << 20  # a rejected block of at most this size is read line by li
 HEAD_BYTES = 1 << 18  # used to detect the layout
 QUOTED_LINES = 10_000  # a quoted field with more lines is taken as a stray quote
 QUOTED_BYTES = 128 << 20  # or with more bytes
+
+PACKED_FROM, MOST_PACKED = 1 << 28, 200  # bytes held of a file, above the first at most so many for each of its own
 
 UNIT = "\x1f"  # replaces separators of several characters
 
@@ -106,6 +109,7 @@ class TextFile:
         rest = b""
         for block in blocks(stream, self.path, self.encoding):
             rest += block
+            check_held(self.path, len(rest))
             if cut := self._cut(rest, len(rest)):
                 yield rest[:cut]
                 rest = rest[cut:]
@@ -327,15 +331,27 @@ def opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def check_held(path: Path, size: int) -> None:
+    """Raise ValueError if what must be held of a file at once is far more than its own bytes: it was packed to fill the memory."""
+    if size > max(PACKED_FROM, MOST_PACKED * path.stat().st_size):
+        raise ValueError(f"{path} unpacks to a line or array of more than {size:,} bytes, and would fill the memory")
+
+
+def _read(stream: IO[bytes], size: int, path: Path) -> bytes:
+    import pyarrow as pa
+
+    try:
+        return stream.read(size)
+    except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
+
+
 def blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
     """Yield the file as UTF-8 without its byte-order mark, lines ending in a line feed."""
     decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
     first, old_mac = True, False
     while True:
-        try:
-            block = stream.read(CHUNK_BYTES)
-        except (EOFError, OSError) as error:
-            raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
+        block = _read(stream, CHUNK_BYTES, path)
         if not block and (decoder is None or first):
             return
         end = not block
@@ -357,13 +373,11 @@ def blocks(stream: IO[bytes], path: Path, encoding: str) -> Iterator[bytes]:
 def head_of(path: Path, encoding: str) -> tuple[str, str, bool]:
     """Return the first lines as text, the encoding, and whether that is the whole file."""
     with opened(path) as stream:
-        try:
-            raw = stream.read(HEAD_BYTES)
-            while len(raw) >= HEAD_BYTES and b"\n" not in raw and (more := stream.read(len(raw))):
-                raw += more
-            whole = not stream.read(1)
-        except (EOFError, OSError) as error:
-            raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
+        raw = _read(stream, HEAD_BYTES, path)
+        while len(raw) >= HEAD_BYTES and b"\n" not in raw and (more := _read(stream, len(raw), path)):
+            raw += more
+            check_held(path, len(raw))
+        whole = not _read(stream, 1, path)
     try:
         encoding = codecs.lookup(encoding).name
     except LookupError as error:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from .store import LONGEST, REMEMBERED, SECONDS, SEVERAL, Address, Patience, Shown, StoreError, at_start, parts
+from .store import LONGEST, REMEMBERED, SECONDS, SEVERAL, Address, Patience, Shown, StoreError, at_start, library, parts
 
 T = TypeVar("T")
 
@@ -69,12 +69,9 @@ class Postgres:
     """
 
     def __init__(self, address: Address) -> None:
-        try:
-            import psycopg
-        except ImportError as error:
-            raise ImportError(f"store={address} needs psycopg ({error}): pip install 'recsys_dl[postgres]'") from error
+        psycopg = library("psycopg", address)
         self.address = address
-        self._psycopg: Any = psycopg
+        self._psycopg = psycopg
         self._patience = Patience(address, "the PostgreSQL server")
         self._idle: list[Any] = []
         self._lock = threading.Lock()

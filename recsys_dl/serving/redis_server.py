@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .store import LONGEST, REMEMBERED, SECONDS, SEVERAL, Address, Patience, Shown, StoreError, at_start, parts
+from .store import LONGEST, REMEMBERED, SECONDS, SEVERAL, Address, Patience, Shown, StoreError, at_start, library, parts
 
 T = TypeVar("T")
 
@@ -45,15 +45,12 @@ class Redis:
     """
 
     def __init__(self, address: Address) -> None:
-        try:
-            import redis
-        except ImportError as error:
-            raise ImportError(f"store={address} needs redis ({error}): pip install 'recsys_dl[redis]'") from error
+        redis = library("redis", address)
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
         self.address = address
-        self._redis: Any = redis
+        self._redis = redis
         self._patience = Patience(address, "the Redis server")
         tls = {"connection_class": self._redis.SSLConnection} if address.scheme == "rediss" else {}
         pool = self._redis.ConnectionPool(

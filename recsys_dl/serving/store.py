@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -235,6 +236,19 @@ class Patience:
         log.error("%s: %s", self.address, self.address.clean(error))
         with self._lock:
             self._until, self._error = time.monotonic() + PAUSE, message
+
+
+def library(name: str, address: Address) -> Any:
+    """Return the client library of a store.
+
+    Raises:
+        ImportError: it is not installed; says how it is.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        extra = "postgres" if address.kind == "postgresql" else address.kind
+        raise ImportError(f"store={address} needs {name} ({error}): pip install 'recsys_dl[{extra}]'") from error
 
 
 def at_start(address: Address, error: Exception, product: str) -> OSError:

@@ -70,12 +70,14 @@ def _of_file(file: Path, name: str, noun: str) -> list[str]:
         return [line for line in lines if line]
     import polars as pl
 
+    from recsys_dl.data.saved_tables import read_saved_table
+
     try:
         if file.suffix == ".parquet":
-            table = pl.read_parquet(file)
+            table = read_saved_table(file)
         else:
             table = pl.read_csv(file, separator="\t" if file.suffix == ".tsv" else ",", infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (ValueError, pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{name}={file} must be a table with a column of {_of(noun)} ({str(error)[:200]})") from error
     plain = {column.lower().replace("_", ""): column for column in table.columns}
     column = next((plain[one] for one in NAMES[noun] if one in plain), None)

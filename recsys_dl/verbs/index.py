@@ -101,7 +101,7 @@ def of_vectors(config: DictConfig) -> Task:
         raise ValueError(
             "set run=… (a folder written by recsys-dl train), or both vectors=… and queries=… (.npy files)"
         )
-    item_emb_ID, query_BD = (_array(Path(config[name])) for name in ("vectors", "queries"))
+    item_emb_ID, query_BD = (vectors_of_file(Path(config[name])) for name in ("vectors", "queries"))
     rng = np.random.default_rng(config.seed)
     if len(query_BD) > config.num_queries:
         query_BD = query_BD[np.sort(rng.choice(len(query_BD), config.num_queries, replace=False))]
@@ -256,7 +256,13 @@ def _plain(row: Figures) -> dict[str, Any]:
     return {"label": row.label, **dataclasses.asdict(row)}
 
 
-def _array(file: Path) -> np.ndarray:
+def vectors_of_file(file: Path) -> np.ndarray:
+    """Return the array [R, D] of a .npy file, mapped.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or no table of numbers.
+    """
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError as error:

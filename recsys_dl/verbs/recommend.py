@@ -170,7 +170,7 @@ def _print_lists(
             )
         if len(mine) < k:
             print(
-                f"{counted(len(mine), 'item')}, fewer than k={k}: no other item is allowed, found by the model, and new to the user"
+                f"{counted(len(mine), 'item')}, fewer than k={k}: the user has already interacted with the others, they are not allowed, or the model does not find them"
             )
         for row in out.filter(pl.col("user_id") == user).iter_rows(named=True) if out is not None and len(out) else []:
             what = row["title"] or row["item_id"]
