@@ -130,8 +130,8 @@ def figures(
     from recsys_dl.metrics import catalog, ranking
 
     judged = ranking.judge(items_BK, test.interactions.by_user[users])
-    by_genres = catalog.vector_similarity(items_BK, genres_IC)
-    by_users = catalog.cooccurrence_similarity(items_BK, train.interactions.by_item)
+    by_genres = catalog.vector_similarity(items_BK, catalog.unit_rows(genres_IC))
+    by_users = catalog.CommonUsers(train.interactions.by_item).similarity(items_BK)
     return {
         "ndcg": ranking.per_user(judged, ["ndcg"], [K])[f"ndcg@{K}"],
         "genres": catalog.diversity(by_genres, items_BK, K),

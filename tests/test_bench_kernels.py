@@ -10,7 +10,9 @@ from processes import command
 
 from recsys_dl.benchmarking import JOBS
 from recsys_dl.benchmarking.jobs import contender, shape_of
+from recsys_dl.benchmarking.kernels import installed
 from recsys_dl.benchmarking.objective import hu2008, rendle2022
+from recsys_dl.benchmarking.rated import rated
 
 HERE = ("als_cg", "item_knn", "top_k")
 
@@ -69,6 +71,30 @@ def test_the_objective_is_least_where_exact_solves_end(objective, solver):
             table += np.float32(change)
             assert objective(made.log_UI, made.users, made.items) > lowest
             table -= np.float32(change)
+
+
+@pytest.mark.parametrize("job", ["svd", "ease", "judge", "evaluate"])
+def test_contenders_have_the_same_figure(job):
+    figures = {}
+    for name in JOBS[job].contenders:
+        if installed(name):
+            made = contender(job, name, a_log(), 8, 1)
+            made.step()
+            figures[name] = made.figure()
+    assert 0 < figures["recsys_dl"] < np.inf
+    tolerance = {"svd": 2e-3, "ease": 1e-5}.get(job, 1e-6)  # scikit-learn's SVD is approximate; float32 inverses
+    assert figures == pytest.approx(dict.fromkeys(figures, figures["recsys_dl"]), rel=tolerance)
+
+
+@pytest.mark.parametrize("job", ["funk_svd", "svd_pp", "item_ratings_knn", "user_ratings_knn"])
+def test_ratings_are_learned(job):
+    log_UI = a_log()
+    made = contender(job, "recsys_dl", log_UI, 8, 1)
+    made.step()
+    data = rated(log_UI)
+    assert len(data.ratings_H) == log_UI.nnz // 100
+    assert data.train_UI.nnz + len(data.ratings_H) == log_UI.nnz
+    assert made.figure() < data.error(np.full(len(data.ratings_H), data.train_UI.data.mean()))
 
 
 def test_costs_grow_with_what_they_depend_on():

@@ -75,7 +75,7 @@ def test_diversity_of_vectors_equals_the_mean_over_pairs(num_lists):
     vectors[3] = 0
     lists = random_lists(rng, num_lists, 30, 6)
     unit = vectors.astype(np.float64) / np.maximum(np.linalg.norm(vectors.astype(np.float64), axis=1), 1e-300)[:, None]
-    summed = catalog.vector_similarity(lists, vectors)
+    summed = catalog.vector_similarity(lists, catalog.unit_rows(vectors))
     for k in (1, 2, 6):
         # sums of at most 15 products of unit vectors
         np.testing.assert_allclose(
@@ -86,13 +86,14 @@ def test_diversity_of_vectors_equals_the_mean_over_pairs(num_lists):
 @pytest.mark.parametrize("num_lists", [0, 1, 127, 128, 129])
 def test_diversity_of_shared_users_equals_the_mean_over_pairs(num_lists):
     rng = np.random.default_rng(num_lists)
-    had = rng.random((40, 30)) < rng.random(30)  # users x items
-    had[:, 5] = False  # an item nobody had
-    had[:, 6] = True  # and one that all had
+    had = rng.random((200, 30)) < rng.random(30)  # users x items
+    had[:, 5] = False  # an item without users
+    had[:, 6] = True  # and one of all users
+    had[3:, 7:12] = False  # and some with fewer users than words of bits
     lists = random_lists(rng, num_lists, 30, 6)
     counts = had.sum(axis=0)
     cosine = (had.T.astype(float) @ had) / np.sqrt(np.maximum(np.outer(counts, counts), 1))
-    summed = catalog.cooccurrence_similarity(lists, sp.csr_matrix(had.T.astype(np.float32)))
+    summed = catalog.CommonUsers(sp.csr_matrix(had.T.astype(np.float32))).similarity(lists)
     for k in (1, 2, 6):
         np.testing.assert_allclose(
             catalog.diversity(summed, lists, k), pairwise_diversity(lists, k, cosine), atol=1e-13
@@ -101,7 +102,7 @@ def test_diversity_of_shared_users_equals_the_mean_over_pairs(num_lists):
 
 def test_one_set_of_items_all_alike_and_all_apart():
     lists = np.array([[0, 1, 2]])
-    alike = catalog.vector_similarity(lists, np.ones((3, 2)))
+    alike = catalog.vector_similarity(lists, catalog.unit_rows(np.ones((3, 2))))
     assert catalog.diversity(alike, lists, 3)[0] == pytest.approx(0, abs=1e-15)
     apart = catalog.vector_similarity(lists, np.eye(3))
     assert catalog.diversity(apart, lists, 3)[0] == 1

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
+from .rated import EPOCHS
+
 NEIGHBORS = LISTED = 100
 CG_STEPS, BLOCK = 3, 32
 # library, log, D, threads -> an object with `step()`, and `figure()` if there is one
@@ -141,6 +143,92 @@ JOBS = {
         },
         {},
         "largest error",
+    ),
+}
+
+
+def _rating_sgd(*, implicit: bool) -> Job:
+    return Job(
+        "ratings",
+        lambda shape: float(EPOCHS * shape.num_pairs),
+        None,
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.RatingDescent(log, size, implicit=implicit),
+            "surprise": lambda peers, log, size, threads: peers.SurpriseDescent(log, size, implicit=implicit),
+        },
+        {},
+        "RMSE",
+    )
+
+
+def _rating_neighbors(*, of_users: bool) -> Job:
+    return Job(
+        "ratings",
+        lambda shape: float(shape.num_pairs),
+        None,
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.RatingNeighbors(log, of_users=of_users),
+            "surprise": lambda peers, log, size, threads: peers.SurpriseNeighbors(log, of_users=of_users),
+        },
+        {},
+        "RMSE",
+        sized=False,
+    )
+
+
+JOBS |= {
+    "svd": Job(
+        "pairs",
+        lambda shape: float(shape.num_pairs),
+        None,
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.SingularVectors(log, size),
+            "sklearn": lambda peers, log, size, threads: peers.SklearnSVD(log, size),
+            "scipy": lambda peers, log, size, threads: peers.ScipySVD(log, size),
+        },
+        {},
+        "unexplained",
+    ),
+    "ease": Job(
+        "weights",
+        lambda shape: float(shape.num_items) ** 2,
+        lambda shape: (float(shape.num_items) ** 3, 12.0 * shape.num_items**2),
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.ItemWeights(log),
+            "irspack": lambda peers, log, size, threads: peers.IrspackEASE(log),
+            "numpy": lambda peers, log, size, threads: peers.NumpyEASE(log),
+        },
+        {},
+        "objective",
+        sized=False,
+    ),
+    "funk_svd": _rating_sgd(implicit=False),
+    "svd_pp": _rating_sgd(implicit=True),
+    "item_ratings_knn": _rating_neighbors(of_users=False),
+    "user_ratings_knn": _rating_neighbors(of_users=True),
+    "evaluate": Job(
+        "users",
+        lambda shape: float(shape.num_users),
+        None,
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.Evaluated(log, size, diversity=False),
+            "recsys_dl, diversity": lambda ours, log, size, threads: ours.Evaluated(log, size, diversity=True),
+            "irspack": lambda peers, log, size, threads: peers.IrspackEvaluated(log, size, threads),
+        },
+        {},
+        "NDCG@10",
+    ),
+    "judge": Job(
+        "users",
+        lambda shape: float(shape.num_users),
+        None,
+        {
+            "recsys_dl": lambda ours, log, size, threads: ours.JudgedLists(log, size),
+            "rectools": lambda peers, log, size, threads: peers.RectoolsLists(log, size),
+            "torchmetrics": lambda peers, log, size, threads: peers.TorchmetricsLists(log, size),
+        },
+        {},
+        "NDCG@10",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What ALS minimizes, in float64, for whoever computed the factors. U users, I items, D embedding size."""
+"""What ALS, SVD and EASE minimize, in float64, for whoever computed the result. U users, I items, D embedding size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import scipy.sparse as sp
 
 UNOBSERVED, REGULARIZATION = 0.1, 0.01  # of rendle2022
 ALPHA, PENALTY = 3.0, 10.0  # of hu2008: weight of an observed pair, and the penalty of a row
+RIDGE = 300.0  # of EASE
+COLUMNS = 64  # of EASE's matrix that the objective looks at
 
 
 def start_users(num_users: int, size: int) -> np.ndarray:
@@ -38,6 +40,21 @@ def hu2008(log_UI: sp.csr_matrix, users: np.ndarray, items: np.ndarray) -> float
         + _all(users, items)
         + PENALTY * float((users**2).sum() + (items**2).sum())
     )
+
+
+def unexplained(log_UI: sp.csr_matrix, item_emb_ID: np.ndarray) -> float:
+    """Return |X - X Q Q^T|_F / |X|_F, where Q is an orthonormal basis of the columns of `item_emb_ID`."""
+    basis_ID = np.linalg.qr(item_emb_ID.astype(np.float64))[0]
+    explained = float(((log_UI.astype(np.float64) @ basis_ID) ** 2).sum())
+    return (1 - explained / float(log_UI.power(2).sum(dtype=np.float64))) ** 0.5
+
+
+def ridge(log_UI: sp.csr_matrix, weights_II: np.ndarray) -> float:
+    """Return `|X - X B|_F^2 + RIDGE |B|_F^2` (Steck 2019, eq. 3) over some columns of B, evenly spaced."""
+    columns = np.linspace(0, log_UI.shape[1] - 1, COLUMNS).astype(int)
+    weights_IC = np.asarray(weights_II[:, columns], np.float64)
+    apart_UC = log_UI[:, columns].toarray() - log_UI.astype(np.float64) @ weights_IC
+    return float((apart_UC**2).sum() + RIDGE * (weights_IC**2).sum())
 
 
 def _observed(log_UI: sp.csr_matrix, users: np.ndarray, items: np.ndarray, squared: float, linear: float) -> float:

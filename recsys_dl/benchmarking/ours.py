@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.bpr import bpr_epoch
 from recsys_dl.kernels.item_lists import ItemLists
@@ -12,7 +13,9 @@ from recsys_dl.kernels.similarity import nearest
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.kernels.vectors import Vectors, prepare
 
-from .objective import ALPHA, PENALTY, UNOBSERVED, hu2008, penalties, rendle2022, start_users
+from .judged import Judged, K
+from .objective import ALPHA, PENALTY, RIDGE, UNOBSERVED, hu2008, penalties, rendle2022, ridge, start_users, unexplained
+from .rated import BIAS_PENALTY, EPOCHS, FUNK, NEIGHBORS, PLUS, RATERS, SHRINKAGE, rated
 
 COMPARED = 16  # rows of an answer that float64 computes again
 
@@ -123,6 +126,136 @@ class Lists:
             exact_I[self.log_UI.indices[slice(*self.log_UI.indptr[user : user + 2])]] = -np.inf
             worst = max(worst, np.abs(np.sort(exact_I)[::-1][: self.k] - self.found[1][user]).max())
         return worst
+
+
+class SingularVectors:
+    """The model `svd` without scaling of columns."""
+
+    def __init__(self, log_UI: sp.csr_matrix, size: int) -> None:
+        from recsys_dl.models.svd import SVD
+
+        self.log_UI, self.log = log_UI, interactions(log_UI)
+        self.model = SVD(embedding_size=size, item_exponent=1.0, device="cpu")
+
+    def step(self) -> None:
+        """Decompose the matrix."""
+        self.model.fit(self.log)
+
+    def figure(self) -> float:
+        """Return the relative error of the projection."""
+        return unexplained(self.log_UI, self.model.item_emb_ID)
+
+
+class ItemWeights:
+    """The model `ease`."""
+
+    def __init__(self, log_UI: sp.csr_matrix) -> None:
+        from recsys_dl.models.ease import EASE
+
+        self.log_UI, self.log, self.model = log_UI, interactions(log_UI), EASE(regularization=RIDGE, device="cpu")
+
+    def step(self) -> None:
+        """Compute all weights."""
+        self.model.fit(self.log)
+
+    def figure(self) -> float:
+        """Return the objective of some items, in float64."""
+        return ridge(self.log_UI, self.model.weights_II)
+
+
+class RatingDescent:
+    """The models `funk_svd` and `svd_pp`, from the start."""
+
+    def __init__(self, log_UI: sp.csr_matrix, size: int, *, implicit: bool) -> None:
+        from recsys_dl.models.funk_svd import FunkSVD
+        from recsys_dl.models.svd_pp import SVDpp
+
+        self.rated = rated(log_UI)
+        self.log = interactions(self.rated.train_UI)
+        settings = PLUS if implicit else FUNK
+        self.model = (SVDpp if implicit else FunkSVD)(
+            embedding_size=size, epochs=EPOCHS, bias_regularization=BIAS_PENALTY, **settings
+        )
+
+    def step(self) -> None:
+        """Fit it."""
+        self.model.fit(self.log)
+
+    def figure(self) -> float:
+        """Return the error of pairs held out."""
+        model = self.model
+        return self.rated.factor_error(
+            float(model.mean), model.bias_U, model.bias_I, model.user_emb_UD, model.item_emb_ID
+        )
+
+
+class RatingNeighbors:
+    """The models `item_knn` and `user_knn` over ratings."""
+
+    def __init__(self, log_UI: sp.csr_matrix, *, of_users: bool) -> None:
+        from recsys_dl.models.item_knn import ItemKNN
+        from recsys_dl.models.user_knn import UserKNN
+
+        self.rated = rated(log_UI)
+        self.log = interactions(self.rated.train_UI)
+        self.model = (UserKNN if of_users else ItemKNN)(
+            num_neighbors=NEIGHBORS, measure="pearson_baseline", shrinkage=SHRINKAGE, num_raters=RATERS, device="cpu"
+        )
+
+    def step(self) -> None:
+        """Compute the biases and all neighbors."""
+        self.model.fit(self.log)
+
+    def figure(self) -> float:
+        """Return the error of pairs held out."""
+        return self.rated.error(self.model.predict(self.rated.users_H, self.rated.items_H))
+
+
+class Evaluated:
+    """`evaluate` with its default metrics and intervals, or with diversity too."""
+
+    def __init__(self, log_UI: sp.csr_matrix, size: int, *, diversity: bool) -> None:
+        from recsys_dl.evaluation.evaluate import BEYOND_METRICS
+        from recsys_dl.metrics.ranking import METRICS
+
+        self.judged = Judged(log_UI, size)
+        self.metrics = [*METRICS, *BEYOND_METRICS] if diversity else None
+
+    def step(self) -> None:
+        """Make all lists and judge them."""
+        from recsys_dl.evaluation import evaluate
+
+        judged = self.judged
+        self.found = evaluate(judged.model, judged.train, judged.test, K, metrics=self.metrics)
+
+    def figure(self) -> float:
+        """Return NDCG."""
+        return self.found.values[f"ndcg@{K}"]
+
+
+class JudgedLists:
+    """The accuracy metrics of `metrics.ranking` over lists that are there."""
+
+    def __init__(self, log_UI: sp.csr_matrix, size: int) -> None:
+        judged = Judged(log_UI, size)
+        self.relevant, self.items_BK = judged.test.by_user[judged.tested_U], judged.items_UK[judged.tested_U]
+
+    def step(self) -> None:
+        """Judge them."""
+        from recsys_dl.metrics import ranking
+
+        columns = ranking.per_user(ranking.judge(self.items_BK, self.relevant), ranking.METRICS, [K])
+        self.found = {name: float(values_B.mean()) for name, values_B in columns.items()}
+
+    def figure(self) -> float:
+        """Return NDCG."""
+        return self.found[f"ndcg@{K}"]
+
+
+def interactions(matrix_UI: sp.csr_matrix) -> Interactions:
+    """Return the entries of a matrix as a log."""
+    pairs = matrix_UI.tocoo()
+    return Interactions(pairs.row, pairs.col, pairs.data, num_users=pairs.shape[0], num_items=pairs.shape[1])
 
 
 def vectors(log_UI: sp.csr_matrix, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -121,7 +121,27 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "bench": SHARED
     | {
-        "jobs": Annotated[list[Literal["als_cg", "als_exact", "als_blocks", "bpr", "item_knn", "top_k"]], MinLen(1)],
+        "jobs": Annotated[
+            list[
+                Literal[
+                    "als_cg",
+                    "als_exact",
+                    "als_blocks",
+                    "bpr",
+                    "item_knn",
+                    "top_k",
+                    "svd",
+                    "ease",
+                    "funk_svd",
+                    "svd_pp",
+                    "item_ratings_knn",
+                    "user_ratings_knn",
+                    "evaluate",
+                    "judge",
+                ]
+            ],
+            MinLen(1),
+        ],
         "logs": Annotated[list[Literal["ml-100k", "ml-1m", "ml-20m", "msd"]], MinLen(1)],
         "sizes": Lengths,
         "rounds": Count,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,7 +41,13 @@ class BeyondAccuracy:
             raise ValueError(
                 f"item vectors must have one row for each of {known.num_items} items, got {len(item_vectors_ID)}"
             )
-        self.names, self.ks, self.known, self.item_vectors_ID = names, ks, known, item_vectors_ID
+        self.names, self.ks, self.known = names, ks, known
+        if "diversity" in names:
+            self.similarity: Callable[[np.ndarray], np.ndarray] = (
+                catalog.CommonUsers(known.by_item).similarity
+                if item_vectors_ID is None
+                else partial(catalog.vector_similarity, unit_ID=catalog.unit_rows(item_vectors_ID))
+            )
         self.num_active = int((known.user_counts_U > 0).sum())
         self.popularity_I = known.item_counts_I / max(self.num_active, 1)
         means = (catalog.profile_means(profiles[users[part]], self.popularity_I) for part in blocks(len(users), USERS))
@@ -50,7 +57,7 @@ class BeyondAccuracy:
     def per_user(self, items_BK: np.ndarray, block: slice) -> dict[str, np.ndarray]:
         """Return the metrics that are means over users, float64 [B] each, and update the counts for the others."""
         columns = {}
-        similarity_BK = self._similarity(items_BK) if "diversity" in self.names else None
+        similarity_BK = self.similarity(items_BK) if "diversity" in self.names else None
         for name in self.names:
             for k in self.ks:
                 key = f"{name}@{k}"
@@ -77,8 +84,3 @@ class BeyondAccuracy:
         """Return the metrics over all lists."""
         whole = {"coverage": catalog.coverage, "gini": catalog.gini}
         return {f"{name}@{k}": whole[name](self.exposures[k]) for name in self.names if name in whole for k in self.ks}
-
-    def _similarity(self, items_BK: np.ndarray) -> np.ndarray:
-        if self.item_vectors_ID is not None:
-            return catalog.vector_similarity(items_BK, self.item_vectors_ID)
-        return catalog.cooccurrence_similarity(items_BK, self.known.by_item)

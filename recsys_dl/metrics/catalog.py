@@ -121,70 +121,97 @@ def list_means(items_BK: np.ndarray, k: int, values_I: np.ndarray) -> np.ndarray
     return total_B / np.maximum(there.sum(axis=1), 1)
 
 
-def vector_similarity(items_BK: np.ndarray, item_vectors_ID: np.ndarray) -> np.ndarray:
+def unit_rows(item_vectors_ID: np.ndarray) -> np.ndarray:
+    """Return float64 [I, D]: the vectors divided by their lengths; zero vectors stay.
+
+    Examples:
+        >>> import numpy as np
+        >>> from recsys_dl.metrics.catalog import unit_rows
+        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+        array([[0.6, 0.8],
+               [0. , 0. ]])
+    """
+    vectors = np.asarray(item_vectors_ID, np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+
+def vector_similarity(items_BK: np.ndarray, unit_ID: np.ndarray) -> np.ndarray:
     """Return float64 [B, K]: for each rank, the sum of its item's cosines with the items ranked above it.
 
     The cosines of an item with a zero vector are 0.
 
+    Args:
+        items_BK: lists.
+        unit_ID: from `unit_rows`.
+
     Examples:
         >>> import numpy as np
-        >>> from recsys_dl.metrics.catalog import vector_similarity
-        >>> vector_similarity(np.array([[0, 1, 2]]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> from recsys_dl.metrics.catalog import unit_rows, vector_similarity
+        >>> vector_similarity(np.array([[0, 1, 2]]), unit_rows(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])))
         array([[0., 1., 0.]])
     """
-    vectors = np.asarray(item_vectors_ID, np.float64)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    above_BD = np.zeros((len(items_BK), vectors.shape[1]))
+    above_BD = np.zeros((len(items_BK), unit_ID.shape[1]))
     similarity_BK = np.zeros(items_BK.shape)
     for rank, items_B in enumerate(items_BK.T):
-        here_BD = np.where(items_B[:, None] >= 0, unit[np.maximum(items_B, 0)], 0.0)
-        similarity_BK[:, rank] = (here_BD * above_BD).sum(axis=1)
+        here_BD = np.where(items_B[:, None] >= 0, unit_ID[np.maximum(items_B, 0)], 0.0)
+        similarity_BK[:, rank] = np.einsum("bd,bd->b", here_BD, above_BD)
         above_BD += here_BD
     return similarity_BK
 
 
-def cooccurrence_similarity(items_BK: np.ndarray, users_of_items: sp.csr_matrix) -> np.ndarray:
-    """Return the same as `vector_similarity` for the cosine of the items' user sets.
+class CommonUsers:
+    """How many users any two items share; packed once, for many lists.
 
-    |U_i and U_j| / sqrt(|U_i| |U_j|). Memory is 24 bytes per pair of ranks in the lists, never I x I; each pair
-    of items is computed once, regardless of the number of lists it occurs in.
+    The users of an item that at least one in 64 interacted with are a row of bits, at most 8 bytes per interaction; two such rows are compared
+    64 users at a time.
 
     Args:
-        items_BK: lists.
         users_of_items: CSR [I, U], one row per item (`Interactions.by_item`).
 
     Examples:
         >>> import numpy as np
         >>> from recsys_dl import Interactions
-        >>> from recsys_dl.metrics.catalog import cooccurrence_similarity
-        >>> cooccurrence_similarity(np.array([[0, 1, 2]]), Interactions([0, 0, 1], [0, 1, 2]).by_item)
+        >>> from recsys_dl.metrics.catalog import CommonUsers
+        >>> CommonUsers(Interactions([0, 0, 1], [0, 1, 2]).by_item).similarity(np.array([[0, 1, 2]]))
         array([[0., 1., 0.]])
     """
-    lists, ranks = items_BK.shape
-    later, earlier = np.tril_indices(ranks, -1)
-    first, second = items_BK[:, later].astype(np.int64), items_BK[:, earlier].astype(np.int64)
-    counts_I = np.diff(users_of_items.indptr)
-    there = (first >= 0) & (second >= 0)
-    swap = counts_I[first] < counts_I[second]  # the more popular one first: mark its users, look up the other's
-    codes = np.where(swap, second, first) * len(counts_I) + np.where(swap, first, second)
-    pairs, position = np.unique(codes[there], return_inverse=True)
-    left, right = np.divmod(pairs, len(counts_I))
-    starts = np.flatnonzero(np.diff(left, prepend=-1))
-    shared = _shared_users(
-        np.append(starts, len(left)),
-        left,
-        right,
-        users_of_items.indptr,
-        users_of_items.indices,
-        users_of_items.shape[1],
-    )
-    cosines = np.zeros(there.shape)
-    cosines[there] = (shared / np.sqrt(np.maximum(1.0 * counts_I[left] * counts_I[right], 1.0)))[position]
-    similarity_BK = np.zeros((lists, ranks))
-    for rank in range(1, ranks):
-        similarity_BK[:, rank] = cosines[:, later == rank].sum(axis=1)
-    return similarity_BK
+
+    def __init__(self, users_of_items: sp.csr_matrix) -> None:
+        self.indptr, self.indices = users_of_items.indptr.astype(np.int64), users_of_items.indices
+        self.counts_I = np.diff(self.indptr)
+        words = -(-users_of_items.shape[1] // 64)
+        packed = np.flatnonzero(self.counts_I >= max(words, 1))
+        self.place_I = np.full(len(self.counts_I), -1, np.int64)
+        self.place_I[packed] = np.arange(len(packed))
+        self.bits = np.zeros((len(packed), words), np.uint64)
+        _pack(packed, self.indptr, self.indices, self.bits)
+
+    def similarity(self, items_BK: np.ndarray) -> np.ndarray:
+        """Return float64 [B, K], as `vector_similarity`, by the cosine of the items' user sets: |U_i and U_j| / sqrt(|U_i| |U_j|).
+
+        Memory is 24 bytes per pair of ranks in the lists, never I x I; each pair of items is computed once, regardless of the number
+        of lists it occurs in.
+
+        Args:
+            items_BK: lists.
+        """
+        lists, ranks = items_BK.shape
+        later, earlier = np.tril_indices(ranks, -1)
+        first, second = items_BK[:, later].astype(np.int64), items_BK[:, earlier].astype(np.int64)
+        there = (first >= 0) & (second >= 0)
+        swap = self.counts_I[first] < self.counts_I[second]  # the more popular one first
+        codes = np.where(swap, second, first) * len(self.counts_I) + np.where(swap, first, second)
+        pairs, position = np.unique(codes[there], return_inverse=True)
+        left, right = np.divmod(pairs, max(1, len(self.counts_I)))
+        shared = _shared_users(left, right, self.place_I, self.bits, self.indptr, self.indices)
+        cosines = np.zeros(there.shape)
+        both = 1.0 * self.counts_I[left] * self.counts_I[right]
+        cosines[there] = (shared / np.sqrt(np.maximum(both, 1.0)))[position]
+        similarity_BK = np.zeros((lists, ranks))
+        for rank in range(1, ranks):
+            similarity_BK[:, rank] = cosines[:, later == rank].sum(axis=1)
+        return similarity_BK
 
 
 def diversity(similarity_BK: np.ndarray, items_BK: np.ndarray, k: int) -> np.ndarray:
@@ -193,15 +220,15 @@ def diversity(similarity_BK: np.ndarray, items_BK: np.ndarray, k: int) -> np.nda
     Intra-list distance (Zhang and Hurley 2008, "Avoiding Monotony"; the complement of Ziegler et al. 2005's similarity).
 
     Args:
-        similarity_BK: from `vector_similarity` or `cooccurrence_similarity` over the same lists.
+        similarity_BK: from `vector_similarity` or `CommonUsers.similarity` over the same lists.
         items_BK: the lists.
         k: ranks counted.
 
     Examples:
         >>> import numpy as np
-        >>> from recsys_dl.metrics.catalog import diversity, vector_similarity
+        >>> from recsys_dl.metrics.catalog import diversity, unit_rows, vector_similarity
         >>> items = np.array([[0, 1, 2]])
-        >>> similarity = vector_similarity(items, np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> similarity = vector_similarity(items, unit_rows(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])))
         >>> diversity(similarity, items, k=3).round(3)
         array([0.667])
     """
@@ -211,21 +238,49 @@ def diversity(similarity_BK: np.ndarray, items_BK: np.ndarray, k: int) -> np.nda
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _shared_users(starts, left, right, indptr, indices, num_users):
-    """Count common users of the pairs (left, right), which are grouped by `left`: group g is starts[g]:starts[g + 1]."""
+def _pack(items, indptr, indices, bits):
+    """Set the bit of each user of the items."""
+    for row in prange(len(items)):
+        for at in range(indptr[items[row]], indptr[items[row] + 1]):
+            user = np.uint64(indices[at])
+            bits[row, user >> np.uint64(6)] |= np.uint64(1) << (user & np.uint64(63))
+
+
+@njit(cache=True, nogil=True)
+def _common_bits(left, right):
+    """Return how many bits are set in both rows: Warren 2002, "Hacker's Delight", figure 5-2, in each word."""
+    total = np.uint64(0)
+    for word in range(len(left)):
+        x = left[word] & right[word]
+        x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        x += x >> np.uint64(8)
+        x += x >> np.uint64(16)
+        total += (x + (x >> np.uint64(32))) & np.uint64(127)
+    return total
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _shared_users(left, right, place, bits, indptr, indices):
+    """Count common users of the pairs (left, right), the first of which has no fewer users."""
     shared = np.zeros(len(left), np.int64)
-    groups = len(starts) - 1
-    parts = min(groups, 64)
+    parts = min(len(left), 64)
     for part in prange(parts):
-        marked = np.full(num_users, -1, np.int64)
-        for g in range(part, groups, parts):
-            item = left[starts[g]]
-            for at in range(indptr[item], indptr[item + 1]):
-                marked[indices[at]] = item
-            for pair in range(starts[g], starts[g + 1]):
-                other = right[pair]
-                count = 0
-                for at in range(indptr[other], indptr[other + 1]):
-                    count += marked[indices[at]] == item
-                shared[pair] = count
+        for pair in range(part, len(left), parts):
+            one, other = place[left[pair]], place[right[pair]]
+            at, end = indptr[right[pair]], indptr[right[pair] + 1]
+            if other >= 0:
+                shared[pair] = _common_bits(bits[one], bits[other])
+            elif one >= 0:
+                for n in range(at, end):
+                    user = np.uint64(indices[n])
+                    shared[pair] += (bits[one, user >> np.uint64(6)] >> (user & np.uint64(63))) & np.uint64(1)
+            else:
+                first, last = indptr[left[pair]], indptr[left[pair] + 1]
+                while first < last and at < end:
+                    step = indices[first] - indices[at]
+                    shared[pair] += step == 0
+                    first += step <= 0
+                    at += step >= 0
     return shared

@@ -40,10 +40,10 @@ def bench(config: DictConfig) -> None:
     from recsys_dl.benchmarking import bench_kernels
     from recsys_dl.benchmarking.kernels import installed
 
-    missing = [peer for peer in ("implicit", "irspack") if not installed(peer)]
+    missing = [peer for peer in ("implicit", "irspack", "surprise") if not installed(peer)]
     if missing:
         print(
-            f"without {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: pip install 'recsys_dl[peers]'"
+            f"without {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: pip install 'recsys_dl[peers]'"
         )
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads; load {psutil.getloadavg()[0]:.1f} at the start",
