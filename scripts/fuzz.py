@@ -12,6 +12,7 @@ or changed outside of the target's folder. Each is kept in FOLDER/TARGET as the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import linecache
@@ -86,7 +87,8 @@ def work(name: str, folder: Path, found: Path, flags: list[str]) -> None:
     corpus.mkdir()
     for at, seed in enumerate(seeds):
         (corpus / f"seed{at}").write_bytes(seed)
-        enter(seed)
+        with contextlib.suppress(*CLEAN):
+            enter(seed)  # warm: imported and compiled before files are watched
     watch, kinds = Watch(folder), set[str]()
 
     def note(kind: str, data: bytes, more: str) -> None:

@@ -40,7 +40,7 @@ CSV = b'user,item,rating,timestamp\nann,1,5,2024-01-02\nbob,2,3.5,2024-01-03 10:
 TSV = b"userId\titemId\tcount\n1\t10\t3\n2\t11\t1\n"
 SPACES = b"1 10 5 881250949\n1 11 3 881250950\n2 10 4 881250951\n"
 ATOMIC = b"user_id:token\titem_id:token\trating:float\n1\t2\t5\n2\t2\t4\n"
-LINES = b'{"user": "a", "item": 1, "rating": 4}\n{"user": "b", "item": 2, "rating": null}\n'
+LINES = b'{"user": "a", "item": 1, "rating": 4}\n{"user": "b", "item": 2, "rating": 3}\n'
 ARRAY = b'[{"user": "a", "item": 1}, {"user": "b", "item": 2}]'
 SIDE = b'item,genres,vector,year\n1,a|b,"[0.1, 0.2]",1999\n2,b|c,"[0.3, -0.4]",2001\n3,,,\n'
 SIDE_LINES = b'{"item": 1, "tags": ["a", "b"], "vector": [0.5, 1]}\n{"item": 2, "tags": [], "vector": [0.1, 2]}\n'
@@ -84,7 +84,7 @@ def file_of(folder: Path, name: str, read: Callable[[Path], Any]) -> Callable[[b
 
 def a_log(folder: Path) -> tuple[list[bytes], Callable[[bytes], None]]:
     """Logs in all formats."""
-    frame = pl.DataFrame({"user": ["a", "b", "a"], "item": [1, 2, 2], "rating": [1.0, None, 3.5], "time": [3, 2, 1]})
+    frame = pl.DataFrame({"user": ["a", "b", "a"], "item": [1, 2, 2], "rating": [1.0, 2.0, 3.5], "time": [3, 2, 1]})
     seeds = [CSV, TSV, SPACES, ATOMIC, LINES, ARRAY, gzip.compress(CSV), CSV.decode().encode("utf-16"), *tables(frame)]
     return seeds, file_of(folder, "log.csv", read_log)
 

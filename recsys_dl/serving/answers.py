@@ -205,8 +205,8 @@ class Answers:
 
     def _asked(self, live: Live, job: Job) -> Asked:
         body = job.body.body
-        for ids in (body.allow, body.exclude):
-            found(live.run.items, ids or [])
+        for ids in filter(None, (body.allow, body.exclude)):
+            found(live.run.items, ids)
         seed = secrets.randbelow(2**53) if body.seed is None else body.seed
         whom, k = self._whom(live, job.body), self._length(live, body.k)
         return Asked(
@@ -232,7 +232,7 @@ class Answers:
         row, begin = int(run.users.find([name])[0]), time.time_ns()
         events = self.recorder.histories.of(name)
         wanted.marks.append(Mark("store", begin, time.time_ns()))
-        fresh = run.items.find([item for item, _ in events])
+        fresh = run.items.find([item for item, _ in events]) if events else np.zeros(0, np.int32)
         kept = fresh >= 0
         if row < 0 and not kept.any():
             raise unknown(run.users, name, "For a new user, send history in place of user")

@@ -154,7 +154,9 @@ class Service:
         """Queue a request and return the answer."""
         self.recorder.check()
         asked = getattr(wanted.body, "variant", None)
-        variant = variant_of(wanted, self.settings.share) if asked is None else asked
+        if asked is None:
+            asked = "a" if len(self.currents) == 1 else variant_of(wanted, self.settings.share)
+        variant = asked
         self.live(variant)
         try:
             result = self.batches.put(replace(wanted, variant=variant))

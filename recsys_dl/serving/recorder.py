@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -69,6 +70,7 @@ class Recorder:
         self.checks: dict[str, Callable[[list[float]], None]] = {}
         self._logs: dict[str, FeedbackLog] = {}
         self._copies: list[MirroredTable] = []
+        self._lock = threading.Lock()
         self._waiting: list[Shown] = []
         self._written = self._looked = time.monotonic()
         self._stopping = False
@@ -121,10 +123,9 @@ class Recorder:
         Raises:
             Refused: too many wait to be written.
         """
-        try:
-            self._batches.put(answer)
-        except queue.Full:
-            raise Refused(503, BEHIND, retry_after=5) from None
+        self.check()
+        with self._lock:
+            self._waiting.append(answer)
 
     def feedback(self, body: Feedback) -> Future[int]:
         """Keep feedback; the result is the number of events, once they are on the disk.
@@ -149,13 +150,8 @@ class Recorder:
 
     # In the thread
 
-    def _process(self, jobs: Sequence[Job]) -> None:
-        feedback = [job for job in jobs if isinstance(job.body, Feedback)]
-        for job in jobs:
-            if isinstance(job.body, Shown):
-                self._waiting.append(job.body)
-                job.result.set_result(None)
-        due = feedback or self._stopping or len(self._waiting) >= 1000 or time.monotonic() - self._written > EVERY
+    def _process(self, feedback: Sequence[Job]) -> None:
+        due = feedback or self._stopping or time.monotonic() - self._written > EVERY
         try:
             wrote = bool(self._waiting and due)
             if wrote:
@@ -185,14 +181,17 @@ class Recorder:
     def _write_answers(self) -> None:
         self._written = time.monotonic()
         alike: dict[Any, list[Shown]] = {}
-        for one in self._waiting:
+        with self._lock:
+            waiting = list(self._waiting)
+        for one in waiting:
             alike.setdefault((one.log, one.row is None, one.joint is None, one.draws), []).append(one)
         for (key, *_), answers in alike.items():
             _append(self._logs[key], answers)
-        self.histories.remember(self._waiting)
-        self._waiting = []
+        self.histories.remember(waiting)
+        with self._lock:
+            del self._waiting[: len(waiting)]
 
-    def _write_feedback(self, jobs: list[Job]) -> list[Job]:
+    def _write_feedback(self, jobs: Sequence[Job]) -> list[Job]:
         """Write rewards, then histories; a repeated request changes neither. Return the requests that are kept; others have their refusal."""
         rewards: dict[str, list[tuple[int, int, float]]] = {}
         events: list[tuple[str, str, float]] = []
