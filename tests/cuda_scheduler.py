@@ -4,7 +4,8 @@ The simulator gives each CUDA thread a thread of the operating system, so that a
 warp intrinsics. Here a barrier costs microseconds, warps can shuffle and vote, and what a device would punish is found:
 
 - a barrier that some threads of a block never reach, or that they reach on different lines, raises `Divergence`;
-- threads run forwards and backwards in turn, so a missing barrier shows whichever side depends on the other;
+- threads run forwards and backwards in turn, so a missing barrier shows whichever side depends on the other, or, with `shuffled`,
+  in random orders;
 - shared, local and newly made device arrays begin as NaN or absurd integers, for each block anew;
 - arithmetic that overflows wraps silently, as on a device.
 
@@ -15,8 +16,11 @@ numba-cuda, whose version is therefore pinned.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from random import Random
 
 import numpy as np
 from greenlet import getcurrent, greenlet
@@ -72,6 +76,8 @@ class Block:
                     where = f"in thread {tuple(thread.threadIdx)} of block {tuple(thread.blockIdx)}"
                     raise RuntimeError(f"{type(error).__name__} {where}: {error}") from error
             live = [thread for thread in live if not thread.code.dead][::-1]
+            if order:
+                order.shuffle(live)
         running = None
 
     def _thread(self, number, grid_point, args):
@@ -117,6 +123,16 @@ class Block:
 
 
 running: Thread | None = None
+order: Random | None = None
+
+
+@contextmanager
+def shuffled(seed: int) -> Iterator[None]:
+    """Run threads in random orders."""
+    global order
+    order = Random(seed)
+    yield
+    order = None
 
 
 def install() -> None:

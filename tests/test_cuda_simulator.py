@@ -1,5 +1,8 @@
 """The simulator that stands in for a GPU finds what a GPU would punish."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba import cuda
@@ -92,3 +95,34 @@ def test_memory_begins_as_garbage_in_every_block():
     untouched[2, 1](out)
     assert out.all()
     assert np.isnan(cuda.device_array(3, np.float32).copy_to_host()).all()
+
+
+def test_random_orders_find_a_missing_barrier_too():
+    from cuda_scheduler import shuffled
+
+    @cuda.jit
+    def neighbor(out):
+        row = cuda.shared.array(32, np.float32)
+        row[cuda.threadIdx.x] = 1
+        out[cuda.threadIdx.x] = row[31 - cuda.threadIdx.x]
+
+    out = np.zeros(32, np.float32)
+    with shuffled(1):
+        neighbor[1, 32](out)
+    assert np.isnan(out).any()
+    assert (out == 1).any()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_kernel_is_right_in_random_orders_of_threads(seed):
+    from cuda_scheduler import shuffled
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    import gpu_jobs
+
+    checks = [check for make in gpu_jobs.CHECKS for check in make(True)]
+    with shuffled(seed):
+        for check in checks[seed % 2 :: 2]:  # half of them by each order
+            outputs = check.run([cuda.to_device(array) for array in check.inputs], "cuda")
+            there = [array if isinstance(array, np.ndarray) else array.copy_to_host() for array in outputs]
+            assert check.error(there) <= check.tolerance, check.job

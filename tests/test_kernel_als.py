@@ -68,22 +68,65 @@ def test_cholesky_equals_a_dense_solve(device, all_weight):
         assert not found[-1].any()  # nothing observed: drawn to 0
 
 
+def after_steps(observed, fixed_SD, start_RD, steps):
+    """Conjugate gradients in float64."""
+    rows = []
+    for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
+        residual = right - matrix @ x
+        direction = residual.copy()
+        for _ in range(min(steps, len(x))):
+            length = (residual @ residual) / (direction @ matrix @ direction)
+            x, fresh = x + length * direction, residual - length * matrix @ direction
+            direction = fresh + (fresh @ fresh) / (residual @ residual) * direction
+            residual = fresh
+        rows.append(x)
+    return np.array(rows)
+
+
+def takes_the_steps(size, steps, device, **shape):
+    observed, fixed_SD, start_RD = problem(size, **shape)
+    found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, solver="cg", cg_steps=steps, device=device)
+    close(found, after_steps(observed, fixed_SD, start_RD, steps), 1e-5)  # as above
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_cg_takes_the_steps_of_conjugate_gradients(device, steps):
     for size in sizes(device):
-        observed, fixed_SD, start_RD = problem(size, **shape(device))
-        wanted = []
-        for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
-            residual = right - matrix @ x
-            direction = residual.copy()
-            for _ in range(min(steps, size)):
-                length = (residual @ residual) / (direction @ matrix @ direction)
-                x, fresh = x + length * direction, residual - length * matrix @ direction
-                direction = fresh + (fresh @ fresh) / (residual @ residual) * direction
-                residual = fresh
-            wanted.append(x)
-        found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, solver="cg", cg_steps=steps, device=device)
-        close(found, np.array(wanted), 1e-5)  # as above
+        takes_the_steps(size, steps, device, **shape(device))
+
+
+@pytest.mark.parametrize(("size", "fixed"), [(36, 21), (100, 9)])
+def test_cg_on_a_gpu_whose_groups_are_half_a_warp_and_a_warp(device, size, fixed):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    takes_the_steps(size, 2, device, rows=0, fixed=fixed)
+
+
+def test_exact_rows_on_a_gpu_by_blocks_of_eight_warps_and_in_segments(device, monkeypatch):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als.LONGEST", 8)
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.SEGMENT", 5)
+    observed, fixed_SD, start_RD = problem(36, rows=1, fixed=12)
+    found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, device=device)
+    close(found, exact(observed, fixed_SD, 0.7), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [
+        ("als_narrow.KEPT_BYTES", 384),  # rows gathered again at each product
+        ("als.LONGEST", 8),  # rows split into segments, of which one is short
+        ("als.WIDEST", 0),  # vectors in shared memory
+    ],
+)
+def test_cg_on_a_gpu_past_its_limits(device, monkeypatch, limit, value):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    monkeypatch.setattr(f"recsys_dl.kernels.cuda.{limit}", value)
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.SEGMENT", 18)
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.PARTS_BYTES", 0)  # a row at a time
+    takes_the_steps(17, 2, device, **shape(device))
 
 
 def test_ials_takes_exact_steps_block_after_block(device):

@@ -8,25 +8,34 @@ its row W is the right-hand side, so that factorizing also does the forward subs
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, uint64
+from numba import cuda, float32, int64, uint32, uint64
 
-from .als_cg import WARPS, cg_rows, warp_sum
+from .als_cg import WARPS, cg_rows
 from .als_gram import scaled_gram
+from .als_long import normal_equations
+from .als_narrow import WARPS as NARROW_WARPS
+from .als_narrow import WIDEST, narrow_memory, narrow_rows
 from .arrays import give_back, to_device
+from .machine import LANES, add_four, bounds, load_four, load_line, store_four, warp_sum, wide
 
 STAGED = 16  # fixed rows in shared memory at a time while outer products are added
 KEPT_BYTES = 16 << 10  # of a row's fixed rows kept in shared memory between conjugate-gradient steps
+LONGEST = 4096  # entries of a row that one block solves by itself
 SHARED_BYTES = 48 << 10  # per block, without opting in to more
-ONE, TWO, THREE = uint64(1), uint64(2), uint64(3)  # an unsigned index skips the check for negative indexing
 
-_ROWS = "int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1]"
+_ROWS = (
+    "int32[::1], boolean, int64, int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], "
+    "float32[:, :, ::1], float32[:, ::1]"
+)
 SIGNATURES = {
-    "newton_rows": f"void({_ROWS}, int64, boolean, float32[::1], float32[:, ::1])",
-    "newton_large_rows": f"void({_ROWS}, int64, boolean, float32[::1], float32[:, ::1], float32[:, ::1], int64)",
+    "newton_rows": f"void({_ROWS}, int64, boolean, boolean, float32[::1], float32[:, ::1])",
+    "newton_large_rows": f"void({_ROWS}, int64, boolean, boolean, float32[::1], float32[:, ::1], float32[:, ::1], int64)",
 }
+BLOCKS = {"newton_rows": 256, "newton_large_rows": 256}
 
 
 def solve_rows(
@@ -41,7 +50,8 @@ def solve_rows(
 ) -> Any:
     """See `kernels.als.solve_rows`; `step` columns are solved together."""
     num_rows, size = start_RD.shape
-    if solver == "cg":
+    narrow = size <= WIDEST
+    if solver == "cg" and not narrow:
         cg_memory(size)  # raises before anything is copied
     types = (np.int64, np.int32, np.float32, np.float32, np.float32)
     entries = [to_device(column, dtype) for column, dtype in zip(observed, types, strict=True)]
@@ -55,27 +65,60 @@ def solve_rows(
         return give_back(solved, start_RD)
     if solver != "cholesky":
         solved.copy_to_device(to_device(start_RD, np.float32))
-    if solver == "cg":
+    if solver == "cg" and not narrow:
         kept, shared = cg_memory(size)
         cg_rows[num_rows, 32 * WARPS, 0, shared](*entries, fixed, gram, cg_steps, kept, solved)
         return give_back(solved, start_RD)
-    step = min(step, size)
+    if solver == "cg":
+        launch = _narrow(entries, fixed, cg_steps, solved)
+    else:
+        launch = _newton_steps(entries, fixed, min(step, size), solver == "cholesky", solved)
+    # Those of few entries by their entries, a block each; the others by their matrices, which many blocks have added up
+    longest = 1 << 62 if solver == "ials++" else LONGEST
+    none = to_device(np.zeros(1, np.int32)), cuda.device_array((1, size), np.float32)
+    launch(num_rows, none[0], False, longest, gram.reshape(1, size, size), none[1])
+    if solver != "ials++":
+        indptr = observed.indptr_R1 if isinstance(observed.indptr_R1, np.ndarray) else entries[0].copy_to_host()
+        long = np.flatnonzero(np.diff(indptr) > longest).astype(np.int32)
+        for rows, matrices, rights in normal_equations(long, indptr, entries[1:4], fixed, gram):
+            launch(len(rows), to_device(rows), True, longest, matrices, rights)
+    return give_back(solved, start_RD)
+
+
+def _narrow(entries: Any, fixed: Any, cg_steps: int, solved: Any) -> Callable[..., None]:
+    """Return what launches conjugate gradients over rows of few columns."""
+    width, kept, shared = narrow_memory(solved.shape[1])
+    is_wide = wide(fixed, solved)
+
+    def launch(blocks: int, rows: Any, own: bool, longest: int, matrices: Any, rights: Any) -> None:
+        narrow_rows[blocks, LANES * NARROW_WARPS, 0, shared](
+            rows, own, longest, *entries, fixed, matrices, rights, cg_steps, width, kept, is_wide, solved
+        )
+
+    return launch
+
+
+def _newton_steps(entries: Any, fixed: Any, step: int, from_zero: bool, solved: Any) -> Callable[..., None]:
+    """Return what launches exact solutions over rows, `step` columns at a time."""
     threads = 64 if step <= 32 else 256
-    triangle = (step + 1) * (step + 2) // 2
-    vectors = 4 * (STAGED * _fours(step) + 2 * STAGED + 4 * (step + 1))
-    predicted = cuda.device_array(max(1, observed.indices_N.shape[0]), np.float32)
-    arguments = (*entries, fixed, gram, step, solver == "cholesky", predicted, solved)
-    if 4 * triangle + vectors <= SHARED_BYTES:
-        newton_rows[num_rows, threads, 0, 4 * triangle + vectors](*arguments)
-    elif vectors > SHARED_BYTES:
+    triangle, vectors = newton_memory(step)
+    predicted = cuda.device_array(max(1, entries[1].shape[0]), np.float32)
+    if vectors > SHARED_BYTES:
         raise ValueError(
             f'{step} columns together are too many for a GPU: use solver="ials++", or a smaller block_size'
         )
-    else:
-        blocks = min(num_rows, 1024)
-        matrices = cuda.device_array((blocks, triangle), np.float32)
-        newton_large_rows[blocks, threads, 0, vectors](*arguments, matrices, num_rows)
-    return give_back(solved, start_RD)
+    how = (step, from_zero, wide(fixed), predicted, solved)
+
+    def launch(blocks: int, rows: Any, own: bool, longest: int, matrices: Any, rights: Any) -> None:
+        arguments = (rows, own, longest, *entries, fixed, matrices, rights, *how)
+        if 4 * triangle + vectors <= SHARED_BYTES:
+            newton_rows[blocks, threads, 0, 4 * triangle + vectors](*arguments)
+        else:
+            most = min(blocks, 1024)
+            scratch = cuda.device_array((most, triangle), np.float32)
+            newton_large_rows[most, threads, 0, vectors](*arguments, scratch, blocks)
+
+    return launch
 
 
 def cg_memory(size: int) -> tuple[int, int]:
@@ -94,68 +137,71 @@ def cg_memory(size: int) -> tuple[int, int]:
     return kept, 4 * (kept + vectors) * size
 
 
+def newton_memory(step: int) -> tuple[int, int]:
+    """Return the numbers of a packed matrix of `step` columns, and the bytes of shared memory for what is beside it."""
+    return _fours((step + 1) * (step + 2) // 2), 4 * (STAGED * _fours(step) + 2 * STAGED + 4 * (step + 1))
+
+
 def _fours(width: int) -> int:
     return -(-width // 4) * 4
 
 
-@cuda.jit
-def newton_rows(indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved):
-    """Solve `step` columns of a row at a time exactly; the matrix is in shared memory."""
+SHARED_BYTES_AT_64 = {
+    "newton_rows": 4 * newton_memory(64)[0] + newton_memory(64)[1],
+    "newton_large_rows": newton_memory(64)[1],
+}
+
+
+@cuda.jit(**bounds(256, 2))
+def newton_rows(
+    rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step, from_zero, is_wide,
+    predicted, solved
+):  # fmt: skip
+    """Solve `step` columns of a row at a time exactly; the matrix is in shared memory.
+
+    If `own`, block b solves row rows[b] by the b-th matrix and right-hand side, which contain its entries; else row b, by the first matrix and
+    its entries, unless it has more than `longest`.
+    """
     pool = cuda.shared.array(0, float32)
-    triangle = (step + 1) * (step + 2) // 2
+    triangle = ((step + 1) * (step + 2) // 2 + 3) // 4 * 4
     _newton(
-        cuda.blockIdx.x,
-        indptr,
-        indices,
-        weights,
-        targets,
-        penalties,
-        fixed,
-        gram,
-        step,
-        from_zero,
-        predicted,
-        solved,
-        pool[:triangle],
-        pool[triangle:],
-    )
+        int64(cuda.blockIdx.x), rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step,
+        from_zero, is_wide, predicted, solved, pool[:triangle], pool[triangle:]
+    )  # fmt: skip
 
 
-@cuda.jit
+@cuda.jit(**bounds(256, 1))
 def newton_large_rows(
-    indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved, matrices, num_rows
-):
+    rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step, from_zero, is_wide,
+    predicted, solved, scratch, num_rows
+):  # fmt: skip
     """The same with each block's matrix in global memory, for one too large for shared memory."""
     pool = cuda.shared.array(0, float32)
-    for row in range(cuda.blockIdx.x, num_rows, cuda.gridDim.x):
+    for place in range(cuda.blockIdx.x, num_rows, cuda.gridDim.x):
         _newton(
-            row,
-            indptr,
-            indices,
-            weights,
-            targets,
-            penalties,
-            fixed,
-            gram,
-            step,
-            from_zero,
-            predicted,
-            solved,
-            matrices[cuda.blockIdx.x],
-            pool,
-        )
+            place, rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step,
+            from_zero, is_wide, predicted, solved, scratch[cuda.blockIdx.x], pool
+        )  # fmt: skip
         cuda.syncthreads()
 
 
 @cuda.jit(device=True)
 def _newton(
-    row, indptr, indices, weights, targets, penalties, fixed, gram, step, from_zero, predicted, solved, matrix, pool
-):
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    place, rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step, from_zero, is_wide,
+    predicted, solved, matrix, pool
+):  # fmt: skip
+    thread, threads = int64(uint32(cuda.threadIdx.x)), int64(cuda.blockDim.x)
+    row = int64(rows[place]) if own else place
+    which = place if own else int64(0)
     size = fixed.shape[1]
     begin, end = indptr[row], indptr[row + 1]
+    if own:
+        end = begin
+    elif end - begin > longest:
+        return
     x = solved[row]
-    padded = (step + 3) // 4 * 4
+    fours = (step + 3) // 4
+    padded = 4 * fours
     staged = pool[: STAGED * padded]
     scales = pool[STAGED * padded : STAGED * padded + STAGED]
     misses = pool[STAGED * padded + STAGED : STAGED * padded + 2 * STAGED]
@@ -170,14 +216,14 @@ def _newton(
         _add_predictions(indices, fixed, begin, end, x, 0, size, True, predicted)
     for column in range(0, size, step):
         width = min(step, size - column)
-        _start_matrix(gram, penalties[row], x, column, width, matrix)
+        _start_matrix(matrices, rights, which, own, penalties[row], x, column, width, matrix)
         for first in range(begin, end, STAGED):
             count = min(STAGED, end - first)
             cuda.syncthreads()
-            for at in range(thread, STAGED * padded, threads):
-                k, d = at // padded, at % padded
-                inside = k < count and d < width
-                staged[at] = fixed[indices[first + k], column + d] if inside else float32(0.0)
+            for four in range(thread, STAGED * fours, threads):
+                k, d = four // fours, four % fours * 4
+                source = int64(indices[first + k]) if k < count else int64(0)
+                store_four(staged, 4 * four, load_line(fixed, source, column + d, k < count and d < width, is_wide))
             for k in range(thread, count, threads):
                 scales[k] = weights[first + k]
                 misses[k] = targets[first + k] - weights[first + k] * predicted[first + k]
@@ -208,73 +254,61 @@ def _add_predictions(indices, fixed, begin, end, x, column, width, fresh, predic
 
 
 @cuda.jit(device=True)
-def _start_matrix(gram, penalty, x, column, width, matrix):
-    """The part of the matrix and right-hand side that does not come from observed entries."""
+def _start_matrix(matrices, rights, which, own, penalty, x, column, width, matrix):
+    """The part of the matrix and right-hand side that does not come from observed entries; all of it if they are the row's own."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     for i in range(thread // 32, width, threads // 32):
         for j in range(thread % 32, i + 1, 32):
-            matrix[i * (i + 1) // 2 + j] = gram[column + i, column + j] + (penalty if i == j else float32(0.0))
+            matrix[i * (i + 1) // 2 + j] = matrices[which, column + i, column + j] + (
+                penalty if i == j else float32(0.0)
+            )
     for j in range(thread, width, threads):
         total = penalty * x[column + j]
-        for d in range(gram.shape[0]):
-            total += gram[uint64(d), uint64(column + j)] * x[uint64(d)]
-        matrix[width * (width + 1) // 2 + j] = -total
+        for d in range(matrices.shape[1]):
+            total += matrices[which, d, column + j] * x[d]
+        matrix[width * (width + 1) // 2 + j] = (rights[which, column + j] if own else float32(0.0)) - total
 
 
 @cuda.jit(device=True)
 def _add_outer(matrix, staged, scales, misses, count, width, padded):
     """matrix += sum_k scale_k y_k y_k^T, its right-hand side += sum_k miss_k y_k: each thread computes 4 x 4 tiles."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    thread, threads = int64(uint32(cuda.threadIdx.x)), int64(cuda.blockDim.x)
     side = 16 if threads == 256 else 8
     tiles = (width + 3) // 4
     for tile_i in range(thread // side, tiles, side):
         for tile_j in range(thread % side, tile_i + 1, side):
             i, j = 4 * tile_i, 4 * tile_j
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = float32(0.0)
-            c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = float32(0.0)
+            a = b = c = d = (float32(0.0), float32(0.0), float32(0.0), float32(0.0))
             for k in range(count):
-                right, left, scale = uint64(k * padded + j), uint64(k * padded + i), scales[uint64(k)]
-                y0, y1, y2, y3 = staged[right], staged[right + ONE], staged[right + TWO], staged[right + THREE]
-                x0, x1 = scale * staged[left], scale * staged[left + ONE]
-                x2, x3 = scale * staged[left + TWO], scale * staged[left + THREE]
-                a0 += x0 * y0
-                a1 += x0 * y1
-                a2 += x0 * y2
-                a3 += x0 * y3
-                b0 += x1 * y0
-                b1 += x1 * y1
-                b2 += x1 * y2
-                b3 += x1 * y3
-                c0 += x2 * y0
-                c1 += x2 * y1
-                c2 += x2 * y2
-                c3 += x2 * y3
-                d0 += x3 * y0
-                d1 += x3 * y1
-                d2 += x3 * y2
-                d3 += x3 * y3
-            _add_four(matrix, width, i, j, a0, a1, a2, a3)
-            _add_four(matrix, width, i + 1, j, b0, b1, b2, b3)
-            _add_four(matrix, width, i + 2, j, c0, c1, c2, c3)
-            _add_four(matrix, width, i + 3, j, d0, d1, d2, d3)
+                y = load_four(staged, k * padded + j)
+                x = load_four(staged, k * padded + i)
+                scale = scales[k]
+                a = add_four(a, scale * x[0], y)
+                b = add_four(b, scale * x[1], y)
+                c = add_four(c, scale * x[2], y)
+                d = add_four(d, scale * x[3], y)
+            _add_four(matrix, width, i, j, a)
+            _add_four(matrix, width, i + 1, j, b)
+            _add_four(matrix, width, i + 2, j, c)
+            _add_four(matrix, width, i + 3, j, d)
     for j in range(thread, width, threads):
         total = float32(0.0)
         for k in range(count):
-            total += misses[uint64(k)] * staged[uint64(k * padded + j)]
+            total += misses[k] * staged[k * padded + j]
         matrix[width * (width + 1) // 2 + j] += total
 
 
 @cuda.jit(device=True)
-def _add_four(matrix, width, i, j, v0, v1, v2, v3):
+def _add_four(matrix, width, i, j, values):
     if i < width:
         at = i * (i + 1) // 2 + j
-        matrix[at] += v0
+        matrix[at] += values[0]
         if j + 1 <= i:
-            matrix[at + 1] += v1
+            matrix[at + 1] += values[1]
         if j + 2 <= i:
-            matrix[at + 2] += v2
+            matrix[at + 2] += values[2]
         if j + 3 <= i:
-            matrix[at + 3] += v3
+            matrix[at + 3] += values[3]
 
 
 @cuda.jit(device=True)

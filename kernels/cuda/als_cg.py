@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from numba import cuda, float32, uint64
 
+from .machine import warp_sum
+
 WARPS = 4  # per block
-ALL = 0xFFFFFFFF  # lanes of a warp
 
 SIGNATURES = {
     "cg_rows": "void(int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1], "
     "int64, int64, float32[:, ::1])",
 }
-
-
-@cuda.jit(device=True)
-def warp_sum(value):
-    """Return the sum over the warp's lanes, in every lane."""
-    value += cuda.shfl_xor_sync(ALL, value, 16)
-    value += cuda.shfl_xor_sync(ALL, value, 8)
-    value += cuda.shfl_xor_sync(ALL, value, 4)
-    value += cuda.shfl_xor_sync(ALL, value, 2)
-    return value + cuda.shfl_xor_sync(ALL, value, 1)
+BLOCKS = {"cg_rows": 32 * WARPS}
+SHARED_BYTES_AT_64 = {"cg_rows": 4 * 64 * (64 + 3 + WARPS)}
 
 
 @cuda.jit

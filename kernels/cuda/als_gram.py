@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32
+from numba import cuda, float32, int64, uint32
 
 from .arrays import to_device
+from .machine import add_four, load_four, load_line, store_four, wide
 
 TILE = 64  # rows and columns of a block's tile of the Gram matrix
 DEPTH = 16  # fixed rows in shared memory at a time
 
 SIGNATURES = {
-    "gram_parts": "void(float32[:, ::1], int64, float32[:, :, ::1])",
+    "gram_parts": "void(float32[:, ::1], int64, boolean, float32[:, :, ::1])",
     "gram_sum": "void(float32[:, :, ::1], float32, float32[:, ::1])",
 }
+BLOCKS = {"gram_parts": 256, "gram_sum": 256}
 
 
 def scaled_gram(fixed: Any, all_weight: float) -> Any:
@@ -27,76 +29,76 @@ def scaled_gram(fixed: Any, all_weight: float) -> Any:
     num_parts = max(1, min(64, num_fixed // 1024))
     parts = cuda.device_array((num_parts, size, size), np.float32)
     tiles = -(-size // TILE)
-    gram_parts[(tiles, tiles, num_parts), 256](fixed, -(-num_fixed // num_parts), parts)
+    gram_parts[(tiles, tiles, num_parts), 256](fixed, -(-num_fixed // num_parts), wide(fixed), parts)
     gram_sum[-(-size * size // 256), 256](parts, np.float32(all_weight), gram)
     return gram
 
 
-@cuda.jit
-def gram_parts(fixed, rows_each, parts):
-    """parts[z] = Y^T Y over the z-th `rows_each` rows: a block computes a tile, a thread 4 x 4 of it. Tiles above the diagonal are mirrored."""
-    left = cuda.shared.array((DEPTH, TILE), float32)
-    right = cuda.shared.array((DEPTH, TILE), float32)
-    if cuda.blockIdx.y < cuda.blockIdx.x:
-        return
-    size = fixed.shape[1]
-    first_i, first_j = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
-    thread = cuda.threadIdx.x
-    i, j = thread // 16, thread % 16
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = float32(0.0)
-    c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = float32(0.0)
-    stop = min(fixed.shape[0], (cuda.blockIdx.z + 1) * rows_each)
-    for first in range(cuda.blockIdx.z * rows_each, stop, DEPTH):
-        for at in range(thread, DEPTH * TILE, 256):
-            k, column = at // TILE, at % TILE
-            inside = first + k < stop
-            left[k, column] = fixed[first + k, first_i + column] if inside and first_i + column < size else float32(0.0)
-            right[k, column] = (
-                fixed[first + k, first_j + column] if inside and first_j + column < size else float32(0.0)
-            )
-        cuda.syncthreads()
-        for k in range(DEPTH):
-            # Columns 16 apart, so that the threads of a warp read neighboring words.
-            x0, x1, x2, x3 = left[k, i], left[k, i + 16], left[k, i + 32], left[k, i + 48]
-            y0, y1, y2, y3 = right[k, j], right[k, j + 16], right[k, j + 32], right[k, j + 48]
-            a0 += x0 * y0
-            a1 += x0 * y1
-            a2 += x0 * y2
-            a3 += x0 * y3
-            b0 += x1 * y0
-            b1 += x1 * y1
-            b2 += x1 * y2
-            b3 += x1 * y3
-            c0 += x2 * y0
-            c1 += x2 * y1
-            c2 += x2 * y2
-            c3 += x2 * y3
-            d0 += x3 * y0
-            d1 += x3 * y1
-            d2 += x3 * y2
-            d3 += x3 * y3
-        cuda.syncthreads()
-    part = parts[cuda.blockIdx.z]
-    i, j = first_i + i, first_j + j
-    _write_four(part, i, j, a0, a1, a2, a3)
-    _write_four(part, i + 16, j, b0, b1, b2, b3)
-    _write_four(part, i + 32, j, c0, c1, c2, c3)
-    _write_four(part, i + 48, j, d0, d1, d2, d3)
+@cuda.jit(device=True)
+def add_tile(sums, scale, left, right, k, i, j):
+    """Add scale x y^T to a thread's 4 x 4 sums, where x and y are four columns each of the k-th staged rows."""
+    x = load_four(left, k * TILE + 4 * i)
+    y = load_four(right, k * TILE + 4 * j)
+    return (
+        add_four(sums[0], scale * x[0], y),
+        add_four(sums[1], scale * x[1], y),
+        add_four(sums[2], scale * x[2], y),
+        add_four(sums[3], scale * x[3], y),
+    )
 
 
 @cuda.jit(device=True)
-def _write_four(part, i, j, v0, v1, v2, v3):
-    _write_both(part, i, j, v0)
-    _write_both(part, i, j + 16, v1)
-    _write_both(part, i, j + 32, v2)
-    _write_both(part, i, j + 48, v3)
+def no_sums():
+    """Return 4 x 4 zeros."""
+    none = (float32(0), float32(0), float32(0), float32(0))
+    return none, none, none, none
+
+
+@cuda.jit(device=True)
+def write_tile(part, i, j, sums):
+    """Write a thread's 4 x 4 sums, of rows from i and columns from j on, and their mirror images above the diagonal."""
+    _write_four(part, i, j, sums[0])
+    _write_four(part, i + 1, j, sums[1])
+    _write_four(part, i + 2, j, sums[2])
+    _write_four(part, i + 3, j, sums[3])
+
+
+@cuda.jit(device=True)
+def _write_four(part, i, j, values):
+    _write_both(part, i, j, values[0])
+    _write_both(part, i, j + 1, values[1])
+    _write_both(part, i, j + 2, values[2])
+    _write_both(part, i, j + 3, values[3])
 
 
 @cuda.jit(device=True)
 def _write_both(part, i, j, value):
-    if i < part.shape[0] and j < part.shape[0] and j <= i:
+    if i < part.shape[0] and j <= i:
         part[i, j] = value
         part[j, i] = value
+
+
+@cuda.jit
+def gram_parts(fixed, rows_each, is_wide, parts):
+    """parts[z] = Y^T Y over the z-th `rows_each` rows: a block computes a tile, a thread 4 x 4 of it. Tiles above the diagonal are mirrored."""
+    left = cuda.shared.array((DEPTH, TILE), float32, alignment=16)
+    right = cuda.shared.array((DEPTH, TILE), float32, alignment=16)
+    if cuda.blockIdx.y < cuda.blockIdx.x:
+        return
+    first_i, first_j = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
+    thread = int64(uint32(cuda.threadIdx.x))
+    i, j = thread // 16, thread % 16
+    sums = no_sums()
+    stop = min(fixed.shape[0], (cuda.blockIdx.z + 1) * rows_each)
+    for first in range(cuda.blockIdx.z * rows_each, stop, DEPTH):
+        row = first + i  # each thread stages four columns of a row
+        cuda.syncthreads()
+        store_four(left, 4 * thread, load_line(fixed, row, first_i + 4 * j, row < stop, is_wide))
+        store_four(right, 4 * thread, load_line(fixed, row, first_j + 4 * j, row < stop, is_wide))
+        cuda.syncthreads()
+        for k in range(DEPTH):
+            sums = add_tile(sums, float32(1), left, right, k, i, j)
+    write_tile(parts[cuda.blockIdx.z], first_i + 4 * i, first_j + 4 * j, sums)
 
 
 @cuda.jit

@@ -19,11 +19,10 @@ from ..bpr_blocks import MOST_BLOCKS, TRIES, user_blocks
 from ..draws import bisect
 from ..random import random_below, random_bits
 from .arrays import give_back, on_device, to_device
+from .machine import ALL, LANES, add_four, dot_four, load_line, store_line, warp_sum, wide
 
-LANES = 32
 WARPS = 4  # per block when sorting and drawing
 CHUNKS = 32  # per user block
-ALL = 0xFFFFFFFF
 NO_BLOCK = 255  # of a lane past the end
 
 SIGNATURES = {
@@ -31,10 +30,11 @@ SIGNATURES = {
     "begin": "void(int64[::1], int64[::1], int32[:, ::1], int64[:, ::1], int64[:, ::1])",
     "draw": "void(int64[::1], int64[::1], int32[::1], int32[::1], int64[::1], int32[::1], uint64[::1], uint64, "
     "int64[:, ::1], int32[:, ::1])",
-    "steps": "void(int64, int64[:, ::1], int32[:, ::1], float32[:, ::1], float32[:, ::1], float32[::1], float32, float32)",
+    "steps": "void(int64, int64[:, ::1], int32[:, ::1], float32[:, ::1], float32[:, ::1], float32[::1], float32, float32, boolean)",
     "fold": "void(int64[::1], int32[::1], float32[:, ::1], float32[::1], uint64[::1], int32[::1], uint64, int64, float32, "
     "float32, float32[:, ::1])",
 }
+BLOCKS = {"count": WARPS * LANES, "begin": MOST_BLOCKS, "draw": WARPS * LANES, "steps": LANES, "fold": LANES}
 
 _bits = cuda.jit(device=True)(random_bits)
 _below = cuda.jit(device=True)(random_below)
@@ -71,8 +71,9 @@ def bpr_epoch(
     count[grid, WARPS * LANES](first_user, indptr, indices, block, counts)
     begin[blocks, MOST_BLOCKS](first_user, indptr, counts, places, starts)
     draw[grid, WARPS * LANES](first_user, indptr, indices, block, ends, shuffled, below, key, places, triples)
+    is_wide = wide(*tables[:2])
     for diagonal in range(blocks):
-        steps[blocks, LANES](diagonal, starts, triples, *tables, rate, decay)
+        steps[blocks, LANES](diagonal, starts, triples, *tables, rate, decay, is_wide)
     for table, given in zip(tables, (user_emb_UD, item_emb_ID, item_bias_I), strict=True):
         if not on_device(given):
             table.copy_to_host(given)
@@ -145,13 +146,6 @@ def _draw(bits, first, last, shuffled, below, indices, low, high):
                 return shuffled[place]
             rank -= weight
     return int32(-1)
-
-
-@cuda.jit(device=True)
-def _sum_of_lanes(value):
-    for reach in (16, 8, 4, 2, 1):
-        value += cuda.shfl_xor_sync(ALL, value, reach)
-    return value
 
 
 @cuda.jit
@@ -240,36 +234,48 @@ def draw(first_user, indptr, indices, block_I, ends, shuffled, below, key, place
 
 
 @cuda.jit
-def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, decay):
-    """Run the steps of the cells on a diagonal. One warp per cell."""
-    lane = cuda.threadIdx.x
+def steps(diagonal, starts_BB1, triples_3N, user_emb, item_emb, bias, rate, decay, is_wide):
+    """Run the steps of the cells on a diagonal: one warp per cell, whose lanes read 32 triples at once and then split the columns."""
+    lane = int64(uint32(cuda.threadIdx.x))
     b = cuda.blockIdx.x
     cell = (b + diagonal) % starts_BB1.shape[0]
     size = user_emb.shape[1]
-    keep = float32(1) - decay
-    for n in range(starts_BB1[b, cell], starts_BB1[b, cell + 1]):
-        u = triples_3N[0, n]
-        i = triples_3N[1, n]
-        j = triples_3N[2, n]
-        if j < 0:
-            continue
-        x = float32(0)
-        for d in range(lane, size, LANES):
-            x += user_emb[u, d] * (item_emb[i, d] - item_emb[j, d])
-        x = _sum_of_lanes(x) + (bias[i] - bias[j])
-        pull = rate / (float32(1) + math.exp(x))
-        for d in range(lane, size, LANES):
-            p = user_emb[u, d]
-            q = item_emb[i, d]
-            r = item_emb[j, d]
-            user_emb[u, d] = keep * p + pull * (q - r)
-            item_emb[i, d] = keep * q + pull * p
-            item_emb[j, d] = keep * r - pull * p
-        cuda.syncwarp()
-        if lane == 0:
-            bias[i] = keep * bias[i] + pull
-            bias[j] = keep * bias[j] - pull
-        cuda.syncwarp()
+    end = starts_BB1[b, cell + 1]
+    for base in range(starts_BB1[b, cell], end, LANES):
+        n = min(base + lane, end - 1)
+        users, positives, others = triples_3N[0, n], triples_3N[1, n], triples_3N[2, n]
+        for step in range(min(int64(LANES), end - base)):
+            u = int64(cuda.shfl_sync(ALL, users, step))
+            i = int64(cuda.shfl_sync(ALL, positives, step))
+            j = int64(cuda.shfl_sync(ALL, others, step))
+            if j < 0:
+                continue
+            x = float32(0)
+            for column in range(4 * lane, size, 4 * LANES):
+                p = load_line(user_emb, u, column, True, is_wide)
+                q = load_line(item_emb, i, column, True, is_wide)
+                r = load_line(item_emb, j, column, True, is_wide)
+                x += dot_four(p, add_four(q, float32(-1), r))
+            x = warp_sum(x) + (bias[i] - bias[j])
+            pull = rate / (float32(1) + math.exp(x))
+            for column in range(4 * lane, size, 4 * LANES):
+                p = load_line(user_emb, u, column, True, is_wide)
+                q = load_line(item_emb, i, column, True, is_wide)
+                r = load_line(item_emb, j, column, True, is_wide)
+                store_line(user_emb, u, column, _moved(p, decay, pull, add_four(q, float32(-1), r)), is_wide)
+                store_line(item_emb, i, column, _moved(q, decay, pull, p), is_wide)
+                store_line(item_emb, j, column, _moved(r, decay, -pull, p), is_wide)
+            cuda.syncwarp()
+            if lane == 0:
+                bias[i] = (float32(1) - decay) * bias[i] + pull
+                bias[j] = (float32(1) - decay) * bias[j] - pull
+            cuda.syncwarp()
+
+
+@cuda.jit(device=True)
+def _moved(values, decay, pull, toward):
+    """Return (1 - decay) values + pull toward, of four."""
+    return add_four(add_four(values, -decay, values), pull, toward)
 
 
 @cuda.jit
@@ -298,7 +304,7 @@ def fold(indptr, indices, item_emb, bias, below, everything, key, epochs, rate, 
                 x = float32(0)
                 for d in range(lane, size, LANES):
                     x += user_emb[user, d] * (item_emb[i, d] - item_emb[j, d])
-                x = _sum_of_lanes(x) + (bias[i] - bias[j])
+                x = warp_sum(x) + (bias[i] - bias[j])
                 pull = now / (float32(1) + math.exp(x))
                 for d in range(lane, size, LANES):
                     user_emb[user, d] = keep * user_emb[user, d] + pull * (item_emb[i, d] - item_emb[j, d])

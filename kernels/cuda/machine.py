@@ -121,6 +121,39 @@ def load_line(table_RD, row, column, inside, is_wide):
 
 
 @cuda.jit(device=True)
+def store_line(table_RD, row, column, values, is_wide):
+    """Write four numbers of a row from a column on; those past its end are dropped."""
+    size = table_RD.shape[1]
+    if column < size and is_wide:
+        store_four(table_RD, row * size + column, values)
+    elif column < size:
+        table_RD[row, column] = values[0]
+        if column + 1 < size:
+            table_RD[row, column + 1] = values[1]
+        if column + 2 < size:
+            table_RD[row, column + 2] = values[2]
+        if column + 3 < size:
+            table_RD[row, column + 3] = values[3]
+
+
+@cuda.jit(device=True)
+def dot_four(a, b):
+    """Return the inner product of four and four."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
+
+
+@cuda.jit(device=True)
+def add_four(sums, scale, values):
+    """Return sums + scale * values, of four. Tuples stay in registers, which an array with an index might not."""
+    return (
+        sums[0] + scale * values[0],
+        sums[1] + scale * values[1],
+        sums[2] + scale * values[2],
+        sums[3] + scale * values[3],
+    )
+
+
+@cuda.jit(device=True)
 def warp_sum(value):
     """Return the sum over the warp's lanes, in every lane."""
     value += cuda.shfl_xor_sync(ALL, value, 16)

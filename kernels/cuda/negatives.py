@@ -21,6 +21,7 @@ SIGNATURES = {
     "sample": "void(int32[::1], int64[::1], int32[::1], int64, uint64[::1], uint64[::1], boolean, uint64, boolean, "
     "int32[:, ::1])",
 }
+BLOCKS = dict.fromkeys(SIGNATURES, THREADS)
 
 _bits = cuda.jit(device=True)(random_bits)
 _below = cuda.jit(device=True)(random_below)

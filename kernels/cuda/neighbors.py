@@ -18,6 +18,7 @@ THREADS = 128
 SIGNATURES = {
     "products": "void(int64[::1], int32[::1], float32[::1], int64[::1], int32[::1], float32[::1], float32[:, ::1])",
 }
+BLOCKS = dict.fromkeys(SIGNATURES, THREADS)
 
 
 def sparse_product(left: Vectors, right: Vectors) -> Any:

@@ -29,6 +29,7 @@ MANY_ROWS, FEW_ROWS = 128, 16
 _LISTS = "int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int32[::1], boolean"
 _PRODUCTS = f"void(float32[:, ::1], float32[:, ::1], float32[::1], {_LISTS}, int64, boolean, int64, uint64[:, :, ::1], int32[:, ::1])"
 SIGNATURES = {"products_of_many": _PRODUCTS, "products_of_few": _PRODUCTS}
+BLOCKS = {"products_of_many": THREADS, "products_of_few": THREADS}
 
 
 @cuda.jit(device=True)

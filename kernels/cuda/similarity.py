@@ -25,6 +25,7 @@ SIGNATURES = {
     "similarities": "void(int32, int32, boolean, float32, float32, int64[::1], int32[::1], float32[::1], float32[::1], "
     "float32[::1], int64[::1], int64[::1], int32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1])",
 }
+BLOCKS = dict.fromkeys(SIGNATURES, THREADS)
 
 _finished = cuda.jit(device=True)(finished_plain)
 

@@ -35,6 +35,7 @@ SIGNATURES = {
     "offer": f"void(float32[:, ::1], {_LISTS}, int64, boolean, int64, uint64[:, :, ::1], int32[:, ::1])",
     "select": "void(uint64[:, :, ::1], int32[:, ::1], uint64[:, ::1], int32[:, ::1], float32[:, ::1])",
 }
+BLOCKS = {"offer": LANES * WARPS, "select": THREADS}
 
 
 def top_k(scores_BI: Any, k: int, *, exclude: ItemLists | None, allow: ItemLists | None) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ SIGNATURES = {
     "sizes_of": "void(int64[::1], float32[::1])",
     "multiply": "void(float32[::1], float32[::1], float32[::1])",
 }
+BLOCKS = dict.fromkeys(SIGNATURES, THREADS)
 
 
 def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any) -> Prepared:
