@@ -2,6 +2,7 @@
 """Run every kernel on a GPU, compare with float64 NumPy, and print how long it took there and on the CPU.
 
     python scripts/gpu_check.py
+    python scripts/gpu_check.py --bench     # and time each at MovieLens-20M's size, against the bound on paper and beside peers
 
 Exits 0 if all kernels pass, 1 if one fails, 2 where there is no GPU. `--simulator` runs the same checks at tiny sizes under
 Numba's simulator: it proves that this script works, and says nothing about a GPU.
@@ -118,17 +119,68 @@ def table_of(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
+def beside(job: Any) -> str:
+    """Return what each peer takes for the job, or why there is no time of it."""
+    parts = []
+    for name, step in job.peers.items():
+        if isinstance(step, str):
+            parts.append(f"{name}: {step}")
+            continue
+        try:
+            step()
+            parts.append(f"{name} {milliseconds(step, 5):.2f} ms")
+        except Exception as error:  # a peer's failure is not ours
+            parts.append(f"{name}: {type(error).__name__}: {error}")
+    return "; ".join(parts)
+
+
+def bench(tiny: bool, device_name: str, console: Console) -> None:
+    """Time each job in its natural unit, as a percentage of what the device could do on paper, beside its peers."""
+    from gpu_bench import device_named, timed  # imports Numba, which must know first whether it simulates
+
+    known, device = device_named(device_name)
+    table = Table(title=f"{device_name}, medians of ten; bounds by the data sheet of {known}")
+    for name in ("job", "D", "ms", "per second", "bound ms", "of bound", "peers"):
+        table.add_column(name, justify="left" if name in ("job", "peers") else "right")
+    for job in timed(tiny):
+        console.print(f"{job.name} D={job.size}", style="dim")
+        try:
+            job.step()
+            ms = milliseconds(job.step, 1 if tiny else 10)
+        except Exception as error:  # one broken kernel must not hide the others
+            traceback.print_exc()
+            table.add_row(job.name, str(job.size or "-"), "", "", "", "", f"{type(error).__name__}: {error}")
+            continue
+        table.add_row(
+            job.name,
+            str(job.size or "-"),
+            f"{ms:.2f}",
+            f"{job.work.amount / ms / 1000:,.1f} M {job.work.unit}",
+            f"{1000 * max(job.work.seconds(device)):.2f}",
+            f"{job.share(device, ms / 1000):.1%}",
+            beside(job),
+        )
+    console.print(table)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulator", action="store_true", help="tiny sizes under Numba's simulator; no GPU needed")
-    tiny = parser.parse_args().simulator
+    parser.add_argument("--bench", action="store_true", help="also time each kernel at MovieLens-20M's size")
+    options = parser.parse_args()
+    tiny = options.simulator
     if tiny:
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
         from cuda_scheduler import install
 
         install()
+        device_name = "SIMULATED"
         title = "SIMULATED on the CPU at tiny sizes: says nothing about a GPU"
     elif not num_gpus():
         print("No NVIDIA GPU with a working driver was found, so no kernel was checked.", file=sys.stderr)
@@ -136,7 +188,8 @@ def main() -> int:
     else:
         from numba import cuda
 
-        title = f"Kernels on {cuda.get_current_device().name} against float64 NumPy"
+        device_name = _text(cuda.get_current_device().name)
+        title = f"Kernels on {device_name} against float64 NumPy"
     console = Console()
     console.width = max(console.width, 120)  # narrower, jobs break in the middle of words
     rows = []
@@ -149,6 +202,8 @@ def main() -> int:
                 traceback.print_exc()
                 rows.append(Row(check, np.nan, np.nan, np.nan, f"{type(error).__name__}: {error}"))
     console.print(table_of(rows, title))
+    if options.bench:
+        bench(tiny, device_name, console)
     return 1 if any(row.failure for row in rows) else 0
 
 
