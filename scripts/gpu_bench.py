@@ -60,16 +60,17 @@ def log_of(num_users: int, num_items: int, num_interactions: int) -> sp.csr_matr
 def timed(tiny: bool) -> Iterator[Timed]:
     """Yield the jobs, one at a time: the arrays of each are on the device while it is timed."""
     log_UI = log_of(*(TINY if tiny else LOGS["ml-20m"]))
+    listed, nearest = (3, 3) if tiny else (LISTED, NEIGHBORS)
     for size in (4,) if tiny else (64, 128):
         work = works(shape_of(log_UI, size))
         for name, solver in SOLVERS.items():
             peers = implicit_als(log_UI, size) if name == "als_cg" else {}
             yield Timed(name, size, work[name], als(log_UI, size, solver), peers)
         yield Timed("bpr", size, work["bpr"], bpr(log_UI, size), implicit_bpr(log_UI, size))
-        yield Timed("top_k", size, work["top_k"], lists(log_UI, size), list_peers(log_UI, size))
+        yield Timed("top_k", size, work["top_k"], lists(log_UI, size, listed), list_peers(log_UI, size))
     work = works(shape_of(log_UI, 1))
-    yield Timed("select", 0, work["select"], selection(log_UI), {})
-    yield Timed("item_knn", 0, work["item_knn"], neighbors(log_UI), {})
+    yield Timed("select", 0, work["select"], selection(log_UI, listed), {})
+    yield Timed("item_knn", 0, work["item_knn"], neighbors(log_UI, nearest), {})
     yield Timed("negatives", 0, work["negatives"], negatives(log_UI), {})
     yield Timed("neighbors", 0, work["neighbors"], scores_from_neighbors(log_UI), {})
 
@@ -114,15 +115,15 @@ def bpr(log_UI: sp.csr_matrix, size: int) -> Step:
     return lambda: bpr_epoch(*arrays, learning_rate=0.05, regularization=0.01, seed=7, epoch=0, device="cuda")
 
 
-def lists(log_UI: sp.csr_matrix, size: int) -> Step:
+def lists(log_UI: sp.csr_matrix, size: int, k: int) -> Step:
     """Every user's best items by inner products, seen ones left out."""
     from recsys_dl.kernels.topk import top_k_dot
 
     (users, items), seen = here(*vectors(log_UI, size)), seen_of(log_UI)
-    return lambda: top_k_dot(users, items, LISTED, exclude=seen, device="cuda")
+    return lambda: top_k_dot(users, items, k, exclude=seen, device="cuda")
 
 
-def selection(log_UI: sp.csr_matrix) -> Step:
+def selection(log_UI: sp.csr_matrix, k: int) -> Step:
     """The best of as many given scores, a block of users at a time."""
     from recsys_dl.kernels.topk import top_k
 
@@ -132,21 +133,21 @@ def selection(log_UI: sp.csr_matrix) -> Step:
 
     def step() -> None:
         for first in range(0, num_users, block):
-            top_k(scores[: min(block, num_users - first)], LISTED, device="cuda")
+            top_k(scores[: min(block, num_users - first)], k, device="cuda")
 
     return step
 
 
-def neighbors(log_UI: sp.csr_matrix) -> Step:
+def neighbors(log_UI: sp.csr_matrix, k: int) -> Step:
     """The nearest items of every item by cosine."""
     from recsys_dl.kernels.comparison import Vectors
     from recsys_dl.kernels.similarity import nearest
     from recsys_dl.kernels.vectors import prepare
 
-    begun = ItemNeighbors(log_UI, NEIGHBORS).vectors
+    begun = ItemNeighbors(log_UI, k).vectors
     indptr, indices, values = here(begun.indptr_R1.astype(np.int64), begun.indices_N.astype(np.int32), begun.values_N)
     there = Vectors(indptr, indices, values, begun.num_columns)
-    return lambda: nearest(prepare(there), NEIGHBORS, device="cuda")
+    return lambda: nearest(prepare(there), k, device="cuda")
 
 
 def negatives(log_UI: sp.csr_matrix) -> Step:
