@@ -17,22 +17,23 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_dl.threads import usable_processors
+from recsys_dl.threads import limit_threads, usable_processors
 
 STEP_SECONDS = 1800  # until all processes have joined, or taken part in one exchange; one that died is noticed at once
 REASON_SECONDS = 2  # until a process that ended has said why
 FAILURE = "recsys_dl/failure"
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,13 @@ class Group:
         rank: number of this process, from 0.
         size: number of processes, P.
         sharing: number of them, with this one, on the same processors of one machine.
+        threads: of these processes together; None: not divided among them.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, sharing: int = 1) -> None:
         self.rank, self.size, self.sharing = rank, size, sharing
+        self.threads: int | None = None
+        self._computed = 0  # times that the others have waited for the first
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, by rank."""
@@ -80,6 +84,35 @@ class Group:
         """Return `num` values in order, of which this process has those at rank, rank + P, ..."""
         all_ = self.gather(mine)
         return [all_[at % self.size][at // self.size] for at in range(num)]
+
+    def by_first(self, compute: Callable[[], T]) -> T:
+        """Return what the first process computes, while the others wait, as long as it takes; with their `threads` too, if known.
+
+        Arrays are sent as they are, everything else is pickled.
+        """
+        if self.size == 1:
+            return compute()
+        import torch
+        import torch.distributed as dist
+
+        self._computed += 1
+        found: Any = None
+        if self.rank == 0:
+            if self.threads is not None:
+                limit_threads(self.threads)
+            found = compute()
+            if self.threads is not None:
+                limit_threads(max(1, self.threads // self.sharing))
+        with _answered():
+            _reached(f"recsys_dl/computed/{self._computed}", self.rank == 0)
+            is_array = isinstance(found, np.ndarray)
+            sent: list[Any] = [(found.shape, found.dtype) if is_array else found, is_array]
+            dist.broadcast_object_list(sent, 0)
+            if sent[1]:
+                found = np.ascontiguousarray(found) if self.rank == 0 else np.empty(*sent[0])
+                dist.broadcast(torch.from_numpy(found), 0)
+        result: T = found if sent[1] else sent[0]
+        return result
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         """Return the sum over processes of arrays of one shape and dtype; the same bits on all."""
@@ -247,6 +280,19 @@ def _answered() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostError(f"another process ended, or did not answer for {STEP_SECONDS} seconds") from error
+
+
+def _reached(key: str, here: bool) -> None:
+    """Announce a point of the program, or wait until another process has; exchanges would give up after `STEP_SECONDS`."""
+    import torch.distributed as dist
+
+    store = dist.distributed_c10d._get_default_store()
+    if here:
+        store.set(key, "")
+    while not store.check([key]):
+        if store.check([FAILURE]):
+            raise RuntimeError("another process failed")
+        time.sleep(0.01)
 
 
 def _instead(group: Group, error: BaseException) -> BaseException:

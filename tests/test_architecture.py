@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "processes",
     },
-    "retrieval": {"kernels", "data", "protocols", "saving", "progress"},
+    "retrieval": {"kernels", "data", "protocols", "saving", "progress", "processes"},
     "rankers": {*OF_NETWORKS, "trust", "earlier"},
     "rerankers": {"kernels", "data", "protocols", "saving"},
     "bandits": {"kernels", "data", "protocols", "saving"},

@@ -51,6 +51,27 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
+def test_two_processes_report_what_one_does(place):
+    asked = [
+        "index",
+        "run=als",
+        "loss=0.3",
+        "indexes=[ivf,hnsw]",
+        *SMALL[:2],
+        "num_queries=60",
+        "plot=false",
+        "threads=1",
+    ]
+    run(*asked, "output=one", cwd=place)
+    done = run(*asked, "output=two", "processes=2", cwd=place)
+    assert "HNSW links each vector to earlier ones" in done.stderr
+    one, two = (json.loads((place / name / "report.json").read_text()) for name in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["threads"] == two["threads"]
+    for mine, theirs in zip(one["rows"][:-1], two["rows"][:-1], strict=True):
+        assert all(mine[key] == theirs[key] for key in ("label", "recall", "ndcg", "ndcg_lost", "num_bytes"))
+
+
 def test_the_report_of_a_run(place):
     out = run("index", "run=als", "k=10", "loss=0.3", *SMALL, cwd=place).stdout
     report = json.loads((place / "runs" / "index" / "report.json").read_text())

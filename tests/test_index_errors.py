@@ -8,6 +8,7 @@ import pytest
 
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.processes import _CURRENT, Group
 from recsys_dl.retrieval import CAGRA, HNSW, IVF, IVFPQ, Exact, Flat
 
 FAISS = (Flat, IVF, IVFPQ, HNSW)
@@ -179,3 +180,16 @@ def test_a_name_that_is_no_index():
 
     with pytest.raises(AttributeError, match="no 'Annoy'; there are CAGRA"):
         getattr(recsys_dl.retrieval, "Annoy")  # noqa: B009
+
+
+def test_processes_that_build_different_indexes():
+    class Two(Group):
+        def gather(self, value):
+            return [value, "IVF of 90 vectors of 6"]
+
+    token = _CURRENT.set(Two(0, 2))
+    try:
+        with pytest.raises(ValueError, match="process 0 builds HNSW of 400 vectors of 6, and process 1 IVF of 90"):
+            HNSW().build(EMB)
+    finally:
+        _CURRENT.reset(token)

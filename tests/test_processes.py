@@ -29,6 +29,7 @@ from recsys_dl.data.split import leave_last_out
 from recsys_dl.families import shared_rows
 from recsys_dl.models import ALS, BPR, ExplicitALS, ItemKNN, UserKNN
 from recsys_dl.processes import together
+from recsys_dl.retrieval import HNSW, IVF, IVFPQ, Retriever, ivf
 
 data = generated(num_users=2500, num_items=200, num_interactions=20_000, seed=3)
 train, _, test = leave_last_out(data)
@@ -70,6 +71,16 @@ with together() as group:
     model = ALS(**small).fit(train)
     grown = model.fine_tune(test, epochs=1)
     found |= {"grown/users": grown.user_emb_UD}
+    ivf.BLOCK = 4096  # FAISS multiplies this many at once
+    vectors = np.random.default_rng(1).normal(size=(3 * 4096 + 100, 8)).astype(np.float32)
+    how = {"num_lists": 20, "num_probes": 2, "device": "cpu"}
+    for name, index in (("ivf", IVF(**how)), ("ivf_pq", IVFPQ(num_subvectors=3, rescore=0, **how))):
+        ranking = index.build(vectors).remove([5]).search(vectors[:50], 10, exclude=[3])
+        found |= {f"index {name}": index.arrays()["faiss"], f"lists {name}": ranking.items_BK, f"scores {name}": ranking.scores_BK}
+    graph = HNSW(num_links=8).build(vectors[:2000]).arrays()["faiss"]
+    assert len({one.tobytes() for one in group.gather(graph)}) == 1
+    served = Retriever(ALS(**small), IVF(num_lists=5, device="cpu")).fit(train)
+    found["served"] = evaluate(served, train, test, k=[5]).per_user["ndcg@5"]
     figures = evaluate(ALS(**small).fit(train), train, test, k=[5, 10], segments="cold")
     found |= {f"per user/{key}": value for key, value in figures.per_user.items()}
     found["figures"] = np.array(list(figures.values.values()))

@@ -5,6 +5,7 @@ B queries, D embedding size, K list.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.requests import item_lists
 from recsys_dl.kernels.item_lists import ItemLists, lists_of
+from recsys_dl.processes import current
 
 from .vector_index import VectorIndex
 
@@ -93,7 +95,7 @@ def survey(
     exclude: Interactions | None = None,
     quality: Callable[[VectorIndex], tuple[float, tuple[float, float, float]]] | None = None,
 ) -> Iterator[Figures]:
-    """Yield the figures of every setting of every kind of index.
+    """Yield the figures of every setting of every kind of index; within `processes.together` all build, and the first measures.
 
     Args:
         kinds: name -> constructor. The first must be exact: the others are measured by what it finds.
@@ -120,9 +122,9 @@ def survey(
         for setting in searched:
             for argument, value in setting.items():
                 setattr(index, argument, value)
-            found = measured(
-                index, query_BD, exact_BK, exclude=out
-            )  # in silence: a progress bar would take time from it
+            found = current().by_first(  # in silence: a progress bar would take time from it
+                functools.partial(measured, index, query_BD, exact_BK, exclude=out)
+            )
             row = Figures(name, given, setting, seconds, index.num_bytes, *found)
             if quality is not None:
                 ndcg, ndcg_lost = quality(index)

@@ -66,6 +66,12 @@ class FaissIndex(VectorIndex):
     def _faiss_bytes(self) -> int:
         """Return how many bytes the FAISS index takes."""
 
+    def _filled(self, ready_ID: np.ndarray) -> Any:
+        """Return a FAISS index of such vectors; within `processes.together` all processes call this, and get the same."""
+        index = self._trained(ready_ID)
+        index.add(ready_ID)
+        return index
+
     def _ready(self, emb: np.ndarray) -> np.ndarray:
         """Return vectors in the size that FAISS is given."""
         return emb
@@ -89,9 +95,7 @@ class FaissIndex(VectorIndex):
         return self._faiss_bytes() + sum(array.nbytes for array in own)
 
     def _build(self, emb_ID: np.ndarray) -> None:
-        ready = self._ready(emb_ID)
-        self._faiss = self._trained(ready)
-        self._faiss.add(ready)
+        self._faiss = self._filled(self._ready(emb_ID))
         self.item_P = np.arange(len(emb_ID), dtype=np.int32)
         self.position_I = self.item_P.copy()
         self._selector = None

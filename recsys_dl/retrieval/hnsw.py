@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from recsys_dl.arguments import Count, Links
+from recsys_dl.processes import current
 from recsys_dl.progress import waiting
 
 from .faiss_index import FaissIndex
 from .library import faiss_library
 from .vector_index import Measure
+
+log = logging.getLogger(__name__)
 
 
 class HNSW(FaissIndex):
@@ -58,9 +62,20 @@ class HNSW(FaissIndex):
         index.hnsw.efConstruction = self.ef_construction
         return index
 
-    def _build(self, emb_ID: np.ndarray) -> None:
-        with waiting(f"HNSW: {len(emb_ID):,} vectors"):
-            super()._build(emb_ID)
+    def _filled(self, ready_ID: np.ndarray) -> Any:
+        if (group := current()).size == 1:
+            return self._linked(ready_ID)
+        log.warning(
+            "HNSW links each vector to earlier ones, and graphs of parts cannot be merged: the first of %d processes builds it alone; "
+            "ivf and ivf_pq are built by all",
+            group.size,
+        )
+        faiss = faiss_library()
+        return faiss.deserialize_index(group.by_first(lambda: faiss.serialize_index(self._linked(ready_ID))))
+
+    def _linked(self, ready_ID: np.ndarray) -> Any:
+        with waiting(f"HNSW: {len(ready_ID):,} vectors"):
+            return super()._filled(ready_ID)
 
     def _parameters(self, faiss: Any, fetch: int, widen: int, selector: dict[str, Any]) -> Any:
         return faiss.SearchParametersHNSW(efSearch=max(self.ef_search * widen, fetch), **selector)

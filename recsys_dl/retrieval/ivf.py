@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_dl.arguments import Count, ShortSeed
 from recsys_dl.kernels.device import Device
+from recsys_dl.processes import current
 from recsys_dl.progress import waiting
 
 from .faiss_index import FaissIndex
@@ -18,6 +19,8 @@ from .vector_index import Measure
 POINTS_A_LIST = 128
 # Items of a list, where their number is not given: with fewer, FAISS warns of poor centroids.
 FEWEST_A_LIST = 39
+# Vectors that one of several processes assigns at once: as many as FAISS does, so that its products round alike.
+BLOCK = 1 << 16
 
 
 class IVF(FaissIndex):
@@ -90,6 +93,26 @@ class IVF(FaissIndex):
         with waiting(f"{type(self).__name__}: {num_lists:,} centroids"):
             index.train(emb_ID)
         index.make_direct_map()  # from an item to its vector
+        return index
+
+    def _filled(self, ready_ID: np.ndarray) -> Any:
+        """Return the index that one process builds: centroids are learned by the first, vectors assigned and encoded by all, in turns."""
+        if (group := current()).size == 1:
+            return super()._filled(ready_ID)
+        faiss = faiss_library()
+        index = faiss.deserialize_index(group.by_first(lambda: faiss.serialize_index(self._trained(ready_ID))))
+        in_full = isinstance(index, faiss.IndexIVFFlat)  # a code is the vector, which all processes have
+        for start in range(0, len(ready_ID), BLOCK * group.size):
+            vectors_ND = ready_ID[start : start + BLOCK * group.size]
+            bounds_P1 = np.minimum(np.arange(group.size + 1) * BLOCK, len(vectors_ND))
+            own = slice(*bounds_P1[group.rank : group.rank + 2])
+            codes = index.sa_encode(vectors_ND[own])
+            if in_full:
+                lists = group.stacked(codes[:, : index.coarse_code_size()], bounds_P1)
+                codes = np.concatenate([lists, vectors_ND.view(np.uint8)], axis=1)
+            else:
+                codes = group.stacked(codes, bounds_P1)
+            index.add_sa_codes(codes)
         return index
 
     def _empty(self, faiss: Any, size: int, num_lists: int) -> Any:

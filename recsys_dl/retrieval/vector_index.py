@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.requests import item_lists, list_length
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.processes import current
 from recsys_dl.protocols import Ranking
 from recsys_dl.saving import Saved
 
@@ -115,8 +116,11 @@ class VectorIndex(Saved):
     def build(self, item_emb_ID: np.ndarray) -> Self:
         """Index the vectors of items 0 ... I - 1, replacing any previous ones; return self.
 
+        Within `processes.together` this is collective: every process must build the same index of the same vectors, and has all of it
+        afterwards.
+
         Raises:
-            ValueError: not numbers of shape [I, D], NaN or infinite, or too few of them for this index.
+            ValueError: not numbers of shape [I, D], NaN or infinite, or too few of them for this index; other processes build another.
             MemoryError: they do not fit into memory.
             ImportError, RuntimeError: FAISS, or the GPU asked for, is missing; says what to install.
         """
@@ -126,6 +130,7 @@ class VectorIndex(Saved):
         if not emb_ID.size:
             raise ValueError(f"an index needs at least one vector of at least one number, got shape {emb_ID.shape}")
         self.check(len(emb_ID))
+        _check_alike(f"{type(self).__name__} of {len(emb_ID):,} vectors of {emb_ID.shape[1]}")
         self._build(emb_ID)
         self.num_items, self.embedding_size = emb_ID.shape
         self._present(np.ones(self.num_items, bool))
@@ -264,6 +269,20 @@ class VectorIndex(Saved):
         if len(np.unique(rows)) < len(rows):
             raise ValueError("items must be given once each, got one twice")
         return rows
+
+
+def _check_alike(what: str) -> None:
+    """Check that all processes build the same.
+
+    Raises:
+        ValueError: they do not.
+    """
+    group = current()
+    for rank, other in enumerate(group.gather(what)):
+        if other != what:
+            raise ValueError(
+                f"all processes must build the same index, but process {group.rank} builds {what}, and process {rank} {other}"
+            )
 
 
 def load_index(folder: str | os.PathLike[str]) -> VectorIndex:

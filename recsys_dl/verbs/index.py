@@ -16,11 +16,11 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from recsys_dl.threads import limit_threads
+from recsys_dl.processes import current
 
 from .beforehand import HELD_OUT, holds_out, settle_split
 from .paths import find_paths
-from .running import asked_of, name_of, read_parts, run_folder, shown
+from .running import asked_of, in_processes, name_of, own_threads, read_parts, run_folder, shown
 
 if TYPE_CHECKING:
     from recsys_dl.data.interactions import Interactions
@@ -52,9 +52,15 @@ def index(config: DictConfig) -> None:
     """Measure every setting of the grid; print the table and the recommended setting, write report and plot to a folder."""
     from recsys_dl.folders import new_folder
 
-    with run_folder(OmegaConf.create({"run": config.output}), "index") as target:
+    with in_processes(config.processes) as first:
         _check(config)
-        with new_folder(target, overwrite=config.output is None) as aside:
+        if not first:
+            measure(config)
+            return
+        with (
+            run_folder(OmegaConf.create({"run": config.output}), "index") as target,
+            new_folder(target, overwrite=config.output is None) as aside,
+        ):
             table, verdict = report(config, aside)
     print(f"{table}\n\n{verdict}")
     print(f"\nThe report{' and plot.png are' if config.plot else ' is'} in {shown(target)}/")
@@ -62,15 +68,10 @@ def index(config: DictConfig) -> None:
 
 def report(config: DictConfig, folder: Path) -> tuple[str, str]:
     """Write a report to an empty folder; return its table and verdict as text."""
-    threads = limit_threads(config.threads)
     from recsys_dl.evaluation.rendering import page_width, text_table
     from recsys_dl.retrieval.budget import choose
 
-    task = of_run(config) if config.run is not None else of_vectors(config)
-    of = config.loss_of or ("recall" if task.evaluate is None else "ndcg")
-    if of == "ndcg" and task.evaluate is None:
-        raise ValueError("loss_of=ndcg needs a run with a held-out part; for bare vectors use loss_of=recall")
-    rows = measure_all(config, task)
+    task, rows, of, threads = measure(config)
     chosen = choose(rows, loss=config.loss, of=of, prefer=config.prefer)
     title = f"{task.source}: {len(task.item_emb_ID):,} items x {task.item_emb_ID.shape[1]}, {threads} thread{'s' * (threads > 1)}"
     facts = {
@@ -79,6 +80,7 @@ def report(config: DictConfig, folder: Path) -> tuple[str, str]:
         "embedding_size": task.item_emb_ID.shape[1],
         "queries": len(task.query_BD),
         "threads": threads,
+        "processes": current().size,
         **{name: config[name] for name in ("k", "loss", "prefer", "measure", "part", "seed")},
         "loss_of": of,
         "rows": [_plain(row) for row in rows],
@@ -93,6 +95,17 @@ def report(config: DictConfig, folder: Path) -> tuple[str, str]:
 
         draw(rows, chosen, folder / "plot.png", title=title, k=config.k, loss=config.loss, of=of)
     return f"{title}\n\n{text_table(lines[0], lines[1:], width=page_width())}", verdict_of(config, rows, chosen, of)
+
+
+def measure(config: DictConfig) -> tuple[Task, list[Figures], str, int]:
+    """Return what is measured, the figures, what a loss is of, and the threads of searching; all processes take part."""
+    threads = own_threads(config.threads)
+    threads = current().threads or threads
+    task = of_run(config) if config.run is not None else of_vectors(config)
+    of = config.loss_of or ("recall" if task.evaluate is None else "ndcg")
+    if of == "ndcg" and task.evaluate is None:
+        raise ValueError("loss_of=ndcg needs a run with a held-out part; for bare vectors use loss_of=recall")
+    return task, measure_all(config, task), of, threads
 
 
 def of_vectors(config: DictConfig) -> Task:
@@ -191,7 +204,7 @@ def measure_all(config: DictConfig, task: Task) -> list[Figures]:
         quality=None if task.evaluate is None else quality,
     ):
         rows.append(row)
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not current().rank:
             print(f"{row.label}: recall {row.recall:.4f}, {row.p50_ms:.3g} ms per query", file=sys.stderr)
     return rows
 
@@ -246,7 +259,8 @@ def verdict_of(config: DictConfig, rows: list[Figures], chosen: Figures, of: str
 def _check(config: DictConfig) -> None:
     """Validate up front what would otherwise fail after all measurements."""
     if config.plot and find_spec("matplotlib") is None:
-        print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
+        if not current().rank:
+            print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
         config.plot = False
     for name in config.indexes:
         part_of(config, name)

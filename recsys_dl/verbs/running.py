@@ -49,8 +49,10 @@ def in_processes(processes: int | None, num_nodes: int = 1) -> Iterator[bool]:
 
 def own_threads(threads: int | None) -> int:
     """Limit the threads of this process to its share of the requested ones; return the number."""
-    most = limit_threads(threads)
-    return limit_threads(max(1, most // current().sharing))
+    most, group = limit_threads(threads), current()
+    if group.size > 1:
+        group.threads = most
+    return limit_threads(max(1, most // group.sharing))
 
 
 def fit_and_leave(
