@@ -17,12 +17,14 @@ import numpy as np
 from recsys_dl import evaluate
 from recsys_dl.data.generated import generated
 from recsys_dl.data.split import leave_last_out
-from recsys_dl.models import GMF, MLP, NeuMF
+from recsys_dl.models import GMF, MLP, NeuMF, SASRec, TwoTower, YouTubeDNN
+from recsys_dl.networks.sharded import sharded_tables
 from recsys_dl.processes import together
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.scorer import Scorer
 
 SMALL = {"batch_size": 256, "epochs": 3, "device": "cpu"}
+TOWER = {"embedding_size": 6, "history_size": 6, "dropout": 0.0, "id_dropout": 0.0, "learning_rate": 0.01, **SMALL}
 # model, and its trainer's settings
 TRAININGS = {
     "adam": (GMF(embedding_size=7, learning_rate=0.01, weight_decay=0.1, regularization=0.01, **SMALL), {}),
@@ -34,6 +36,16 @@ TRAININGS = {
     "clipped": (
         NeuMF(embedding_size=4, hidden_sizes=[8], learning_rate=0.01, schedule="cosine", **SMALL),
         {"clip_norm": 0.02, "accumulate": 2, "patience": 3, "smoothing": 1},
+    ),
+    "two_tower": (
+        TwoTower(softmax="sampled", num_negatives=40, pooling="attention", optimizer="row_adam", **TOWER),
+        {"patience": 3, "smoothing": 1},
+    ),
+    "youtube_dnn": (YouTubeDNN(softmax="in_batch", hidden_sizes=[8], normalize=True, temperature=0.2, **TOWER), {}),
+    # attention does not depend on the bias of keys, whose gradient is rounding, which Adam would turn into steps
+    "sasrec": (
+        SASRec(softmax="sampled", num_negatives=40, num_blocks=1, **TOWER | {"optimizer": "sgd", "learning_rate": 0.1}),
+        {},
     ),
 }
 DIES = (1, 9)  # epoch and batch
@@ -68,7 +80,7 @@ def watch(end: str, held: list[list[int]]) -> None:
     step = Scorer.training_step
 
     def training_step(self, share, index):
-        held.append([len(table.weight) for table in (self.network.user_emb, self.network.item_emb)])
+        held.append([len(table.weight) for table in sharded_tables(self.network).values()])
         if (self.trainer.current_epoch, index) == DIES and end == "stop":
             raise StoppedError
         if (self.trainer.current_epoch, index) == DIES and end == "kill" and self.global_rank == 1:

@@ -113,9 +113,12 @@ class FeatureVectors(KnownItems):
         """Give items without any information the mean vector of rare ones."""
         known_I = self._known_items()
         if not known_I.all():
-            met = np.flatnonzero(self.item_counts_I)
-            rare = met[np.argsort(self.item_counts_I[met], kind="stable")[: max(1, round(RARE * len(met)))]]
-            self.item_emb_ID[~known_I] = self.item_emb_ID[rare].mean(axis=0)
+            self.item_emb_ID[~known_I] = self.item_emb_ID[self._rare_items()].mean(axis=0)
+
+    def _rare_items(self) -> np.ndarray:
+        """Return the rarest tenth of the training items."""
+        met = np.flatnonzero(self.item_counts_I)
+        return met[np.argsort(self.item_counts_I[met], kind="stable")[: max(1, round(RARE * len(met)))]]
 
     def user_sources(self, users: Users) -> np.ndarray:
         """Return text [B], what the answer to each user rests on: "history", "features" or "popularity"."""

@@ -1,6 +1,6 @@
-"""Functions of all rows of a divided table, written by all processes to one file, which each then maps instead of holding it.
+"""Tables that all processes write to one file, each its rows, and then map instead of holding them.
 
-S columns of the result.
+R rows, S columns.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_dl.networks.sharded import ShardedEmbedding, blocks
+from recsys_dl.networks.sharded import Sharding, blocks
 from recsys_dl.processes import current
 
 
-def mapped_rows(table: ShardedEmbedding, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return float32 [R, S], mapped, which must not be written to: a function of each row of a table, computed by the process that holds it.
+def mapped_rows(num_rows: int, num_columns: int, sharding: Sharding, rows: Callable[[int, int], Tensor]) -> Tensor:
+    """Return float32 [R, S], mapped, which must not be written to.
 
     The file is in the system's folder for temporary files (TMPDIR), which all processes must see, and has no name once it is written: its
     space is freed when the processes end, however they do.
+
+    Args:
+        num_rows: R.
+        num_columns: S.
+        sharding: which rows this process writes.
+        rows: returns [.., S] from one row to another, some of these at a time; without gradients.
 
     Raises:
         ValueError: another machine has another folder for temporary files.
         OSError: no room for it.
     """
     group = current()
-    with torch.no_grad():
-        num_columns = function(table.weight[:0]).shape[1]
-    num_bytes = 4 * table.num_rows * num_columns
+    num_bytes = 4 * num_rows * num_columns
     with _advice(num_bytes):
         folder = Path(group.gather(_new_folder() if group.rank == 0 else "")[0])
     try:
@@ -44,9 +48,9 @@ def mapped_rows(table: ShardedEmbedding, function: Callable[[Tensor], Tensor]) -
                 "variable TMPDIR to a folder that all machines see"
             )
         with _advice(num_bytes):
-            _write(folder / "rows", table, function, num_columns)
+            _write(folder / "rows", num_columns, sharding.bounds(num_rows)[group.rank : group.rank + 2], rows)
         group.gather(None)  # all have written
-        whole = np.memmap(folder / "rows", np.float32, "r", shape=(table.num_rows, num_columns))
+        whole = np.memmap(folder / "rows", np.float32, "r", shape=(num_rows, num_columns))
         group.gather(None)  # all have opened it
     finally:
         if group.rank == 0:
@@ -74,11 +78,12 @@ def _new_folder() -> str:
     return folder
 
 
-def _write(file: Path, table: ShardedEmbedding, function: Callable[[Tensor], Tensor], num_columns: int) -> None:
+def _write(file: Path, num_columns: int, own: list[int], rows: Callable[[int, int], Tensor]) -> None:
     """Write the rows of this process, in blocks."""
+    first, last = own
     with file.open("r+b") as out, torch.no_grad():
-        for start, end in blocks(table.last - table.first, max(num_columns, table.weight.shape[1])):
-            out.seek(4 * num_columns * (table.first + start))
-            out.write(np.ascontiguousarray(function(table.weight[start:end]).cpu().numpy(), np.float32).data)
+        for start, end in blocks(last - first, num_columns):
+            out.seek(4 * num_columns * (first + start))
+            out.write(np.ascontiguousarray(rows(first + start, first + end).cpu().numpy(), np.float32).data)
         out.flush()
         os.fsync(out.fileno())

@@ -75,9 +75,7 @@ class NetworkModel(KnownItems):
     train_UI: Any
     batch_type: ClassVar[Any]  # a NamedTuple of the tensors that `_objective` takes
     stale = False  # whether weights have changed since `_prepare`
-    shards_tables: ClassVar[bool] = (
-        False  # whether embedding tables can be divided among processes (trainer.shard_tables)
-    )
+    shards_tables = False  # whether embedding tables can be divided among processes (trainer.shard_tables)
     sharding: Sharding | None = None  # which rows of the tables this process holds while training; None: all
     mapped = False  # whether tables are files that processes share, as after a training with divided tables
 

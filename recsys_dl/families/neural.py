@@ -54,14 +54,15 @@ class NeuralModel(LightningParts):
         options = checked(trainer)
         self.sharding = asked_sharding(self, options)
         log = self._begin(train)
-        check_rows(self)
         if options.patience is not None and validation is None:
             raise ValueError(
                 "trainer.patience needs a validation metric, but no validation part was given: fit(train, "
                 "validation=…), or patience=None"
             )
         with torch.device("meta"):  # allocates nothing
-            num_bytes = sum(weights.nbytes for weights in self._build().parameters())
+            network = self._build()
+        check_rows(network)
+        num_bytes = sum(weights.nbytes for weights in network.parameters())
         check_memory(type(self).__name__, NUMBERS_A_WEIGHT * num_bytes)
         with enough_memory(self.torch_device):
             self._make()

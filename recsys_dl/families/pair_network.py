@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -245,11 +245,16 @@ class PairModel(NeuralModel):
 
     def _prepare(self) -> None:
         if self.sharding is not None:
-            self.user_state_US = mapped_rows(self.network.user_emb, self.network.user_state).numpy()
-            self.item_state_IS = mapped_rows(self.network.item_emb, self.network.item_state)
+            self.user_state_US = self._mapped(self.network.user_emb, self.network.user_state).numpy()
+            self.item_state_IS = self._mapped(self.network.item_emb, self.network.item_state)
             return
         self.user_state_US = self.network.user_state(self.network.user_emb.weight).cpu().numpy()
         self.item_state_IS = self.network.item_state(self.network.item_emb.weight.detach()).contiguous()
+
+    def _mapped(self, table: Any, states: Callable[[Tensor], Tensor]) -> Tensor:
+        assert self.sharding is not None
+        size = sum(self.network.widths)
+        return mapped_rows(table.num_rows, size, self.sharding, lambda start, end: states(table.held(start, end)))
 
     def _values(self, users_B: np.ndarray) -> np.ndarray:
         return self.user_state_US[users_B]

@@ -37,18 +37,18 @@ def asked_sharding(model: NetworkModel, options: TrainerOptions) -> Sharding | N
     return Sharding(group.rank, group.size)
 
 
-def check_rows(model: NetworkModel) -> None:
-    """Check that each process gets rows of each table.
+def check_rows(network: nn.Module) -> None:
+    """Check that each process gets rows of each divided table.
 
     Raises:
         ValueError: more processes than rows.
     """
-    rows = min(model.num_users, model.num_items)
-    if model.sharding is not None and model.sharding.size > rows:
-        raise ValueError(
-            f"trainer.shard_tables=true gives each process at least a row of each table, but {model.sharding.size} processes are more than "
-            f"the {rows} rows of the smaller table; take fewer"
-        )
+    for table in sharded_tables(network).values():
+        if table.sharding.size > table.num_rows:
+            raise ValueError(
+                f"trainer.shard_tables=true gives each process at least a row of each table, but {table.sharding.size} processes are more "
+                f"than the {table.num_rows} rows of a table; take fewer"
+            )
 
 
 def assemble(model: NetworkModel) -> None:
@@ -56,7 +56,7 @@ def assemble(model: NetworkModel) -> None:
     if model.sharding is None:
         return
     for name, table in sharded_tables(model.network).items():
-        weights = mapped_rows(table, lambda rows: rows)
+        weights = mapped_rows(table.num_rows, table.weight.shape[1], table.sharding, table.held)
         home, _, own = name.removesuffix(".weight").rpartition(".")
         whole = nn.Embedding.from_pretrained(weights, freeze=False, sparse=table.sparse)
         setattr(model.network.get_submodule(home), own, whole)

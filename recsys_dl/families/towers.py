@@ -21,6 +21,8 @@ from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.features import Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.networks.encoders import Encoded, ItemEncoder, TowerNetwork, UserTower
+from recsys_dl.networks.sharded import Sharding
+from recsys_dl.processes import current
 from recsys_dl.protocols import Input, Served, UserState
 from recsys_dl.sizes import LogSize, Sizes
 from recsys_dl.training.batches import mixed
@@ -30,6 +32,7 @@ from .evidence import num_influential
 from .feature_vectors import UsedFeatures
 from .growing_towers import GrowingTowers
 from .histories import Candidates, Histories, Softmax
+from .mapped_tables import mapped_rows
 from .network_model import TrainingArguments
 from .neural_sizes import network_sizes, tower_step, weights_of
 from .served import inner_product, stored
@@ -140,6 +143,11 @@ class TowerModel(GrowingTowers):
         for noun, kinds in (("item", self.item_kinds), ("user", self.user_kinds)):
             self._encoder(noun, kinds)
 
+    @property
+    def shards_tables(self) -> bool:  # type: ignore[override]
+        """Whether tables can be divided among processes: not with the full softmax, for which each step takes every item's vector."""
+        return self.softmax != "full"
+
     # Implemented by models
 
     @abstractmethod
@@ -216,6 +224,7 @@ class TowerModel(GrowingTowers):
             dropout=self.dropout,
             id_dropout=self.id_dropout,
             sparse=self.optimizer == "row_adam",
+            sharding=self.sharding,
         )
 
     def _take(self, log: Interactions) -> None:
@@ -249,6 +258,10 @@ class TowerModel(GrowingTowers):
     # Serving
 
     def _prepare(self) -> None:
+        self.profile = self._profile(self.user_side, self.num_users)
+        if self.sharding is not None:
+            self._prepare_divided(self.sharding)
+            return
         network, everything = self.network, torch.arange(self.num_items, device=self.torch_device)
         raw = [network.items(rows) for rows in everything.split(ITEMS_AT_ONCE)]
         self.item_emb_ID = torch.cat([network.towers(part, of_users=False) for part in raw]).cpu().numpy()
@@ -256,19 +269,68 @@ class TowerModel(GrowingTowers):
             raw = [network.inputs(rows) for rows in everything.split(ITEMS_AT_ONCE)]
         self.input_emb_ID = torch.cat(raw)
         self._fill_unknown_items()
-        self.profile = self._profile(self.user_side, self.num_users)
         self.user_emb_UD = self._user_vectors(Histories(self.history_N, self.history_starts_U1), self.profile)
+
+    def _prepare_divided(self, sharding: Sharding) -> None:
+        """Compute the serving state in files that all processes map, each process the vectors of its items and of some users."""
+        network, known_I = self.network, self._known_items()
+        inputs = network.items if network.inputs is None else network.inputs
+
+        def encoded(encoder: ItemEncoder, items_N: np.ndarray) -> Tensor:
+            table: Any = encoder.item_emb
+            return encoder.encoded(self._ints(items_N), table.weight[self._ints(items_N - table.first)])
+
+        def vectors(items_N: np.ndarray) -> Tensor:
+            return network.towers(encoded(network.items, items_N), of_users=False)
+
+        rare, table = self._rare_items(), network.items.item_emb
+        own = rare[(table.first <= rare) & (rare < table.last)]
+        sum_D = torch.zeros(self.embedding_size, dtype=torch.float64)
+        for start in range(0, len(own), ITEMS_AT_ONCE):
+            sum_D += vectors(own[start : start + ITEMS_AT_ONCE]).double().sum(0)
+        of_unknown_D = torch.from_numpy(current().sum(sum_D.numpy()) / max(1, len(rare))).float()
+
+        def item_rows(start: int, end: int) -> Tensor:
+            known_N1 = torch.from_numpy(known_I[start:end, None])
+            return torch.where(known_N1, vectors(np.arange(start, end)), of_unknown_D)
+
+        def user_rows(start: int, end: int) -> Tensor:
+            blocks = range(start, end, USERS_AT_ONCE)
+            histories = Histories(self.history_N, self.history_starts_U1)
+            return torch.cat(
+                [
+                    self._encoded_users(histories, self.profile, np.arange(first, min(first + USERS_AT_ONCE, end)))
+                    for first in blocks
+                ]
+            )
+
+        size = self.embedding_size
+        self.item_emb_ID = mapped_rows(self.num_items, size, sharding, item_rows).numpy()
+        self.input_emb_ID = mapped_rows(
+            self.num_items, size, sharding, lambda start, end: encoded(inputs, np.arange(start, end))
+        )
+        self.user_emb_UD = mapped_rows(self.num_users, size, sharding, user_rows).numpy()
 
     def _user_vectors(self, histories: Histories, profile: Encoded) -> np.ndarray:
         user_emb_UD = np.empty((len(profile.codes_NM), self.embedding_size), np.float32)
         for start in range(0, len(user_emb_UD), USERS_AT_ONCE):
             rows = np.arange(start, min(start + USERS_AT_ONCE, len(user_emb_UD)))
-            items_BH, valid_BH = histories.padded(rows, self.history_size, newest_first=self.network.user.newest_first)
-            valid = torch.from_numpy(valid_BH.astype(np.float32)).to(self.torch_device)
-            with scoring():
-                some = self.network(self.input_emb_ID, self._ints(items_BH), valid, *profile.at(self._ints(rows)))
-            user_emb_UD[rows] = some.cpu().numpy()
+            user_emb_UD[rows] = self._encoded_users(histories, profile, rows).cpu().numpy()
         return user_emb_UD
+
+    def _encoded_users(self, histories: Histories, profile: Encoded, rows_B: np.ndarray) -> Tensor:
+        """Return [B, D], vectors of some users."""
+        items_BH, valid_BH = histories.padded(rows_B, self.history_size, newest_first=self.network.user.newest_first)
+        valid = torch.from_numpy(valid_BH.astype(np.float32)).to(self.torch_device)
+        places_BH, input_emb_ND = self._ints(items_BH), self.input_emb_ID
+        if (
+            self.sharding is not None or self.mapped
+        ):  # the network may compute something of all vectors that it is given
+            distinct_N, places_BH = torch.unique(places_BH, return_inverse=True)
+            input_emb_ND = input_emb_ND[distinct_N]
+        with scoring():
+            encoded_BD: Tensor = self.network(input_emb_ND, places_BH, valid, *profile.at(self._ints(rows_B)))
+        return encoded_BD
 
     def fold_in(self, histories: Dataset | Interactions | Sequence[Sequence[int]]) -> UserState:
         """Return the state of new users; see `CatalogModel.fold_in`. User features of a Dataset are used too."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .sharded import Sharding, draw, embedding
+
 INITIAL_SCALE = 0.1  # initial standard deviation of embedding entries, times sqrt(64 / D)
 
 
@@ -80,6 +82,7 @@ class ItemEncoder(nn.Module):
         dropout: likewise.
         id_dropout: see above; without features nothing is dropped.
         sparse: whether the gradient of the embeddings contains only the rows in a batch.
+        sharding: which rows of the embeddings this process holds; None: all.
     """
 
     met_I: Tensor
@@ -98,12 +101,13 @@ class ItemEncoder(nn.Module):
         dropout: float = 0.0,
         id_dropout: float = 0.0,
         sparse: bool = False,
+        sharding: Sharding | None = None,
     ) -> None:
         super().__init__()
         self.id_dropout = id_dropout
         self.register_buffer("met_I", met_I.float(), persistent=False)
-        self.item_emb = nn.Embedding(len(met_I), size, sparse=sparse)
-        nn.init.normal_(self.item_emb.weight, std=INITIAL_SCALE * (64 / size) ** 0.5)
+        self.item_emb = embedding(len(met_I), size, sparse=sparse, sharding=sharding)
+        draw(self.item_emb, INITIAL_SCALE * (64 / size) ** 0.5)
         self.feature_net = None
         if features is not None:
             for name, tensor in zip(("codes_IM", "weights_IM", "dense_IF"), features, strict=True):
@@ -113,13 +117,17 @@ class ItemEncoder(nn.Module):
 
     def forward(self, rows_N: Tensor) -> Tensor:
         """Return [N, D]."""
+        return self.encoded(rows_N, self.item_emb(rows_N))
+
+    def encoded(self, rows_N: Tensor, item_emb_ND: Tensor) -> Tensor:
+        """Return [N, D] from the items' own embeddings."""
         own_N = self.met_I[rows_N]
         if self.feature_net is None:
-            return self.item_emb(rows_N) * own_N[:, None]
+            return item_emb_ND * own_N[:, None]
         if self.training and self.id_dropout:
             own_N = own_N * (torch.rand_like(own_N) >= self.id_dropout)
         features = (self.codes_IM[rows_N], self.weights_IM[rows_N], self.dense_IF[rows_N])
-        return self.item_emb(rows_N) * own_N[:, None] + self.feature_net(*features)
+        return item_emb_ND * own_N[:, None] + self.feature_net(*features)
 
 
 class Pooling(nn.Module):

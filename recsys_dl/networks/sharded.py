@@ -66,6 +66,10 @@ class ShardedEmbedding(nn.Module):
         distinct_M, places = torch.unique(rows, return_inverse=True)
         return F.embedding(places, self._fetched(distinct_M))
 
+    def held(self, start: int, end: int) -> Tensor:
+        """Return some of the rows that are here, without an exchange."""
+        return self.weight[start - self.first : end - self.first]
+
     def _fetched(self, distinct_M: Tensor) -> Tensor:
         """Return [M, E] for sorted rows."""
         if self.sharding.size == 1:

@@ -14,8 +14,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ALIASES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # Lightning's names
 SMOOTHING = 5
 WITHOUT_TABLES = (
-    "trainer.shard_tables=true divides the embedding tables of gmf, mlp and neumf while they are fitted; this training has no tables that "
-    "can be divided. Leave it false"
+    "trainer.shard_tables=true divides the embedding tables of gmf, mlp and neumf, and those of two_tower, youtube_dnn and sasrec with "
+    "model.softmax=sampled or in_batch, while they are fitted; this training has no tables that can be divided. Leave it false"
 )
 WHOLE = (
     "accumulate",
@@ -52,7 +52,7 @@ class TrainerOptions:
         processes: on this machine, one GPU each if there are GPUs. A batch is split among them. Lightning starts the
             script, or the command, again for each; or torchrun has started this many.
         num_nodes: machines, started by torchrun or Slurm.
-        shard_tables: whether each process holds only its part of the embedding tables of GMF, MLP and NeuMF, and of the
+        shard_tables: whether each process holds only its part of the embedding tables of GMF, MLP, NeuMF and towers, and of the
             optimizer's state for them; see docs/processes.md.
         loggers: Lightning loggers (TensorBoard, CSV, MLflow, W&B) that receive loss, learning rate and validation metrics.
         log_every: steps between logged values.

@@ -16,8 +16,8 @@ import torch
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR")
 NO_MEMORY = "can't allocate memory"  # in Torch's RuntimeError on a CPU
 ADVICE = (
-    "lower model.batch_size, model.embedding_size or model.num_negatives, set trainer.accumulate, or divide the tables of gmf, mlp and "
-    "neumf among processes: trainer.shard_tables=true trainer.processes=2"
+    "lower model.batch_size, model.embedding_size or model.num_negatives, set trainer.accumulate, or divide the tables of gmf, mlp, neumf "
+    "and, with model.softmax=sampled, towers among processes: trainer.shard_tables=true trainer.processes=2"
 )
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -56,7 +56,7 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
     """
     if config.get("index") is not None and config.get("pipeline") is None:
         _check_index(config)
-    instantiate(chosen(config))  # what a constructor refuses; it computes nothing
+    model = instantiate(chosen(config))  # what a constructor refuses; it computes nothing
     part = config.evaluate.part
     if part not in HELD_OUT:
         raise ValueError(f"evaluate.part must be validation or test, got {part!r}")
@@ -73,7 +73,7 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
             f"trainer.patience={trainer.patience} needs a validation part, but {why} holds none out. Leave trainer.patience "
             "out and set model.epochs, or hold a validation part out and then fit on everything: recsys-dl refit run=…"
         )
-    check_tables(config, trainer)
+    check_tables(config, trainer, model)
     if trainer.checkpoint is not None:
         for folder in (Path(trainer.checkpoint).absolute(), *Path(trainer.checkpoint).absolute().parents):
             if folder.exists():
@@ -84,7 +84,7 @@ def check_beforehand(config: DictConfig, trainer: Any) -> None:
                 break
 
 
-def check_tables(config: DictConfig, trainer: Any) -> None:
+def check_tables(config: DictConfig, trainer: Any, model: Any) -> None:
     """Reject dividing the tables of a model that has none that can be.
 
     Raises:
@@ -92,11 +92,10 @@ def check_tables(config: DictConfig, trainer: Any) -> None:
     """
     if not trainer.shard_tables:
         return
-    from recsys_dl.compose.types import located
     from recsys_dl.training.options import WITHOUT_TABLES
 
     pipeline = config.get("pipeline") is not None
-    if pipeline or not getattr(located(config.model._target_, "model"), "shards_tables", False):
+    if pipeline or not getattr(getattr(model, "model", model), "shards_tables", False):
         name = "a pipeline" if pipeline else f"model={config.model._target_.split('.')[-2]}"
         raise ValueError(f"{WITHOUT_TABLES} for {name}")
 

@@ -26,13 +26,13 @@ def plan(config: DictConfig) -> int:
     trainer = trainer_of(config)
     where = machines(config.device, trainer.world_size)
     _check_sizes(config)
-    check_tables(config, trainer)
     if trainer.shard_tables and where.device is not None:
         raise ValueError(
             f"trainer.shard_tables=true divides tables among processes on CPUs, got device={config.device}; leave device out to plan for "
             "machines like this one, or trainer.shard_tables"
         )
     model, index = _made(config)
+    check_tables(config, trainer, model)
     read, mapped = None, False
     if config.interactions is None:
         from recsys_dl.runs import StageTimer
