@@ -34,6 +34,7 @@ def limit_threads(num_threads: int | None) -> int:
         raise ValueError(f"threads must be between 1 and the {processors} processors of this machine, got {threads}")
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(threads)
+    os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")  # PyArrow's allocator else takes 1 GiB at once
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     os.environ.setdefault("NUMBA_NUM_THREADS", str(processors))

@@ -96,10 +96,11 @@ def run(name: str, command: list[str], ceiling: int, home: Path) -> None:
 STAGES = ("prepare", "train popularity", "train als", "evaluate als", "recommend", "train gmf")
 
 
-def stages(path: str, ceiling: int, home: Path, chosen: list[str]) -> None:
+def stages(path: str, ceiling: int, home: Path, chosen: list[str], block: int) -> None:
     """Prepare, train, evaluate and recommend, each by a command in a process of its own."""
-    prepare = f"from recsys_dl.readers.shards import read_shards; print(read_shards({path!r}))"
-    train = ["recsys-dl", "train", "data=shards", f"data.path={path}", "evaluate.k=[10]"]
+    prepare = "from recsys_dl.threads import limit_threads; limit_threads(None)  # as the command does\n"
+    prepare += f"from recsys_dl.readers.shards import read_shards; print(read_shards({path!r}, block={block}))"
+    train = ["recsys-dl", "train", "data=shards", f"data.path={path}", f"data.block={block}", "evaluate.k=[10]"]
     commands = {
         "prepare": [sys.executable, "-c", prepare],
         "train popularity": [*train, "model=popularity", "run=popularity"],
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="default: a hundredth of the rows")
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--memory", default="3GiB", help="ceiling of each process")
+    parser.add_argument("--block", type=int, default=4_000_000, help="data.block: interactions worked on at once")
     parser.add_argument("--folder", type=Path, default=Path("bench_shards"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--s3", action="store_true", help="read from a local S3 server (moto)")
@@ -167,7 +169,7 @@ def main() -> None:
     if asked.s3:
         server, path = serve(home / "raw")
     try:
-        stages(path, ceiling, home, asked.stages)
+        stages(path, ceiling, home, asked.stages, asked.block)
     finally:
         if server is not None:
             server.terminate()

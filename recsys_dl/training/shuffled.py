@@ -18,6 +18,7 @@ from .shards import PairFiles, shard_name
 ROWS_PER_SHARD = 1_000_000
 MOST_SHARDS = 500  # files open at once
 FEWEST_SHARDS = 64  # so that as many processes have one each
+WINDOW = 2  # files shuffled together in each epoch; few, since each holds random pairs
 
 
 def shuffled_pairs(log: MappedInteractions) -> PairFiles:
@@ -31,7 +32,7 @@ def shuffled_pairs(log: MappedInteractions) -> PairFiles:
             with new_folder(home) as aside:
                 _write(pairs, aside)
     rows = pl.read_parquet(home / "rows.parquet")["rows"].to_list()
-    return PairFiles(home, rows)
+    return PairFiles(home, rows, WINDOW)
 
 
 def _write(pairs: sp.csr_matrix, folder: Path) -> None:
