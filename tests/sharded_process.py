@@ -44,7 +44,7 @@ TRAININGS = {
     "youtube_dnn": (YouTubeDNN(softmax="in_batch", hidden_sizes=[8], normalize=True, temperature=0.2, **TOWER), {}),
     # attention does not depend on the bias of keys, whose gradient is rounding, which Adam would turn into steps
     "sasrec": (
-        SASRec(softmax="sampled", num_negatives=40, num_blocks=1, **TOWER | {"optimizer": "sgd", "learning_rate": 0.1}),
+        SASRec(softmax="sampled", num_negatives=40, num_blocks=1, **TOWER | {"optimizer": "sgd"}),
         {},
     ),
 }
