@@ -9,6 +9,7 @@ import errno
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -168,7 +169,15 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
     """
     try:
         return _read_arrays(file)
-    except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
+    except ValueError as error:
+        if str(error).startswith(str(file)):
+            raise
+        raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
+    except (
+        RuntimeError,
+        SyntaxError,
+        tokenize.TokenError,
+    ) as error:  # encrypted, packed otherwise; no header of an array
         raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a position before the beginning of the file

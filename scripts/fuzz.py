@@ -74,11 +74,18 @@ def is_ours(error: BaseException) -> bool:
     return f"{os.sep}recsys_dl{os.sep}" in last.filename + os.sep and line.startswith("raise")
 
 
+def compiled() -> list[str]:
+    """Return the modules that Numba compiles, which it cannot once they are instrumented."""
+    files = [*(ROOT / "kernels").rglob("*.py"), *(ROOT / "recsys_dl" / "metrics").glob("*.py")]
+    parts = [file.relative_to(ROOT).with_suffix("").parts for file in files]
+    return [".".join(one if one[0] == "recsys_dl" else ("recsys_dl", *one)) for one in parts]
+
+
 def work(name: str, folder: Path, found: Path, flags: list[str]) -> None:
     """Enter inputs into one target until the time is over; findings are written as they are made."""
     import atheris
 
-    with atheris.instrument_imports(include=["recsys_dl", "yaml"]):
+    with atheris.instrument_imports(include=["recsys_dl", "yaml"], exclude=compiled()):
         from fuzz_targets import TARGETS
 
     logging.disable(logging.CRITICAL)
@@ -100,16 +107,17 @@ def work(name: str, folder: Path, found: Path, flags: list[str]) -> None:
 
     def once(data: bytes) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        caught: BaseException | None = None
         watch.on = True
         try:
             enter(data)
         except BaseException as error:
-            if not is_ours(error):
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                text = "".join(traceback.format_exception(error))
-                note(f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}", data, text)
-        finally:
-            watch.on = False
+            caught = error
+        watch.on = False
+        if caught is not None and not is_ours(caught):
+            last = traceback.extract_tb(caught.__traceback__)[-1]
+            text = "".join(traceback.format_exception(caught))
+            note(f"{type(caught).__name__} at {Path(last.filename).name}:{last.lineno}", data, text)
         if (grown := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) > GROWTH_MB << 10:
             note("memory", data, f"grew by {grown >> 10} MiB")
         for one in watch.seen:

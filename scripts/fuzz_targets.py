@@ -10,6 +10,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def side_tables(folder: Path) -> tuple[list[bytes], Callable[[bytes], None]]:
     """Features of items: lists, vectors, numbers, texts."""
     log = pl.DataFrame({"user": ["a", "b", "b"], "item": [1, 2, 3]})
     frame = pl.DataFrame({"item": [1, 2, 3], "tags": [["a"], [], None], "vector": [[0.1, 2.0], [0.5, 1.0], None]})
-    seeds = [SIDE, SIDE_LINES, gzip.compress(SIDE), *list(tables(frame))[:3]]
+    seeds = [SIDE, SIDE_LINES, gzip.compress(SIDE), *islice(tables(frame), 3)]
 
     def read(file: Path) -> None:
         Content().fit(read_log(log, item_features=file))
@@ -109,7 +110,7 @@ def documents(folder: Path) -> tuple[list[bytes], Callable[[bytes], None]]:
 def bandit_logs(folder: Path) -> tuple[list[bytes], Callable[[bytes], None]]:
     """Logs of a policy."""
     frame = pl.read_csv(BANDIT)
-    return [BANDIT, *list(tables(frame))[:3]], file_of(folder, "log.csv", read_bandit_log)
+    return [BANDIT, *islice(tables(frame), 3)], file_of(folder, "log.csv", read_bandit_log)
 
 
 def ids(folder: Path) -> tuple[list[bytes], Callable[[bytes], None]]:

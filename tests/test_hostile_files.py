@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from recsys_dl import read_log
@@ -67,10 +68,23 @@ def test_damaged_compression_is_refused(tmp_path, compress, at):
         read_log(tmp_path / "log.csv")
 
 
+@pytest.mark.parametrize("at", range(2, 40))
+def test_damaged_arrow_is_refused_or_read(tmp_path, at):
+    table = pl.DataFrame({"user": ["ab", "c", "d"] * 4, "item": ["1", "22", "3"] * 4}).to_arrow()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = bytearray(sink.getvalue().to_pybytes())
+    content[-16 * at : -16 * at + 4] = b"\xff\xff\xff\x7f"  # among lengths, offsets and texts
+    (tmp_path / "log").write_bytes(bytes(content))
+    with contextlib.suppress(ValueError):
+        read_log(tmp_path / "log")
+
+
 def test_damaged_parquet_of_ids_is_refused_or_read(tmp_path):
     out = io.BytesIO()
     pl.DataFrame({"user_id": ["a", "b"] * 20}).write_parquet(out)
-    for seed in range(60):
+    for seed in range(150):
         rng, content = np.random.default_rng(seed), bytearray(out.getvalue())
         for at in rng.integers(4, len(content) - 8, 3):
             content[at] = rng.integers(256)

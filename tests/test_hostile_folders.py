@@ -170,6 +170,16 @@ def test_tables_that_would_fill_the_memory_are_refused_before_they_do(tmp_path):
     assert read_saved_table(tmp_path / "numbers")["number"].to_list() == [7] * 9
 
 
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f8', (", b"{'descr': '<f8'}", b"\xff\xfe", b"((((((((", b"{'descr': [[[["]
+)
+def test_arrays_without_a_readable_header_are_refused(tmp_path, header):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as out:
+        out.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(ValueError, match="is damaged"):
+        load_arrays(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("index", [-1, 5, 2**31 - 1])
 def test_matrices_whose_indices_are_outside_are_refused(tmp_path, index):
     matrix = sp.csr_matrix(np.eye(5, dtype=np.float32))

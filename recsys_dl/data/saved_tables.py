@@ -47,7 +47,7 @@ def read_saved_table(file: Path) -> pl.DataFrame:
         frame = pl.from_arrow(table)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, pl.exceptions.PanicException) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError, pl.exceptions.PanicException) as error:
         raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
     assert isinstance(frame, pl.DataFrame)
     return frame

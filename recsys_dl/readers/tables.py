@@ -269,7 +269,7 @@ def _streamed(path: Path, names: list[str], parts: Callable[[list[str]], Iterato
     def batches(positions: Sequence[int], dtypes: Mapping[int, Any]) -> Iterator[Batch]:
         stream = _guarded(path, lambda: parts([names[at] for at in positions]))
         start = 0
-        while (part := _guarded(path, lambda: next(stream, None))) is not None:
+        while (part := _guarded(path, lambda: _checked(next(stream, None)))) is not None:
             frame = pl.DataFrame([from_arrow(part.column(i)).alias(str(at)) for i, at in enumerate(positions)])
             yield from _slices(frame, start)
             start += len(frame)
@@ -277,12 +277,19 @@ def _streamed(path: Path, names: list[str], parts: Callable[[list[str]], Iterato
     return Table(str(path), names, batches)
 
 
+def _checked(part: Any) -> Any:
+    """Return a batch whose offsets and texts are in order, which compiled code trusts."""
+    if part is not None:
+        part.validate(full=True)
+    return part
+
+
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:
     import pyarrow as pa
 
     try:
         return read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged or truncated ({error}); download or write it again") from error
 
 
