@@ -270,9 +270,7 @@ def _gram_part(table, begin, end, ones, part):
         count = min(1024, end - first)
         for k in range(count):
             _copy(table[first + k], rows[k])
-        for k in range(count, 1024):
-            for d in range(table.shape[1]):
-                rows[k, d] = np.float32(0.0)
+        rows[count:] = np.float32(0.0)
         _add_outer(part, np.int64(0), rows, count, ones)
 
 
@@ -344,14 +342,6 @@ def _cg_cpu(indptr, indices, weights, targets, penalties, table, gram, steps, bo
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _any(x):
-    for d in range(x.shape[0]):
-        if x[d] != 0:
-            return True
-    return False
-
-
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _block_rows(thread, indptr, indices, weights, targets, penalties, table, gram, step, bounds, threads, solved):
     """Solve `step` columns at a time exactly, starting from `solved`; all at once if `step` is D."""
@@ -369,7 +359,7 @@ def _block_rows(thread, indptr, indices, weights, targets, penalties, table, gra
             begin, end = indptr[row], indptr[row + 1]
             x = solved[row]
             predicted[: end - begin + 4] = np.float32(0.0)
-            if _any(x):
+            if _dot(x, x) != 0:
                 for column in range(0, size, step):
                     for first in range(begin, end, capacity):
                         count = min(capacity, end - first)

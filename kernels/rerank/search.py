@@ -368,9 +368,7 @@ def fill(state, caps, needs, least_M, pins, active_P, num_free, most, windows_W,
         num_pins += active
     if begin(state, caps, needs, least_M, pins, active_P, most) and _plain(state, caps, needs, num_free, most):
         return most
-    asked_each = (
-        num_pins == 0
-    )  # in a shorter list pins move up, and may meet needs that they do not meet in the longest
+    asked_each = num_pins == 0  # in a shorter list pins move up, and may meet needs that the longest does not
     if asked_each:
         _lower(state, caps, needs, least_M, pins, active_P, num_free, most, problems_R3)
     while True:
