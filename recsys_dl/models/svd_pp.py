@@ -86,14 +86,15 @@ class SVDpp(FunkSVD):
         shuffled_N = rng.permutation(ratings.nnz)
         users_N = np.repeat(np.arange(self.num_users), np.diff(ratings.indptr))
         grouped_N = shuffled_N[np.argsort(users_N[shuffled_N], kind="stable")]
-        indptr_U1, items_N, ratings_N = (
+        starts_U, items_N, ratings_N = (
             ratings.indptr.astype(np.int64),
             ratings.indices[grouped_N],
             ratings.data[grouped_N],
         )
         for epoch in track(range(self.epochs), type(self).__name__):
             svdpp_epoch(
-                indptr_U1,
+                np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_users),
+                starts_U,
                 items_N,
                 ratings_N,
                 float(self.mean),
@@ -105,8 +106,6 @@ class SVDpp(FunkSVD):
                 learning_rate=self.learning_rate,
                 regularization=self.regularization,
                 bias_regularization=self.bias_regularization,
-                seed=self.seed,
-                epoch=epoch,
             )
         self.user_emb_UD += self._offsets(ratings)
         self._check_finite()
