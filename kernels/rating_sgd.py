@@ -155,7 +155,8 @@ def _order_cpu(indptr, items, ratings, first_user, block_I, key, users_N, items_
         at[0] = indptr[first_user[b]]
         for other in range(blocks):
             at[other + 1] += at[other]
-        starts[b] = at
+        for other in range(blocks + 1):
+            starts[b, other] = at[other]
         for user in range(first_user[b], first_user[b + 1]):
             for n in range(indptr[user], indptr[user + 1]):
                 block = block_I[items[n]]
@@ -166,7 +167,7 @@ def _order_cpu(indptr, items, ratings, first_user, block_I, key, users_N, items_
                     user,
                     items[n],
                     ratings[n],
-                )  # a shuffle while the cell fills
+                )  # a shuffle as the cell fills
                 at[block] += 1
 
 
