@@ -1,4 +1,5 @@
-"""What Numba's loops do not become by themselves: a tile of outer products kept in registers, and a prefetch."""
+"""What Numba's loops do not become by themselves: a tile of outer products kept in registers, a mask of comparisons, keys split
+by a pivot, and a prefetch."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16  # columns are padded to a multiple of this many float32
+MASKED = 32  # comparisons of a mask
+EIGHT = 8  # keys of a vector
 HEIGHT = 4  # rows of a tile: four registers of 16 lanes, or eight of 8
 
 
@@ -97,3 +100,65 @@ def add_tile(context: Any, matrix: Any, i: Any, j: Any, rows: Any, first: Any, l
 
     size = types.uint64
     return types.void(matrix, size, size, rows, size, size, scale), emit
+
+
+@intrinsic
+def above(context: Any, scores: Any, first: Any, floor: Any) -> Any:
+    """Return a uint32 whose bit j says whether scores[first + j] > floor, for 32 float32; first is uint64, and not checked."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ir = cgutils.ir
+        scores, first, floor = arguments
+        vector = ir.VectorType(ir.FloatType(), MASKED)
+        data = context.make_array(signature.args[0])(context, builder, scores).data
+        read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=4)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), floor, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), MASKED), [0] * MASKED)
+        floors = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+        return builder.bitcast(builder.fcmp_ordered(">", read, floors), ir.IntType(MASKED))
+
+    return types.uint32(scores, types.uint64, types.float32), emit
+
+
+@intrinsic
+def lowest_bit(context: Any, mask: Any) -> Any:
+    """Return the number of the lowest bit of a uint32 that is set, as uint64; the mask must not be 0."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ir = cgutils.ir
+        return builder.zext(builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1)), ir.IntType(64))
+
+    return types.uint64(types.uint32), emit
+
+
+@intrinsic
+def split_eight(context: Any, keys: Any, first: Any, pivot: Any, to: Any, others: Any, to_other: Any) -> Any:
+    """Of keys[first : first + 8] write those above the pivot to keys[to:], the others to others[to_other:]; return the number above, uint64.
+
+    The keys are uint64, the positions uint64 and not checked; `to` must not exceed `first`. A vector instruction with AVX-512.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ir = cgutils.ir
+        keys, first, pivot, to, others, to_other = arguments
+        word, flag = ir.IntType(64), ir.IntType(1)
+        vector, flags = ir.VectorType(word, EIGHT), ir.VectorType(flag, EIGHT)
+        data = context.make_array(signature.args[0])(context, builder, keys).data
+        rest = context.make_array(signature.args[4])(context, builder, others).data
+        read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=8)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), pivot, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), EIGHT), [0] * EIGHT)
+        pivots = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+        larger = builder.icmp_unsigned(">", read, pivots)
+        compress = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [vector, flags, vector]),
+            f"llvm.experimental.vector.compress.v{EIGHT}i64",
+        )
+        for kept, target, at in ((larger, data, to), (builder.not_(larger), rest, to_other)):
+            packed = builder.call(compress, [read, kept, ir.Constant(vector, ir.Undefined)])
+            builder.store(packed, builder.bitcast(builder.gep(target, [at]), vector.as_pointer()), align=8)
+        return builder.zext(builder.ctpop(builder.bitcast(larger, ir.IntType(EIGHT))), word)
+
+    place = types.uint64
+    return types.uint64(keys, place, types.uint64, place, others, place), emit

@@ -20,10 +20,10 @@ from .item_lists import ItemLists, flat_lists, read_only
 from .keys import first_from, take, write_list
 from .scan import merge, scan
 from .threads import at_most
+from .tile import MASKED, above, lowest_bit
 from .transpose import transpose_items
 
 TILE = np.uint64(256)  # items scored at a time: 64 KB of embeddings at D=64, a share of the L2 cache
-SPAN = np.uint64(64)  # scores compared at a time with the score to beat
 MOST_USERS = 64  # rows processed per tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
 KEPT_BYTES = 64 << 20  # candidates held at a time
@@ -187,20 +187,25 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
                 if out == out_end or out_items[out] != item:
                     count, floor = take(score, np.int64(item), k, keys_C, count, floor)
         return count, floor
-    for start in range(np.uint64(0), np.uint64(size), SPAN):
-        stop = min(start + SPAN, np.uint64(size))
-        above = np.uint32(0)
-        for t in range(start, stop):
-            above += np.uint32(scores[t] > floor)
-        if above == 0:
-            continue
-        for t in range(start, stop):
-            if scores[t] > floor:
+    whole = np.uint64(size) // np.uint64(MASKED) * np.uint64(MASKED)
+    for start in range(np.uint64(0), whole, np.uint64(MASKED)):
+        mask = above(scores, start, floor)
+        while mask:
+            t = start + lowest_bit(mask)
+            mask &= mask - np.uint32(1)
+            if scores[t] > floor:  # which may have risen
                 item = first + np.int64(t)
                 while out < out_end and out_items[out] < item:
                     out += 1
                 if out == out_end or out_items[out] != item:
                     count, floor = take(scores[t], item, k, keys_C, count, floor)
+    for t in range(whole, np.uint64(size)):
+        if scores[t] > floor:
+            item = first + np.int64(t)
+            while out < out_end and out_items[out] < item:
+                out += 1
+            if out == out_end or out_items[out] != item:
+                count, floor = take(scores[t], item, k, keys_C, count, floor)
     return count, floor
 
 
