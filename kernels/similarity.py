@@ -27,12 +27,16 @@ from .comparison import COMMON, JACCARD, Prepared, SearchRequest, Vectors, finis
 from .compiling import INSIDE
 from .device import Device, resolve
 from .keys import best_first, key_of, score_of, write_list
+from .tile import prefetch_at
 from .vectors import search_request
 
 BLOCKS_PER_THREAD = 16
 LEAST = np.finfo(np.float32).smallest_subnormal
 SPAN = 128  # similarities finished at a time, in the L1 cache
 SCAN_SHARE = 8  # cost of scanning a row, as a share of visiting it
+
+AHEAD = 3  # columns whose entries are fetched before they are needed
+FETCHED = np.uint64(1024)  # of them; the processor fetches the rest of a long column by itself
 
 
 def nearest(
@@ -105,10 +109,17 @@ def _products(rows_B, indptr, indices, starts):
 @njit(cache=True, nogil=True)
 def accumulate(kind, width, ones, indices_Q, values_Q, starts, places, values, sums):
     """Add the sums of one vector with every row that shares a column with it to `sums` [R * width]."""
+    line, last = np.uint64(16), len(indices_Q) - 1
     for q in range(len(indices_Q)):
         first = starts[indices_Q[q]]
         end = starts[np.uint64(indices_Q[q]) + np.uint64(1)]
         rows = places[first:end]
+        soon = np.uint64(indices_Q[min(q + AHEAD, last)])
+        begin = np.uint64(starts[soon])
+        for at in range(begin, min(np.uint64(starts[soon + np.uint64(1)]), begin + FETCHED), line):
+            prefetch_at(places, at)
+            if not ones:
+                prefetch_at(values, at)
         if ones:
             for r in rows:
                 sums[r] += np.float32(1)

@@ -15,6 +15,17 @@ EIGHT = 8  # keys of a vector
 HEIGHT = 4  # rows of a tile: four registers of 16 lanes, or eight of 8
 
 
+def _call_prefetch(builder: Any, pointer: Any) -> None:
+    flag = cgutils.int32_t
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
+        "llvm.prefetch.p0i8",
+    )
+    address = builder.bitcast(pointer, cgutils.voidptr_t)
+    builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, high locality, data cache
+
+
 @intrinsic
 def prefetch(typing, table, row, column):
     """Prefetch a cache line of a table: randomly accessed rows would otherwise stall one by one."""
@@ -22,14 +33,7 @@ def prefetch(typing, table, row, column):
     def emit(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         at = builder.add(builder.mul(arguments[1], cgutils.unpack_tuple(builder, array.shape)[1]), arguments[2])
-        address = builder.bitcast(builder.gep(array.data, [at]), cgutils.voidptr_t)
-        flag = cgutils.int32_t
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]),
-            "llvm.prefetch.p0i8",
-        )
-        builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, high locality, data cache
+        _call_prefetch(builder, builder.gep(array.data, [at]))
         return context.get_dummy_value()
 
     return types.void(table, types.uint64, types.uint64), emit
@@ -100,6 +104,18 @@ def add_tile(context: Any, matrix: Any, i: Any, j: Any, rows: Any, first: Any, l
 
     size = types.uint64
     return types.void(matrix, size, size, rows, size, size, scale), emit
+
+
+@intrinsic
+def prefetch_at(typing, array, at):
+    """Prefetch the cache line of a position of a flat array."""
+
+    def emit(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        _call_prefetch(builder, builder.gep(array.data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), emit
 
 
 @intrinsic
