@@ -1,5 +1,6 @@
 """.github/workflows: they parse, and each command they run is one that there is."""
 
+import os
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ def project() -> dict:
 
 
 def test_what_there_is():
-    assert set(WORKFLOWS["ci"]["jobs"]) == {"lint", "tests", "wheel", "docs"}
+    assert set(WORKFLOWS["ci"]["jobs"]) == {"lint", "audit", "tests", "wheel", "docs"}
     assert WORKFLOWS["release"]["on"] == {"push": {"tags": ["v*"]}}
     assert WORKFLOWS["release"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}
 
@@ -51,6 +52,8 @@ def test_its_steps_can_run(name, job):
             assert set(re.findall(r"\.\[(\w+)\]", step["run"])) <= set(extras)
         elif program == "python" and words[0] == "-m":
             assert words[1] in installed or find_spec(words[1]), step
+        elif program.startswith("./"):
+            assert os.access(ROOT / program, os.X_OK), step
         else:
             assert program in installed or program in COMMANDS, step
             assert program in installed or shutil.which(program) or program == "recsys-dl", step
