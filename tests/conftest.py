@@ -42,6 +42,11 @@ LONGEST = (
 )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than there are processors: tests wait for Slurm, servers, other processes and clocks half of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let pytest-xdist hand out files in the order of collection, not by their number of tests: a file of minutes has few."""
     config.option.loadscopereorder = False
