@@ -116,10 +116,10 @@ def accumulate(kind, width, ones, indices_Q, values_Q, starts, places, values, s
         rows = places[first:end]
         soon = np.uint64(indices_Q[min(q + AHEAD, last)])
         begin = np.uint64(starts[soon])
-        for at in range(begin, min(np.uint64(starts[soon + np.uint64(1)]), begin + FETCHED), line):
-            prefetch_at(places, at)
+        for entry in range(begin, min(np.uint64(starts[soon + np.uint64(1)]), begin + FETCHED), line):
+            prefetch_at(places, entry)
             if not ones:
-                prefetch_at(values, at)
+                prefetch_at(values, entry)
         if ones:
             for r in rows:
                 sums[r] += np.float32(1)
