@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recsys_dl import Dataset, Interactions, Vocabulary, evaluate
-from recsys_dl.evaluation import attribute
+from recsys_dl.evaluation import Attribution, attribute
 from recsys_dl.models import Popularity
+from recsys_dl.pipeline import Pipeline
 from recsys_dl.protocols import Ranking, Stage, Staged
 
 D = 1 / np.log2(3)  # what the second place is worth
@@ -126,6 +127,19 @@ def test_a_stage_passed_over_for_some_users_is_left_out_and_named():
 def test_lists_longer_than_what_was_kept_end_early():
     found = attribute(Given(**LISTS), TRAIN, TEST, 6)
     assert found.stages[0].evaluation.values["recall@6"] == pytest.approx(found.stages[0].ceiling)
+
+
+def test_a_pipeline_fitted_on_other_data_is_noted():
+    rng = np.random.default_rng(0)
+    whole = Interactions(rng.integers(0, 30, 400), rng.integers(0, 20, 400), num_users=30, num_items=20)
+    rows = np.unique(np.column_stack([whole.users_N, whole.items_N]), axis=0)
+    train = Interactions(*rows[::2].T, num_users=30, num_items=20)
+    test = Interactions(*rows[1::2].T, num_users=30, num_items=20)
+    found = attribute(Pipeline({"popular": Popularity()}).fit(whole), train, test, 3, num_timed=1)
+    assert "Pipeline was fitted on 290 pairs of users and items, but train holds 145" in found.notes[0]
+    assert found.notes[0][:40] in str(found)
+    assert Attribution.from_dict(json.loads(json.dumps(found.to_dict()))).notes == found.notes
+    assert attribute(Pipeline({"popular": Popularity()}).fit(train), train, test, 3, num_timed=1).notes == ()
 
 
 def test_what_is_no_pipeline_is_refused():

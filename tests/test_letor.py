@@ -79,6 +79,16 @@ def test_a_broken_line_is_named(tmp_path, line, message):
     assert f"{file}, line 6" in str(error.value)
 
 
+def test_a_mistyped_index_does_not_fill_the_memory(tmp_path):
+    line = "1 qid:A 1000000000000:1\n"
+    with pytest.raises(
+        ValueError, match=r"may go up to 10000, as rows are dense; set num_features if .* got 1,000,000,000,000"
+    ):
+        read_letor(written(tmp_path, line))
+    file = written(tmp_path, "1 qid:A 10001:1\n")
+    assert read_letor(file, num_features=10_001).features_NF[0, -1] == 1
+
+
 def test_no_file_and_an_empty_one(tmp_path):
     written(tmp_path, "1", "here.txt")
     with pytest.raises(FileNotFoundError, match=r"does not exist; .* holds here\.txt"):

@@ -22,6 +22,7 @@ from recsys_dl.progress import track
 from recsys_dl.protocols import Ranking, Recommender, Stage, Staged
 
 from .evaluate import METRICS, RATING_METRICS, block_size, blocks, evaluate, lengths
+from .notes import trained_otherwise
 from .questions import Questions, answer
 from .rendering import WIDEST, html_table, page_width, text_table
 from .scorecard import Evaluation, conventions_text
@@ -61,6 +62,7 @@ class Attribution:
         whole_ms: median and 99th percentile of the total latency for one user, in milliseconds.
         num_timed: number of users timed.
         left_out: names of stages that were skipped for some users and therefore have no figures.
+        notes: caveats, such as that a retriever was fitted on another part of the log.
 
     Examples:
         >>> from recsys_dl import Interactions, attribute
@@ -77,6 +79,7 @@ class Attribution:
     whole_ms: tuple[float, float]
     num_timed: int
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text(page_width())
@@ -120,7 +123,7 @@ class Attribution:
             )
         last = self.stages[-1].evaluation
         wrapped = [part for line in lines for part in textwrap.wrap(line, width)]
-        return "\n".join([*wrapped, conventions_text(last.conventions, last.confidence, width)])
+        return "\n".join([*wrapped, conventions_text(last.conventions, last.confidence, width, self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything except per-user values in JSON-compatible form."""
@@ -143,6 +146,7 @@ class Attribution:
             "whole_ms": list(self.whole_ms),
             "num_timed": self.num_timed,
             "left_out": list(self.left_out),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -168,7 +172,8 @@ class Attribution:
                 for stage in stored["stages"]
             )
             whole, left_out = tuple(stored["whole_ms"]), tuple(stored["left_out"])
-            return cls(stages, int(stored["k"]), whole, int(stored["num_timed"]), left_out)
+            notes = tuple(stored.get("notes", ()))
+            return cls(stages, int(stored["k"]), whole, int(stored["num_timed"]), left_out, notes)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"these are not the figures of a pipeline's stages ({error!r}); rerun the evaluation"
@@ -251,9 +256,8 @@ def attribute(
             (change,) = paired_differences([sample], against, **resampling)  # type: ignore[arg-type]
         ceiling, kept = Sample(recall_U).value, float(kept_U.mean())
         stages.append(StageFigures(name, kind, evaluation, ceiling, kept, change, _percentiles(own_ms[name, kind])))
-    return Attribution(
-        tuple(stages), first, _percentiles(whole_ms), min(num_timed, len(questions.users)), tuple(left_out)
-    )
+    timed, notes = min(num_timed, len(questions.users)), tuple(trained_otherwise(model, questions))
+    return Attribution(tuple(stages), first, _percentiles(whole_ms), timed, tuple(left_out), notes)
 
 
 NO_NOTES = np.zeros((0, 2), np.int32)

@@ -17,6 +17,7 @@ from recsys_dl.data.vocabulary import as_text
 from .side_tables import read_table
 
 CHUNK_ROWS = 8192  # parsed rows kept as Python lists before they become an array
+MOST_FEATURES = 10_000  # of a file without `num_features`: rows are dense, and one mistyped index would fill the memory
 
 Place = str | os.PathLike[str]
 
@@ -28,8 +29,8 @@ def read_letor(path: Place, *, num_features: int | None = None, zero_based: bool
 
     Args:
         path: a text file.
-        num_features: number of features the ranker was trained on; None means the highest index in the file. Set it for validation and
-            test files, whose last features may all be 0.
+        num_features: number of features the ranker was trained on; None means the highest index in the file, at most 10,000. Set it
+            for validation and test files, whose last features may all be 0.
         zero_based: feature indices start at 0, as written by scikit-learn, not at 1.
 
     Raises:
@@ -204,7 +205,7 @@ def _sparse(
     at_rows: list[int] = []
     at_columns: list[int] = []
     values: list[float] = []
-    known = None if num_features is None else num_features - 1 + lowest
+    known = (MOST_FEATURES if num_features is None else num_features) - 1 + lowest
     for number, tokens in _rows(path):
         labels.append(_number(tokens[0], "a label", path, number))
         if grouped:
@@ -224,10 +225,13 @@ def _sparse(
                 ) from error
             if index <= last:
                 raise ValueError(f"{path}, line {number}: {_order(index, last, lowest)}")
-            if known is not None and index > known:
-                raise ValueError(
-                    f"{path}, line {number}: feature indices may go up to {known}, as there are {num_features} features, got {index}"
+            if index > known:
+                why = (
+                    f"as there are {num_features} features"
+                    if num_features
+                    else "as rows are dense; set num_features if there are more"
                 )
+                raise ValueError(f"{path}, line {number}: feature indices may go up to {known}, {why}, got {index:,}")
             last = index
             at_rows.append(row)
             at_columns.append(index - lowest)
