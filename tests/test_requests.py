@@ -245,5 +245,6 @@ def test_mmr_over_users_is_the_greedy_choice(weight):
     found = mmr.rerank([0], ranking, 12).items_BK
     if weight < 1:  # else all gains are cosines, of which many are equal up to rounding
         np.testing.assert_array_equal(found, [items_L[chosen]])
-    mmr._vectors = mmr._vectors._replace(lowest=-1.0)
-    np.testing.assert_array_equal(found, mmr.rerank([0], ranking, 12).items_BK)
+    for change in ({"lowest": -1.0}, {"num_columns": len(log)}):  # the latter: vectors are merged, not spread out
+        mmr._vectors = mmr._vectors._replace(**change)
+        np.testing.assert_array_equal(found, mmr.rerank([0], ranking, 12).items_BK)

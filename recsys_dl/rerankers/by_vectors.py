@@ -74,7 +74,8 @@ class Compared(ListReranker):
         inverse_I = np.divide(1.0, np.sqrt(squares_I), out=np.zeros(len(squares_I)), where=squares_I > 0)
         indptr, indices = sparse.indptr.astype(np.int64, copy=False), sparse.indices.astype(np.int32, copy=False)
         lowest = 0.0 if dense.min(initial=0) >= 0 and sparse.data.min(initial=0) >= 0 else -1.0
-        self._vectors = ItemVectors(dense if dense.shape[1] else None, indptr, indices, sparse.data, inverse_I, lowest)
+        some = dense if dense.shape[1] else None
+        self._vectors = ItemVectors(some, indptr, indices, sparse.data, inverse_I, lowest, sparse.shape[1])
 
 
 def _checked(vectors_ID: np.ndarray | None, num_items: int) -> np.ndarray:
