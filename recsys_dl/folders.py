@@ -13,11 +13,18 @@ import os
 import re
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recsys_dl.leftovers import leftover_suffix, lock, remove_leftovers
+
+NO_ARRAY = (
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+)  # what NumPy raises, besides ValueError, for a damaged .npy file
 
 
 @contextmanager

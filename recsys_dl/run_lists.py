@@ -244,15 +244,16 @@ class RunLists:
         rows = requests.rows_B
         assert rows is not None
         unseen = (self.model.user_counts_U[rows] == 0) & (self.seen.user_counts_U[rows] > 0)
+        if not unseen.any():
+            return self._ranked(rows, k, exclude=self.seen, **more)
         histories = self.seen.of_users(rows[unseen])
-        if unseen.all() and len(rows):
+        if unseen.all():
             return self._folded(histories, k, more)
         ranking = self._ranked(rows, k, exclude=self.seen, **more)
-        if unseen.any():
-            if self.draws:
-                more["request"] = more["request"][unseen]
-            folded = self._folded(histories, k, more)
-            ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
+        if self.draws:
+            more["request"] = more["request"][unseen]
+        folded = self._folded(histories, k, more)
+        ranking.items_BK[unseen], ranking.scores_BK[unseen] = folded.items_BK, folded.scores_BK
         return ranking
 
     def check_tastes(self) -> None:

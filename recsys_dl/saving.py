@@ -9,7 +9,6 @@ import errno
 import math
 import os
 import struct
-import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -23,7 +22,7 @@ import scipy.sparse as sp
 from typing_extensions import Self
 
 from recsys_dl.arguments import checked, parameters_of, show_arguments
-from recsys_dl.folders import new_folder, sha256
+from recsys_dl.folders import NO_ARRAY, new_folder, sha256
 from recsys_dl.trust import check_links, class_named
 from recsys_dl.version import __version__
 
@@ -173,11 +172,7 @@ def load_arrays(file: Path) -> dict[str, np.ndarray | sp.csr_matrix]:
         if str(error).startswith(str(file)):
             raise
         raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
-    except (
-        RuntimeError,
-        SyntaxError,
-        tokenize.TokenError,
-    ) as error:  # encrypted, packed otherwise; no header of an array
+    except (RuntimeError, *NO_ARRAY) as error:  # encrypted, packed otherwise; no header of an array
         raise ValueError(f"{file} is damaged ({str(error)[:200]}); restore it or recreate it") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a position before the beginning of the file

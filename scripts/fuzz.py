@@ -140,9 +140,16 @@ def run(name: str, seconds: int, found: Path) -> int:
             flags = [f"-max_total_time={left}", f"-timeout={TIMEOUT}", f"-max_len={LONGEST}", "-rss_limit_mb=4096"]
             flags += [f"-artifact_prefix={found.resolve()}/", f"-dict={words}", "-print_final_stats=1"]
             command = [sys.executable, __file__, "--work", str(folder), "--folder", str(found), name, "--", *flags]
-            done = subprocess.run(
-                command, cwd=home, capture_output=True, text=True, errors="replace", timeout=left + 120
-            )
+            try:
+                done = subprocess.run(
+                    command, cwd=home, capture_output=True, text=True, errors="replace", timeout=left + 120
+                )
+            except subprocess.TimeoutExpired as error:
+                said = (error.stderr or b"").decode(errors="replace")
+                (found / f"ended-{len(list(found.iterdir()))}.txt").write_text(
+                    f"it did not end in time\n{said[-20_000:]}"
+                )
+                break
         stats = re.findall(r"stat::number_of_executed_units: (\d+)", done.stderr)
         inputs += int(stats[-1]) if stats else 0
         if done.returncode:

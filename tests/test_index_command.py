@@ -14,6 +14,7 @@ from recsys_dl.cli import main
 from recsys_dl.compose import compose, options
 from recsys_dl.retrieval import IVF, Exact
 from recsys_dl.retrieval.budget import PREFERENCES, Figures, choose, measured, recall, survey
+from recsys_dl.verbs.index import vectors_of_file
 
 SMALL = [
     "grid.ivf={num_lists: [8, 16], num_probes: [1, 8]}",
@@ -132,6 +133,22 @@ def test_users_kept_from_training_are_folded_in(place):
     report = json.loads((place / "folded" / "report.json").read_text())
     assert [row["recall"] for row in report["rows"]] == [1, 1]
     assert report["embedding_size"] == 65  # the biases are a dimension more
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "{'descr': '<f8', '' '' ''''",
+        "{'descr': '<f8'",
+        "{'descr': '<f8)', 'fortran_order': False, 'shape': (2, 2), }",
+    ],
+)
+def test_a_damaged_file_of_vectors_is_refused(tmp_path, header):
+    file = tmp_path / "items.npy"
+    file.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() if header else b"")
+    with pytest.raises(ValueError, match=r"items\.npy must be a \.npy file of numbers"):
+        vectors_of_file(file)
 
 
 @pytest.mark.parametrize(

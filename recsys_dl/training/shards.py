@@ -21,7 +21,7 @@ import torch
 
 from recsys_dl.data.blocks import count_rows, ranges
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.folders import new_folder, sha256
+from recsys_dl.folders import NO_ARRAY, new_folder, sha256
 
 from .batches import FEWEST_STEPS, Share, mixed, shuffled
 from .pairs import PairLists
@@ -142,7 +142,7 @@ class Shards(Interactions, PairFiles):
             missing = [name for name in self.sha256 if not (self.folder / name).is_file()]
             if missing:
                 raise ValueError(f"{missing[0]} is missing")
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, *NO_ARRAY) as error:
             raise ValueError(f"{self.folder} is damaged ({error}); write the shards again") from error
         self._take(users, items, weights, None, num_users, num_items)
 

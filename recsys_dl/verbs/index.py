@@ -16,6 +16,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from recsys_dl.folders import NO_ARRAY
 from recsys_dl.processes import current
 
 from .beforehand import HELD_OUT, holds_out, settle_split
@@ -279,7 +280,7 @@ def vectors_of_file(file: Path) -> np.ndarray:
     """
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, *NO_ARRAY) as error:
         raise ValueError(f"{file} must be a .npy file of numbers, one vector per row ({error})") from error
     if array.ndim != 2:
         raise ValueError(f"{file} must hold one vector per row, got an array of shape {array.shape}")
