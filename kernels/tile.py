@@ -15,6 +15,16 @@ EIGHT = 8  # keys of a vector
 HEIGHT = 4  # rows of a tile: four registers of 16 lanes, or eight of 8
 
 
+def spread(builder: Any, value: Any, lanes: int) -> Any:
+    """Return a vector of equal numbers."""
+    undefined, word = (
+        cgutils.ir.Constant(cgutils.ir.VectorType(value.type, lanes), cgutils.ir.Undefined),
+        cgutils.int32_t,
+    )
+    zeros = cgutils.ir.Constant(cgutils.ir.VectorType(word, lanes), [0] * lanes)
+    return builder.shuffle_vector(builder.insert_element(undefined, value, word(0)), undefined, zeros)
+
+
 def _call_prefetch(builder: Any, pointer: Any) -> None:
     flag = cgutils.int32_t
     function = cgutils.get_or_insert_function(
@@ -65,11 +75,6 @@ def add_tile(context: Any, matrix: Any, i: Any, j: Any, rows: Any, first: Any, l
         def block(array: Any, row: Any, column: Any) -> Any:
             return builder.bitcast(at(array, row, column), vector.as_pointer())
 
-        def spread(value: Any) -> Any:
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-
         def load(pointer: Any) -> Any:
             return builder.load(pointer, align=4)
 
@@ -83,11 +88,15 @@ def add_tile(context: Any, matrix: Any, i: Any, j: Any, rows: Any, first: Any, l
         sums = [builder.phi(vector) for _ in range(HEIGHT)]
         builder.cbranch(builder.icmp_unsigned("<", k, last), body, done)
         builder.position_at_end(body)
-        scaled = builder.fmul(load(block(rows, k, j)), spread(load(builder.gep(scale.data, [k]))), flags=("fast",))
+        scaled = builder.fmul(
+            load(block(rows, k, j)), spread(builder, load(builder.gep(scale.data, [k])), LANES), flags=("fast",)
+        )
         more = [
             builder.fadd(
                 sums[r],
-                builder.fmul(spread(load(at(rows, k, builder.add(i, number(r))))), scaled, flags=("fast",)),
+                builder.fmul(
+                    spread(builder, load(at(rows, k, builder.add(i, number(r)))), LANES), scaled, flags=("fast",)
+                ),
                 flags=("fast",),
             )
             for r in range(HEIGHT)
@@ -128,10 +137,7 @@ def above(context: Any, scores: Any, first: Any, floor: Any) -> Any:
         vector = ir.VectorType(ir.FloatType(), MASKED)
         data = context.make_array(signature.args[0])(context, builder, scores).data
         read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=4)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), floor, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), MASKED), [0] * MASKED)
-        floors = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-        return builder.bitcast(builder.fcmp_ordered(">", read, floors), ir.IntType(MASKED))
+        return builder.bitcast(builder.fcmp_ordered(">", read, spread(builder, floor, MASKED)), ir.IntType(MASKED))
 
     return types.uint32(scores, types.uint64, types.float32), emit
 
@@ -162,10 +168,7 @@ def split_eight(context: Any, keys: Any, first: Any, pivot: Any, to: Any, others
         data = context.make_array(signature.args[0])(context, builder, keys).data
         rest = context.make_array(signature.args[4])(context, builder, others).data
         read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=8)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), pivot, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), EIGHT), [0] * EIGHT)
-        pivots = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-        larger = builder.icmp_unsigned(">", read, pivots)
+        larger = builder.icmp_unsigned(">", read, spread(builder, pivot, EIGHT))
         compress = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(vector, [vector, flags, vector]),

@@ -11,6 +11,7 @@ from recsys_dl.bandits.random_order import Betas, Gumbels, Normals, Order
 from recsys_dl.kernels.bandits import linear
 from recsys_dl.kernels.bandits.choosing import best_first, epsilon_chances, epsilon_greedy, first_chances, tie_chances
 from recsys_dl.kernels.bandits.drawing import beta_draws, gumbel_draws, normal_draws, normals
+from recsys_dl.kernels.bandits.moments import moments
 from recsys_dl.kernels.random import stream_key
 
 KEY = stream_key(3)
@@ -191,7 +192,7 @@ def test_linear_models_are_those_of_a_float64_solve(size):
     order_N, models_G, starts_G1 = linear.grouped(models_N)
     linear.learn(factors_MT, theta_MD, models_G, starts_G1, order_N, x_ND, rewards_N, weights_N)
     query_BD = rng.normal(size=(75, size)).astype(np.float32)
-    means_BL, widths_BL = linear.moments(factors_MT, theta_MD, query_BD, models_L=np.arange(models))
+    means_BL, widths_BL = moments(factors_MT, theta_MD, query_BD, models_L=np.arange(models))
     precision_MT, again_MT = np.empty_like(factors_MT), np.empty_like(factors_MT)
     linear.precisions(factors_MT, size, precision_MT)
     linear.factors_of(precision_MT, size, again_MT)
@@ -219,18 +220,16 @@ def test_means_and_widths_do_not_depend_on_the_batch():
     order_N, models_G, starts_G1 = linear.grouped(rng.integers(0, 40, 200))
     linear.learn(factors_MT, theta_MD, models_G, starts_G1, order_N, x_ND, rng.normal(size=200), np.ones(200))
     query_BD = rng.normal(size=(133, 19)).astype(np.float32)
-    whole = linear.moments(factors_MT, theta_MD, query_BD, models_L=np.arange(40))
+    whole = moments(factors_MT, theta_MD, query_BD, models_L=np.arange(40))
     for part in (slice(5, 6), slice(70, 133)):
         for one, all_of_it in zip(
-            linear.moments(factors_MT, theta_MD, query_BD[part], models_L=np.arange(40)), whole, strict=True
+            moments(factors_MT, theta_MD, query_BD[part], models_L=np.arange(40)), whole, strict=True
         ):
             np.testing.assert_array_equal(one, all_of_it[part])
     candidates_BL = np.argsort(rng.random((133, 40)), axis=1)[:, :7]
     candidates_BL[::3, 2] = -1
     rows_B1 = np.arange(133)[:, None]
-    for some, all_of_it in zip(
-        linear.moments(factors_MT, theta_MD, query_BD, models_L=candidates_BL), whole, strict=True
-    ):
+    for some, all_of_it in zip(moments(factors_MT, theta_MD, query_BD, models_L=candidates_BL), whole, strict=True):
         np.testing.assert_array_equal(some, np.where(candidates_BL >= 0, all_of_it[rows_B1, candidates_BL], 0))
 
 

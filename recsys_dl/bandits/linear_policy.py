@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
+from recsys_dl.kernels.bandits.moments import moments
 
 from .bandit_policy import BanditPolicy
 from .content_prior import expected
@@ -196,9 +197,7 @@ class LinearPolicy(BanditPolicy):
             return self._shared().moments(self.factors_MT[0], self.theta_MD[0], requests.contexts_BF, requests.arms_RL)
         arms_RL = requests.arms_RL.astype(np.int64)
         same = len(arms_RL) == 1 and arms_RL.min() >= 0
-        return linear.moments(
-            self.factors_MT, self.theta_MD, requests.contexts_BF, models_L=arms_RL[0] if same else arms_RL
-        )
+        return moments(self.factors_MT, self.theta_MD, requests.contexts_BF, models_L=arms_RL[0] if same else arms_RL)
 
     def _shared(self) -> SharedFeatures:
         return SharedFeatures.of(self.features, self.context_size, self.arm_features_AG)

@@ -17,6 +17,7 @@ from recsys_dl.arguments import Positive, Seed
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
 from recsys_dl.kernels.bandits.drawing import normal_draws
+from recsys_dl.kernels.bandits.moments import moments
 
 from .bandit_policy import BanditPolicy
 from .random_order import Normals
@@ -151,7 +152,7 @@ class LogisticThompson(SampledPolicy):
         assert requests.contexts_BF is not None
         arms_RL = requests.arms_RL.astype(np.int64)
         same = len(arms_RL) == 1 and arms_RL.min() >= 0
-        found = linear.moments(
+        found = moments(
             self._factors_AT, self._theta_AD, requests.contexts_BF, models_L=arms_RL[0] if same else arms_RL
         )
         return found[0].astype(np.float64), found[1].astype(np.float64)

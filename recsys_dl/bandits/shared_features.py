@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from typing_extensions import Self
 
-from recsys_dl.kernels.bandits import linear
+from recsys_dl.kernels.bandits.moments import moments
 
 MOST_WEIGHTS = 8192  # their covariance takes half a gigabyte
 
@@ -93,7 +93,7 @@ class SharedFeatures:
                 triangle_GG = np.asarray(np.linalg.qr(root_DG, mode="r"))[::-1, ::-1]
                 arms_AG, weights_G = self.arms_AG[:, ::-1], weights_G[::-1]
             arms_L = arms_RL[min(b, len(arms_RL) - 1)]
-            means_L1, widths_L1 = linear.moments(
+            means_L1, widths_L1 = moments(
                 np.ascontiguousarray(triangle_GG[lower])[None],
                 np.ascontiguousarray(weights_G)[None],
                 np.ascontiguousarray(arms_AG[arms_L]),
@@ -107,7 +107,7 @@ class SharedFeatures:
         """Return float32 [N, L]: the scores of candidates under each of some weights of the arms' features."""
         no_factors = np.zeros((len(weights_NG), 0))
         models_N = np.arange(len(weights_NG))
-        found_LN, _ = linear.moments(no_factors, weights_NG, self.arms_AG[arms_L], models_L=models_N, widths=False)
+        found_LN, _ = moments(no_factors, weights_NG, self.arms_AG[arms_L], models_L=models_N, widths=False)
         return np.ascontiguousarray(found_LN.T)
 
     def _with_one(self, contexts_NF: np.ndarray) -> np.ndarray:

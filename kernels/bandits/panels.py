@@ -1,0 +1,162 @@
+"""Lower triangles and vectors in panels of eight rows, column by column, as `panel_products.py` multiplies them.
+
+D numbers of a row, N numbers of a flat array, M models, L models asked for, T = D (D + 1) / 2 numbers of a lower triangle, packed by rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..compiling import INSIDE
+from ..tile import spread
+
+PANEL_ROWS = 8
+ROWS, NONE, ONE = np.uint64(PANEL_ROWS), np.uint64(0), np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def triangle_size(size):
+    """Return how many numbers the panels of a lower triangle take."""
+    total = 0
+    for low in range(0, size, PANEL_ROWS):
+        total += PANEL_ROWS * min(low + PANEL_ROWS, size)
+    return total
+
+
+@intrinsic
+def _pack_eight(context: Any, factor: Any, low: Any, unit: Any, scale: Any, out: Any, at: Any) -> Any:
+    """Write rows low ... low + 7 of a lower triangle as a panel: four columns at a time, turned in registers.
+
+    What the packed triangle has right of a diagonal are numbers of the next row; they are replaced by zeros.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ir = cgutils.ir
+        word, flag = ir.IntType(32), ir.IntType(1)
+        factor, scale, out = (
+            context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 3, 4)
+        )
+        _, low, unit, _, _, at = arguments
+        four, eight = ir.VectorType(ir.DoubleType(), 4), ir.VectorType(ir.FloatType(), PANEL_ROWS)
+
+        def number(value: int) -> Any:
+            return ir.Constant(low.type, value)
+
+        def mixed(one: Any, other: Any, order: list[int]) -> Any:
+            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(word, len(order)), order))
+
+        scales = [spread(builder, builder.load(builder.gep(scale, [number(r)])), 4) for r in range(PANEL_ROWS)]
+        bases = []
+        for r in range(PANEL_ROWS):
+            row = builder.add(low, number(r))
+            bases.append(builder.lshr(builder.mul(row, builder.add(row, number(1))), number(1)))
+
+        def columns(k: Any) -> list[Any]:
+            rows = []
+            for r in range(PANEL_ROWS):
+                place = builder.bitcast(builder.gep(factor, [builder.add(bases[r], k)]), four.as_pointer())
+                rows.append(
+                    builder.fptrunc(
+                        builder.fmul(builder.load(place, align=8), scales[r]), ir.VectorType(ir.FloatType(), 4)
+                    )
+                )
+            pairs = [mixed(rows[r], rows[r + 4], list(range(8))) for r in range(4)]
+            halves = [
+                (
+                    mixed(pairs[r], pairs[r + 1], [0, 8, 1, 9, 4, 12, 5, 13]),
+                    mixed(pairs[r], pairs[r + 1], [2, 10, 3, 11, 6, 14, 7, 15]),
+                )
+                for r in (0, 2)
+            ]
+            return [
+                mixed(halves[0][n], halves[1][n], order)
+                for n in range(2)
+                for order in ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+            ]
+
+        def store(column: Any, k: Any) -> None:
+            to = builder.gep(out, [builder.add(at, builder.mul(k, number(PANEL_ROWS)))])
+            builder.store(column, builder.bitcast(to, eight.as_pointer()), align=4)
+
+        before = builder.block
+        head, body, done = (builder.append_basic_block(name) for name in ("pack.head", "pack.body", "pack.done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(low.type)
+        builder.cbranch(builder.icmp_unsigned("<", k, low), body, done)
+        builder.position_at_end(body)
+        for n, column in enumerate(columns(k)):
+            store(column, builder.add(k, number(n)))
+        next_k = builder.add(k, number(4))
+        builder.branch(head)
+        k.add_incoming(number(0), before)
+        k.add_incoming(next_k, body)
+        builder.position_at_end(done)
+        unit = builder.icmp_unsigned("!=", unit, ir.Constant(unit.type, 0))
+        read = builder.load(builder.bitcast(scale, ir.VectorType(ir.DoubleType(), PANEL_ROWS).as_pointer()), align=8)
+        ones = builder.fptrunc(read, eight)
+        flags, zero = ir.VectorType(flag, PANEL_ROWS), ir.Constant(eight, [0.0] * PANEL_ROWS)
+        diagonal = [one for first in (0, 4) for one in columns(builder.add(low, number(first)))]
+        for c, column in enumerate(diagonal):
+            lower = builder.select(ir.Constant(flags, [int(r >= c) for r in range(PANEL_ROWS)]), column, zero)
+            with_ones = builder.select(ir.Constant(flags, [int(r == c) for r in range(PANEL_ROWS)]), ones, lower)
+            store(builder.select(unit, with_ones, lower), builder.add(low, number(c)))
+        return context.get_dummy_value()
+
+    size = types.uint64
+    return types.void(factor, size, types.boolean, scale, out, size), emit
+
+
+@njit(error_model="numpy", **INSIDE)
+def _pack_last(factor_T, low, count, unit, scale_8, out_N, at):
+    """Write fewer than eight rows of a lower triangle as a panel, with zeros below."""
+    for k in range(NONE, low + count):
+        for r in range(NONE, ROWS):
+            row, value = low + r, 0.0
+            if r < count and k <= row:
+                value = scale_8[r]
+                if k < row or not unit:
+                    value *= factor_T[row * (row + ONE) // np.uint64(2) + k]
+            out_N[at + ROWS * k + r] = np.float32(value)
+
+
+@njit(error_model="numpy", **INSIDE)
+def pack_triangle(factor_T, size, unit, scale_8, out_N):
+    """Write a lower triangle as panels; with `unit`, ones take the place of the diagonal d, and each row is times the root of its d.
+
+    Args:
+        factor_T: float64.
+        size: D, uint64.
+        unit: bool.
+        scale_8: float64, to work in.
+        out_N: out, float32; see `triangle_size`.
+    """
+    at = NONE
+    for low in range(NONE, size, ROWS):
+        count, depth = min(ROWS, size - low), min(low + ROWS, size)
+        for r in range(NONE, count):
+            row = low + r
+            scale_8[r] = factor_T[row * (row + np.uint64(3)) // np.uint64(2)] if unit else 1.0
+        for r in range(NONE, ROWS):
+            scale_8[r] = np.sqrt(scale_8[r])
+        if count == ROWS:
+            _pack_eight(factor_T, low, unit, scale_8, out_N, at)
+        else:
+            _pack_last(factor_T, low, count, unit, scale_8, out_N, at)
+        at += ROWS * depth
+
+
+@njit(error_model="numpy", **INSIDE)
+def pack_rows(theta_MD, models_L, low, count, out_N):
+    """Write rows low ... low + count - 1 of `models_L` as panels, one after the other, with zeros where there is none."""
+    size = theta_MD.shape[1]
+    for first in range(0, count, PANEL_ROWS):
+        for r in range(PANEL_ROWS):
+            for k in range(size):
+                value = theta_MD[models_L[low + first + r], k] if first + r < count else 0.0
+                out_N[first * size + k * PANEL_ROWS + r] = np.float32(value)
