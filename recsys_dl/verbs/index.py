@@ -16,7 +16,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from recsys_dl.folders import NO_ARRAY
+from recsys_dl.folders import NO_ARRAY, new_folder
 from recsys_dl.processes import current
 
 from .beforehand import HELD_OUT, holds_out, settle_split
@@ -51,8 +51,6 @@ class Task:
 
 def index(config: DictConfig) -> None:
     """Measure every setting of the grid; print the table and the recommended setting, write report and plot to a folder."""
-    from recsys_dl.folders import new_folder
-
     with in_processes(config.processes) as first:
         _check(config)
         if not first:
