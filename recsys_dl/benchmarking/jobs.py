@@ -64,7 +64,7 @@ def contender(job: str, name: str, log_UI: sp.csr_matrix, size: int, threads: in
     else:
         from . import peers as library  # type: ignore[no-redef]
     if name == "implicit":
-        import implicit.als  # loads SciPy's BLAS, which is another one than NumPy's
+        import implicit.als  # noqa: F401  loads SciPy's BLAS, which is another one than NumPy's
 
         threadpool_limits(1, "blas")  # as implicit advises: its own threads call BLAS
     return JOBS[job].contenders[name](library, log_UI, size, threads)
