@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from gpu_bounds import DEVICES, DRAWS, Device, Work, works
+from gpu_bounds import DEVICES, DRAWS, SIZES, Device, Work, works
 
 from recsys_dl.benchmarking.jobs import LISTED, LOGS, NEIGHBORS, shape_of
 from recsys_dl.benchmarking.ours import AlternatingLeastSquares, ItemNeighbors, PersonalizedRanking, vectors
@@ -61,7 +61,7 @@ def timed(tiny: bool) -> Iterator[Timed]:
     """Yield the jobs, one at a time: the arrays of each are on the device while it is timed."""
     log_UI = log_of(*(TINY if tiny else LOGS["ml-20m"]))
     listed, nearest = (3, 3) if tiny else (LISTED, NEIGHBORS)
-    for size in (4,) if tiny else (64, 128):
+    for size in (4,) if tiny else SIZES:
         work = works(shape_of(log_UI, size))
         for name, solver in SOLVERS.items():
             peers = implicit_als(log_UI, size) if name == "als_cg" else {}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What each kernel must at least take on a GPU, on paper: bytes over bandwidth, or operations over the rate of float32.
 
-    python scripts/gpu_bounds.py            # the table of docs/gpu.md: a log of MovieLens-20M's size on an H100
+    python scripts/gpu_bounds.py            # the tables of docs/gpu.md: a log of MovieLens-20M's size on an H100, and one long row
     python scripts/gpu_bounds.py --write    # renew it there
 
 Operations and bytes are those by which `recsys-dl bench kernels` judges the CPU. A gathered row counts as read from memory once; where its
@@ -14,13 +14,15 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from recsys_dl.benchmarking.jobs import JOBS, LISTED, Shape
+from recsys_dl.benchmarking.jobs import BLOCK, CG_STEPS, JOBS, LISTED, Shape
 
 PAGE = Path(__file__).parents[1] / "docs/gpu.md"
 BEGIN, END = "<!-- made by scripts/gpu_bounds.py -->\n", "<!-- end of bounds -->\n"
 # Users, items, distinct pairs and sum over users of their items squared, of the log that `recsys-dl bench kernels` generates as ml-20m
 PAPER = (138_493, 26_744, 16_400_000, 4.9e9)
 DRAWS = 4  # negatives per pair
+SIZES = (64, 128, 256)
+LONG = 1_000_000  # entries of a row
 
 
 class Device(NamedTuple):
@@ -35,6 +37,9 @@ DEVICES = {  # by a word of the device's name; data sheets of the SXM boards
     "H100": Device(3.35e12, 67e12),
     "A100": Device(2.039e12, 19.5e12),
 }
+
+# A multiprocessor of an H100: 132 of them at 1.98 GHz, 128 multiply-adds and 64 bytes of L2 a clock
+MULTIPROCESSOR = Device(64 * 1.98e9, 67e12 / 132)
 
 
 class Work(NamedTuple):
@@ -71,7 +76,7 @@ def works(shape: Shape) -> dict[str, Work]:
 
 
 def table() -> str:
-    """Return the table on paper, in Markdown."""
+    """Return the tables on paper, in Markdown."""
     device = DEVICES["H100"]
     lines = [
         "| job | D | GB | G operations | ms of memory | ms of arithmetic | bound by | at best |",
@@ -79,7 +84,7 @@ def table() -> str:
     ]
     for name in works(Shape(*PAPER, 64)):
         sized = name in JOBS and JOBS[name].sized
-        for size in (64, 128) if sized else (64,):
+        for size in SIZES if sized else (64,):
             work = works(Shape(*PAPER, size))[name]
             memory, arithmetic = (1000 * seconds for seconds in work.seconds(device))
             bound = "memory" if memory > arithmetic else "arithmetic"
@@ -88,18 +93,46 @@ def table() -> str:
                 f"| `{name}` | {size if sized else '-'} | {work.bytes / 1e9:.2f} | {work.operations / 1e9:.1f} | {memory:.2f} | "
                 f"{arithmetic:.2f} | {bound} | {rate / 1e6:,.1f} M {work.unit}/s |"
             )
+    return "\n".join(lines) + "\n\n" + long_rows()
+
+
+def long_rows() -> str:
+    """Return the table of one row of `LONG` entries beside an average one, in Markdown.
+
+    A block gathers each fixed row again at every product (conjugate gradients), or for predictions, matrix and changes (iALS++). Split, a row's
+    matrix of all columns is added up by the whole device, which reads each fixed row once.
+    """
+    device = DEVICES["H100"]
+    average = PAPER[2] / PAPER[0]
+    lines = [
+        f"| solver | D | an average row of {average:.0f} entries, by a block, us | {LONG:,} entries by a block, ms | split, ms | operations split / by a block |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size in (*SIZES, 1024):
+        products = CG_STEPS + 1
+        entry = {
+            "cg": Work("entries", 1, 4.0 * size * products, 4.0 * size * products),
+            "ials++": Work("entries", 1, size * (BLOCK + 6.0), 3 * 4.0 * size),
+        }
+        split = Work("entries", 1, size**2 + 2.0 * size, 4.0 * size)
+        for solver, work in entry.items():
+            by_block = max(work.seconds(MULTIPROCESSOR))
+            lines.append(
+                f"| {solver} | {size} | {1e6 * average * by_block:.1f} | {1000 * LONG * by_block:.1f} | "
+                f"{1000 * LONG * max(split.seconds(device)):.2f} | {split.operations / work.operations:.1f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def on_the_page() -> str:
-    """Return the table that docs/gpu.md holds."""
+    """Return the tables that docs/gpu.md holds."""
     return PAGE.read_text().split(BEGIN)[1].split(END)[0]
 
 
 def main() -> None:
-    """Print the table, or write it into docs/gpu.md."""
+    """Print the tables, or write them into docs/gpu.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="renew the table in docs/gpu.md")
+    parser.add_argument("--write", action="store_true", help="renew the tables in docs/gpu.md")
     if parser.parse_args().write:
         before, after = PAGE.read_text().split(BEGIN + on_the_page() + END)
         PAGE.write_text(before + BEGIN + table() + END + after)

@@ -94,44 +94,54 @@ def top_k_checks(tiny: bool) -> Iterator[Check]:
 
 
 def als_checks(tiny: bool) -> Iterator[Check]:
-    """A half-step with each solver, against dense float64 algebra."""
+    """A half-step with each solver, against dense float64 algebra: many rows of some entries, and some of many."""
+    if tiny:
+        yield from half_steps(5, 40, 12, 8, 1e-4)
+        return
+    for size in (64, 256):
+        yield from half_steps(
+            50_000, 20_000, 100, size, 1e-4
+        )  # float32 rounding times a condition number of some hundreds
+        yield from half_steps(8, 200_000, 100_000, size, 1e-3)  # which also grows with the terms of a sum
+
+
+def half_steps(num_users: int, num_items: int, each: int, size: int, tolerance: float) -> Iterator[Check]:
+    """A half-step of one size."""
     from recsys_dl.kernels.als import Observed, solve_rows
 
-    num_users, num_items, each, sizes = (5, 40, 12, (8,)) if tiny else (50_000, 20_000, 100, (64, 256))
     indptr, items = interactions(num_users, num_items, each)
     rng = np.random.default_rng(3)
     weights = 1 + rng.random(len(items), np.float32)
     targets = 1 + weights
     penalties = np.full(num_users, 10, np.float32)
-    for size in sizes:
-        fixed_SD, start_RD = embeddings(num_items, size, 4), embeddings(num_users, size, 5)
-        gram = fixed_SD.T.astype(np.float64) @ fixed_SD
-        for solver in ("cholesky", "cg", "ials++"):
-            exact = np.array(
-                [
-                    half_step(
-                        solver,
-                        gram + 10 * np.eye(size) + (near.T * weights[part]) @ near,
-                        near.T @ targets[part].astype(np.float64),
-                        start_RD[user].astype(np.float64),
-                    )
-                    for user in range(min(COMPARED, num_users))
-                    for part in [slice(indptr[user], indptr[user + 1])]
-                    for near in [fixed_SD[items[part]].astype(np.float64)]
-                ]
-            )
-            yield Check(
-                "als",
-                f"{solver} over {num_users} x {num_items}, {len(items)} entries, D={size}",
-                1e-4,  # float32 rounding times a condition number of some hundreds
-                (indptr, items, weights, targets, penalties, fixed_SD, start_RD),
-                lambda inputs, device, solver=solver: [
-                    solve_rows(
-                        Observed(*inputs[:5]), *inputs[5:], all_weight=1.0, solver=solver, block_size=32, device=device
-                    )
-                ],
-                lambda outputs, exact=exact: relative(outputs[0][: len(exact)], exact),
-            )
+    fixed_SD, start_RD = embeddings(num_items, size, 4), embeddings(num_users, size, 5)
+    gram = fixed_SD.T.astype(np.float64) @ fixed_SD
+    for solver in ("cholesky", "cg", "ials++"):
+        exact = np.array(
+            [
+                half_step(
+                    solver,
+                    gram + 10 * np.eye(size) + (near.T * weights[part]) @ near,
+                    near.T @ targets[part].astype(np.float64),
+                    start_RD[user].astype(np.float64),
+                )
+                for user in range(min(COMPARED, num_users))
+                for part in [slice(indptr[user], indptr[user + 1])]
+                for near in [fixed_SD[items[part]].astype(np.float64)]
+            ]
+        )
+        yield Check(
+            "als",
+            f"{solver} over {num_users} x {num_items}, {len(items)} entries, D={size}",
+            tolerance,
+            (indptr, items, weights, targets, penalties, fixed_SD, start_RD),
+            lambda inputs, device, solver=solver: [
+                solve_rows(
+                    Observed(*inputs[:5]), *inputs[5:], all_weight=1.0, solver=solver, block_size=32, device=device
+                )
+            ],
+            lambda outputs, exact=exact: relative(outputs[0][: len(exact)], exact),
+        )
 
 
 def half_step(solver: str, matrix: np.ndarray, right: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """An ALS half-step solves what it says: against float64 NumPy, on each device, for each solver."""
 
+from contextlib import nullcontext
+
 import numba
 import numpy as np
 import pytest
@@ -124,22 +126,56 @@ def test_cg_on_a_gpu_past_its_limits(device, monkeypatch, limit, value):
     if device == "cpu":
         pytest.skip("concerns the GPU alone")
     monkeypatch.setattr(f"recsys_dl.kernels.cuda.{limit}", value)
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als.LONGEST_PER_COLUMN", 0)
     monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.SEGMENT", 18)
-    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.PARTS_BYTES", 0)  # a row at a time
     takes_the_steps(17, 2, device, **shape(device))
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "ials++"])
+@pytest.mark.parametrize("held", [1, 3])  # matrices: a row is one segment, or up to three; a row at a time
+def test_long_rows_on_a_gpu_by_every_solver_and_size_of_memory(device, monkeypatch, solver, held):
+    if device == "cpu":
+        pytest.skip("concerns the GPU alone")
+    from cuda_scheduler import shuffled
+
+    size = 17
+    for name, value in {
+        "als.LONGEST": 4,
+        "als.LONGEST_PER_COLUMN": 0,
+        "als.WIDEST": 0,  # conjugate gradients of many columns
+        "als_long.SEGMENT": 5,
+        "als_long.PARTS_BYTES": held * 4 * size**2,
+    }.items():
+        monkeypatch.setattr(f"recsys_dl.kernels.cuda.{name}", value)
+    observed, fixed_SD, start_RD = problem(size, rows=1, fixed=12)
+    with shuffled(held) if SIMULATED else nullcontext():
+        found = solve_rows(
+            observed, fixed_SD, start_RD, all_weight=0.7, solver=solver, cg_steps=2, block_size=16, device=device
+        )
+    wanted = {
+        "cholesky": lambda: exact(observed, fixed_SD, 0.7),
+        "cg": lambda: after_steps(observed, fixed_SD, start_RD, 2),
+        "ials++": lambda: after_blocks(observed, fixed_SD, start_RD, 16),
+    }
+    close(found, wanted[solver](), 1e-5)  # as above
+
+
+def after_blocks(observed, fixed_SD, start_RD, block):
+    """A pass of iALS++ in float64."""
+    rows = []
+    for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
+        for begin in range(0, len(x), block):
+            mine = slice(begin, begin + block)
+            x[mine] += np.linalg.solve(matrix[mine, mine], (right - matrix @ x)[mine])
+        rows.append(x)
+    return np.array(rows)
 
 
 def test_ials_takes_exact_steps_block_after_block(device):
     size, block = 33, 16
     observed, fixed_SD, start_RD = problem(size, rows=2, fixed=20)
-    wanted = []
-    for (matrix, right), x in zip(systems(observed, fixed_SD, 0.7), start_RD.astype(np.float64), strict=True):
-        for begin in range(0, size, block):
-            mine = slice(begin, begin + block)
-            x[mine] += np.linalg.solve(matrix[mine, mine], (right - matrix @ x)[mine])
-        wanted.append(x)
     found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, solver="ials++", block_size=block, device=device)
-    close(found, np.array(wanted), 1e-5)  # as above
+    close(found, after_blocks(observed, fixed_SD, start_RD, block), 1e-5)  # as above
 
 
 @pytest.mark.parametrize("solver", ["cg", "ials++"])
@@ -169,18 +205,51 @@ def test_rows_longer_than_the_buffer():
         close(found, exact(observed, fixed_SD, 0.1), tolerance)  # the last two: after so many steps
 
 
-def test_a_matrix_that_shared_memory_cannot_hold(device, monkeypatch):
+@pytest.mark.parametrize("held", [1, 100])  # matrices: a row of one segment at a time, or all
+def test_a_matrix_that_shared_memory_cannot_hold_is_factorized_by_torch(device, monkeypatch, held):
     if device == "cpu":
         pytest.skip("concerns the GPU alone")
-    from recsys_dl.kernels.cuda import als as twin
-
-    monkeypatch.setattr(twin, "SHARED_BYTES", 800)  # 84 too few
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als.SHARED_BYTES", 800)  # 84 too few
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.SEGMENT", 16)
+    monkeypatch.setattr("recsys_dl.kernels.cuda.als_long.PARTS_BYTES", held * 4 * 5**2)
     observed, fixed_SD, start_RD = problem(5, **shape(device))
     found = solve_rows(observed, fixed_SD, start_RD, all_weight=0.7, device=device)
     close(found, exact(observed, fixed_SD, 0.7), 1e-5)
-    monkeypatch.setattr(twin, "SHARED_BYTES", 700)
-    with pytest.raises(ValueError, match=r'5 columns together are too many.*use solver="ials\+\+"'):
-        solve_rows(observed, fixed_SD, start_RD, device=device)
+    with pytest.raises(ValueError, match="5 columns together are too many for a GPU: use a smaller block_size"):
+        solve_rows(observed, fixed_SD, start_RD, solver="ials++", device=device)
+
+
+@pytest.mark.parametrize("size", [1, 137, 300])
+def test_torch_solves_what_it_says(size):
+    """On Torch's CPU here, on its GPU there."""
+    import torch
+
+    from recsys_dl.kernels.cuda.als_large import solutions
+
+    observed, fixed_SD, _ = problem(size)
+    made = list(systems(observed, fixed_SD, 0.7))
+    penalties = observed.penalties_R
+    matrices = np.array([matrix - penalty * np.eye(size) for (matrix, _), penalty in zip(made, penalties, strict=True)])
+    rights = np.array([right for _, right in made])
+    for where in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        arrays = (torch.from_numpy(array.astype(np.float32)).to(where) for array in (matrices, rights, penalties))
+        close(solutions(*arrays).cpu().numpy(), exact(observed, fixed_SD, 0.7), 1e-5)
+
+
+def test_torch_solves_what_rounding_has_made_indefinite():
+    import torch
+
+    from recsys_dl.kernels.cuda.als_large import solutions
+
+    rng = np.random.default_rng(0)
+    rank_one = rng.normal(0, 10, 40).astype(np.float32)
+    matrices = np.stack([np.outer(rank_one, rank_one), np.eye(40, dtype=np.float32), -np.eye(40, dtype=np.float32)])
+    rights = np.stack([rank_one, rank_one, rank_one])
+    assert torch.linalg.cholesky_ex(torch.from_numpy(matrices))[1][0] > 0
+    found = solutions(*map(torch.from_numpy, (matrices.copy(), rights, np.full(3, 1e-6, np.float32)))).numpy()
+    assert np.isfinite(found[:2]).all()
+    np.testing.assert_allclose(found[0] @ rank_one, 1, rtol=0.1)  # the product is determined, the vector is not
+    np.testing.assert_allclose(found[1], rank_one / (1 + 1e-6), rtol=1e-6)  # not touched by the first
 
 
 def test_arrays_on_the_device_stay_there(device):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from conftest import SIMULATED
 from numba import get_num_threads, set_num_threads
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
@@ -264,6 +265,73 @@ def test_product_of_sparse_matrices(device, shape):
     product = sparse_product(as_vectors(left), as_vectors(right), device=device)
     assert product.dtype == np.float32
     np.testing.assert_allclose(product, left.toarray().astype(np.float64) @ right.toarray(), rtol=1e-6)
+
+
+def uneven(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The same entries, with values whose sums depend on their order."""
+    matrix.data *= np.random.default_rng(9).uniform(0.5, 1.5, matrix.nnz).astype(np.float32)
+    return matrix
+
+
+def tiled(monkeypatch, threads, sums):
+    """Let a block of the CUDA twins have so many threads, and its tile so many sums."""
+    from recsys_dl.kernels.cuda import neighbors, similarity
+
+    for module in (similarity, neighbors):
+        monkeypatch.setattr(module, "THREADS", threads)
+    monkeypatch.setattr(similarity, "WARPS", threads // 32)
+    monkeypatch.setattr(similarity, "TILE_SUMS", sums)
+
+
+@pytest.mark.parametrize("measure", ["jaccard", "cosine", "pearson"])
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_tiles_blocks_and_the_order_of_threads_change_no_bit(device, measure, monkeypatch):
+    if not SIMULATED:
+        pytest.skip("a GPU is at hand, whose blocks are compiled")
+    from cuda_scheduler import shuffled
+
+    matrix, queries = uneven(stars(70, 41)), uneven(stars(2, 41, seed=1))
+    prepared = prepare(as_vectors(matrix), measure=measure)
+    lists = []
+    for threads, sums, seed in ((128, 8192, 1), (32, 6 * 32, 2), (64, 0, 3)):  # one tile, and three and two (pearson)
+        tiled(monkeypatch, threads, sums)
+        with shuffled(seed):
+            lists.append(nearest(prepared, 5, queries=as_vectors(queries), device=device))
+    dense, asked = matrix.toarray().astype(np.float64), queries.toarray().astype(np.float64)
+    check(*lists[0], all_similarities(asked, dense, measure))
+    for found, best in lists[1:]:
+        np.testing.assert_array_equal(found, lists[0][0])
+        np.testing.assert_array_equal(best, lists[0][1])
+
+
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_of_more_equal_rows_than_a_warp_holds_the_lower_are_kept(device, monkeypatch):
+    if not SIMULATED:
+        pytest.skip("a GPU is at hand, whose blocks are compiled")
+    tiled(monkeypatch, 32, 4 * 160)
+    ones = np.ones((170, 2), np.float32)
+    ones[40:, 1] = 0  # fewer entries: they come first where rows are renumbered
+    prepared = prepare(as_vectors(sp.csr_matrix(ones)), measure="common_cosine")
+    found, best = nearest(prepared, 3, rows=np.array([1, 100]), device=device)
+    np.testing.assert_array_equal(found, [[0, 2, 3], [0, 1, 2]])
+    np.testing.assert_array_equal(best, 1)
+
+
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_tiles_of_a_product_change_no_bit(device, monkeypatch):
+    if not SIMULATED:
+        pytest.skip("a GPU is at hand, whose blocks are compiled")
+    from cuda_scheduler import shuffled
+
+    left, right = uneven(stars(2, 37, 0.9)), uneven(stars(37, 150, 0.6, seed=2))
+    products = []
+    for threads, sums, seed in ((128, 8192, 1), (32, 64, 2), (64, 64, 3)):
+        tiled(monkeypatch, threads, sums)
+        with shuffled(seed):
+            products.append(sparse_product(as_vectors(left), as_vectors(right), device=device))
+    np.testing.assert_allclose(products[0], left.toarray().astype(np.float64) @ right.toarray(), rtol=1e-6)
+    np.testing.assert_array_equal(products[1], products[0])
+    np.testing.assert_array_equal(products[2], products[0])
 
 
 def test_weighting_by_hand():

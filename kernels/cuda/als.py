@@ -16,6 +16,7 @@ from numba import cuda, float32, int64, uint32, uint64
 
 from .als_cg import WARPS, cg_rows
 from .als_gram import scaled_gram
+from .als_large import solve_large
 from .als_long import normal_equations
 from .als_narrow import WARPS as NARROW_WARPS
 from .als_narrow import WIDEST, narrow_memory, narrow_rows
@@ -24,7 +25,10 @@ from .machine import LANES, add_four, bounds, load_four, load_line, store_four, 
 
 STAGED = 16  # fixed rows in shared memory at a time while outer products are added
 KEPT_BYTES = 16 << 10  # of a row's fixed rows kept in shared memory between conjugate-gradient steps
-LONGEST = 4096  # entries of a row that one block solves by itself
+LONGEST = 4096  # entries of a row that one block solves by itself, at least
+LONGEST_PER_COLUMN = (
+    128  # and for each column, by solvers that need no matrix of all columns, which costs more than their steps
+)
 SHARED_BYTES = 48 << 10  # per block, without opting in to more
 
 _ROWS = (
@@ -33,9 +37,8 @@ _ROWS = (
 )
 SIGNATURES = {
     "newton_rows": f"void({_ROWS}, int64, boolean, boolean, float32[::1], float32[:, ::1])",
-    "newton_large_rows": f"void({_ROWS}, int64, boolean, boolean, float32[::1], float32[:, ::1], float32[:, ::1], int64)",
 }
-BLOCKS = {"newton_rows": 256, "newton_large_rows": 256}
+BLOCKS = {"newton_rows": 256}
 
 
 def solve_rows(
@@ -50,9 +53,6 @@ def solve_rows(
 ) -> Any:
     """See `kernels.als.solve_rows`; `step` columns are solved together."""
     num_rows, size = start_RD.shape
-    narrow = size <= WIDEST
-    if solver == "cg" and not narrow:
-        cg_memory(size)  # raises before anything is copied
     types = (np.int64, np.int32, np.float32, np.float32, np.float32)
     entries = [to_device(column, dtype) for column, dtype in zip(observed, types, strict=True)]
     fixed = to_device(fixed_SD, np.float32)
@@ -63,25 +63,23 @@ def solve_rows(
     solved = cuda.device_array((num_rows, size), np.float32)
     if not num_rows:
         return give_back(solved, start_RD)
+    indptr = observed.indptr_R1 if isinstance(observed.indptr_R1, np.ndarray) else entries[0].copy_to_host()
+    if solver == "cholesky" and not fits(size):
+        solve_large(indptr, entries[1:4], entries[4], fixed, gram, solved)
+        return give_back(solved, start_RD)
     if solver != "cholesky":
         solved.copy_to_device(to_device(start_RD, np.float32))
-    if solver == "cg" and not narrow:
-        kept, shared = cg_memory(size)
-        cg_rows[num_rows, 32 * WARPS, 0, shared](*entries, fixed, gram, cg_steps, kept, solved)
-        return give_back(solved, start_RD)
+    longest = LONGEST if solver == "cholesky" else max(LONGEST, LONGEST_PER_COLUMN * size)
     if solver == "cg":
-        launch = _narrow(entries, fixed, cg_steps, solved)
+        launch = (_narrow if size <= WIDEST else _wide)(entries, fixed, cg_steps, solved)
     else:
         launch = _newton_steps(entries, fixed, min(step, size), solver == "cholesky", solved)
     # Those of few entries by their entries, a block each; the others by their matrices, which many blocks have added up
-    longest = 1 << 62 if solver == "ials++" else LONGEST
     none = to_device(np.zeros(1, np.int32)), cuda.device_array((1, size), np.float32)
     launch(num_rows, none[0], False, longest, gram.reshape(1, size, size), none[1])
-    if solver != "ials++":
-        indptr = observed.indptr_R1 if isinstance(observed.indptr_R1, np.ndarray) else entries[0].copy_to_host()
-        long = np.flatnonzero(np.diff(indptr) > longest).astype(np.int32)
-        for rows, matrices, rights in normal_equations(long, indptr, entries[1:4], fixed, gram):
-            launch(len(rows), to_device(rows), True, longest, matrices, rights)
+    long = np.flatnonzero(np.diff(indptr) > longest).astype(np.int32)
+    for rows, matrices, rights in normal_equations(long, indptr, entries[1:4], fixed, gram):
+        launch(len(rows), to_device(rows), True, longest, matrices, rights)
     return give_back(solved, start_RD)
 
 
@@ -98,25 +96,30 @@ def _narrow(entries: Any, fixed: Any, cg_steps: int, solved: Any) -> Callable[..
     return launch
 
 
+def _wide(entries: Any, fixed: Any, cg_steps: int, solved: Any) -> Callable[..., None]:
+    """Return what launches conjugate gradients over rows of more columns."""
+    kept, shared = cg_memory(solved.shape[1])
+
+    def launch(blocks: int, rows: Any, own: bool, longest: int, matrices: Any, rights: Any) -> None:
+        cg_rows[blocks, LANES * WARPS, 0, shared](
+            rows, own, longest, *entries, fixed, matrices, rights, cg_steps, kept, solved
+        )
+
+    return launch
+
+
 def _newton_steps(entries: Any, fixed: Any, step: int, from_zero: bool, solved: Any) -> Callable[..., None]:
     """Return what launches exact solutions over rows, `step` columns at a time."""
     threads = 64 if step <= 32 else 256
-    triangle, vectors = newton_memory(step)
+    if not fits(step):
+        raise ValueError(f"{step} columns together are too many for a GPU: use a smaller block_size")
     predicted = cuda.device_array(max(1, entries[1].shape[0]), np.float32)
-    if vectors > SHARED_BYTES:
-        raise ValueError(
-            f'{step} columns together are too many for a GPU: use solver="ials++", or a smaller block_size'
-        )
     how = (step, from_zero, wide(fixed), predicted, solved)
 
     def launch(blocks: int, rows: Any, own: bool, longest: int, matrices: Any, rights: Any) -> None:
-        arguments = (rows, own, longest, *entries, fixed, matrices, rights, *how)
-        if 4 * triangle + vectors <= SHARED_BYTES:
-            newton_rows[blocks, threads, 0, 4 * triangle + vectors](*arguments)
-        else:
-            most = min(blocks, 1024)
-            scratch = cuda.device_array((most, triangle), np.float32)
-            newton_large_rows[most, threads, 0, vectors](*arguments, scratch, blocks)
+        newton_rows[blocks, threads, 0, newton_memory(step)](
+            rows, own, longest, *entries, fixed, matrices, rights, *how
+        )
 
     return launch
 
@@ -137,19 +140,21 @@ def cg_memory(size: int) -> tuple[int, int]:
     return kept, 4 * (kept + vectors) * size
 
 
-def newton_memory(step: int) -> tuple[int, int]:
-    """Return the numbers of a packed matrix of `step` columns, and the bytes of shared memory for what is beside it."""
-    return _fours((step + 1) * (step + 2) // 2), 4 * (STAGED * _fours(step) + 2 * STAGED + 4 * (step + 1))
+def newton_memory(step: int) -> int:
+    """Return the bytes of shared memory that a block takes to solve `step` columns together."""
+    return 4 * (_fours((step + 1) * (step + 2) // 2) + STAGED * _fours(step) + 2 * STAGED + 4 * (step + 1))
+
+
+def fits(step: int) -> bool:
+    """Return whether a block can solve so many columns together."""
+    return newton_memory(step) <= SHARED_BYTES
 
 
 def _fours(width: int) -> int:
     return -(-width // 4) * 4
 
 
-SHARED_BYTES_AT_64 = {
-    "newton_rows": 4 * newton_memory(64)[0] + newton_memory(64)[1],
-    "newton_large_rows": newton_memory(64)[1],
-}
+SHARED_BYTES_AT_64 = {"newton_rows": newton_memory(64)}
 
 
 @cuda.jit(**bounds(256, 2))
@@ -163,33 +168,9 @@ def newton_rows(
     its entries, unless it has more than `longest`.
     """
     pool = cuda.shared.array(0, float32)
+    place = int64(cuda.blockIdx.x)
     triangle = ((step + 1) * (step + 2) // 2 + 3) // 4 * 4
-    _newton(
-        int64(cuda.blockIdx.x), rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step,
-        from_zero, is_wide, predicted, solved, pool[:triangle], pool[triangle:]
-    )  # fmt: skip
-
-
-@cuda.jit(**bounds(256, 1))
-def newton_large_rows(
-    rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step, from_zero, is_wide,
-    predicted, solved, scratch, num_rows
-):  # fmt: skip
-    """The same with each block's matrix in global memory, for one too large for shared memory."""
-    pool = cuda.shared.array(0, float32)
-    for place in range(cuda.blockIdx.x, num_rows, cuda.gridDim.x):
-        _newton(
-            place, rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step,
-            from_zero, is_wide, predicted, solved, scratch[cuda.blockIdx.x], pool
-        )  # fmt: skip
-        cuda.syncthreads()
-
-
-@cuda.jit(device=True)
-def _newton(
-    place, rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices, rights, step, from_zero, is_wide,
-    predicted, solved, matrix, pool
-):  # fmt: skip
+    matrix = pool[:triangle]
     thread, threads = int64(uint32(cuda.threadIdx.x)), int64(cuda.blockDim.x)
     row = int64(rows[place]) if own else place
     which = place if own else int64(0)
@@ -202,10 +183,11 @@ def _newton(
     x = solved[row]
     fours = (step + 3) // 4
     padded = 4 * fours
-    staged = pool[: STAGED * padded]
-    scales = pool[STAGED * padded : STAGED * padded + STAGED]
-    misses = pool[STAGED * padded + STAGED : STAGED * padded + 2 * STAGED]
-    vectors = pool[STAGED * padded + 2 * STAGED :]
+    beside = triangle + STAGED * padded
+    staged = pool[triangle:beside]
+    scales = pool[beside : beside + STAGED]
+    misses = pool[beside + STAGED : beside + 2 * STAGED]
+    vectors = pool[beside + 2 * STAGED :]
     if from_zero:
         for d in range(thread, size, threads):
             x[d] = float32(0.0)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from numba import cuda, float32, uint64
+from numba import cuda, float32, int64, uint64
 
 from .machine import warp_sum
 
 WARPS = 4  # per block
 
 SIGNATURES = {
-    "cg_rows": "void(int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1], "
-    "int64, int64, float32[:, ::1])",
+    "cg_rows": "void(int32[::1], boolean, int64, int64[::1], int32[::1], float32[::1], float32[::1], float32[::1], float32[:, ::1], "
+    "float32[:, :, ::1], float32[:, ::1], int64, int64, float32[:, ::1])",
 }
 BLOCKS = {"cg_rows": 32 * WARPS}
 SHARED_BYTES_AT_64 = {"cg_rows": 4 * 64 * (64 + 3 + WARPS)}
 
 
 @cuda.jit
-def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, kept, solved):
-    """Conjugate gradients starting from `solved`. Warps split a row's entries, lanes split the columns."""
+def cg_rows(
+    rows, own, longest, indptr, indices, weights, targets, penalties, fixed, matrices_MDD, rights_MD, steps, kept, solved
+):  # fmt: skip
+    """Conjugate gradients starting from `solved`. Warps split a row's entries, lanes split the columns.
+
+    `rows`, `own`, `longest`, matrices and right-hand sides are those of `als_narrow.narrow_rows`.
+    """
     pool = cuda.shared.array(0, float32)
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     size = fixed.shape[1]
-    row = cuda.blockIdx.x
+    block = int64(cuda.blockIdx.x)
+    row = int64(rows[block]) if own else block
     begin, end = indptr[row], indptr[row + 1]
+    if own:
+        end = begin
+    elif end - begin > longest:
+        return
+    which = block if own else int64(0)
+    gram = matrices_MDD[which]
     direction = pool[:size]
     residual = pool[size : 2 * size]
     product = pool[2 * size : 3 * size]
@@ -34,13 +46,13 @@ def cg_rows(indptr, indices, weights, targets, penalties, fixed, gram, steps, ke
     for at in range(thread, min(kept, end - begin) * size, threads):
         near[at] = fixed[indices[begin + at // size], at % size]
     cuda.syncthreads()
-    # The residual is targets minus A x, where A x is the product with the direction x.
+    # The residual is the right-hand side minus A x, where A x is the product with the direction x.
     _product(
         indices, weights, targets, penalties[row], fixed, gram, begin, end, True, kept, direction, sums, near, product
     )
     for d in range(thread, size, threads):
-        residual[d] = -product[d]
-        direction[d] = -product[d]
+        residual[d] = (rights_MD[which, d] if own else float32(0.0)) - product[d]
+        direction[d] = residual[d]
     cuda.syncthreads()
     squares = _dot(residual, residual)
     for _ in range(steps):

@@ -39,16 +39,22 @@ def item_of(key):
 
 
 @cuda.jit(device=True)
-def contains(items, low, high, item):
-    """Return whether items[low:high], ascending, has the item."""
-    end = high
+def first_from(items, low, high, item):
+    """Return the first position of items[low:high], ascending, that has the item or a later one; `high` if none has."""
     while low < high:
         middle = (low + high) >> 1
         if items[middle] < item:
             low = middle + 1
         else:
             high = middle
-    return low < end and items[low] == item
+    return low
+
+
+@cuda.jit(device=True)
+def contains(items, low, high, item):
+    """Return whether items[low:high], ascending, has the item."""
+    at = first_from(items, low, high, item)
+    return at < high and items[at] == item
 
 
 @cuda.jit(device=True)

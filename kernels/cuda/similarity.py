@@ -1,8 +1,9 @@
-"""The nearest neighbors of sparse vectors on a GPU: one block per requested row.
+"""The nearest neighbors of sparse vectors on a GPU: one block per requested row and tile of the rows searched.
 
-R rows, C columns, B rows requested, K neighbors. A block walks the columns of its row in order; its threads add to the sums
-of the rows in a column, which are distinct. So sums run over columns in ascending order, as on the CPU, and
-need no atomics. Similarities are held in a bounded buffer until `topk` has selected from them.
+R rows, C columns, B rows requested, K neighbors, P parts: warps of tiles. A block holds the sums of a tile in shared memory and walks the
+columns of its row in order; its threads add to the sums of the rows in a column, which are distinct. So sums run over columns in
+ascending order, as on the CPU, and need no atomics. Each warp then keeps the best of a quarter of the tile, from which `topk` selects:
+neither sums nor similarities reach memory.
 """
 
 from __future__ import annotations
@@ -10,101 +11,90 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, int64
+from numba import cuda, float32, int32, int64, uint32
 
 from ..comparison import COMMON, Prepared, SearchRequest, finished_plain
-from ..item_lists import ItemLists
-from . import topk
-from .arrays import on_device, to_device
+from .arrays import to_device
+from .keys import BYTE_VALUES, first_from, keep_largest, key_of
+from .machine import ALL, LANES, below_lane
+from .topk import Answer
 
 THREADS = 128
-STAGED = 128  # columns whose positions and values are in shared memory
-SCRATCH_BYTES = 256 << 20  # sums and similarities held at once
+WARPS = THREADS // LANES
+TILE_SUMS = 8192  # numbers of a tile in shared memory
 
 SIGNATURES = {
     "similarities": "void(int32, int32, boolean, float32, float32, int64[::1], int32[::1], float32[::1], float32[::1], "
-    "float32[::1], int64[::1], int64[::1], int32[::1], float32[::1], float32[::1], float32[:, ::1], float32[:, ::1])",
+    "float32[::1], int32[::1], int64[::1], int64[::1], int64[::1], int32[::1], float32[::1], float32[::1], int64, int64, "
+    "uint64[:, :, ::1], int32[:, ::1])",
 }
 BLOCKS = dict.fromkeys(SIGNATURES, THREADS)
+SHARED_BYTES_AT_64 = dict.fromkeys(SIGNATURES, 4 * TILE_SUMS)
 
 _finished = cuda.jit(device=True)(finished_plain)
 
 
 class Searched(NamedTuple):
-    """The searched vectors, on the device, in their own numbering."""
+    """The searched vectors, on the device: places of rows in columns ascend; what is of a row is in the order of rows."""
 
     starts_C1: Any
-    rows_N: Any
+    places_N: Any
     values_N: Any
     scale_R: Any
     sizes_R: Any
+    order_R: Any  # row at each place
 
 
 def nearest(prepared: Prepared, request: SearchRequest, k: int) -> tuple[Any, Any]:
     """See `kernels.similarity.nearest`."""
-    size = (len(request.rows_B), k)
-    there = on_device(request.values_N)
-    make: Any = cuda.device_array if there else np.empty
-    rows_BK, best_BK = make(size, np.int32), make(size, np.float32)
     num_rows = len(prepared.order_R)
-    itself_B = np.where(request.itself_B < 0, -1, prepared.order_R[request.itself_B] if num_rows else -1).astype(
-        np.int32
+    answer = Answer(len(request.rows_B), num_rows, k)
+    tile = tile_of(num_rows, prepared.width)
+    tiles = -(-num_rows // tile)
+    on_host = isinstance(request.values_N, np.ndarray)
+    vectors = (
+        to_device(request.indptr_R1, np.int64),
+        to_device(request.indices_N.view(np.int32) if on_host else request.indices_N, np.int32),
+        to_device(request.values_N, np.float32),
+        to_device(request.norms_R, np.float32),
     )
-    indices = request.indices_N if there else request.indices_N.view(np.int32)
-    parts = (
-        (request.indptr_R1, np.int64),
-        (indices, np.int32),
-        (request.values_N, np.float32),
-        (request.norms_R, np.float32),
-    )
-    vectors = tuple(to_device(array, dtype) for array, dtype in parts)
-    step = max(1, SCRATCH_BYTES // max(1, 4 * num_rows * (prepared.width + 1)))
-    for begin in range(0, size[0], step):
-        some = slice(begin, min(begin + step, size[0]))
-        scores = _similarities(prepared, request.rows_B[some], vectors)
-        own = itself_B[some]
-        places = np.arange(len(own), dtype=np.int64)
-        found, best = topk.top_k(scores, k, exclude=ItemLists(places, places + (own >= 0), own), allow=None)
-        if there:
-            rows_BK[some].copy_to_device(found)
-            best_BK[some].copy_to_device(best)
-        else:
-            rows_BK[some], best_BK[some] = found.copy_to_host(), best.copy_to_host()
-    return rows_BK, best_BK
-
-
-def _similarities(prepared: Prepared, rows_B: np.ndarray, vectors: tuple[Any, ...]) -> Any:
-    """Return float32 [B, R] on the device; -inf where rows are not neighbors."""
-    size = (len(rows_B), len(prepared.order_R))
-    scores = cuda.device_array(size, np.float32)
-    sums = scores if prepared.width == 1 else cuda.device_array((size[0], size[1] * prepared.width), np.float32)
-    if size[1]:
-        similarities[size[0], THREADS](
+    capacity = min(4 * k + 2 * LANES, tile // WARPS)
+    for some, keys, counts in answer.chunks(WARPS * tiles, capacity):
+        similarities[tiles * len(counts), THREADS, 0, 4 * tile * prepared.width](
             np.int32(prepared.kind),
             np.int32(prepared.width),
             np.bool_(prepared.ones),
             prepared.shrinkage,
             prepared.min_common,
             *_searched(prepared),
-            to_device(rows_B, np.int64),
+            to_device(request.rows_B[some], np.int64),
+            to_device(request.itself_B[some], np.int64),
             *vectors,
-            sums,
-            scores,
+            tile,
+            k,
+            keys,
+            counts,
         )
-    return scores
+        answer.select(some, keys, counts)
+    return answer.give_back(request.values_N)
+
+
+def tile_of(num_rows: int, width: int) -> int:
+    """Return how many rows, of `width` sums each, a tile has: as many for each thread."""
+    return THREADS * max(1, min(TILE_SUMS // (width * THREADS), -(-num_rows // THREADS)))
 
 
 def _searched(prepared: Prepared) -> Searched:
     """Return the searched side; it is copied to the device once."""
     if "searched" not in prepared.resident:
         starts, places, values = prepared.columns
-        sizes = np.diff(prepared.vectors.indptr_R1)
         arrays = (
             (starts, np.int64),
-            (prepared.order_R[places], np.int32),
+            (places, np.int32),
             (values, np.float32),
             (prepared.scale_R, np.float32),
-            (sizes, np.float32),
+            (np.diff(prepared.vectors.indptr_R1), np.float32),
+            (prepared.order_R, np.int32),
         )
         prepared.resident["searched"] = Searched(*(to_device(array, dtype) for array, dtype in arrays))
     return prepared.resident["searched"]
@@ -112,58 +102,114 @@ def _searched(prepared: Prepared) -> Searched:
 
 @cuda.jit
 def similarities(
-    kind,
-    width,
-    ones,
-    shrinkage,
-    min_common,
-    starts_C1,
-    their_rows_N,
-    their_values_N,
-    scale_R,
-    sizes_R,
-    rows_B,
-    indptr_Q1,
-    indices_Q,
-    values_Q,
-    norms_Q,
-    sums_BW,
-    scores_BR,
-):
-    """Write the similarities of row rows_B[block] to all rows. `sums_BW` may be `scores_BR` if one sum per pair is enough."""
-    begins = cuda.shared.array(STAGED, int64)
-    ends = cuda.shared.array(STAGED, int64)
-    weights = cuda.shared.array(STAGED, float32)
-    thread = cuda.threadIdx.x
-    sums = sums_BW[cuda.blockIdx.x]
-    scores = scores_BR[cuda.blockIdx.x]
-    query = rows_B[cuda.blockIdx.x]
+    kind, width, ones, shrinkage, min_common, starts_C1, places_N, values_N, scale_R, sizes_R, order_R, rows_B, itself_B,
+    indptr_Q1, indices_Q, values_Q, norms_Q, tile, k, keys_BPC, counts_BP
+):  # fmt: skip
+    """Collect the candidates for neighbors of one row among the rows at the places of one tile."""
+    sums = cuda.shared.array(0, float32)
+    byte_counts = cuda.shared.array((WARPS, BYTE_VALUES), uint32)
+    num_rows = int64(order_R.shape[0])
+    at, b = cuda.blockIdx.x // rows_B.shape[0], cuda.blockIdx.x % rows_B.shape[0]  # blocks of one time share a tile
+    low = at * tile
+    high = min(low + tile, num_rows)
+    query = rows_B[b]
     first = indptr_Q1[query]
     size = indptr_Q1[query + 1] - first
-    for at in range(thread, sums.shape[0], THREADS):
-        sums[at] = float32(0)
-    for staged in range(0, size, STAGED):
-        cuda.syncthreads()  # the last stage is read, and the sums are 0
-        count = min(STAGED, size - staged)
-        if thread < count:
-            column = indices_Q[first + staged + thread]
-            begins[thread] = starts_C1[column]
-            ends[thread] = starts_C1[column + 1]
-            weights[thread] = values_Q[first + staged + thread]
-        cuda.syncthreads()
-        for column in range(count):
-            x = weights[column]
-            for n in range(begins[column] + thread, ends[column], THREADS):
-                _add(kind, width, ones, x, their_values_N[n], sums, int64(their_rows_N[n]) * width)
-            cuda.syncthreads()  # the next column may have the same rows
-    cuda.syncthreads()
-    norm = norms_Q[query]
-    for row in range(thread, scores.shape[0], THREADS):
-        pair = sums[row * width : row * width + width]
+    accumulate(
+        kind, width, ones, indices_Q, values_Q, first, size, starts_C1, places_N, values_N, low, high, num_rows, sums
+    )
+    warp = cuda.threadIdx.x // LANES
+    part = WARPS * at + warp
+    keys_C = keys_BPC[b, part]
+    capacity = keys_C.shape[0]
+    floor = float32(0)
+    count = int64(0)
+    for begin in range(low + LANES * warp, high, THREADS):
+        place = begin + cuda.laneid
         score = float32(0)
-        if pair[width - 1] != float32(0):
-            score = _finished(kind, ones, pair, norm, scale_R[row], float32(size), sizes_R[row], shrinkage, min_common)
-        scores[row] = score if score > float32(0) else float32(-np.inf)
+        row = int32(0)
+        if place < high and place != itself_B[b]:
+            pair = sums[(place - low) * width : (place - low + 1) * width]
+            if pair[width - 1] != float32(0):
+                row = order_R[place]
+                score = _finished(
+                    kind, ones, pair, norms_Q[query], scale_R[row], float32(size), sizes_R[row], shrinkage, min_common
+                )
+        taken = score > float32(0) and score >= floor  # of equals the lower row counts, which may come later
+        chosen = uint32(cuda.ballot_sync(ALL, taken))
+        if chosen == uint32(0):
+            continue
+        if count + LANES > capacity and capacity * WARPS < tile:
+            floor = keep_largest(keys_C, count, k, byte_counts[warp])
+            count = int64(k)
+        if taken:
+            keys_C[count + below_lane(chosen)] = key_of(score, row)
+        count += int64(cuda.popc(chosen))
+        cuda.syncwarp()
+    if cuda.laneid == 0:
+        counts_BP[b, part] = count
+
+
+@cuda.jit(device=True)
+def accumulate(
+    kind, width, ones, columns_Q, weights_Q, first, size, starts_C1, places_N, values_N, low, high, num_rows, sums
+):
+    """Set `sums`, in shared memory, to those of a vector with the rows at places from `low` to `high`.
+
+    The vector is columns_Q and weights_Q from `first` on. Entries of four columns are requested from memory before the first is added.
+    """
+    begins = cuda.shared.array(THREADS, int64)
+    ends = cuda.shared.array(THREADS, int64)
+    weights = cuda.shared.array(THREADS, float32)
+    thread = int64(cuda.threadIdx.x)
+    for at in range(thread, (high - low) * width, THREADS):
+        sums[at] = float32(0)
+    for staged in range(0, size, THREADS):
+        cuda.syncthreads()  # the last stage is read, and the sums are 0
+        begin = end = int64(0)
+        if staged + thread < size:
+            column = columns_Q[first + staged + thread]
+            begin, end = starts_C1[column], starts_C1[column + 1]
+            if low > 0:
+                begin = first_from(places_N, begin, end, low)
+            if high < num_rows:
+                end = first_from(places_N, begin, end, high)
+            weights[thread] = weights_Q[first + staged + thread]
+        begins[thread] = begin
+        ends[thread] = end
+        cuda.syncthreads()
+        for column in range(0, min(THREADS, size - staged), 4):
+            a = _entry(ones, places_N, values_N, begins[column] + thread, ends[column])
+            b = _entry(ones, places_N, values_N, begins[column + 1] + thread, ends[column + 1])
+            c = _entry(ones, places_N, values_N, begins[column + 2] + thread, ends[column + 2])
+            d = _entry(ones, places_N, values_N, begins[column + 3] + thread, ends[column + 3])
+            _add_column(kind, width, ones, column, weights, begins, ends, a, places_N, values_N, low, sums)
+            _add_column(kind, width, ones, column + 1, weights, begins, ends, b, places_N, values_N, low, sums)
+            _add_column(kind, width, ones, column + 2, weights, begins, ends, c, places_N, values_N, low, sums)
+            _add_column(kind, width, ones, column + 3, weights, begins, ends, d, places_N, values_N, low, sums)
+    cuda.syncthreads()
+
+
+@cuda.jit(device=True)
+def _entry(ones, places_N, values_N, n, end):
+    """An entry's place, -1 past the end, and its value, if values count."""
+    if n >= end:
+        return int32(-1), float32(0)
+    return places_N[n], float32(1) if ones else values_N[n]
+
+
+@cuda.jit(device=True)
+def _add_column(kind, width, ones, column, weights, begins, ends, entry, places_N, values_N, low, sums):
+    """Add one common column to the sums of its rows: each thread its entry, then those further on."""
+    begin, end = begins[column], ends[column]
+    if begin == end:
+        return
+    x = weights[column]
+    if entry[0] >= int32(0):
+        _add(kind, width, ones, x, entry[1], sums, (entry[0] - low) * width)
+    for n in range(begin + THREADS + cuda.threadIdx.x, end, THREADS):
+        _add(kind, width, ones, x, values_N[n], sums, (places_N[n] - low) * width)
+    cuda.syncthreads()  # the next column may have the same rows
 
 
 @cuda.jit(device=True)

@@ -41,12 +41,13 @@ BLOCKS = {"offer": LANES * WARPS, "select": THREADS}
 def top_k(scores_BI: Any, k: int, *, exclude: ItemLists | None, allow: ItemLists | None) -> tuple[Any, Any]:
     """See `kernels.topk.top_k`."""
     scores = to_device(scores_BI, np.float32)
-    answer = _Answer(scores.shape[0], scores.shape[1], k, exclude, allow)
+    answer = Answer(scores.shape[0], scores.shape[1], k)
+    lists = _Lists(answer.rows, exclude, allow)
     is_wide = wide(scores)
-    for some, lists, keys, counts in answer.chunks(rows_a_block=WARPS):
+    for some, keys, counts in answer.chunks(*_parts(answer, rows_a_block=WARPS)):
         rows, parts = counts.shape
         offer[-(-rows * parts // WARPS), LANES * WARPS](
-            scores[some], *lists, _share(scores.shape[1], parts), is_wide, k, keys, counts
+            scores[some], *lists.of(some), _share(scores.shape[1], parts), is_wide, k, keys, counts
         )
         answer.select(some, keys, counts)
     return answer.give_back(scores_BI)
@@ -60,13 +61,14 @@ def top_k_dot(
     query = to_device(query_BD, np.float32)
     item_emb = to_device(item_emb_ID, np.float32)
     bias = to_device(np.zeros(num_items, np.float32) if item_bias_I is None else item_bias_I, np.float32)
-    answer = _Answer(query.shape[0], num_items, k, exclude, allow)
+    answer = Answer(query.shape[0], num_items, k)
+    lists = _Lists(answer.rows, exclude, allow)
     is_wide = wide(query, item_emb)
     together, kernel = (FEW_ROWS, products_of_few) if query.shape[0] <= FEW_ROWS else (MANY_ROWS, products_of_many)
-    for some, lists, keys, counts in answer.chunks(rows_a_block=together):
+    for some, keys, counts in answer.chunks(*_parts(answer, rows_a_block=together)):
         rows, parts = counts.shape
         kernel[(-(-rows // together), parts), PRODUCT_THREADS](
-            query[some], item_emb, bias, *lists, _share(num_items, parts), is_wide, k, keys, counts
+            query[some], item_emb, bias, *lists.of(some), _share(num_items, parts), is_wide, k, keys, counts
         )
         answer.select(some, keys, counts)
     return answer.give_back(query_BD)
@@ -77,47 +79,52 @@ def _share(num_items: int, parts: int) -> int:
     return -(-num_items // (TILE * parts)) * TILE
 
 
-class _Answer:
-    """The result lists of B rows, and which items they may contain."""
+class _Lists:
+    """Which items the lists of B rows may contain."""
 
-    def __init__(self, rows: int, num_items: int, k: int, exclude: ItemLists | None, allow: ItemLists | None) -> None:
-        self.rows, self.num_items, self.k = rows, num_items, k
-        self.items = cuda.device_array((rows, k), np.int32)
-        self.best = cuda.device_array((rows, k), np.float32)
+    def __init__(self, rows: int, exclude: ItemLists | None, allow: ItemLists | None) -> None:
         self.has_allow = allow is not None
         self.lists = [
             to_device(column, dtype)
             for lists in (exclude, allow)
             for column, dtype in zip(or_empty(lists, rows), (np.int64, np.int64, np.int32), strict=True)
         ]
+
+    def of(self, some: slice) -> tuple[Any, ...]:
+        """Return what the kernels take for some rows."""
+        out_starts, out_ends, out_items, in_starts, in_ends, in_items = self.lists
+        return out_starts[some], out_ends[some], out_items, in_starts[some], in_ends[some], in_items, self.has_allow
+
+
+def _parts(answer: Answer, rows_a_block: int) -> tuple[int, int]:
+    """Return in how many parts the items are answered, none empty, and how many candidates of each are held."""
+    tiles = -(-answer.num_items // TILE)
+    parts = max(1, min(tiles // LEAST_TILES, BUSY_BLOCKS * rows_a_block // max(answer.rows, 1)))
+    parts = -(-answer.num_items // max(1, _share(answer.num_items, parts)))
+    return parts, min(4 * answer.k + 2 * TILE, _share(answer.num_items, max(1, parts)))
+
+
+class Answer:
+    """The best K of I items for each of B rows, on the device, selected from candidates."""
+
+    def __init__(self, rows: int, num_items: int, k: int) -> None:
+        self.rows, self.num_items, self.k = rows, num_items, k
+        self.items = cuda.device_array((rows, k), np.int32)
+        self.best = cuda.device_array((rows, k), np.float32)
         self.width = 1 << (k - 1).bit_length()
 
-    def chunks(self, rows_a_block: int) -> Any:
-        """Yield rows whose candidates fit the scratch memory, their lists, and buffers; nothing where nothing can be returned."""
+    def chunks(self, parts: int, capacity: int) -> Any:
+        """Yield rows whose candidates fit the scratch memory, buffers for `capacity` of each part, and their counts; nothing where nothing can be returned."""
         if self.num_items == 0:
             self.items.copy_to_device(np.full(self.items.shape, -1, np.int32))
             self.best.copy_to_device(np.full(self.best.shape, -np.inf, np.float32))
             return
-        tiles = -(-self.num_items // TILE)
-        parts = max(1, min(tiles // LEAST_TILES, BUSY_BLOCKS * rows_a_block // max(self.rows, 1)))
-        parts = -(-self.num_items // _share(self.num_items, parts))  # none empty
-        capacity = min(4 * self.k + 2 * TILE, _share(self.num_items, parts))
         step = max(1, min(MOST_ROWS, SCRATCH_BYTES // (8 * (parts * capacity + self.width))))
-        out_starts, out_ends, out_items, in_starts, in_ends, in_items = self.lists
         for begin in range(0, self.rows, step):
             some = slice(begin, min(self.rows, begin + step))
             rows = some.stop - begin
-            lists = (
-                out_starts[some],
-                out_ends[some],
-                out_items,
-                in_starts[some],
-                in_ends[some],
-                in_items,
-                self.has_allow,
-            )
             keys = cuda.device_array((rows, parts, capacity), np.uint64)
-            yield some, lists, keys, cuda.device_array((rows, parts), np.int32)
+            yield some, keys, cuda.device_array((rows, parts), np.int32)
 
     def select(self, some: slice, keys: Any, counts: Any) -> None:
         """Fill the lists of some rows from their candidates."""
@@ -126,6 +133,7 @@ class _Answer:
         select[rows, THREADS](keys, counts, sorting, self.items[some], self.best[some])
 
     def give_back(self, like: Any) -> tuple[Any, Any]:
+        """Return the lists as NumPy if `like` is, else as they are, on the device."""
         return give_back(self.items, like), give_back(self.best, like)
 
 

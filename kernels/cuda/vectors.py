@@ -52,17 +52,18 @@ def prepare(vectors: Vectors, rule: dict[str, Any], centered: bool, scale_R: Any
         multiply[_blocks(num_rows), THREADS](norms, to_device(scale_R, np.float32), scale)
     sizes = cuda.device_array(num_rows, np.float32)
     sizes_of[_blocks(num_rows), THREADS](indptr, sizes)
+    order = np.arange(num_rows, dtype=np.int32)
     return Prepared(
         **rule,
         means_C=means_C,
         vectors=Vectors(indptr, indices, values, vectors.num_columns),
         norms_R=norms,
         scale_R=scale,
-        order_R=np.arange(num_rows, dtype=np.int32),
-        place_R=np.arange(num_rows, dtype=np.int32),
+        order_R=order,
+        place_R=order,
         columns=columns,
         on_device=True,
-        resident={"searched": Searched(*columns, scale, sizes)},
+        resident={"searched": Searched(*columns, scale, sizes, to_device(order))},
     )
 
 

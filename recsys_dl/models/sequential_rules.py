@@ -115,7 +115,7 @@ class SequentialRules(CatalogModel):
         return without_evidence(values, stored_rows(self.rules_II, values.indices))
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
-        return sparse_product(as_vectors(values), as_vectors(self.rules_II), device=self.device)
+        return sparse_product(as_vectors(values), as_vectors(self._ascending), device=self.device)
 
     def _top_k(
         self, values: sp.csr_matrix, k: int, exclude: ItemLists | None, allow: ItemLists | None
@@ -124,3 +124,10 @@ class SequentialRules(CatalogModel):
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         return stored_scores(self.rules_II, items_B)
+
+    @property
+    def _ascending(self) -> sp.csr_matrix:
+        """CSR [I, I]: the rules with followers ascending, as kernels take them."""
+        if self.__dict__.get("_sorted", (None,))[0] is not self.rules_II:
+            self._sorted = (self.rules_II, self.rules_II.sorted_indices())
+        return self._sorted[1]
