@@ -19,8 +19,11 @@ from numba import get_num_threads, njit, prange
 
 from .compiling import INSIDE
 from .keys import first_from, take, write_list
+from .tile import prefetch_at
 
 SPAN = np.uint64(64)  # items scored at a time: 16 KB of embeddings at D=64, half of the L1 cache
+FETCHED = np.uint64(512)  # numbers of a table to fetch ahead, eight items at D=64: memory does not wait for arithmetic
+LINE = np.uint64(16)  # numbers in a cache line
 LEAST = 1 << 16  # numbers of a table that are worth another thread
 OVERFLOW = np.float32(1e38)  # beyond this, one order may overflow where another does not: then there is no bound
 BELOW_NORMAL = np.float32(2.0**-101)  # times `share`, what products may lose that are below the smallest normal number
@@ -96,6 +99,8 @@ def _reach_one(query_D, emb_N, first, stop, share, near_T):
     size = np.uint64(len(query_D))
     for item in range(first, stop):
         start = item * size
+        for d in range(np.uint64(0), size, LINE):
+            prefetch_at(emb_N, start + FETCHED + d)
         total = np.float32(0)
         reach = np.float32(0)
         for d in range(size):
