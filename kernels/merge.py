@@ -137,3 +137,23 @@ def fuse(items_BRN, weights_R, offset, out_items_BL, out_scores_BL):
     """Fill lists with the items of the largest sum over sources of weight / (offset + rank); ties go to the lower item."""
     for part in prange(min(PARTS, len(items_BRN))):
         _fuse_part(np.int64(part), items_BRN, weights_R, offset, out_items_BL, out_scores_BL)
+
+
+@njit(**INSIDE)
+def _ranks_of(b, list_BK, items_BL, ranks_BL):
+    table_H = np.full(slots(list_BK.shape[1]), -1, np.int32)
+    ranks_H = np.zeros(len(table_H), np.int32)
+    for place in range(list_BK.shape[1]):
+        if list_BK[b, place] >= 0:
+            at = slot(table_H, list_BK[b, place])
+            if table_H[at] < 0:
+                table_H[at], ranks_H[at] = list_BK[b, place], place + 1
+    for l in range(items_BL.shape[1]):
+        ranks_BL[b, l] = ranks_H[slot(table_H, items_BL[b, l])] if items_BL[b, l] >= 0 else 0
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def ranks(list_BK, items_BL, ranks_BL):
+    """Write the first rank, from 1, of each item in its user's list; 0 if it is not in it, or is -1."""
+    for b in prange(len(ranks_BL)):
+        _ranks_of(np.int64(b), list_BK, items_BL, ranks_BL)

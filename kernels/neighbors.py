@@ -41,7 +41,7 @@ def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") ->
         return twin.sparse_product(left, right)
     product_BI = np.zeros((len(left.indptr_R1) - 1, right.num_columns), np.float32)
     with at_most(len(product_BI)):
-        _sparse_product_cpu(*_plain(left), *_plain(right), product_BI)
+        _sparse_product_cpu(*_terms(left, right), product_BI)
     return product_BI
 
 
@@ -62,17 +62,11 @@ def best_of_sparse_product(
         int32 columns [B, K], float32 sums [B, K], and bool [B]: rows with fewer, whose list is not written.
     """
     rows = len(left.indptr_R1) - 1
-    indptr, _, values = _plain(left)
-    starts_N = np.ascontiguousarray(right.indptr_R1[left.indices_N], np.int64)
-    ends_N = np.ascontiguousarray(right.indptr_R1[left.indices_N + 1], np.int64)
-    columns_M = np.ascontiguousarray(right.indices_N, np.int32).view(np.uint32)
-    values_M = np.ascontiguousarray(right.values_N, np.float32)
     items_BK, best_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.float32)
     short_B = np.zeros(rows, np.bool_)
     lists = flat_lists(exclude, allow, rows)
-    arrays = [read_only(array, array.dtype) for array in (indptr, values, starts_N, ends_N, columns_M, values_M)]
     with at_most(rows):
-        _best_of_product(*arrays, right.num_columns, lists, items_BK, best_BK, short_B)
+        _best_of_product(*_terms(left, right), right.num_columns, lists, items_BK, best_BK, short_B)
     return items_BK, best_BK, short_B
 
 
@@ -144,6 +138,14 @@ def weighted_deviations(
     return result_P
 
 
+def _terms(left: Vectors, right: Vectors) -> tuple[np.ndarray, ...]:
+    """Return bounds of the rows and weights of `left`, the part of `right` that each weight multiplies, and columns and values there."""
+    bounds = (left.indptr_R1, right.indptr_R1[left.indices_N], right.indptr_R1[left.indices_N + 1])
+    indptr, starts_N, ends_N = (read_only(array, np.int64) for array in bounds)
+    values_N, values_M = read_only(left.values_N, np.float32), read_only(right.values_N, np.float32)
+    return indptr, values_N, starts_N, ends_N, read_only(right.indices_N, np.int32).view(np.uint32), values_M
+
+
 def _plain(vectors: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (
         np.ascontiguousarray(vectors.indptr_R1, np.int64),
@@ -189,18 +191,13 @@ def _only(prepared: Prepared, chosen_R: np.ndarray) -> Prepared:
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _sparse_product_cpu(left_ptr, left_indices, left_values, right_ptr, right_indices, right_values, product_BI):
+def _sparse_product_cpu(left_ptr, left_values, starts_N, ends_N, columns_M, values_M, product_BI):
     for b in prange(len(product_BI)):
         row = product_BI[b]
         for n in range(left_ptr[b], left_ptr[b + 1]):
-            middle = np.uint64(left_indices[n])
             weight = left_values[n]
-            first = right_ptr[middle]
-            end = right_ptr[middle + np.uint64(1)]
-            columns = right_indices[first:end]
-            values = right_values[first:end]
-            for m in range(len(columns)):
-                row[columns[m]] += weight * values[m]
+            for m in range(np.uint64(starts_N[n]), np.uint64(ends_N[n])):
+                row[columns_M[m]] += weight * values_M[m]
 
 
 @njit(cache=True, nogil=True)

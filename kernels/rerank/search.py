@@ -30,7 +30,7 @@ KEPT, FEW, CAPPED, NO_ROOM, TOGETHER, GIVEN_UP, SEEN, PIN_CAPPED, PIN_RAISED, SH
 class Caps(NamedTuple):
     """At-most rules: the groups of item i are groups_N[indptr[i]:indptr[i + 1]]."""
 
-    indptr: np.ndarray  # int64
+    indptr: np.ndarray  # integers
     groups_N: np.ndarray  # int32
     most_G: np.ndarray  # int32
     window_G: np.ndarray  # int32, number of top positions it applies to

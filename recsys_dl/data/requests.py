@@ -17,7 +17,7 @@ def user_rows(users: np.ndarray | Sequence[int], num_users: int) -> np.ndarray:
         ValueError: they are not integers in one dimension, or one is outside [0, num_users).
     """
     rows = np.atleast_1d(np.asarray(users))
-    if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
         raise ValueError(
             f"users must be rows, integers in one dimension, got {rows.dtype} of shape {rows.shape}. "
             "External ids become rows through a Vocabulary, or through load_run(...).recommend."
@@ -66,7 +66,7 @@ def check_item_rows(items: np.ndarray, num_items: int, lowest: int = 0) -> None:
     Raises:
         ValueError: they are not.
     """
-    if not np.issubdtype(items.dtype, np.integer) and items.size:
+    if items.dtype.kind not in "iu" and items.size:
         raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
     low, high = items.min(initial=lowest), items.max(initial=-1)
     if low < lowest or high >= num_items:
@@ -105,7 +105,7 @@ def item_lists(
             f"{name} as a list must be one-dimensional item rows, the same for all users; for one list per user "
             f"pass Interactions.from_histories(lists, num_items={num_items})"
         )
-    if not np.issubdtype(items.dtype, np.integer) and items.size:
+    if items.dtype.kind not in "iu" and items.size:
         raise ValueError(f"item rows must be integers, got {items.dtype}; ids become rows through a Vocabulary")
     items = np.unique(items)
     if items.size and not 0 <= items[0] <= items[-1] < num_items:

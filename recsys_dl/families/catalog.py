@@ -31,7 +31,7 @@ from .aligned import aligned
 from .evidence import num_influential, warn_of_unknown, without_evidence
 from .factors import cosines
 from .learned import check_learned, check_size
-from .rows import block_of
+from .rows import LookedUp, block_of
 
 COUNTS = ("user_counts_U", "item_counts_I")
 BLOCK_BYTES = 32 << 20  # float32 scores held at a time while the catalog is ranked
@@ -175,7 +175,7 @@ class CatalogModel(Saved):
         Raises:
             ValueError: k, a user row or an item row out of range; exclude or allow over different rows.
         """
-        rows, values, blank_B = self._resolved(users)
+        rows, values, blank_B = self.looked_up(users)
         k = list_length(k, self.num_items)
         out = self._lists(exclude, rows, "exclude")
         within = self._lists(allow, rows, "allow")
@@ -195,7 +195,7 @@ class CatalogModel(Saved):
         Raises:
             ValueError: a user or item row out of range, or not one row of items per user.
         """
-        rows, values, blank_B = self._resolved(users)
+        rows, values, blank_B = self.looked_up(users)
         items_BL = item_table(items_BL, len(rows))
         self._check_items(items_BL, lowest=-1)
         scores_BL = np.empty(items_BL.shape, np.float32)
@@ -206,6 +206,10 @@ class CatalogModel(Saved):
                 scores_BL[block][blank_B[block]] = self._popularity()[safe_BL[blank_B[block]]]
         scores_BL[items_BL < 0] = -np.inf
         return scores_BL
+
+    def looked_up(self, users: Users | LookedUp) -> LookedUp:
+        """Return users as `recommend` and `score` need them, for a request that calls both; errors are those of `recommend`."""
+        return users if isinstance(users, LookedUp) else LookedUp(*self._resolved(users))
 
     def similar_items(self, items: np.ndarray | Sequence[int], k: int) -> Ranking:
         """Return the k items most similar to each item, excluding itself; padded where fewer are related.

@@ -34,8 +34,9 @@ def without_evidence(values: Any, influential_N: np.ndarray | None = None) -> np
     if sp.issparse(values):
         # abs() of a CSR matrix would sort it in place, and the order of its entries is that of the sums
         said_N = values.data != 0 if influential_N is None else (values.data != 0) & influential_N
-        rows_N = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
-        return np.bincount(rows_N[said_N], minlength=values.shape[0]) == 0
+        before_N1 = np.zeros(len(said_N) + 1, np.int64)
+        np.cumsum(said_N, out=before_N1[1:])
+        return before_N1[values.indptr[1:]] == before_N1[values.indptr[:-1]]
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return np.asarray(~values.any(axis=1))
     return np.zeros((values[0] if isinstance(values, tuple) else values).shape[0], bool)

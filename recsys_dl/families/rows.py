@@ -5,8 +5,10 @@ B users, I items, K list, N stored values.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,14 +21,34 @@ from recsys_dl.kernels.neighbors import best_of_sparse_product
 TopK = Callable[[Any, int, ItemLists | None, ItemLists | None], tuple[np.ndarray, np.ndarray]]
 
 
+class LookedUp(NamedTuple):
+    """Users with what a model looks up of them, which its `recommend` and `score` take in place of user rows.
+
+    Attributes:
+        rows_B: into `exclude` and `allow`.
+        values: the input of the model's scores.
+        blank_B: bool, users without interactions to go by.
+    """
+
+    rows_B: np.ndarray
+    values: Any
+    blank_B: np.ndarray
+
+
 def rows_of(matrix: sp.csr_matrix, rows_B: np.ndarray) -> sp.csr_matrix:
     """Return `matrix[rows_B]`, a copy, for valid rows."""
     if len(rows_B) != 1:
         return matrix[rows_B]
     start, stop = matrix.indptr[rows_B[0]], matrix.indptr[rows_B[0] + 1]
-    bounds_2 = np.array([0, stop - start], matrix.indptr.dtype)
-    parts = (matrix.data[start:stop].copy(), matrix.indices[start:stop].copy(), bounds_2)
-    return sp.csr_matrix(parts, shape=(1, matrix.shape[1]), copy=False)
+    row = copy.copy(_empty_row(matrix.shape[1]))
+    row.data, row.indices = matrix.data[start:stop].copy(), matrix.indices[start:stop].copy()
+    row.indptr = np.array([0, stop - start], matrix.indptr.dtype)
+    return row
+
+
+@functools.cache
+def _empty_row(num_columns: int) -> sp.csr_matrix:
+    return sp.csr_matrix((1, num_columns))
 
 
 def block_of(values: Any, block: slice) -> Any:

@@ -88,6 +88,9 @@ class Popularity(CatalogModel):
     def _scores(self, values: np.ndarray) -> np.ndarray:
         return np.tile(self.popularity_I, (len(values), 1))
 
+    def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
+        return self.popularity_I[items_BL]
+
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Similarity in popularity: minus the absolute difference of the shares; -inf where either has no users."""
         apart_BI = -np.abs(self.popularity_I[items_B, None] - self.popularity_I)

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from recsys_dl.data.groups import BLOCK_BYTES
+from recsys_dl.kernels.item_lists import read_only
+from recsys_dl.kernels.merge import ranks
+from recsys_dl.kernels.threads import at_most
 from recsys_dl.protocols import Ranking, Recommender, Users, UserState
 
 from .stages import Stages
@@ -31,7 +34,7 @@ class Evidence:
         cls,
         retrievers: Mapping[str, Recommender],
         lists: Mapping[str, Ranking],
-        users: Users,
+        asked: Mapping[str, Any],
         items_BL: np.ndarray,
         *,
         silent: Sequence[str] = (),
@@ -41,16 +44,16 @@ class Evidence:
         Args:
             retrievers: by name, fitted.
             lists: the list each of them returned for these users.
-            users: user rows, or the state that `Pipeline.fold_in` returned.
+            asked: the users in the form that each of them takes.
             items_BL: item rows, -1 where there is no candidate.
             silent: names of retrievers without an answer.
         """
-        scores = {name: one.score(of_retriever(users, name), items_BL) for name, one in retrievers.items()}
-        ranks = {name: ranks_in(lists[name].items_BK, items_BL) for name in retrievers}
+        scores = {name: one.score(asked[name], items_BL) for name, one in retrievers.items()}
+        ranks_in_lists = {name: ranks_in(lists[name].items_BK, items_BL) for name in retrievers}
         for name in silent:
             scores[name] = np.full(items_BL.shape, -np.inf, np.float32)
-            ranks[name] = np.zeros(items_BL.shape, np.int32)
-        return cls(scores, ranks)
+            ranks_in_lists[name] = np.zeros(items_BL.shape, np.int32)
+        return cls(scores, ranks_in_lists)
 
     def part(self, chosen: slice) -> Evidence:
         """Return the evidence for some users."""
@@ -70,6 +73,7 @@ def ranked(
     merged: Ranking,
     lists: Mapping[str, Ranking],
     retrievers: Mapping[str, Recommender],
+    asked: Mapping[str, Any],
 ) -> Ranking:
     """Return candidates sorted by the ranker's scores; features are computed for a block of users at a time.
 
@@ -80,10 +84,11 @@ def ranked(
         merged: their candidates; ties keep this order.
         lists: the list of each retriever that answered.
         retrievers: those that answered.
+        asked: the users in the form that each of them takes.
     """
     items_BL = merged.items_BK
     silent = [name for name in pipeline.retrievers if name not in retrievers]
-    evidence = Evidence.of(retrievers, lists, users, items_BL, silent=silent)
+    evidence = Evidence.of(retrievers, lists, asked, items_BL, silent=silent)
     scores_BL = np.full(items_BL.shape, -np.inf, np.float32)
     size = max(1, BLOCK_BYTES // (4 * max(1, items_BL.shape[1]) * len(pipeline.features.names)))
     for start in range(0, len(rows), size):
@@ -99,18 +104,10 @@ def ranked(
 
 def ranks_in(list_BK: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
     """Return int32 [B, L]: the first rank, from 1, of each item in its user's list; 0 if it is not in it, or is -1."""
-    rows, length = list_BK.shape
-    if not list_BK.size or not items_BL.size:
-        return np.zeros(items_BL.shape, np.int32)
-    base = int(max(list_BK.max(), items_BL.max())) + 2  # -1 has its own key
-    starts_B1 = base * np.arange(rows)[:, None] + 1
-    keys = (starts_B1 + list_BK).ravel()
-    order = np.argsort(keys, kind="stable")
-    wanted_BL = starts_B1 + items_BL
-    at_BL = np.minimum(np.searchsorted(keys, wanted_BL, sorter=order), len(keys) - 1)
-    places_BL = order[at_BL]
-    there_BL = (keys[places_BL] == wanted_BL) & (items_BL >= 0)
-    return np.where(there_BL, places_BL % length + 1, 0).astype(np.int32)
+    ranks_BL = np.empty(items_BL.shape, np.int32)
+    with at_most(len(ranks_BL)):
+        ranks(read_only(list_BK, np.int32), read_only(items_BL, np.int32), ranks_BL)
+    return ranks_BL
 
 
 def of_retriever(users: Users, name: str) -> Users:

@@ -171,10 +171,18 @@ class Pipeline(Stages):
                 item_lists(given, rows, num_items=self.num_items, name=name)
         notes, stages = Notes(), []
         count = min(max(self.num_retrieved, k), self.num_items)
-        lists, alive = {}, {}
+        lists, alive, asked = {}, {}, {}
+
+        def found(name: str) -> Ranking:
+            one, mine = self.retrievers[name], of_retriever(users, name)
+            look_up = getattr(
+                type(one), "looked_up", None
+            )  # of the class: what serves a model hands other attributes on
+            asked[name] = mine if look_up is None else look_up(one, mine)
+            return one.recommend(asked[name], count, exclude=exclude, allow=allow)
+
         for name, retriever in self.retrievers.items():
-            find = partial(retriever.recommend, of_retriever(users, name), count) if name not in self.broken else None
-            answer = self._run(name, notes, find, exclude=exclude, allow=allow)
+            answer = self._run(name, notes, partial(found, name))
             if answer is not None:
                 lists[name], alive[name] = answer[0], retriever
                 stages.append(Stage(name, "retriever", *answer))
@@ -185,7 +193,7 @@ class Pipeline(Stages):
             ranking = self.merged(lists, min(max(self.num_candidates, k), self.num_items))
             stages.append(Stage(MERGE, "merge", ranking, time.perf_counter() - start))
             if self.ranker is not None or RANKER in self.broken:
-                answer = self._run(RANKER, notes, partial(ranked, self, users, rows, ranking, lists, alive))
+                answer = self._run(RANKER, notes, partial(ranked, self, users, rows, ranking, lists, alive, asked))
                 if answer is not None:
                     ranking = answer[0]
                     stages.append(Stage(RANKER, "ranker", *answer))

@@ -54,7 +54,7 @@ def gathered(pipeline: Stages, train: Dataset | Interactions, trainer: Any) -> t
             some_B = labels_BL.any(axis=1)
             block, items_BL, labels_BL = block[some_B], items_BL[some_B], labels_BL[some_B]
             lists = {name: Ranking(one.items_BK[some_B], one.scores_BK[some_B]) for name, one in lists.items()}
-            evidence = Evidence.of(retrievers, lists, block, items_BL)
+            evidence = Evidence.of(retrievers, lists, dict.fromkeys(retrievers, block), items_BL)
             features_BLF = features_of(pipeline, features, block, items_BL, evidence)
             back_B = examples.held_out(block)
             for into, mine_B in ((learned, ~back_B), (held, back_B)):

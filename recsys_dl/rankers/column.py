@@ -138,4 +138,4 @@ class UserColumn(Column):
             values_BC = self._of(block.histories, int(self.now))
         else:
             values_BC = self.values_UC[block.users_B]
-        return np.repeat(values_BC[:, None], block.items_BL.shape[1], axis=1)
+        return np.broadcast_to(values_BC[:, None], (*block.items_BL.shape, values_BC.shape[1]))

@@ -70,17 +70,17 @@ class RetrieverScores(_Retrievers):
 
     def values(self, block: Block) -> np.ndarray:
         """Return scores, and whether the retriever returned the candidate."""
-        columns = []
-        for name in self.taken.tolist():
+        columns_BLC = np.empty((*block.valid_BL.shape, len(self.names)), np.float32)
+        for at, name in enumerate(self.taken.tolist()):
             scores_BL = _of_retriever(name, block.retriever_scores, "scores")
-            scored_BL = block.valid_BL & ~np.isneginf(scores_BL)
-            if not np.isfinite(scores_BL[scored_BL]).all():
+            scored_BL = block.valid_BL & (scores_BL != -np.inf)
+            if not np.isfinite(scores_BL, where=scored_BL, out=np.ones_like(scored_BL)).all():
                 raise ValueError(f"the scores of {name!r} must be numbers, or -inf for candidates without a score")
-            lowest_B = np.where(scored_BL, scores_BL, np.float32(np.inf)).min(axis=1, initial=np.float32(np.inf))
-            lowest_B = np.where(np.isfinite(lowest_B), lowest_B, np.float32(0))
-            ranks_BL = _of_retriever(name, block.retriever_ranks, "ranks")
-            columns += [np.where(scored_BL, scores_BL, lowest_B[:, None]), ranks_BL > 0]
-        return np.stack(columns, axis=2).astype(np.float32)
+            lowest_B1 = scores_BL.min(axis=1, where=scored_BL, initial=np.inf, keepdims=True)
+            lowest_B1[lowest_B1 == np.inf] = 0
+            columns_BLC[:, :, 2 * at] = np.where(scored_BL, scores_BL, lowest_B1)
+            columns_BLC[:, :, 2 * at + 1] = _of_retriever(name, block.retriever_ranks, "ranks") > 0
+        return columns_BLC
 
 
 class RetrieverRanks(_Retrievers):

@@ -164,7 +164,7 @@ class CandidateFeatures(Saved):
         features_BLF = np.empty((*items.shape, len(self.names)), np.float32)
         step = max(1, BLOCK_BYTES // (4 * max(1, items.shape[1]) * max(64, len(self.names))))
         for start in range(0, size, step):
-            block = _part(whole, slice(start, min(start + step, size)))
+            block = whole if step >= size else _part(whole, slice(start, min(start + step, size)))
             at = 0
             for column in self.columns:
                 features_BLF[start : start + step, :, at : at + len(column.names)] = column.values(block)

@@ -77,10 +77,10 @@ class Ranker(Saved):
                 f"features must be [B, L, {self.num_features}] as in training, and valid [B, L]; got {features.shape} and "
                 f"{valid.shape}"
             )
-        bad = ~np.isfinite(features).all(axis=2) & valid
-        if bad.any():
+        finite = np.isfinite(features)
+        if not finite.all() and (bad := ~finite.all(axis=2) & valid).any():
             b, at = np.argwhere(bad)[0]
-            feature = int((~np.isfinite(features[b, at])).argmax())
+            feature = int((~finite[b, at]).argmax())
             raise ValueError(
                 f"features must be finite, got {features[b, at, feature]} for {self._name(feature)} of list {b}"
             )

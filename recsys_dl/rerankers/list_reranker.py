@@ -192,7 +192,7 @@ class ListReranker(Saved):
         else:
             given = np.atleast_1d(np.asarray(users))
             size = len(given)
-            if given.ndim != 1 or (size and not np.issubdtype(given.dtype, np.integer)):
+            if given.ndim != 1 or (size and given.dtype.kind not in "iu"):
                 raise ValueError(f"users must be rows, integers in one dimension, got {given.dtype} of {given.shape}")
             given = given.astype(np.int64)
         if items_BL.ndim != 2 or items_BL.shape != scores_BL.shape or len(items_BL) != size:
@@ -200,7 +200,7 @@ class ListReranker(Saved):
                 f"candidates must be items and scores of the same shape [{size}, L], one row per user, "
                 f"got {items_BL.shape} and {scores_BL.shape}"
             )
-        if items_BL.size and not np.issubdtype(items_BL.dtype, np.integer):
+        if items_BL.size and items_BL.dtype.kind not in "iu":
             raise ValueError(f"item rows must be integers, got {items_BL.dtype}")
         if items_BL.min(initial=0) < -1 or items_BL.max(initial=-1) >= self.num_items:
             bad = items_BL.min() if items_BL.min() < -1 else items_BL.max()
@@ -219,7 +219,7 @@ class ListReranker(Saved):
         numbers = np.asarray(request)
         if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (size,)):
             raise ValueError(f"request must be a number, or {size} numbers, one per user, got {shorten(repr(request))}")
-        return RerankBatch(given, items_BL, scores_BL, np.broadcast_to(numbers.astype(np.int64), size))
+        return RerankBatch(given, items_BL, scores_BL, np.full(size, numbers, np.int64))
 
     def _answer(self, batch: RerankBatch, chosen: Chosen, length: int) -> Reranked:
         places_BK = np.ascontiguousarray(chosen.places_BK, np.int32)

@@ -138,8 +138,8 @@ class Rules(ListReranker):
             return min(k, rule.within or EVERYWHERE)
 
         caps = search.Caps(
-            self.groups_IG.indptr.astype(np.int64),
-            self.groups_IG.indices.astype(np.int32),
+            self.groups_IG.indptr,
+            self.groups_IG.indices.astype(np.int32, copy=False),
             of(self._caps, lambda rule: rule.number)[self.family_G],
             of(self._caps, window)[self.family_G],
             self.family_G,
@@ -153,7 +153,9 @@ class Rules(ListReranker):
     def _choose(self, batch: RerankBatch, k: int) -> Chosen:
         self._check(k)
         caps, needs, pins = self._tables(k)
-        windows_W = np.unique(np.concatenate([caps.window_G, needs.window_M]))
+        windows_W = np.concatenate([caps.window_G, needs.window_M])
+        if len(windows_W):
+            windows_W = np.unique(windows_W)
         rows, size = batch.items_BL.shape
         places_BK, outside_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.int32)
         moved_BK, dropped_BL = np.zeros((rows, k), np.int16), np.empty((rows, size), np.int16)
@@ -186,6 +188,8 @@ class Rules(ListReranker):
     def _in_words(self, problems_BR3: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Return which lists have which problem, int32 [N, 2], and the messages."""
         lists_N, rules_N = np.nonzero(problems_BR3[:, :, 0])
+        if not len(lists_N):
+            return np.zeros((0, 2), np.int32), []
         found_N4 = np.column_stack([rules_N, problems_BR3[lists_N, rules_N]])
         distinct, which_N = np.unique(found_N4, axis=0, return_inverse=True)
         messages = [self._message(*map(int, row)) for row in distinct]
