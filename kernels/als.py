@@ -77,7 +77,9 @@ def solve_rows(
         float32 [R, D], a new array. It does not depend on the number of threads; between devices it differs by rounding.
 
     Raises:
-        ValueError: an unknown solver, or sizes that do not fit together.
+        ValueError: an unknown solver, or sizes that do not fit together; on a GPU also blocks of over 136 columns, or "cg" of
+            over 1,536.
+        RuntimeError: "cholesky" of over 136 columns on a GPU, without a Torch built for CUDA.
     """
     num_rows, size = start_RD.shape
     num_bounds, num_penalties = observed.indptr_R1.shape[0], observed.penalties_R.shape[0]
