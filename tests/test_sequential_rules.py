@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import SIMULATED
 
 from recsys_dl import evaluate
 from recsys_dl.data.dataset import Dataset
@@ -138,3 +139,20 @@ def test_the_next_item_is_found_where_the_order_tells_it():
 def test_wrong_arguments(wrong, message):
     with pytest.raises(ValueError, match=message):
         SequentialRules(**wrong)
+
+
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_scores_in_tiles_on_a_gpu_are_those_of_the_cpu(device, monkeypatch):
+    """Rules are kept strongest first; tiles need their items ascending."""
+    if not SIMULATED:
+        pytest.skip("a GPU is at hand, whose blocks are compiled")
+    from recsys_dl.kernels.cuda import neighbors, similarity
+
+    for module in (neighbors, similarity):
+        monkeypatch.setattr(module, "THREADS", 32)
+    monkeypatch.setattr(similarity, "TILE_SUMS", 32)
+    lists, _ = sequences_of(np.random.default_rng(3), num_users=20, num_items=90)
+    log = Interactions.from_histories(map(list, lists), num_items=90)
+    models = [SequentialRules(device=where).fit(log) for where in ("cpu", device)]
+    users_B, items_BL = np.arange(2), np.tile(np.arange(90), (2, 1))
+    np.testing.assert_allclose(*(model.score(users_B, items_BL) for model in models), rtol=1e-6)
