@@ -10,7 +10,7 @@ from recsys_dl.bandits.logistic_thompson import posterior_mode
 from recsys_dl.bandits.random_order import Betas, Gumbels, Normals, Order
 from recsys_dl.kernels.bandits import linear
 from recsys_dl.kernels.bandits.choosing import best_first, epsilon_chances, epsilon_greedy, first_chances, tie_chances
-from recsys_dl.kernels.bandits.drawing import beta_draws, gumbel_draws, normal_draws, normals
+from recsys_dl.kernels.bandits.drawing import best_normal_draws, beta_draws, gumbel_draws, normal_draws, normals
 from recsys_dl.kernels.bandits.moments import moments
 from recsys_dl.kernels.random import stream_key
 
@@ -274,3 +274,27 @@ def test_the_mode_of_a_logistic_posterior_has_no_gradient():
     np.testing.assert_allclose(precision_DD, hessian_DD, rtol=1e-9)
     separable, _ = posterior_mode(np.array([[1000.0], [-1000.0]]), np.array([1.0, 0.0]), np.ones(2), 1e-6)
     assert np.isfinite(separable).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+def test_the_best_normal_draws_are_those_of_all(k):
+    """Bits included: with a prior alone (equal means), with learned means, without width, and with padding."""
+    rng = np.random.default_rng(k)
+    requests, arms = 300, 40
+    for means, widths in ((0.0, 1.0), (1.0, 0.3), (1.0, 0.0), (0.0, 0.0)):
+        means_RL = (means * rng.normal(size=(requests, arms))).astype(np.float32)
+        widths_RL = (widths * rng.random((requests, arms))).astype(np.float32)
+        arms_RL = np.argsort(rng.random((requests, arms)), axis=1).astype(np.int32)
+        arms_RL[::2, 5:9] = -1
+        keys_B = np.arange(requests, dtype=np.uint64)
+        all_BL, some_BL = np.empty((requests, arms)), np.empty((requests, arms))
+        places_BK, found_BK = np.empty((requests, k), np.int32), np.empty((requests, k), np.int32)
+        normal_draws(means_RL.astype(float), 0.7 * widths_RL.astype(float), arms_RL, KEY, keys_B, all_BL)
+        best_first(all_BL, arms_RL, KEY, keys_B, places_BK)
+        best_normal_draws(means_RL, widths_RL, 0.7, arms_RL, KEY, keys_B, some_BL, found_BK)
+        np.testing.assert_array_equal(found_BK, places_BK)
+        drawn_BL = some_BL > -np.inf
+        np.testing.assert_array_equal(some_BL[drawn_BL], all_BL[drawn_BL])
+        shown_BK = places_BK >= 0
+        rows_B1 = np.arange(requests)[:, None]
+        assert drawn_BL[rows_B1, found_BK][shown_BK].all()

@@ -8,10 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..compiling import INSIDE
 from ..random import random_bits
-from .choosing import row_of, uniform
+from .choosing import TIES, row_of, uniform
 
 _bits = njit(random_bits, cache=True)
+# bounds of radii, for numbers from 1/2, 1/4, ..., and for all; the last is that of the smallest, 2^-54
+REACH = tuple(float(np.sqrt(2 * h * np.log(2)) + 1e-6) for h in (1, 2, 3, 4, 5, 6, 55))
 
 
 @njit(cache=True, nogil=True)
@@ -19,6 +22,15 @@ def normal(key, at):
     """Return a standard normal number from positions `at` and `at + 1` of a stream (Box, Muller 1958)."""
     radius = np.sqrt(-2.0 * np.log(uniform(_bits(key, at))))
     return radius * np.cos(2.0 * np.pi * uniform(_bits(key, at + np.uint64(1))))
+
+
+@njit(**INSIDE)
+def _reach(u):
+    """Return a number that no standard normal number with the radius of u exceeds: for u of at least 2^-h, the root of 2 h ln 2."""
+    for h in range(len(REACH) - 1):
+        if u >= 0.5 ** (h + 1):
+            return REACH[h]
+    return REACH[-1]
 
 
 @njit(cache=True, nogil=True)
@@ -87,6 +99,60 @@ def normal_draws(means_RL, widths_RL, arms_RL, key, requests_B, draws_BL):
             if arms_L[l] >= 0:
                 number = normal(_bits(own, np.uint64(arms_L[l])), np.uint64(0))
                 draws_BL[b, l] = means_RL[row, l] + widths_RL[row, l] * number
+
+
+@njit(**INSIDE)
+def _best_normal(means_L, widths_L, noise, arms_L, own, draws_L, places_K):
+    """Write the positions of the highest draws of one request, best first, and their values; -inf where a draw cannot be among them."""
+    k = len(places_K)
+    tie_key = _bits(own, TIES)
+    best_K, bits_K = np.empty(k), np.empty(k, np.uint64)
+    count, floor = 0, -np.inf
+    for l in range(len(arms_L)):
+        draws_L[l] = -np.inf
+        if arms_L[l] < 0:
+            continue
+        of_arm = _bits(own, np.uint64(arms_L[l]))
+        mean, width = np.float64(means_L[l]), noise * np.float64(widths_L[l])
+        if mean + width * _reach(uniform(_bits(of_arm, np.uint64(0)))) < floor:
+            continue
+        draw = mean + width * normal(of_arm, np.uint64(0))
+        draws_L[l] = draw
+        if draw < floor:
+            continue
+        bits = _bits(tie_key, np.uint64(arms_L[l]))
+        place = count
+        while place > 0 and (draw > best_K[place - 1] or (draw == best_K[place - 1] and bits < bits_K[place - 1])):
+            place -= 1
+        if place == k:
+            continue
+        count = min(count + 1, k)
+        for after in range(count - 1, place, -1):
+            best_K[after], bits_K[after], places_K[after] = best_K[after - 1], bits_K[after - 1], places_K[after - 1]
+        best_K[place], bits_K[place], places_K[place] = draw, bits, l
+        if count == k:
+            floor = best_K[k - 1]
+    places_K[count:] = -1
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def best_normal_draws(means_RL, widths_RL, noise, arms_RL, key, requests_B, draws_BL, places_BK):
+    """Write what `normal_draws` and `best_first` would, but only draws that can be among the best k: few logarithms and cosines are needed.
+
+    Args:
+        means_RL: float32.
+        widths_RL: float32; times `noise` they are standard deviations.
+        noise: float64, above 0.
+        arms_RL: int32, -1 at padding.
+        key: uint64, of the random stream.
+        requests_B: uint64.
+        draws_BL: out, float64; -inf at padding and where a draw cannot be among the best.
+        places_BK: out, int32, positions of the best, best first; -1 where there are fewer candidates.
+    """
+    for b in prange(len(requests_B)):
+        row, arms_L = row_of(b, means_RL), arms_RL[row_of(b, arms_RL)]
+        own = _bits(key, requests_B[b])
+        _best_normal(means_RL[row], widths_RL[row], noise, arms_L, own, draws_BL[b], places_BK[b])
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -76,8 +76,9 @@ def learn(factors_MT, theta_MD, models_G, starts_G1, rows_N, x_ND, rewards_N, we
 def grouped(models_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the order that sorts rows by model (stable), the models that occur, and where the rows of each start."""
     order_N = np.argsort(models_N, kind="stable")
-    models_G, first_G = np.unique(models_N[order_N], return_index=True)
-    return order_N, models_G.astype(np.int64), np.append(first_G, len(models_N)).astype(np.int64)
+    sorted_N = models_N[order_N].astype(np.int64)
+    first_G = np.flatnonzero(np.diff(sorted_N, prepend=-1))
+    return order_N, sorted_N[first_G], np.append(first_G, len(models_N))
 
 
 # From factors to precisions (inverse covariances) and back

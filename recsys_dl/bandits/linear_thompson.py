@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys_dl.arguments import Count, Positive, Seed
 from recsys_dl.kernels.bandits.choosing import best_first
-from recsys_dl.kernels.bandits.drawing import normal_draws, normals
+from recsys_dl.kernels.bandits.drawing import best_normal_draws, normals
 from recsys_dl.kernels.random import stream_key
 
 from .bandit_policy import Chances
@@ -77,12 +77,16 @@ class LinearThompson(LinearPolicy, SampledPolicy):
         return self.propensity_draws if self.sharing == "shared" else 0
 
     def _draw(self, requests: Requests) -> np.ndarray:
+        return self._shared_draws(requests)
+
+    def _choose(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         if self.sharing == "shared":
-            return self._shared_draws(requests)
-        means_BL, widths_BL = self._parameters(requests)
-        draws_BL = np.empty(means_BL.shape)
-        normal_draws(means_BL, widths_BL, requests.arms_RL, self._key(), requests.keys_B, draws_BL)
-        return draws_BL
+            return super()._choose(requests, k)
+        means_BL, widths_BL = self._moments(requests)
+        draws_BL, places_BK = np.empty(means_BL.shape), np.empty((len(requests), k), np.int32)
+        noise, key = float(self.noise), self._key()
+        best_normal_draws(means_BL, widths_BL, noise, requests.arms_RL, key, requests.keys_B, draws_BL, places_BK)
+        return places_BK, draws_BL
 
     def _parameters(self, requests: Requests) -> tuple[np.ndarray, ...]:
         means_BL, widths_BL = self._moments(requests)
