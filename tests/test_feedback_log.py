@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from recsys_dl.data.durable import MERGED, DurableTable
+from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import Vocabulary
 
@@ -307,3 +308,21 @@ def test_feedback_in_parts_is_that_of_the_whole_log(tmp_path, seed):
     settled = whole.times_R < 26 - 5
     assert known[settled].all()
     assert not known[~settled].all()
+
+
+@pytest.mark.parametrize(("unit", "word"), [(1_000, "milliseconds"), (1_000_000_000, "nanoseconds")])
+def test_times_in_another_unit_than_seconds_are_refused(tmp_path, unit, word):
+    log = FeedbackLog(tmp_path / "log", num_arms=3)
+    now = 1_700_000_000
+    refused = f"seconds since 1970, got {now * unit} in row 0.*{word}"
+    with pytest.raises(ValueError, match=refused):
+        log.append([[1]], [[1.0]], requests_B=[1], times_B=[now * unit])
+    log.append([[1]], [[1.0]], requests_B=[1], times_B=[now])
+    with pytest.raises(ValueError, match=refused):
+        log.reward([1], [1], [1.0], [now * unit])
+    with pytest.raises(ValueError, match=refused):
+        log.settle(before=now * unit)
+    assert np.isnan(log.feedback().rewards_RK).all()  # nothing was settled
+    with pytest.raises(ValueError, match=refused):
+        BanditFeedback([[0]], [[1.0]], None, 3, times_R=[now * unit])
+    assert log.settle(before=now + 1) == 1

@@ -208,6 +208,7 @@ def test_bands_exponents_and_theory():
     table = regret_table([curve, cheap])
     assert [row[0] for row in table] == ["none", "square root"]
     assert table[0][2] == "one seed"
+    assert table[0][4] == "-"  # no regret has no growth
     world = FixedArms(means=[0.5, 0.4])
     kl = 0.4 * np.log(0.4 / 0.5) + 0.6 * np.log(0.6 / 0.5)
     found = world.theory(np.array([1, 1000]))["Lai-Robbins rate"]

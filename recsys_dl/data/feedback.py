@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .messages import shorten
+from .times import LATEST, NOUNS, UNITS
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class BanditFeedback:
                         f"{name[:-2]} must be between {least:,} and {np.iinfo(kind).max:,}, got {wrong[0]}"
                     )
                 columns[name] = values.astype(kind)
+                if name == "times_R":
+                    check_seconds("times", columns[name])
         for name, values in columns.items():
             object.__setattr__(self, name, values)
 
@@ -185,6 +188,18 @@ def integers(name: str, values: Any, size: int, least: int = 0) -> np.ndarray:
     if size and (int(column.min()) < least or int(column.max()) >= 2**63):
         raise ValueError(f"{name} must be between {least:,} and 2^63 - 1, got {column.min()} to {column.max()}")
     return column.astype(np.int64)
+
+
+def check_seconds(name: str, times_N: np.ndarray) -> np.ndarray:
+    """Return the times; raise ValueError if one is too late for seconds since 1970, as milliseconds are."""
+    if len(late := np.flatnonzero(times_N > LATEST)):
+        value = int(times_N[late[0]])
+        unit = next((unit for unit, parts in UNITS.items() if value // parts <= LATEST), "ns")
+        raise ValueError(
+            f"{name} must be seconds since 1970, got {value} in row {late[0]}, which is in another unit: "
+            f"divide by {UNITS[unit]:,} if it is {NOUNS[unit]}"
+        )
+    return times_N
 
 
 def _check_chances(name: str, chances: np.ndarray, shown: np.ndarray) -> None:

@@ -18,7 +18,7 @@ import polars as pl
 from recsys_dl.folders import new_file
 
 from .durable import DurableTable
-from .feedback import BanditFeedback, integers
+from .feedback import BanditFeedback, check_seconds, integers
 from .interactions import Interactions
 from .messages import shorten
 from .vocabulary import Vocabulary
@@ -180,7 +180,7 @@ class FeedbackLog:
             times_N: seconds since 1970.
 
         Raises:
-            ValueError: columns of unequal length, an arm out of range, a reward that is not finite.
+            ValueError: columns of unequal length, an arm out of range, a reward that is not finite, times in milliseconds.
         """
         try:
             rewards = np.atleast_1d(np.asarray(rewards_N, np.float64))
@@ -195,7 +195,7 @@ class FeedbackLog:
                 f"rewards must be finite numbers in one dimension, got {rewards[~np.isfinite(rewards)].ravel()[:1]} of {rewards.shape}; "
                 "write none for a reward that is not known yet"
             )
-        times = None if times_N is None else integers("times", times_N, len(rewards), -(2**62))
+        times = None if times_N is None else check_seconds("times", integers("times", times_N, len(rewards), -(2**62)))
         rows = pl.DataFrame({"request": requests, "arm": arms, "reward": rewards})
         self._rewards.append(rows.with_columns(time=pl.lit(None) if times is None else pl.Series(times)))
 
@@ -205,12 +205,12 @@ class FeedbackLog:
         Only the first reward of an arm in a request counts, so that later ones are ignored.
 
         Raises:
-            ValueError: a reward that is not finite.
+            ValueError: a reward that is not finite; a time in milliseconds.
         """
         if isinstance(before, bool) or not isinstance(before, int | np.integer):
             raise ValueError(f"before must be a whole number of seconds since 1970, got {shorten(repr(before))}")
         decisions = self._decisions.read(after=self._settled)
-        late = decisions.filter(pl.col("time") < before)
+        late = decisions.filter(pl.col("time") < check_seconds("before", np.array([before]))[0])
         _warn(decisions["time"].null_count(), "decisions have no time, so that they cannot be settled", self.folder)
         rewards = self._rewards.find("request", late["request"])
         known, shown = self._joined(rewards, self._decisions.find("request", late["request"]), after=None)

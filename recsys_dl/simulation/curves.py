@@ -117,7 +117,7 @@ def regret_table(curves: Sequence[Curve]) -> list[list[str]]:
                 f"{curve.mean_P[-1]:,.1f}",
                 "one seed" if np.isnan(low) else f"[{low:,.1f}, {high:,.1f}]",
                 f"{curve.late:,.1f}",
-                f"t^{curve.exponent:.2f}",
+                "-" if np.isnan(curve.exponent) else f"t^{curve.exponent:.2f}",
                 f"{curve.clicks_S.mean():.4f}",
                 f"{curve.best_S.mean():.4f}",
                 f"{1e6 * curve.seconds / curve.rounds_P[-1]:,.0f}",
