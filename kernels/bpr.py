@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .bpr_blocks import TRIES, num_blocks, shares, user_blocks
+from .bpr_blocks import TRIES, begin_cells, num_blocks, shares, user_blocks
 from .device import Device, resolve
 from .draws import bisect
 from .random import random_below, random_bits, stream_key
@@ -234,14 +234,7 @@ def _draw_cpu(indptr, indices, first_user, block_I, ends, shuffled, below, key, 
         seen = np.zeros(len(shuffled), np.bool_)
         at = np.empty(blocks + 1, np.int64)
         for b in range(low + thread, high, threads):
-            at[:] = 0
-            for n in range(indptr[first_user[b]], indptr[first_user[b + 1]]):
-                at[block_I[indices[n]] + 1] += 1
-            at[0] = indptr[first_user[b]]
-            for other in range(blocks):
-                at[other + 1] += at[other]
-            for other in range(blocks + 1):
-                starts[b, other] = at[other]
+            begin_cells(np.int64(b), indptr, indices, first_user, block_I, starts, at)
             for user in range(first_user[b], first_user[b + 1]):
                 for n in range(indptr[user], indptr[user + 1]):
                     seen[indices[n]] = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .compiling import INSIDE
+
 MOST_BLOCKS = 64
 
 LEAST_ITEMS = 64  # in a block
@@ -24,6 +26,19 @@ def user_blocks(indptr_U1: np.ndarray, blocks: int) -> np.ndarray:
     first_B1 = np.searchsorted(indptr_U1, np.arange(blocks + 1) * int(indptr_U1[-1]) // blocks)
     first_B1[0], first_B1[-1] = 0, len(indptr_U1) - 1
     return first_B1
+
+
+@njit(**INSIDE)
+def begin_cells(b, indptr, indices, first_user, block_I, starts, at):
+    """Write where the cells of user block b start, to its row of `starts` and to `at`, both with the end of the last: by user block, then by item block."""
+    at[:] = 0
+    for n in range(indptr[first_user[b]], indptr[first_user[b + 1]]):
+        at[block_I[indices[n]] + 1] += 1
+    at[0] = indptr[first_user[b]]
+    for other in range(len(at) - 1):
+        at[other + 1] += at[other]
+    for other in range(len(at)):
+        starts[b, other] = at[other]
 
 
 @njit(cache=True, nogil=True)

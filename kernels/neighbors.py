@@ -130,9 +130,8 @@ def weighted_deviations(
     *_, theirs = by_column(indptr, indices, values, prepared.order_R, deviations.num_columns)
     sorted_P = np.zeros(len(rows_P), np.float32)
     pairs = (theirs, ends_Q1.astype(np.int64), columns_P[order_P].astype(np.int64), k, sorted_P)
-    arguments = (*comparison(prepared), *request, bounds_of(prepared, request), *pairs)
     with parallel_chunksize(1):
-        _deviations_cpu(*arguments)
+        _deviations_cpu(comparison(prepared), request, bounds_of(prepared, request), pairs)
     result_P = np.empty_like(sorted_P)
     result_P[order_P] = sorted_P
     return result_P
@@ -278,32 +277,10 @@ def _merge(changed_R, fresh_OK, fresh_sims_OK, others, rows_RK, sims_RK, complet
 
 
 @njit(**INSIDE, error_model="numpy")
-def _deviations_of(
-    block,
-    kind,
-    width,
-    ones,
-    shrinkage,
-    min_common,
-    starts,
-    places,
-    values,
-    scales,
-    sizes,
-    order,
-    rows_B,
-    itself_B,
-    indptr_Q,
-    indices_Q,
-    values_Q,
-    norms_Q,
-    bounds,
-    theirs,
-    ends_Q1,
-    columns_P,
-    k,
-    result_P,
-):
+def _deviations_of(block, compared, request, bounds, pairs):
+    kind, width, ones, shrinkage, min_common, starts, places, values, scales, sizes, order = compared
+    rows_B, itself_B, indptr_Q, indices_Q, values_Q, norms_Q = request
+    theirs, ends_Q1, columns_P, k, result_P = pairs
     num_rows = len(order)
     sums = np.zeros(num_rows * width, np.float32)
     deviation_R = np.empty(num_rows, np.float32)
@@ -345,12 +322,6 @@ def _deviations_of(
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _deviations_cpu(
-    kind, width, ones, shrinkage, min_common, starts, places, values, scales, sizes, order, rows_B, itself_B, indptr_Q,
-    indices_Q, values_Q, norms_Q, bounds, theirs, ends_Q1, columns_P, k, result_P,
-):  # fmt: skip
+def _deviations_cpu(compared, request, bounds, pairs):
     for block in prange(len(bounds) - 1):
-        _deviations_of(
-            np.int64(block), kind, width, ones, shrinkage, min_common, starts, places, values, scales, sizes, order,
-            rows_B, itself_B, indptr_Q, indices_Q, values_Q, norms_Q, bounds, theirs, ends_Q1, columns_P, k, result_P,
-        )  # fmt: skip
+        _deviations_of(np.int64(block), compared, request, bounds, pairs)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .bpr_blocks import num_blocks, shares, user_blocks
+from .bpr_blocks import begin_cells, num_blocks, shares, user_blocks
 from .random import random_below, random_bits, stream_key
 from .threads import at_most
 
@@ -149,25 +149,16 @@ def _order_cpu(indptr, items, ratings, first_user, block_I, key, users_N, items_
     """Sort users, items and ratings by user block and item block, in random order within a cell; record where each cell starts."""
     blocks = len(starts)
     for b in prange(blocks):
-        at = np.zeros(blocks + 1, np.int64)
-        for n in range(indptr[first_user[b]], indptr[first_user[b + 1]]):
-            at[block_I[items[n]] + 1] += 1
-        at[0] = indptr[first_user[b]]
-        for other in range(blocks):
-            at[other + 1] += at[other]
-        for other in range(blocks + 1):
-            starts[b, other] = at[other]
+        at = np.empty(blocks + 1, np.int64)
+        begin_cells(np.int64(b), indptr, items, first_user, block_I, starts, at)
         for user in range(first_user[b], first_user[b + 1]):
             for n in range(indptr[user], indptr[user + 1]):
                 block = block_I[items[n]]
                 first, end = starts[b, block], at[block]
+                # a shuffle as the cell fills
                 place = first + np.int64(_below(_bits(key, np.uint64(n)), np.uint64(end - first + 1)))
                 users_N[end], items_N[end], ratings_N[end] = users_N[place], items_N[place], ratings_N[place]
-                users_N[place], items_N[place], ratings_N[place] = (
-                    user,
-                    items[n],
-                    ratings[n],
-                )  # a shuffle as the cell fills
+                users_N[place], items_N[place], ratings_N[place] = user, items[n], ratings[n]
                 at[block] += 1
 
 

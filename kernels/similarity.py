@@ -74,8 +74,7 @@ def nearest(
     rows_BK = np.full((len(request.rows_B), k), -1, np.int32)
     best_BK = np.full((len(request.rows_B), k), -np.inf, np.float32)
     with parallel_chunksize(1):
-        arguments = (*comparison(prepared), *request, bounds_of(prepared, request), rows_BK, best_BK)
-        _nearest_cpu(*arguments)
+        _nearest_cpu(comparison(prepared), request, bounds_of(prepared, request), rows_BK, best_BK)
     return rows_BK, best_BK
 
 
@@ -208,29 +207,9 @@ def _offer(score, row, k, keys, count, floor):
 
 
 @njit(**INSIDE, error_model="numpy")
-def _nearest_rows(
-    block,
-    kind,
-    width,
-    ones,
-    shrinkage,
-    min_common,
-    starts,
-    places,
-    values,
-    scales,
-    sizes,
-    order,
-    rows_B,
-    itself_B,
-    indptr_Q,
-    indices_Q,
-    values_Q,
-    norms_Q,
-    bounds,
-    rows_BK,
-    best_BK,
-):
+def _nearest_rows(block, compared, request, bounds, rows_BK, best_BK):
+    kind, width, ones, shrinkage, min_common, starts, places, values, scales, sizes, order = compared
+    rows_B, itself_B, indptr_Q, indices_Q, values_Q, norms_Q = request
     num_rows = len(order)
     k = rows_BK.shape[1]
     sums = np.zeros(num_rows * width, np.float32)
@@ -279,49 +258,6 @@ def _nearest_rows(
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _nearest_cpu(
-    kind,
-    width,
-    ones,
-    shrinkage,
-    min_common,
-    starts,
-    places,
-    values,
-    scales,
-    sizes,
-    order,
-    rows_B,
-    itself_B,
-    indptr_Q,
-    indices_Q,
-    values_Q,
-    norms_Q,
-    bounds,
-    rows_BK,
-    best_BK,
-):
+def _nearest_cpu(compared, request, bounds, rows_BK, best_BK):
     for block in prange(len(bounds) - 1):
-        _nearest_rows(
-            np.int64(block),
-            kind,
-            width,
-            ones,
-            shrinkage,
-            min_common,
-            starts,
-            places,
-            values,
-            scales,
-            sizes,
-            order,
-            rows_B,
-            itself_B,
-            indptr_Q,
-            indices_Q,
-            values_Q,
-            norms_Q,
-            bounds,
-            rows_BK,
-            best_BK,
-        )
+        _nearest_rows(np.int64(block), compared, request, bounds, rows_BK, best_BK)
