@@ -24,6 +24,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from .device import Device, resolve
+from .threads import BLOCKS_PER_THREAD, equal_cost
 from .tile import LANES, add_tile, prefetch
 
 Solver = Literal["cholesky", "cg", "ials++"]
@@ -32,7 +33,6 @@ BUFFER_BYTES = 4 << 20  # gathered rows buffered per thread; longer rows are gat
 AHEAD = 12  # rows to prefetch before they are gathered
 TILED = 8192  # float32 of gathered rows whose outer products are added together: fits the L1 cache
 PART = 32  # gathered rows per step of a pass: fits the L1 cache
-BLOCKS_PER_THREAD = 8
 
 
 class Observed(NamedTuple):
@@ -105,7 +105,7 @@ def solve_rows(
         gram_WW[: len(whole)] = np.float32(all_weight) * whole
     solved_RW = np.zeros((num_rows, width), np.float32) if solver == "cholesky" else _padded(start_RD, width).copy()
     threads = get_num_threads()
-    bounds = _equal_cost(observed.indptr_R1, size // 2, BLOCKS_PER_THREAD * threads)
+    bounds = equal_cost(observed.indptr_R1, size // 2, BLOCKS_PER_THREAD * threads)
     if solver == "cg":
         _cg_cpu(*observed, table_SW, gram_WW, cg_steps, bounds, threads, solved_RW)
     else:
@@ -144,12 +144,6 @@ def _padded(table: np.ndarray, width: int) -> np.ndarray:
     wide = np.zeros((len(table), width), np.float32)
     wide[:, : table.shape[1]] = table
     return wide
-
-
-def _equal_cost(indptr: np.ndarray, row_cost: int, num_blocks: int) -> np.ndarray:
-    """Return bounds of row blocks of about equal cost, where an entry costs 1 and a row `row_cost` more."""
-    cost = indptr + np.arange(len(indptr)) * max(row_cost, 1)
-    return np.searchsorted(cost, np.linspace(0, cost[-1], num_blocks + 1)).astype(np.int64)
 
 
 # Arithmetic of one row. Loops over columns use unsigned indices and whole vectors so that LLVM vectorizes them.

@@ -29,6 +29,15 @@ class Vectors(NamedTuple):
     num_columns: int
 
 
+def plain(vectors: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the arrays in the types that kernels take: int64, uint32, float32."""
+    return (
+        np.ascontiguousarray(vectors.indptr_R1, np.int64),
+        np.ascontiguousarray(vectors.indices_N, np.int32).view(np.uint32),
+        np.ascontiguousarray(vectors.values_N, np.float32),
+    )
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Vectors ready for search: made once by `prepare`, queried many times.

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numba import njit, parallel_chunksize, prange
 
-from .comparison import Prepared, Vectors
+from .comparison import Prepared, Vectors, plain
 from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
@@ -126,7 +126,7 @@ def weighted_deviations(
     order_P = np.argsort(inverse_P, kind="stable")
     ends_Q1 = np.concatenate([[0], np.cumsum(np.bincount(inverse_P, minlength=len(queries)))])
     request = search_request(prepared, queries, None)
-    indptr, indices, values = _plain(deviations)
+    indptr, indices, values = plain(deviations)
     *_, theirs = by_column(indptr, indices, values, prepared.order_R, deviations.num_columns)
     sorted_P = np.zeros(len(rows_P), np.float32)
     pairs = (theirs, ends_Q1.astype(np.int64), columns_P[order_P].astype(np.int64), k, sorted_P)
@@ -143,14 +143,6 @@ def _terms(left: Vectors, right: Vectors) -> tuple[np.ndarray, ...]:
     indptr, starts_N, ends_N = (read_only(array, np.int64) for array in bounds)
     values_N, values_M = read_only(left.values_N, np.float32), read_only(right.values_N, np.float32)
     return indptr, values_N, starts_N, ends_N, read_only(right.indices_N, np.int32).view(np.uint32), values_M
-
-
-def _plain(vectors: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return (
-        np.ascontiguousarray(vectors.indptr_R1, np.int64),
-        np.ascontiguousarray(vectors.indices_N, np.int32).view(np.uint32),
-        np.ascontiguousarray(vectors.values_N, np.float32),
-    )
 
 
 def _changed(old: Prepared, new: Prepared) -> np.ndarray:

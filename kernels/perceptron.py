@@ -6,12 +6,11 @@ B users, I items, H width of the first hidden layer, G of the last, T items per 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  (np.dot in a kernel calls its BLAS, which must be loaded before its threads are limited)
 from numba import get_num_threads, njit, prange
-from threadpoolctl import ThreadpoolController
+
+from .blas import one_thread_each
 
 TILE = 128  # items; their activations stay in the L2 cache between layers
 
@@ -39,15 +38,9 @@ def perceptron_scores(
     parts = min(-(-get_num_threads() // max(rows, 1)), max(1, num_items // TILE))
     widest = max(user_part_BH.shape[1], *(len(bias) for bias in biases))
     items_N, stride = _flat(item_part_IH)
-    with _libraries().limit(limits=1, user_api="blas"):  # each of our threads multiplies its own tile
+    with one_thread_each():  # each of our threads multiplies its own tile
         _score_cpu(user_part_BH, items_N, stride, parts, tuple(weights), tuple(biases), output_G, widest, scores_BI)
     return scores_BI
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Return the controller of BLAS; finding the loaded libraries takes milliseconds, so it is done once."""
-    return ThreadpoolController()
 
 
 def _flat(table_IH: np.ndarray) -> tuple[np.ndarray, int]:

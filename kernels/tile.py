@@ -1,5 +1,5 @@
 """What Numba's loops do not become by themselves: a tile of outer products kept in registers, a mask of comparisons, keys split
-by a pivot, and a prefetch."""
+by a pivot, weighted rows of eight float64, and a prefetch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numba.extending import intrinsic
 
 LANES = 16  # columns are padded to a multiple of this many float32
 MASKED = 32  # comparisons of a mask
-EIGHT = 8  # keys of a vector
+EIGHT = 8  # keys, or float64, of a vector
+AHEAD = 8  # rows to prefetch before they are summed
 HEIGHT = 4  # rows of a tile: four registers of 16 lanes, or eight of 8
 
 
@@ -181,3 +182,76 @@ def split_eight(context: Any, keys: Any, first: Any, pivot: Any, to: Any, others
 
     place = types.uint64
     return types.uint64(keys, place, types.uint64, place, others, place), emit
+
+
+def _weighted_rows(context: Any, builder: Any, signature: Any, arguments: Any, *, add: bool) -> None:
+    """Emit the loop of `sum_rows` and `add_to_rows`."""
+    ir = cgutils.ir
+    indices, values, table, vectors = (
+        context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in (0, 1, 4, 5)
+    )
+    _, _, first, end, _, _, at = arguments
+    vector, lanes = ir.VectorType(ir.DoubleType(), EIGHT), ir.VectorType(ir.IntType(32), EIGHT)
+
+    def number(value: int) -> Any:
+        return ir.Constant(first.type, value)
+
+    def row(n: Any) -> Any:
+        index = builder.zext(builder.load(builder.gep(indices, [n])), first.type)
+        return builder.bitcast(builder.gep(table, [builder.mul(index, number(EIGHT))]), vector.as_pointer())
+
+    place = builder.bitcast(builder.gep(vectors, [at]), vector.as_pointer())
+    given = builder.load(place, align=8) if add else ir.Constant(vector, [0.0] * EIGHT)
+    before, last = builder.block, builder.sub(end, number(1))
+    head, body, done = (builder.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    n, total = builder.phi(first.type), builder.phi(vector)
+    builder.cbranch(builder.icmp_unsigned("<", n, end), body, done)
+    builder.position_at_end(body)
+    later = builder.add(n, number(AHEAD))
+    _call_prefetch(builder, row(builder.select(builder.icmp_unsigned("<", later, end), later, last)))
+    value = builder.fpext(builder.load(builder.gep(values, [n])), ir.DoubleType())
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    weight = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * EIGHT))
+    here = row(n)
+    read = builder.load(here, align=8)
+    term = builder.fmul(total if add else read, weight, flags=("contract",))
+    added = builder.fadd(read if add else total, term, flags=("contract",))
+    if add:
+        builder.store(added, here, align=8)
+    n.add_incoming(first, before)
+    n.add_incoming(builder.add(n, number(1)), builder.block)
+    total.add_incoming(given, before)
+    total.add_incoming(total if add else added, builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    if not add:
+        builder.store(total, place, align=8)
+
+
+@intrinsic
+def sum_rows(typing: Any, indices: Any, values: Any, first: Any, end: Any, table: Any, sums: Any, to: Any) -> Any:
+    """Write to sums[to : to + 8] the sum over first <= n < end of values[n] * table[8 * indices[n] : 8 * indices[n] + 8], in that order.
+
+    Flat arrays: uint32 indices, float32 values, float64 table and sums. first, end and to are uint64, and nothing is checked.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _weighted_rows(context, builder, signature, arguments, add=False)
+        return context.get_dummy_value()
+
+    size = types.uint64
+    return types.void(indices, values, size, size, table, sums, size), emit
+
+
+@intrinsic
+def add_to_rows(typing: Any, indices: Any, values: Any, first: Any, end: Any, table: Any, added: Any, at: Any) -> Any:
+    """Add values[n] * added[at : at + 8] to table[8 * indices[n] : 8 * indices[n] + 8] for first <= n < end; types as in `sum_rows`."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _weighted_rows(context, builder, signature, arguments, add=True)
+        return context.get_dummy_value()
+
+    size = types.uint64
+    return types.void(indices, values, size, size, table, added, size), emit

@@ -7,20 +7,22 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-from scipy.sparse.linalg import svds
 from typing_extensions import Self
 
 from recsys_dl.arguments import Count, Seed
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.families.catalog import CatalogModel
+from recsys_dl.families.neighborhood import as_vectors
 from recsys_dl.kernels.device import Device
+from recsys_dl.kernels.eigenvectors import gram_eigenvectors
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.row_sums import row_sums
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import waiting
 from recsys_dl.protocols import Served
 
-DENSE = 2000  # up to this many users or items a full decomposition is cheaper than an iterative one
+DENSE = 10  # with fewer users or items for each singular vector a full decomposition is cheaper than an iterative one
 
 
 class SVD(CatalogModel):
@@ -36,7 +38,7 @@ class SVD(CatalogModel):
         embedding_size: number of singular vectors. At most a quarter of the users or items, whichever are fewer,
             and at most the rank; keeping all would reproduce x_u itself.
         item_exponent: see above.
-        seed: for the start vector of the iteration on large data; it affects the result only by rounding.
+        seed: for the vectors that the iteration on large data starts from; it affects the result only by rounding.
         device: where the top k are computed.
 
     Attributes:
@@ -46,6 +48,7 @@ class SVD(CatalogModel):
 
     Raises:
         ValueError: an embedding size below 1, or interactions whose weights are all 0.
+        RuntimeError: the iteration does not converge, see `kernels.eigenvectors`.
 
     Examples:
         >>> from recsys_dl import Interactions
@@ -71,19 +74,21 @@ class SVD(CatalogModel):
 
     def fit(self, train: Dataset | Interactions) -> Self:
         """Compute the singular vectors, in float64."""
-        matrix = self._begin(train).by_user.astype(np.float64)
-        if not matrix.data.any():
+        log = self._begin(train)
+        weights_UI = log.by_user
+        if not weights_UI.data.any():
             raise ValueError(
                 "SVD needs an interaction with a weight above 0: a zero matrix has no meaningful singular vectors"
             )
-        norms_I = np.sqrt(np.asarray(matrix.power(2).sum(axis=0)).ravel())
+        squares_N = np.square(weights_UI.data, dtype=np.float64)
+        norms_I = np.sqrt(np.bincount(weights_UI.indices, squares_N, self.num_items))
         scale_I = np.power(norms_I, self.item_exponent - 1, out=np.zeros_like(norms_I), where=norms_I > 0)
-        size = min(self.embedding_size, max(1, min(matrix.shape) // 4))
+        size = min(self.embedding_size, max(1, min(weights_UI.shape) // 4))
         with waiting("SVD"):
-            values_D, emb_ID = _right_singular_vectors(matrix @ sp.diags(scale_I), size, self.seed)
+            values_D, emb_ID = _right_singular_vectors(log, scale_I, size, self.seed)
+            self.user_emb_UD = row_sums(as_vectors(weights_UI), emb_ID).astype(np.float32)
         self.singular_values_D = values_D.astype(np.float32)
         self.item_emb_ID = np.ascontiguousarray(emb_ID, np.float32)
-        self.user_emb_UD = (matrix @ emb_ID).astype(np.float32)
         return self
 
     def _bytes_needed(self) -> int:
@@ -95,7 +100,7 @@ class SVD(CatalogModel):
 
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, Projection(self.item_emb_ID))
 
-    def item_vectors(self) -> np.ndarray:
+    def itemas_vectors(self) -> np.ndarray:
         """Return the item embeddings: scores are inner products with them."""
         self._check_fitted()
         return self.item_emb_ID
@@ -125,24 +130,26 @@ class SVD(CatalogModel):
         return self._cosines(self.item_emb_ID * self.singular_values_D, items_B)
 
 
-def _right_singular_vectors(matrix: sp.csr_matrix, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest singular values [D] and their right vectors [I, D], D at most `size` and the rank."""
-    smaller = min(matrix.shape)
-    if smaller <= DENSE:
-        by_item = matrix.shape[1] <= matrix.shape[0]
-        gram = (matrix.T @ matrix if by_item else matrix @ matrix.T).toarray()
-        squares_D, vectors = scipy.linalg.eigh(gram, subset_by_index=[max(0, smaller - size), smaller - 1])
-        values_D = np.sqrt(np.maximum(squares_D, 0))
-        keep_D = values_D > 1e-6 * values_D[-1]  # smaller ones are square roots of rounding errors
-        values_D, vectors = values_D[keep_D], vectors[:, keep_D]
-        emb_ID = vectors if by_item else (matrix.T @ vectors) / values_D
+def _right_singular_vectors(
+    log: Interactions, scale_I: np.ndarray, size: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest singular values [D] of the scaled matrix and their right vectors [I, D], D at most `size` and the rank."""
+    smaller = min(log.by_user.shape)
+    of_items = log.num_items == smaller
+    if smaller < DENSE * size:
+        matrix = log.by_user.astype(np.float64) @ sp.diags(scale_I)
+        gram = (matrix.T @ matrix if of_items else matrix @ matrix.T).toarray()
+        squares_D, vectors = scipy.linalg.eigh(gram, subset_by_index=[smaller - size, smaller - 1])
+        squares_D, vectors = squares_D[::-1], vectors[:, ::-1]
+    elif of_items:
+        ones_U = np.ones(log.num_users)
+        squares_D, vectors = gram_eigenvectors(as_vectors(log.by_user), ones_U, scale_I, size, seed=seed)
     else:
-        start = np.random.default_rng(seed).uniform(-1, 1, smaller)
-        _, values_D, rows_DI = svds(matrix, k=size, v0=start)
-        keep_D = values_D > 1e-6 * values_D.max()
-        values_D, emb_ID = values_D[keep_D], rows_DI[keep_D].T
-    order_D = np.argsort(-values_D, kind="stable")
-    emb_ID = emb_ID[:, order_D]
+        ones_U = np.ones(log.num_users)
+        squares_D, vectors = gram_eigenvectors(as_vectors(log.by_item), scale_I**2, ones_U, size, seed=seed)
+    values_D = np.sqrt(np.maximum(squares_D, 0))
+    keep_D = values_D > 1e-6 * values_D[0]  # smaller ones are square roots of rounding errors
+    values_D, vectors = values_D[keep_D], vectors[:, keep_D]
+    emb_ID = vectors if of_items else row_sums(as_vectors(log.by_item), vectors) * scale_I[:, None] / values_D
     largest_D = np.abs(emb_ID).argmax(axis=0)
-    emb_ID = emb_ID * np.sign(emb_ID[largest_D, np.arange(emb_ID.shape[1])])
-    return values_D[order_D], emb_ID
+    return values_D, emb_ID * np.sign(emb_ID[largest_D, np.arange(emb_ID.shape[1])])
