@@ -32,9 +32,9 @@ LOOK = 4  # blocks of the last look
 PART = 512  # numbers of each vector that are combined at a time: a block of them is 32 KB
 NEGLIGIBLE = 1e-13  # share of a length that is rounding
 SMALL = (
-    1e-3  # share of a length that is left of a vector without its projection, below which it is made orthogonal again,
+    1e-3  # share of its length that is left of a vector without its projection, below which it is made orthogonal again
 )
-ASKEW = 1e-11  # and projection of what is left on a vector of the basis, above which it is
+ASKEW = 1e-11  # projection of what is left on a vector of the basis, above which it is made orthogonal again
 PASSES = 4  # of that
 
 

@@ -100,7 +100,7 @@ class SVD(CatalogModel):
 
         return inner_product(self, seen, stored(self, seen), self.item_emb_ID, Projection(self.item_emb_ID))
 
-    def itemas_vectors(self) -> np.ndarray:
+    def item_vectors(self) -> np.ndarray:
         """Return the item embeddings: scores are inner products with them."""
         self._check_fitted()
         return self.item_emb_ID
