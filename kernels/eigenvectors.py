@@ -47,7 +47,7 @@ def gram_eigenvectors(
         vectors: V.
         inner_R: float64, at least 0.
         outer_C: float64.
-        size: D, at least 1 and at most C. Beyond a tenth of C a dense decomposition is cheaper.
+        size: D, at least 1; C must be above 64 and above 4 D. Beyond a tenth of C a dense decomposition is cheaper.
         seed: of the vectors that the iteration starts from; it affects the result only by TOLERANCE.
 
     Returns:
@@ -57,8 +57,10 @@ def gram_eigenvectors(
         ValueError: no such size.
         RuntimeError: no convergence.
     """
-    if not 1 <= size <= vectors.num_columns:
-        raise ValueError(f"size must be between 1 and the {vectors.num_columns} columns, got {size}")
+    if size < 1 or vectors.num_columns <= max(2 * FEWEST, 4 * size):
+        raise ValueError(
+            f"size must be at least 1, and columns more than {2 * FEWEST} and than 4 x size, got {size} and {vectors.num_columns}"
+        )
     with one_thread_each():
         return _iterate(vectors, inner_R, outer_C, size, seed)
 

@@ -68,9 +68,19 @@ def test_no_convergence_is_an_error(monkeypatch):
         gram_eigenvectors(vectors_of(sparse((700, 300), 0.05)), np.ones(700), np.ones(300), 8, seed=7)
 
 
-def test_a_size_that_makes_no_sense():
-    with pytest.raises(ValueError, match="size must be between 1 and the 30 columns, got 31"):
-        gram_eigenvectors(vectors_of(sparse((70, 30), 0.5)), np.ones(70), np.ones(30), 31, seed=7)
+@pytest.mark.parametrize(("columns", "size"), [(64, 1), (80, 20), (100, 0)])
+def test_a_size_that_makes_no_sense(columns, size):
+    with pytest.raises(ValueError, match=f"size must be at least 1, and columns more than .* got {size} and {columns}"):
+        gram_eigenvectors(vectors_of(sparse((70, columns), 0.5)), np.ones(70), np.ones(columns), size, seed=7)
+
+
+@pytest.mark.parametrize("size", [1, 8, 16, 65])
+@pytest.mark.parametrize("matrix", [sp.eye(700), sp.kron(sp.eye(70), np.ones((3, 10)))])
+def test_all_values_equal(matrix, size):
+    vectors = vectors_of(sp.csr_matrix(matrix, dtype=np.float32))
+    found_D, vectors_CD = gram_eigenvectors(vectors, np.ones(matrix.shape[0]), np.ones(700), size, seed=7)
+    np.testing.assert_allclose(found_D, found_D[0], rtol=1e-9)
+    np.testing.assert_allclose(vectors_CD.T @ vectors_CD, np.eye(size), atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 8, 13])

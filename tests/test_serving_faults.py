@@ -27,6 +27,13 @@ WRONG = {
     "everything excluded": ("/recommend", '{"allow": [500], "exclude": [500]}', 422, "at least one item"),
     "tastes of another model": ("/recommend", '{"tastes": ["heist"]}', 422, "tastes are for models"),
     "NaN": ("/feedback", '{"user": 105, "events": [{"item": 500, "reward": NaN}]}', 422, "must be JSON"),
+    "a reward that overflows": (
+        "/feedback",
+        '{"user": 105, "events": [{"item": 500, "reward": 1e30}]}',
+        422,
+        "events.0.reward: should be less than or equal to 1000000, got 1e+30",
+    ),
+    "an empty id": ("/recommend", '{"user": ""}', 422, "user: should"),
     "an infinite reward": ("/feedback", '{"user": 105, "events": [{"item": 500, "reward": 1e999}]}', 422, "reward"),
     "no events": ("/feedback", '{"user": 105, "events": []}', 422, "events"),
     "an unknown answer": (

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from recsys_dl.data.interactions import Interactions
-from recsys_dl.models import SVD, svd
+from recsys_dl.models import SVD
 
 
 def log(num_users: int, num_items: int, seed: int = 0) -> Interactions:
@@ -26,11 +26,9 @@ def dense_scores(train: Interactions, size: int, item_exponent: float) -> tuple[
     return values[:size], matrix_UI @ rows[:size].T @ rows[:size]
 
 
-@pytest.mark.parametrize("shape", [(60, 45), (45, 60), (129, 128)])
+@pytest.mark.parametrize("shape", [(60, 45), (45, 60), (129, 128), (128, 200)])  # decomposed whole; by iteration
 @pytest.mark.parametrize("item_exponent", [1.0, 0.8])
-@pytest.mark.parametrize("dense", [100, 0])  # all singular vectors, or the first few by iteration
-def test_scores_are_those_of_the_dense_decomposition(shape, item_exponent, dense, monkeypatch):
-    monkeypatch.setattr(svd, "DENSE", dense)
+def test_scores_are_those_of_the_dense_decomposition(shape, item_exponent):
     train = log(*shape)
     model = SVD(embedding_size=8, item_exponent=item_exponent).fit(train)
     values_D, scores_UI = dense_scores(train, 8, item_exponent)
@@ -43,9 +41,9 @@ def test_scores_are_those_of_the_dense_decomposition(shape, item_exponent, dense
     assert (np.take_along_axis(model.item_emb_ID, np.abs(model.item_emb_ID).argmax(axis=0)[None], axis=0) > 0).all()
 
 
-def test_the_same_at_every_fit(monkeypatch):
-    monkeypatch.setattr(svd, "DENSE", 0)
-    first, second = (SVD(embedding_size=8).fit(log(90, 70)) for _ in range(2))
+@pytest.mark.parametrize("shape", [(90, 70), (190, 170)])
+def test_the_same_at_every_fit(shape):
+    first, second = (SVD(embedding_size=8).fit(log(*shape)) for _ in range(2))
     np.testing.assert_array_equal(first.item_emb_ID, second.item_emb_ID)
 
 

@@ -23,6 +23,7 @@ from recsys_dl.progress import waiting
 from recsys_dl.protocols import Served
 
 DENSE = 10  # with fewer users or items for each singular vector a full decomposition is cheaper than an iterative one
+FEWEST = 128  # users and items for an iterative one
 
 
 class SVD(CatalogModel):
@@ -136,7 +137,7 @@ def _right_singular_vectors(
     """Return the largest singular values [D] of the scaled matrix and their right vectors [I, D], D at most `size` and the rank."""
     smaller = min(log.by_user.shape)
     of_items = log.num_items == smaller
-    if smaller < DENSE * size:
+    if smaller < max(DENSE * size, FEWEST):
         matrix = log.by_user.astype(np.float64) @ sp.diags(scale_I)
         gram = (matrix.T @ matrix if of_items else matrix @ matrix.T).toarray()
         squares_D, vectors = scipy.linalg.eigh(gram, subset_by_index=[smaller - size, smaller - 1])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from recsys_dl.data.messages import shorten
 
 SHOWN = 5  # complaints about one body
+INTERNAL = re.compile(r"body|(constrained-)?(int|str|float)")  # parts of a place that are pydantic's, not fields
 
 
 class Refused(Exception):
@@ -46,7 +48,7 @@ def in_words(errors: list[dict[str, Any]]) -> str:
     """Return pydantic's complaints about a body as text: which field, what must hold, what came."""
     lines = []
     for error in errors[:SHOWN]:
-        where = ".".join(str(part) for part in error["loc"] if part not in ("body", "int", "str")) or "the body"
+        where = ".".join(str(part) for part in error["loc"] if not INTERNAL.fullmatch(str(part))) or "the body"
         came = "" if error["type"] in ("missing", "extra_forbidden") else f", got {shorten(repr(error['input']))}"
         lines.append(f"{shorten(where)}: {_sentence(error)}{came}")
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""

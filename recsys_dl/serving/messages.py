@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 
 Id = StrictInt | Annotated[StrictStr, Field(min_length=1, max_length=1000)]
 Ids = Annotated[list[Id], Field(max_length=100_000)]
-Number = Annotated[StrictFloat | StrictInt, Field(allow_inf_nan=False)]
+Reward = Annotated[StrictFloat | StrictInt, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]  # larger ones overflow float32
 Weight = Annotated[StrictFloat | StrictInt, Field(ge=0, le=1, allow_inf_nan=False)]
 Draw = Annotated[StrictInt, Field(ge=0, lt=2**53)]
 
@@ -87,7 +87,7 @@ class Event(Body):
     """What an item earned."""
 
     item: Id
-    reward: Number = Field(
+    reward: Reward = Field(
         1.0, description="above 0: interacted with, this much; below 0: disliked; 0: shown and passed over"
     )
 
