@@ -29,7 +29,9 @@ PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
 KEPT_BYTES = 64 << 20  # candidates held at a time
 FEW = 2  # queries that are answered from the plain table
 MANY = 256  # queries up to which each tile is packed for itself, in cache; beyond, the table is, and serves many blocks of queries
+REPAID = 64  # items for each query up to which sorting them is repaid
 NO_BIAS = np.zeros(0, np.float32)
+AS_STORED = np.zeros(0, np.int32)
 
 
 def top_k(
@@ -136,6 +138,7 @@ def top_k_dot(
         bias_I = read_only(np.zeros(num_items), np.float32)
     chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
     stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
+    order_I = _longest_first(item_emb_ID, bias_I) if allow is None and num_items <= REPAID * rows else AS_STORED
     firsts = range(0, max(num_items, 1), stretch)
     packed = None
     for begin in range(0, rows, chunk):
@@ -148,8 +151,9 @@ def top_k_dot(
         together = max(4, min(MOST_USERS, share))
         for first in firsts:
             if packed is None or len(firsts) > 1:
-                packed = _pack(item_emb_ID[first : first + stretch], bias_I[first : first + stretch], padded)
-            _offer_products(query_BD, begin, together, *packed, first, num_items, lists, k, keys_BC, counts_B, floors_B)
+                packed = _pack(item_emb_ID, bias_I, order_I, first, min(num_items, first + stretch), padded)
+            offered = (*packed, order_I, first, num_items)
+            _offer_products(query_BD, begin, together, *offered, lists, k, keys_BC, counts_B, floors_B)
         _write_all(keys_BC, counts_B, items_BK[some], best_BK[some])
     return items_BK, best_BK
 
@@ -159,33 +163,47 @@ def num_candidates(k: int, num_items: int) -> int:
     return max(k, min(num_items, k + max(128, k // 2)))
 
 
+def _longest_first(item_emb_ID: np.ndarray, bias_I: np.ndarray) -> np.ndarray:
+    """Return an order of the items in which the best ones of most rows come early, so that the score to beat rises soon."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach_I = np.sqrt(np.einsum("id,id->i", item_emb_ID, item_emb_ID)) + bias_I
+    return np.argsort(-reach_I, kind="stable").astype(np.int32)
+
+
 def _check_length(k: int) -> None:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
 
 
+@njit(**INSIDE)
+def _offer_one(score, item, out, out_end, out_items, k, keys_C, count, floor):
+    """Offer a score above the floor, if its item is none of the ascending out_items[out:out_end]; return where those below it end."""
+    while out < out_end and out_items[out] < item:
+        out += 1
+    if out == out_end or out_items[out] != item:
+        count, floor = take(score, item, k, keys_C, count, floor)
+    return out, count, floor
+
+
 @njit(cache=True, nogil=True)
-def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
-    """Offer the scores of items first ... first + size - 1. Must be called in ascending order of items.
+def _offer(scores, order_I, first, size, row, lists, k, keys_C, count, floor):
+    """Offer the scores of items first ... first + size - 1 of an order; without one, in ascending order of items.
 
     Lists are passed whole, not as row slices: all threads would update the slices' reference counts on one cache line.
     """
     out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
-    end = first + size
-    out_end = out_ends[row]
-    out = first_from(out_items, out_starts[row], out_end, first)
+    end, sorted_ = first + size, len(order_I) == 0
+    out_start, out_end = out_starts[row], out_ends[row]
+    out = first_from(out_items, out_start, out_end, first) if sorted_ else out_start
     if has_allow:
         in_end = in_ends[row]
         inside = first_from(in_items, in_starts[row], in_end, first)
         while inside < in_end and in_items[inside] < end:
-            item = in_items[inside]
+            item = np.int64(in_items[inside])
             inside += 1
             score = scores[item - first]
             if score > floor:
-                while out < out_end and out_items[out] < item:
-                    out += 1
-                if out == out_end or out_items[out] != item:
-                    count, floor = take(score, np.int64(item), k, keys_C, count, floor)
+                out, count, floor = _offer_one(score, item, out, out_end, out_items, k, keys_C, count, floor)
         return count, floor
     whole = np.uint64(size) // np.uint64(MASKED) * np.uint64(MASKED)
     for start in range(np.uint64(0), whole, np.uint64(MASKED)):
@@ -195,17 +213,17 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
             mask &= mask - np.uint32(1)
             if scores[t] > floor:  # which may have risen
                 item = first + np.int64(t)
-                while out < out_end and out_items[out] < item:
-                    out += 1
-                if out == out_end or out_items[out] != item:
-                    count, floor = take(scores[t], item, k, keys_C, count, floor)
+                if not sorted_:
+                    item = np.int64(order_I[item])
+                    out = first_from(out_items, out_start, out_end, item)
+                out, count, floor = _offer_one(scores[t], item, out, out_end, out_items, k, keys_C, count, floor)
     for t in range(whole, np.uint64(size)):
         if scores[t] > floor:
             item = first + np.int64(t)
-            while out < out_end and out_items[out] < item:
-                out += 1
-            if out == out_end or out_items[out] != item:
-                count, floor = take(scores[t], item, k, keys_C, count, floor)
+            if not sorted_:
+                item = np.int64(order_I[item])
+                out = first_from(out_items, out_start, out_end, item)
+            out, count, floor = _offer_one(scores[t], item, out, out_end, out_items, k, keys_C, count, floor)
     return count, floor
 
 
@@ -215,6 +233,7 @@ def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
         keys_C = np.empty(num_kept, np.uint64)
         count, _ = _offer(
             scores_BI[b],
+            AS_STORED,
             np.int64(0),
             scores_BI.shape[1],
             np.int64(b),
@@ -236,24 +255,36 @@ def _write_all(keys_BC, counts_B, items_BK, best_BK):
 # Products: four rows with a tile of items. Sums run over D in order, with one rounding per step, independent of a pair's position
 
 
+@njit(**INSIDE)
+def _pack_tile(t, item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T):
+    tile, width = np.int64(TILE), np.uint64(item_emb_ID.shape[1])
+    start = first + t * tile
+    size = min(tile, end - start)
+    if not len(order_I):
+        for j in range(size):
+            bias[t, j] = bias_I[start + j]
+        emb_N, begin = item_emb_ID.reshape(-1), np.uint64(start)
+    else:
+        gathered = np.empty((size, item_emb_ID.shape[1]), np.float32)
+        for j in range(size):
+            item = order_I[start + j]
+            bias[t, j] = bias_I[item]
+            for d in range(item_emb_ID.shape[1]):
+                gathered[j, d] = item_emb_ID[item, d]
+        emb_N, begin = gathered.reshape(-1), np.uint64(0)
+    read_T[t] = transpose_items(emb_N, begin, np.uint64(size), width, packed[t], np.uint64(tile))
+
+
 @njit(cache=True, nogil=True, parallel=True)
-def _pack(item_emb_ID, bias_I, padded):
-    """Lay items out in tiles [D, T], so that one row holds a coordinate of T items; padded with zeros."""
-    num_items, size = item_emb_ID.shape
+def _pack(item_emb_ID, bias_I, order_I, first, end, padded):
+    """Lay items first ... end - 1 of an order out in tiles [D, T], so that one row holds a coordinate of T items; padded with zeros."""
     tile = np.int64(TILE)
-    num_tiles = (num_items + tile - 1) // tile
-    emb_N = item_emb_ID.reshape(-1)
+    num_tiles = (end - first + tile - 1) // tile
     packed = np.zeros((num_tiles, padded * tile), np.float32)
     bias = np.zeros((num_tiles, tile), np.float32)
     read_T = np.zeros(num_tiles, np.float32)
     for t in prange(num_tiles):
-        start = t * tile
-        stop = min(start + tile, num_items)
-        for j in range(stop - start):
-            bias[t, j] = bias_I[start + j]
-        read_T[t] = transpose_items(
-            emb_N, np.uint64(start), np.uint64(stop - start), np.uint64(size), packed[t], np.uint64(tile)
-        )
+        _pack_tile(np.int64(t), item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T)
     return packed, bias
 
 
@@ -311,6 +342,7 @@ def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB,
             for b in range(four, min(rows, four + 4)):
                 counts_PB[part, b], floors_B[b] = _offer(
                     scores_UT[b - four],
+                    AS_STORED,
                     start,
                     size,
                     b,
@@ -329,8 +361,10 @@ def _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _offer_products(query_BD, begin, together, packed, bias, first, num_items, lists, k, keys_BC, counts_B, floors_B):
-    """Offer the packed items, the first of which is item `first`, to rows begin, begin + 1, ... of the queries."""
+def _offer_products(
+    query_BD, begin, together, packed, bias, order_I, first, num_items, lists, k, keys_BC, counts_B, floors_B
+):
+    """Offer the packed items, from `first` of their order on, to rows begin, begin + 1, ... of the queries."""
     rows = len(keys_BC)
     tile = np.int64(TILE)
     for task in prange((rows + together - 1) // together):
@@ -348,5 +382,14 @@ def _offer_products(query_BD, begin, together, packed, bias, first, num_items, l
                 for b in range(four, min(high, four + 4)):
                     size = min(tile, num_items - start)
                     counts_B[b], floors_B[b] = _offer(
-                        scores_UT[b - four], start, size, begin + b, lists, k, keys_BC[b], counts_B[b], floors_B[b]
+                        scores_UT[b - four],
+                        order_I,
+                        start,
+                        size,
+                        begin + b,
+                        lists,
+                        k,
+                        keys_BC[b],
+                        counts_B[b],
+                        floors_B[b],
                     )
