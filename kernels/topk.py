@@ -18,12 +18,12 @@ from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 from .keys import first_from, take, write_list
+from .packed import TILE, by_four, longest_first, offer_products, pack, products
 from .scan import merge, scan
 from .threads import at_most
 from .tile import MASKED, above, lowest_bit
 from .transpose import transpose_items
 
-TILE = np.uint64(256)  # items scored at a time: 64 KB of embeddings at D=64, a share of the L2 cache
 MOST_USERS = 64  # rows processed per tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
 KEPT_BYTES = 64 << 20  # candidates held at a time
@@ -31,7 +31,6 @@ FEW = 2  # queries that are answered from the plain table
 MANY = 256  # queries up to which each tile is packed for itself, in cache; beyond, the table is, and serves many blocks of queries
 REPAID = 64  # items for each query up to which sorting them is repaid
 NO_BIAS = np.zeros(0, np.float32)
-AS_STORED = np.zeros(0, np.int32)
 
 
 def top_k(
@@ -129,7 +128,7 @@ def top_k_dot(
             keys_PBC = np.empty((parts, rows, num_kept), np.uint64)
             counts_PB = np.zeros((parts, rows), np.int64)
             fours = np.zeros((-(-rows // 4), padded * 4), np.float32)
-            _fours(query_BD, 0, rows, fours)
+            by_four(query_BD, 0, rows, fours)
             read_P = np.zeros(parts, np.float32)
             _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P)
             merge(keys_PBC, counts_PB, items_BK, best_BK)
@@ -138,7 +137,11 @@ def top_k_dot(
         bias_I = read_only(np.zeros(num_items), np.float32)
     chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
     stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
-    order_I = _longest_first(item_emb_ID, bias_I) if allow is None and num_items <= REPAID * rows else AS_STORED
+    order_I = np.arange(num_items, dtype=np.int32)
+    if num_items <= REPAID * rows:
+        order_I = longest_first(item_emb_ID, bias_I)
+    places_I = np.empty_like(order_I)
+    places_I[order_I] = np.arange(num_items, dtype=np.int32)
     firsts = range(0, max(num_items, 1), stretch)
     packed = None
     for begin in range(0, rows, chunk):
@@ -151,9 +154,9 @@ def top_k_dot(
         together = max(4, min(MOST_USERS, share))
         for first in firsts:
             if packed is None or len(firsts) > 1:
-                packed = _pack(item_emb_ID, bias_I, order_I, first, min(num_items, first + stretch), padded)
-            offered = (*packed, order_I, first, num_items)
-            _offer_products(query_BD, begin, together, *offered, lists, k, keys_BC, counts_B, floors_B)
+                packed = pack(item_emb_ID, bias_I, order_I, first, min(num_items, first + stretch), padded)
+            offered = (*packed, order_I, places_I, first)
+            offer_products(query_BD, begin, together, *offered, lists, k, keys_BC, counts_B, floors_B)
         _write_all(keys_BC, counts_B, items_BK[some], best_BK[some])
     return items_BK, best_BK
 
@@ -163,47 +166,33 @@ def num_candidates(k: int, num_items: int) -> int:
     return max(k, min(num_items, k + max(128, k // 2)))
 
 
-def _longest_first(item_emb_ID: np.ndarray, bias_I: np.ndarray) -> np.ndarray:
-    """Return an order of the items in which the best ones of most rows come early, so that the score to beat rises soon."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        reach_I = np.sqrt(np.einsum("id,id->i", item_emb_ID, item_emb_ID)) + bias_I
-    return np.argsort(-reach_I, kind="stable").astype(np.int32)
-
-
 def _check_length(k: int) -> None:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
 
 
-@njit(**INSIDE)
-def _offer_one(score, item, out, out_end, out_items, k, keys_C, count, floor):
-    """Offer a score above the floor, if its item is none of the ascending out_items[out:out_end]; return where those below it end."""
-    while out < out_end and out_items[out] < item:
-        out += 1
-    if out == out_end or out_items[out] != item:
-        count, floor = take(score, item, k, keys_C, count, floor)
-    return out, count, floor
-
-
 @njit(cache=True, nogil=True)
-def _offer(scores, order_I, first, size, row, lists, k, keys_C, count, floor):
-    """Offer the scores of items first ... first + size - 1 of an order; without one, in ascending order of items.
+def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
+    """Offer the scores of items first ... first + size - 1. Must be called in ascending order of items.
 
     Lists are passed whole, not as row slices: all threads would update the slices' reference counts on one cache line.
     """
     out_starts, out_ends, out_items, in_starts, in_ends, in_items, has_allow = lists
-    end, sorted_ = first + size, len(order_I) == 0
-    out_start, out_end = out_starts[row], out_ends[row]
-    out = first_from(out_items, out_start, out_end, first) if sorted_ else out_start
+    end = first + size
+    out_end = out_ends[row]
+    out = first_from(out_items, out_starts[row], out_end, first)
     if has_allow:
         in_end = in_ends[row]
         inside = first_from(in_items, in_starts[row], in_end, first)
         while inside < in_end and in_items[inside] < end:
-            item = np.int64(in_items[inside])
+            item = in_items[inside]
             inside += 1
             score = scores[item - first]
             if score > floor:
-                out, count, floor = _offer_one(score, item, out, out_end, out_items, k, keys_C, count, floor)
+                while out < out_end and out_items[out] < item:
+                    out += 1
+                if out == out_end or out_items[out] != item:
+                    count, floor = take(score, np.int64(item), k, keys_C, count, floor)
         return count, floor
     whole = np.uint64(size) // np.uint64(MASKED) * np.uint64(MASKED)
     for start in range(np.uint64(0), whole, np.uint64(MASKED)):
@@ -213,17 +202,17 @@ def _offer(scores, order_I, first, size, row, lists, k, keys_C, count, floor):
             mask &= mask - np.uint32(1)
             if scores[t] > floor:  # which may have risen
                 item = first + np.int64(t)
-                if not sorted_:
-                    item = np.int64(order_I[item])
-                    out = first_from(out_items, out_start, out_end, item)
-                out, count, floor = _offer_one(scores[t], item, out, out_end, out_items, k, keys_C, count, floor)
+                while out < out_end and out_items[out] < item:
+                    out += 1
+                if out == out_end or out_items[out] != item:
+                    count, floor = take(scores[t], item, k, keys_C, count, floor)
     for t in range(whole, np.uint64(size)):
         if scores[t] > floor:
             item = first + np.int64(t)
-            if not sorted_:
-                item = np.int64(order_I[item])
-                out = first_from(out_items, out_start, out_end, item)
-            out, count, floor = _offer_one(scores[t], item, out, out_end, out_items, k, keys_C, count, floor)
+            while out < out_end and out_items[out] < item:
+                out += 1
+            if out == out_end or out_items[out] != item:
+                count, floor = take(scores[t], item, k, keys_C, count, floor)
     return count, floor
 
 
@@ -233,7 +222,6 @@ def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
         keys_C = np.empty(num_kept, np.uint64)
         count, _ = _offer(
             scores_BI[b],
-            AS_STORED,
             np.int64(0),
             scores_BI.shape[1],
             np.int64(b),
@@ -253,68 +241,6 @@ def _write_all(keys_BC, counts_B, items_BK, best_BK):
 
 
 # Products: four rows with a tile of items. Sums run over D in order, with one rounding per step, independent of a pair's position
-
-
-@njit(**INSIDE)
-def _pack_tile(t, item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T):
-    tile, width = np.int64(TILE), np.uint64(item_emb_ID.shape[1])
-    start = first + t * tile
-    size = min(tile, end - start)
-    if not len(order_I):
-        for j in range(size):
-            bias[t, j] = bias_I[start + j]
-        emb_N, begin = item_emb_ID.reshape(-1), np.uint64(start)
-    else:
-        gathered = np.empty((size, item_emb_ID.shape[1]), np.float32)
-        for j in range(size):
-            item = order_I[start + j]
-            bias[t, j] = bias_I[item]
-            for d in range(item_emb_ID.shape[1]):
-                gathered[j, d] = item_emb_ID[item, d]
-        emb_N, begin = gathered.reshape(-1), np.uint64(0)
-    read_T[t] = transpose_items(emb_N, begin, np.uint64(size), width, packed[t], np.uint64(tile))
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _pack(item_emb_ID, bias_I, order_I, first, end, padded):
-    """Lay items first ... end - 1 of an order out in tiles [D, T], so that one row holds a coordinate of T items; padded with zeros."""
-    tile = np.int64(TILE)
-    num_tiles = (end - first + tile - 1) // tile
-    packed = np.zeros((num_tiles, padded * tile), np.float32)
-    bias = np.zeros((num_tiles, tile), np.float32)
-    read_T = np.zeros(num_tiles, np.float32)
-    for t in prange(num_tiles):
-        _pack_tile(np.int64(t), item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T)
-    return packed, bias
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _products(query, packed, bias_T, scores):
-    """Score four rows against a tile: query [D, 4], packed [D, T] and scores [4, T], each flat."""
-    one, two, three, four = TILE, TILE * np.uint64(2), TILE * np.uint64(3), np.uint64(4)
-    for j in range(TILE):
-        scores[j] = scores[j + one] = scores[j + two] = scores[j + three] = bias_T[j]
-    for d in range(np.uint64(0), np.uint64(len(query)), np.uint64(16)):
-        q = query[d : d + np.uint64(16)]
-        a0, a1, a2, a3 = q[0], q[1], q[2], q[3]
-        b0, b1, b2, b3 = q[4], q[5], q[6], q[7]
-        c0, c1, c2, c3 = q[8], q[9], q[10], q[11]
-        d0, d1, d2, d3 = q[12], q[13], q[14], q[15]
-        p = packed[d * (TILE // four) : (d + np.uint64(16)) * (TILE // four)]
-        for j in range(TILE):
-            w, x, y, z = p[j], p[j + one], p[j + two], p[j + three]
-            scores[j] = scores[j] + a0 * w + b0 * x + c0 * y + d0 * z
-            scores[j + one] = scores[j + one] + a1 * w + b1 * x + c1 * y + d1 * z
-            scores[j + two] = scores[j + two] + a2 * w + b2 * x + c2 * y + d2 * z
-            scores[j + three] = scores[j + three] + a3 * w + b3 * x + c3 * y + d3 * z
-
-
-@njit(cache=True, nogil=True)
-def _fours(query_BD, low, high, fours_XN):
-    """Lay queries low ... high - 1 out by four, as [D, 4]."""
-    for b in range(low, high):
-        for d in range(query_BD.shape[1]):
-            fours_XN[(b - low) >> 2, d * 4 + ((b - low) & 3)] = query_BD[b, d]
 
 
 @njit(**INSIDE)
@@ -338,11 +264,10 @@ def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB,
             for j in range(size):
                 bias_T[j] = bias_I[start + j]
         for four in range(0, rows, 4):
-            _products(fours[four >> 2], packed, bias_T, flat)
+            products(fours[four >> 2], packed, bias_T, flat)
             for b in range(four, min(rows, four + 4)):
                 counts_PB[part, b], floors_B[b] = _offer(
                     scores_UT[b - four],
-                    AS_STORED,
                     start,
                     size,
                     b,
@@ -358,38 +283,3 @@ def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB,
 def _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P):
     for part in prange(len(keys_PBC)):
         _offer_part(np.int64(part), fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _offer_products(
-    query_BD, begin, together, packed, bias, order_I, first, num_items, lists, k, keys_BC, counts_B, floors_B
-):
-    """Offer the packed items, from `first` of their order on, to rows begin, begin + 1, ... of the queries."""
-    rows = len(keys_BC)
-    tile = np.int64(TILE)
-    for task in prange((rows + together - 1) // together):
-        low = task * together
-        high = min(rows, low + together)
-        padded = packed.shape[1] // tile
-        fours = np.zeros(((together + 3) // 4, padded * 4), np.float32)
-        _fours(query_BD, begin + low, begin + high, fours)
-        scores_UT = np.empty((4, tile), np.float32)
-        flat = scores_UT.reshape(-1)
-        for t in range(len(packed)):
-            start = first + t * tile
-            for four in range(low, high, 4):
-                _products(fours[(four - low) >> 2], packed[t], bias[t], flat)
-                for b in range(four, min(high, four + 4)):
-                    size = min(tile, num_items - start)
-                    counts_B[b], floors_B[b] = _offer(
-                        scores_UT[b - four],
-                        order_I,
-                        start,
-                        size,
-                        begin + b,
-                        lists,
-                        k,
-                        keys_BC[b],
-                        counts_B[b],
-                        floors_B[b],
-                    )
