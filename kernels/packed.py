@@ -13,6 +13,7 @@ from numba import njit, prange
 
 from .compiling import INSIDE
 from .keys import take
+from .register_tile import LANES, write_scores
 from .tile import MASKED, above, lowest_bit
 from .transpose import transpose_items
 
@@ -28,6 +29,16 @@ def longest_first(item_emb_ID: np.ndarray, bias_I: np.ndarray) -> np.ndarray:
 
 
 @njit(**INSIDE)
+def turn(emb_N, first, count, size, packed_N):
+    """Lay items out as [D, LANES], so many at a time; all counts are uint64. Returns what `transpose_items` does."""
+    read = np.float32(0)
+    for lane in range(np.uint64(0), count, LANES):
+        panel_N = packed_N[lane * size : (lane + LANES) * size]
+        read += transpose_items(emb_N, first + lane, min(LANES, count - lane), size, panel_N, LANES)
+    return read
+
+
+@njit(**INSIDE)
 def _pack_tile(t, item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T):
     tile, size = np.int64(TILE), item_emb_ID.shape[1]
     start = first + t * tile
@@ -38,17 +49,15 @@ def _pack_tile(t, item_emb_ID, bias_I, order_I, first, end, packed, bias, read_T
         bias[t, j] = bias_I[item]
         for d in range(size):
             gathered_JD[j, d] = item_emb_ID[item, d]
-    read_T[t] = transpose_items(
-        gathered_JD.reshape(-1), np.uint64(0), np.uint64(count), np.uint64(size), packed[t], np.uint64(tile)
-    )
+    read_T[t] = turn(gathered_JD.reshape(-1), np.uint64(0), np.uint64(count), np.uint64(size), packed[t])
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def pack(item_emb_ID, bias_I, order_I, first, end, padded):
-    """Lay items first ... end - 1 of an order out in tiles [D, T], so that one row holds a coordinate of T items; padded with zeros."""
+def pack(item_emb_ID, bias_I, order_I, first, end):
+    """Lay items first ... end - 1 of an order out in tiles, as `turn` does, padded with zeros; return them and their biases."""
     tile = np.int64(TILE)
     num_tiles = (end - first + tile - 1) // tile
-    packed = np.zeros((num_tiles, padded * tile), np.float32)
+    packed = np.zeros((num_tiles, item_emb_ID.shape[1] * tile), np.float32)
     bias = np.zeros((num_tiles, tile), np.float32)
     read_T = np.zeros(num_tiles, np.float32)
     for t in prange(num_tiles):
@@ -56,25 +65,12 @@ def pack(item_emb_ID, bias_I, order_I, first, end, padded):
     return packed, bias
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def products(query, packed, bias_T, scores):
-    """Score four rows against a tile: query [D, 4], packed [D, T] and scores [4, T], each flat."""
-    one, two, three, four = TILE, TILE * np.uint64(2), TILE * np.uint64(3), np.uint64(4)
-    for j in range(TILE):
-        scores[j] = scores[j + one] = scores[j + two] = scores[j + three] = bias_T[j]
-    for d in range(np.uint64(0), np.uint64(len(query)), np.uint64(16)):
-        q = query[d : d + np.uint64(16)]
-        a0, a1, a2, a3 = q[0], q[1], q[2], q[3]
-        b0, b1, b2, b3 = q[4], q[5], q[6], q[7]
-        c0, c1, c2, c3 = q[8], q[9], q[10], q[11]
-        d0, d1, d2, d3 = q[12], q[13], q[14], q[15]
-        p = packed[d * (TILE // four) : (d + np.uint64(16)) * (TILE // four)]
-        for j in range(TILE):
-            w, x, y, z = p[j], p[j + one], p[j + two], p[j + three]
-            scores[j] = scores[j] + a0 * w + b0 * x + c0 * y + d0 * z
-            scores[j + one] = scores[j + one] + a1 * w + b1 * x + c1 * y + d1 * z
-            scores[j + two] = scores[j + two] + a2 * w + b2 * x + c2 * y + d2 * z
-            scores[j + three] = scores[j + three] + a3 * w + b3 * x + c3 * y + d3 * z
+@njit(**INSIDE)
+def products(four, packed, bias_T, scores):
+    """Score four rows against a tile: four [D, 4], packed as by `turn`, scores [4, T], each flat; each sum begins with the bias and runs in the order of D."""
+    none, size = np.uint64(0), np.uint64(len(four)) // np.uint64(4)
+    for lane in range(none, TILE, LANES):
+        write_scores(four, none, size, packed, lane * size, bias_T, lane, scores, lane, TILE)
 
 
 @njit(cache=True, nogil=True)
@@ -131,8 +127,7 @@ def _offer_to_some(
     tile, rows = np.int64(TILE), len(keys_BC)
     low = task * together
     high = min(rows, low + together)
-    padded = packed.shape[1] // tile
-    fours = np.zeros(((together + 3) // 4, padded * 4), np.float32)
+    fours = np.zeros(((together + 3) // 4, query_BD.shape[1] * 4), np.float32)
     by_four(query_BD, begin + low, begin + high, fours)
     scores_UT = np.empty((4, tile), np.float32)
     flat = scores_UT.reshape(-1)

@@ -18,11 +18,10 @@ from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
 from .keys import first_from, take, write_list
-from .packed import TILE, by_four, longest_first, offer_products, pack, products
+from .packed import TILE, by_four, longest_first, offer_products, pack, products, turn
 from .scan import merge, scan
 from .threads import at_most
 from .tile import MASKED, above, lowest_bit
-from .transpose import transpose_items
 
 MOST_USERS = 64  # rows processed per tile of items while it is in cache
 PACKED_BYTES = 64 << 20  # item embeddings packed into tiles at a time
@@ -118,7 +117,7 @@ def top_k_dot(
     lists = flat_lists(exclude, allow, rows)
     num_kept = num_candidates(k, num_items)
     bias_I = read_only(NO_BIAS if item_bias_I is None else item_bias_I, np.float32)
-    tile, padded = int(TILE), -(-size // 4) * 4
+    tile = int(TILE)
     if 8 * rows * num_kept * get_num_threads() <= KEPT_BYTES:
         if rows <= FEW or (allow is not None and (lists[4] - lists[3]).sum() <= num_items):
             scan(query_BD, item_emb_ID, bias_I, lists, num_kept, items_BK, best_BK)
@@ -127,7 +126,7 @@ def top_k_dot(
             parts = max(1, min(get_num_threads(), num_items // tile))
             keys_PBC = np.empty((parts, rows, num_kept), np.uint64)
             counts_PB = np.zeros((parts, rows), np.int64)
-            fours = np.zeros((-(-rows // 4), padded * 4), np.float32)
+            fours = np.zeros((-(-rows // 4), size * 4), np.float32)
             by_four(query_BD, 0, rows, fours)
             read_P = np.zeros(parts, np.float32)
             _offer_tiles(fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB, read_P)
@@ -136,7 +135,7 @@ def top_k_dot(
     if not len(bias_I):
         bias_I = read_only(np.zeros(num_items), np.float32)
     chunk = max(4, min(rows, KEPT_BYTES // (8 * num_kept)))
-    stretch = max(1, PACKED_BYTES // (4 * max(padded, 1) * tile)) * tile
+    stretch = max(1, PACKED_BYTES // (4 * max(size, 1) * tile)) * tile
     order_I = np.arange(num_items, dtype=np.int32)
     if num_items <= REPAID * rows:
         order_I = longest_first(item_emb_ID, bias_I)
@@ -154,7 +153,7 @@ def top_k_dot(
         together = max(4, min(MOST_USERS, share))
         for first in firsts:
             if packed is None or len(firsts) > 1:
-                packed = pack(item_emb_ID, bias_I, order_I, first, min(num_items, first + stretch), padded)
+                packed = pack(item_emb_ID, bias_I, order_I, first, min(num_items, first + stretch))
             offered = (*packed, order_I, places_I, first)
             offer_products(query_BD, begin, together, *offered, lists, k, keys_BC, counts_B, floors_B)
         _write_all(keys_BC, counts_B, items_BK[some], best_BK[some])
@@ -259,7 +258,7 @@ def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB,
     for t in range(num_tiles * part // parts, num_tiles * (part + 1) // parts):
         start = t * tile
         size = min(tile, num_items - start)
-        read_P[part] += transpose_items(emb_N, np.uint64(start), np.uint64(size), width, packed, np.uint64(tile))
+        read_P[part] += turn(emb_N, np.uint64(start), np.uint64(size), width, packed)
         if len(bias_I):
             for j in range(size):
                 bias_T[j] = bias_I[start + j]

@@ -6,7 +6,7 @@ import pytest
 
 from recsys_dl.kernels.bandits.linear import packed_size
 from recsys_dl.kernels.bandits.moments import FEW, TOGETHER, moments
-from recsys_dl.kernels.bandits.panel_products import NUM_LANES
+from recsys_dl.kernels.register_tile import NUM_LANES
 
 MODELS = TOGETHER + 3  # a full group, and one that is not
 

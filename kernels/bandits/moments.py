@@ -14,17 +14,9 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from ..compiling import INSIDE
+from ..register_tile import HALF, HEIGHT, LANES, NUM_LANES
 from .linear import grouped
-from .panel_products import (
-    HALF,
-    HEIGHT,
-    LANES,
-    NUM_LANES,
-    squares,
-    squares_of_one,
-    write_sums,
-    write_sums_of_one,
-)
+from .panel_products import squares, squares_of_one, write_sums, write_sums_of_one
 from .panels import NONE, PANEL_ROWS, ROWS, pack_rows, pack_triangle, triangle_size
 
 TOGETHER = 16  # models scored at a time, so that results are written in runs; their triangles stay in a core's cache
