@@ -195,11 +195,16 @@ class _Basis:
 
 
 @njit(**INSIDE)
-def _project_part(part, basis_PMT, block_S8, shares_PM8):
+def _of_part(part, basis_PMT, count):
+    """Return a part of the first vectors, contiguous for BLAS."""
     _, capacity, width = basis_PMT.shape
-    count = shares_PM8.shape[1]
     first = part * capacity * width
-    basis_MT = basis_PMT.reshape(-1)[first : first + count * width].reshape((count, width))
+    return basis_PMT.reshape(-1)[first : first + count * width].reshape((count, width))
+
+
+@njit(**INSIDE)
+def _project_part(part, basis_PMT, block_S8, shares_PM8):
+    basis_MT, width = _of_part(part, basis_PMT, shares_PM8.shape[1]), basis_PMT.shape[2]
     np.dot(basis_MT, block_S8[part * width : (part + 1) * width], shares_PM8[part])
 
 
@@ -211,10 +216,7 @@ def _project_cpu(basis_PMT, block_S8, shares_PM8):
 
 @njit(**INSIDE)
 def _remove_part(part, basis_PMT, share_M8, block_S8, shares_PM8, grams_P88):
-    _, capacity, width = basis_PMT.shape
-    count = len(share_M8)
-    first = part * capacity * width
-    basis_MT = basis_PMT.reshape(-1)[first : first + count * width].reshape((count, width))
+    basis_MT, width = _of_part(part, basis_PMT, len(share_M8)), basis_PMT.shape[2]
     block_T8 = block_S8[part * width : (part + 1) * width]
     within_T8 = np.dot(basis_MT.T, share_M8)
     for t in range(width):
@@ -233,10 +235,7 @@ def _remove_cpu(basis_PMT, share_M8, block_S8, shares_PM8, grams_P88):
 
 @njit(**INSIDE)
 def _turn_part(part, basis_PMT, turn_LM, turned_PLT):
-    _, capacity, width = basis_PMT.shape
-    count = turn_LM.shape[1]
-    first = part * capacity * width
-    basis_MT = basis_PMT.reshape(-1)[first : first + count * width].reshape((count, width))
+    basis_MT = _of_part(part, basis_PMT, turn_LM.shape[1])
     np.dot(turn_LM, basis_MT, turned_PLT[part])
 
 

@@ -26,7 +26,7 @@ FULL = 32  # terms of a sparse row times this exceed the columns: a dense row co
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
     """Return `left` [B, M] times `right` [M, I] as a dense float32 [B, I].
 
-    Each sum runs over M in the order stored in `left`. A row's columns ascend in `right`.
+    Each sum runs over M in the order stored in `left`. On a GPU a row's columns must ascend in `right`.
 
     Raises:
         ValueError: `right` does not have one row for each column of `left`.

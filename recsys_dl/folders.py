@@ -20,11 +20,8 @@ from pathlib import Path
 
 from recsys_dl.leftovers import leftover_suffix, lock, remove_leftovers
 
-NO_ARRAY = (
-    EOFError,
-    SyntaxError,
-    tokenize.TokenError,
-)  # what NumPy raises, besides ValueError, for a damaged .npy file
+# what NumPy raises, besides ValueError, for a damaged .npy file
+NO_ARRAY = (EOFError, SyntaxError, tokenize.TokenError)
 
 
 @contextmanager

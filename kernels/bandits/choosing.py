@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..compiling import INSIDE
 from ..random import random_bits
 
 _bits = njit(random_bits, cache=True)
@@ -30,6 +31,21 @@ def row_of(b, array_RX):
     return np.int64(b) if len(array_RX) > 1 else np.int64(0)
 
 
+@njit(**INSIDE)
+def insert(score, bits, l, count, best_K, bits_K, places_K):
+    """Insert candidate l into the `count` best, sorted by score and then by lower bits, and return the new count, at most k."""
+    k, place = len(places_K), count
+    while place > 0 and (score > best_K[place - 1] or (score == best_K[place - 1] and bits < bits_K[place - 1])):
+        place -= 1
+    if place == k:
+        return count
+    count = min(count + 1, k)
+    for after in range(count - 1, place, -1):
+        best_K[after], bits_K[after], places_K[after] = best_K[after - 1], bits_K[after - 1], places_K[after - 1]
+    best_K[place], bits_K[place], places_K[place] = score, bits, l
+    return count
+
+
 @njit(cache=True, nogil=True)
 def _best(scores_L, arms_L, tie_key, places_K):
     """Write the positions of the best candidates, best first; equal scores in random order. Return how many there are."""
@@ -44,15 +60,7 @@ def _best(scores_L, arms_L, tie_key, places_K):
         if count == k and score < best_K[k - 1]:
             continue
         bits = _bits(tie_key, np.uint64(arms_L[l]))
-        place = count
-        while place > 0 and (score > best_K[place - 1] or (score == best_K[place - 1] and bits < bits_K[place - 1])):
-            place -= 1
-        if place == k:
-            continue
-        count = min(count + 1, k)
-        for after in range(count - 1, place, -1):
-            best_K[after], bits_K[after], places_K[after] = best_K[after - 1], bits_K[after - 1], places_K[after - 1]
-        best_K[place], bits_K[place], places_K[place] = score, bits, l
+        count = insert(score, bits, l, count, best_K, bits_K, places_K)
     places_K[count:] = -1
     return count
 

@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from ..compiling import INSIDE
 from ..random import random_bits
-from .choosing import TIES, row_of, uniform
+from .choosing import TIES, insert, row_of, uniform
 
 _bits = njit(random_bits, cache=True)
 # bounds of radii, for numbers from 1/2, 1/4, ..., and for all; the last is that of the smallest, 2^-54
@@ -121,15 +121,7 @@ def _best_normal(means_L, widths_L, noise, arms_L, own, draws_L, places_K):
         if draw < floor:
             continue
         bits = _bits(tie_key, np.uint64(arms_L[l]))
-        place = count
-        while place > 0 and (draw > best_K[place - 1] or (draw == best_K[place - 1] and bits < bits_K[place - 1])):
-            place -= 1
-        if place == k:
-            continue
-        count = min(count + 1, k)
-        for after in range(count - 1, place, -1):
-            best_K[after], bits_K[after], places_K[after] = best_K[after - 1], bits_K[after - 1], places_K[after - 1]
-        best_K[place], bits_K[place], places_K[place] = draw, bits, l
+        count = insert(draw, bits, l, count, best_K, bits_K, places_K)
         if count == k:
             floor = best_K[k - 1]
     places_K[count:] = -1
