@@ -25,6 +25,7 @@ import numpy as np
 BATCH = 1_000
 ROUNDS_BEFORE = 10  # rewards of each arm
 MANY = 1_000  # arms; above, a batch takes so long that it is measured once, without propensities, with all threads
+OURS = "recsys_dl"
 PEERS = ("mabwiser", "contextualbandits")
 
 
@@ -47,23 +48,38 @@ def main() -> None:
     from recsys_dl.threads import limit_threads
 
     print("| policy | arms | who | decisions/s | updates/s |\n|---|---|---|---|---|")
+    found: dict[tuple[str, int, str], tuple[float, float]] = {}
+
+    def note(policy: str, num_arms: int, who: str, rates: tuple[float, float]) -> None:
+        found[policy, num_arms, who] = rates
+        print(f"| {policy} | {num_arms:,} | {who} | {_rate(rates[0])} | {_rate(rates[1])} |", flush=True)
+
     for num_arms in chosen.arms:
         for threads in (1, None) if num_arms <= MANY else (None,):
             limit_threads(threads)
-            who = "recsys_dl, 1 thread" if threads == 1 else "recsys_dl, all threads"
-            for policy, note, rates in ours(num_arms, chosen):
-                show(policy, num_arms, who + note, rates)
+            who = f"{OURS}, {'1 thread' if threads == 1 else 'all threads'}"
+            for policy, with_what, rates in ours(num_arms, chosen):
+                note(policy, num_arms, who + with_what, rates)
         for who, rates in numpy_loops(num_arms, chosen):
-            show("linucb", num_arms, who, rates)
+            note("linucb", num_arms, who, rates)
         if chosen.peers and num_arms <= chosen.most_arms_of_peers:
             for name in PEERS:
                 for policy, rates in in_other_python(name, num_arms, chosen):
-                    show(policy, num_arms, name, rates)
+                    note(policy, num_arms, name, rates)
+    show_ratios(found)
 
 
-def show(policy: str, num_arms: int, who: str, rates: tuple[float, float]) -> None:
-    """Print a row."""
-    print(f"| {policy} | {num_arms:,} | {who} | {_rate(rates[0])} | {_rate(rates[1])} |", flush=True)
+def show_ratios(found: dict[tuple[str, int, str], tuple[float, float]]) -> None:
+    """Print how many times the rates of others ours are."""
+    print(
+        "\n| policy | arms | over | decisions, 1 thread | all threads | updates, 1 thread | all threads |\n|---|---|---|---|---|---|---|"
+    )
+    for (policy, num_arms, who), theirs in found.items():
+        if who.startswith(OURS):
+            continue
+        mine = [found.get((policy, num_arms, f"{OURS}, {threads}")) for threads in ("1 thread", "all threads")]
+        cells = [f"{one[at] / theirs[at]:.3g}" if one else "" for at in range(2) for one in mine]
+        print(f"| {policy} | {num_arms:,} | {who} | {' | '.join(cells)} |")
 
 
 def ours(num_arms: int, chosen: argparse.Namespace) -> list[tuple[str, str, tuple[float, float]]]:
@@ -72,7 +88,7 @@ def ours(num_arms: int, chosen: argparse.Namespace) -> list[tuple[str, str, tupl
     from recsys_dl.data.feedback import BanditFeedback
 
     found = []
-    for name, policy in (("linucb", LinUCB(seed=1)), ("linear_thompson", LinearThompson(seed=1))):
+    for name, policy in (("linucb", LinUCB(exploration=1.0, seed=1)), ("linear_thompson", LinearThompson(seed=1))):
         policy.start(num_arms, context_size=chosen.size)
         contexts, arms, rewards = history(num_arms, chosen.size, chosen.seed)
         for part in np.array_split(np.arange(len(arms)), max(1, len(arms) // 100_000)):

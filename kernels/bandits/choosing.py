@@ -13,7 +13,7 @@ from numba import njit, prange
 from ..compiling import INSIDE
 from ..random import random_bits
 
-_bits = njit(random_bits, cache=True)
+bits_of = njit(random_bits, cache=True)
 TIES = np.uint64(1 << 62)  # the stream that orders equal scores; streams of positions start at 0
 COINS = np.uint64(1 << 61)  # the stream of coins, one a position
 SCALE = 2.0**-53
@@ -50,17 +50,16 @@ def insert(score, bits, l, count, best_K, bits_K, places_K):
 def _best(scores_L, arms_L, tie_key, places_K):
     """Write the positions of the best candidates, best first; equal scores in random order. Return how many there are."""
     k = len(places_K)
-    best_K = np.empty(k, np.float64)
-    bits_K = np.empty(k, np.uint64)
+    best_K, bits_K = np.empty(k), np.empty(k, np.uint64)
     count = 0
+    for l in range(len(arms_L)):  # the values alone: equal ones need no numbers before it is known which remain
+        if arms_L[l] >= 0 and (count < k or scores_L[l] > best_K[k - 1]):
+            count = insert(scores_L[l], np.uint64(0), l, count, best_K, bits_K, places_K)
+    floor, count = best_K[k - 1] if count == k else -np.inf, 0
     for l in range(len(arms_L)):
-        if arms_L[l] < 0:
-            continue
-        score = scores_L[l]
-        if count == k and score < best_K[k - 1]:
-            continue
-        bits = _bits(tie_key, np.uint64(arms_L[l]))
-        count = insert(score, bits, l, count, best_K, bits_K, places_K)
+        if arms_L[l] >= 0 and scores_L[l] >= floor:
+            bits = bits_of(tie_key, np.uint64(arms_L[l]))
+            count = insert(scores_L[l], bits, l, count, best_K, bits_K, places_K)
     places_K[count:] = -1
     return count
 
@@ -78,7 +77,7 @@ def best_first(scores_RL, arms_RL, key, requests_B, places_BK):
     """
     for b in prange(len(requests_B)):
         row = row_of(b, arms_RL)
-        tie_key = _bits(_bits(key, requests_B[b]), TIES)
+        tie_key = bits_of(bits_of(key, requests_B[b]), TIES)
         _best(scores_RL[row_of(b, scores_RL)], arms_RL[row], tie_key, places_BK[b])
 
 
@@ -121,7 +120,7 @@ def _explored(arms_L, shown_I, key):
     for l in range(len(arms_L)):
         if arms_L[l] < 0:
             continue
-        bits = _bits(key, np.uint64(arms_L[l]))
+        bits = bits_of(key, np.uint64(arms_L[l]))
         if best >= 0 and bits >= best_bits:
             continue
         taken = False
@@ -147,14 +146,14 @@ def epsilon_greedy(scores_RL, arms_RL, epsilon, key, requests_B, places_BK):
     k = places_BK.shape[1]
     for b in prange(len(requests_B)):
         scores_L, arms_L = scores_RL[row_of(b, scores_RL)], arms_RL[row_of(b, arms_RL)]
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         greedy_K = np.empty(k, np.int32)
-        count = _best(scores_L, arms_L, _bits(own, TIES), greedy_K)
+        count = _best(scores_L, arms_L, bits_of(own, TIES), greedy_K)
         places_BK[b] = -1
         for place in range(count):
             shown_I = places_BK[b, :place]
-            if uniform(_bits(own, COINS + np.uint64(place))) < epsilon:
-                places_BK[b, place] = _explored(arms_L, shown_I, _bits(own, np.uint64(place)))
+            if uniform(bits_of(own, COINS + np.uint64(place))) < epsilon:
+                places_BK[b, place] = _explored(arms_L, shown_I, bits_of(own, np.uint64(place)))
                 continue
             for candidate in greedy_K[:count]:
                 taken = False

@@ -9,28 +9,25 @@ import numpy as np
 from numba import njit, prange
 
 from ..compiling import INSIDE
-from ..random import random_bits
-from .choosing import TIES, insert, row_of, uniform
+from .choosing import TIES, bits_of, insert, row_of, uniform
 
-_bits = njit(random_bits, cache=True)
-# bounds of radii, for numbers from 1/2, 1/4, ..., and for all; the last is that of the smallest, 2^-54
-REACH = tuple(float(np.sqrt(2 * h * np.log(2)) + 1e-6) for h in (1, 2, 3, 4, 5, 6, 55))
+STEPS = 10  # bits of a number that its radius is bounded by
+# what the radius of a number from n / 2^STEPS on does not exceed; no number is below 2^-54
+_from = np.maximum(np.arange(2**STEPS) * 2.0**-STEPS, 2.0**-54)
+REACH = np.sqrt(-2.0 * np.log(_from)) + 1e-6
 
 
 @njit(cache=True, nogil=True)
 def normal(key, at):
     """Return a standard normal number from positions `at` and `at + 1` of a stream (Box, Muller 1958)."""
-    radius = np.sqrt(-2.0 * np.log(uniform(_bits(key, at))))
-    return radius * np.cos(2.0 * np.pi * uniform(_bits(key, at + np.uint64(1))))
+    radius = np.sqrt(-2.0 * np.log(uniform(bits_of(key, at))))
+    return radius * np.cos(2.0 * np.pi * uniform(bits_of(key, at + np.uint64(1))))
 
 
 @njit(**INSIDE)
-def _reach(u):
-    """Return a number that no standard normal number with the radius of u exceeds: for u of at least 2^-h, the root of 2 h ln 2."""
-    for h in range(len(REACH) - 1):
-        if u >= 0.5 ** (h + 1):
-            return REACH[h]
-    return REACH[-1]
+def reach(key):
+    """Return what the size of the standard normal number from position 0 of a stream does not exceed."""
+    return REACH[bits_of(key, np.uint64(0)) >> np.uint64(64 - STEPS)]
 
 
 @njit(cache=True, nogil=True)
@@ -39,14 +36,14 @@ def _log_gamma_draw(shape, key):
     at = np.uint64(0)
     boost = 0.0
     if shape < 1.0:
-        boost = np.log(uniform(_bits(key, at))) / shape
+        boost = np.log(uniform(bits_of(key, at))) / shape
         at += np.uint64(1)
         shape += 1.0
     d = shape - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
     while True:
         x = normal(key, at)
-        u = uniform(_bits(key, at + np.uint64(2)))
+        u = uniform(bits_of(key, at + np.uint64(2)))
         at += np.uint64(3)
         v = 1.0 + c * x
         if v > 0.0:
@@ -68,15 +65,15 @@ def beta_draws(successes_A, failures_A, arms_RL, key, requests_B, draws_BL):
         draws_BL: out, float64; -inf at padding.
     """
     for b in prange(len(requests_B)):
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         arms_L = arms_RL[row_of(b, arms_RL)]
         for l in range(len(arms_L)):
             arm = arms_L[l]
             draws_BL[b, l] = -np.inf
             if arm >= 0:
-                of_arm = _bits(own, np.uint64(arm))
-                won = _log_gamma_draw(successes_A[arm], _bits(of_arm, np.uint64(0)))
-                draws_BL[b, l] = won - _log_gamma_draw(failures_A[arm], _bits(of_arm, np.uint64(1)))
+                of_arm = bits_of(own, np.uint64(arm))
+                won = _log_gamma_draw(successes_A[arm], bits_of(of_arm, np.uint64(0)))
+                draws_BL[b, l] = won - _log_gamma_draw(failures_A[arm], bits_of(of_arm, np.uint64(1)))
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -92,12 +89,12 @@ def normal_draws(means_RL, widths_RL, arms_RL, key, requests_B, draws_BL):
         draws_BL: out, float64; -inf at padding.
     """
     for b in prange(len(requests_B)):
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         row, arms_L = row_of(b, means_RL), arms_RL[row_of(b, arms_RL)]
         for l in range(len(arms_L)):
             draws_BL[b, l] = -np.inf
             if arms_L[l] >= 0:
-                number = normal(_bits(own, np.uint64(arms_L[l])), np.uint64(0))
+                number = normal(bits_of(own, np.uint64(arms_L[l])), np.uint64(0))
                 draws_BL[b, l] = means_RL[row, l] + widths_RL[row, l] * number
 
 
@@ -105,22 +102,22 @@ def normal_draws(means_RL, widths_RL, arms_RL, key, requests_B, draws_BL):
 def _best_normal(means_L, widths_L, noise, arms_L, own, draws_L, places_K):
     """Write the positions of the highest draws of one request, best first, and their values; -inf where a draw cannot be among them."""
     k = len(places_K)
-    tie_key = _bits(own, TIES)
+    tie_key = bits_of(own, TIES)
     best_K, bits_K = np.empty(k), np.empty(k, np.uint64)
     count, floor = 0, -np.inf
     for l in range(len(arms_L)):
         draws_L[l] = -np.inf
         if arms_L[l] < 0:
             continue
-        of_arm = _bits(own, np.uint64(arms_L[l]))
+        of_arm = bits_of(own, np.uint64(arms_L[l]))
         mean, width = np.float64(means_L[l]), noise * np.float64(widths_L[l])
-        if mean + width * _reach(uniform(_bits(of_arm, np.uint64(0)))) < floor:
+        if mean + width * reach(of_arm) < floor:
             continue
         draw = mean + width * normal(of_arm, np.uint64(0))
         draws_L[l] = draw
         if draw < floor:
             continue
-        bits = _bits(tie_key, np.uint64(arms_L[l]))
+        bits = bits_of(tie_key, np.uint64(arms_L[l]))
         count = insert(draw, bits, l, count, best_K, bits_K, places_K)
         if count == k:
             floor = best_K[k - 1]
@@ -143,7 +140,7 @@ def best_normal_draws(means_RL, widths_RL, noise, arms_RL, key, requests_B, draw
     """
     for b in prange(len(requests_B)):
         row, arms_L = row_of(b, means_RL), arms_RL[row_of(b, arms_RL)]
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         _best_normal(means_RL[row], widths_RL[row], noise, arms_L, own, draws_BL[b], places_BK[b])
 
 
@@ -159,18 +156,18 @@ def gumbel_draws(scores_RL, arms_RL, key, requests_B, draws_BL):
         draws_BL: out, float64; -inf at padding.
     """
     for b in prange(len(requests_B)):
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         row, arms_L = row_of(b, scores_RL), arms_RL[row_of(b, arms_RL)]
         for l in range(len(arms_L)):
             draws_BL[b, l] = -np.inf
             if arms_L[l] >= 0:
-                draws_BL[b, l] = scores_RL[row, l] - np.log(-np.log(uniform(_bits(own, np.uint64(arms_L[l])))))
+                draws_BL[b, l] = scores_RL[row, l] - np.log(-np.log(uniform(bits_of(own, np.uint64(arms_L[l])))))
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def normals(key, requests_B, numbers_BN):
     """Write standard normal numbers, as many as there are columns, for each request."""
     for b in prange(len(requests_B)):
-        own = _bits(key, requests_B[b])
+        own = bits_of(key, requests_B[b])
         for n in range(numbers_BN.shape[1]):
             numbers_BN[b, n] = normal(own, np.uint64(2 * n))

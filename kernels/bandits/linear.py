@@ -12,44 +12,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..compiling import INSIDE
+from .rank_one import learn_row
+
 
 def packed_size(size: int) -> int:
     """Return T."""
     return size * (size + 1) // 2
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
-def _learn_row(factor_T, theta_D, x_D, reward, weight, gain_D):
-    """Update one model by one reward."""
-    zero, one, size = (
-        np.uint64(0),
-        np.uint64(1),
-        np.uint64(len(x_D)),
-    )  # unsigned, so that loops become vector instructions
-    error = reward
-    for i in range(zero, size):
-        error -= theta_D[i] * x_D[i]
-    total = 1.0 / weight
-    base = zero
-    for j in range(zero, size):
-        row_I = factor_T[base : base + j]
-        f = x_D[j]
-        for i in range(zero, j):
-            f += row_I[i] * x_D[i]
-        d = factor_T[base + j]
-        v = d * f
-        before = total
-        total += f * v
-        factor_T[base + j] = d * before / total
-        slope = -f / before
-        for i in range(zero, j):
-            old = row_I[i]
-            row_I[i] = old + slope * gain_D[i]
-            gain_D[i] += v * old
-        gain_D[j] = v
-        base += j + one
-    for i in range(zero, size):
-        theta_D[i] += gain_D[i] * (error / total)
+@njit(**INSIDE)
+def _learn_rows(factor_T, theta_D, rows_R, x_ND, rewards_N, weights_N):
+    work_5D = np.empty((5, x_ND.shape[1]))
+    for n in rows_R:
+        learn_row(factor_T, theta_D, x_ND[n], rewards_N[n], weights_N[n], work_5D)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -67,15 +43,14 @@ def learn(factors_MT, theta_MD, models_G, starts_G1, rows_N, x_ND, rewards_N, we
         weights_N: float64, above 0.
     """
     for g in prange(len(models_G)):
-        gain_D = np.empty(x_ND.shape[1])
-        for at in range(starts_G1[g], starts_G1[g + 1]):
-            n = rows_N[at]
-            _learn_row(factors_MT[models_G[g]], theta_MD[models_G[g]], x_ND[n], rewards_N[n], weights_N[n], gain_D)
+        model, rows_R = models_G[g], rows_N[starts_G1[g] : starts_G1[g + 1]]
+        _learn_rows(factors_MT[model], theta_MD[model], rows_R, x_ND, rewards_N, weights_N)
 
 
 def grouped(models_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the order that sorts rows by model (stable), the models that occur, and where the rows of each start."""
-    order_N = np.argsort(models_N, kind="stable")
+    small = models_N.astype(np.uint16) if models_N.max(initial=0) < 1 << 16 else models_N  # sorted by digits
+    order_N = np.argsort(small, kind="stable")
     sorted_N = models_N[order_N].astype(np.int64)
     first_G = np.flatnonzero(np.diff(sorted_N, prepend=-1))
     return order_N, sorted_N[first_G], np.append(first_G, len(models_N))

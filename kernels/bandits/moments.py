@@ -28,10 +28,11 @@ TASKS = 8  # of a thread, below which rows are divided among threads too
 def _gathered(x_ND, rows_P, first, count, out_N):
     """Write some rows as [D, lanes], flat; lanes without a row stay 0."""
     out_N[:] = np.float32(0)
-    for lane in range(count):
-        row = rows_P[first + lane]
-        for d in range(x_ND.shape[1]):
-            out_N[d * NUM_LANES + lane] = x_ND[row, d]
+    x_N, depth = x_ND.reshape(-1), np.uint64(x_ND.shape[1])  # unsigned, or each index is compared with 0
+    for lane in range(NONE, np.uint64(count)):
+        start = np.uint64(rows_P[first + lane]) * depth
+        for d in range(NONE, depth):
+            out_N[d * LANES + lane] = x_N[start + d]
 
 
 @njit(cache=True, nogil=True, parallel=True)

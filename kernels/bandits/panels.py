@@ -154,9 +154,11 @@ def pack_triangle(factor_T, size, unit, scale_8, out_N):
 @njit(error_model="numpy", **INSIDE)
 def pack_rows(theta_MD, models_L, low, count, out_N):
     """Write rows low ... low + count - 1 of `models_L` as panels, one after the other, with zeros where there is none."""
-    size = theta_MD.shape[1]
-    for first in range(0, count, PANEL_ROWS):
-        for r in range(PANEL_ROWS):
-            for k in range(size):
-                value = theta_MD[models_L[low + first + r], k] if first + r < count else 0.0
-                out_N[first * size + k * PANEL_ROWS + r] = np.float32(value)
+    size, all_rows = np.uint64(theta_MD.shape[1]), np.uint64(count)
+    panels = (all_rows + ROWS - ONE) // ROWS
+    out_N[: panels * ROWS * size] = np.float32(0)
+    for row in range(NONE, all_rows):
+        at = row // ROWS * ROWS * size + row % ROWS
+        theta_D = theta_MD[models_L[low + row]]
+        for k in range(NONE, size):
+            out_N[at + k * ROWS] = np.float32(theta_D[k])

@@ -5,6 +5,7 @@ B requests, N rewards, A arms, M models, F numbers of a context, G features of a
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
+from recsys_dl.kernels.bandits.contenders import PairLimits, contenders, leading, widest
 from recsys_dl.kernels.bandits.moments import moments
 
 from .bandit_policy import BanditPolicy
@@ -21,6 +23,9 @@ from .shared_features import SharedFeatures
 
 Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
+
+AGAIN = 4  # times as many rewards, until an arm's widths are bounded anew
+FEW = 4  # candidates for each that can be chosen, below which all widths are computed
 
 
 class LinearPolicy(BanditPolicy):
@@ -36,6 +41,7 @@ class LinearPolicy(BanditPolicy):
         prior_theta_MD: float64, their means before feedback.
         count_A: float64, rewards of each arm; with a half-life those of the past count less.
         arm_features_AG: float32, of width 0 if there are none.
+        widest_M: float64, at least the width of any context of length 1 (for noise 1); not saved.
     """
 
     contextual = True
@@ -49,6 +55,8 @@ class LinearPolicy(BanditPolicy):
     prior_theta_MD: np.ndarray
     count_A: np.ndarray
     arm_features_AG: np.ndarray
+    widest_M: np.ndarray
+    _narrowed_M: np.ndarray
 
     @property
     def needs_vectors(self) -> bool:
@@ -145,6 +153,7 @@ class LinearPolicy(BanditPolicy):
         shared = self.sharing == "shared"
         size = self._shared().size if shared else self.context_size
         self.factors_MT = self._new_factors(1 if shared else self.num_arms, size)
+        self._forget_widest()
         self.theta_MD = np.full((len(self.factors_MT), size), float(self.prior_mean))
         self.prior_theta_MD = self.theta_MD.copy()
 
@@ -156,6 +165,8 @@ class LinearPolicy(BanditPolicy):
         if self.sharing == "disjoint":
             size = self.theta_MD.shape[1]
             self.factors_MT = np.concatenate([self.factors_MT, self._new_factors(count, size)])
+            self.widest_M = np.append(self.widest_M, np.full(count, self.regularization**-0.5))
+            self._narrowed_M = np.append(self._narrowed_M, np.zeros(count))
             new_ND = np.full((count, size), float(self.prior_mean))
             self.theta_MD = np.concatenate([self.theta_MD, new_ND])
             self.prior_theta_MD = np.concatenate([self.prior_theta_MD, new_ND])
@@ -174,6 +185,8 @@ class LinearPolicy(BanditPolicy):
             order_N, models_G, starts_G1 = linear.grouped(arms_N)
         linear.learn(self.factors_MT, self.theta_MD, models_G, starts_G1, order_N, x_ND, rewards_N, weights_N)
         self.count_A = self.count_A + np.bincount(arms_N, weights_N, self.num_arms)
+        if self.sharing == "disjoint":
+            self._narrow(models_G)
 
     def _set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         size = self.theta_MD.shape[1]
@@ -185,10 +198,12 @@ class LinearPolicy(BanditPolicy):
             factors_MT, statistics["moments_MD"] + self.regularization * self.prior_theta_MD, theta_MD
         )
         self.factors_MT, self.theta_MD, self.count_A = factors_MT, theta_MD, statistics["count_A"]
+        self._forget_widest()
 
     def _restore(self, arrays: dict[str, Any]) -> None:
         for name in ("factors_MT", "theta_MD", "prior_theta_MD", "count_A", "arm_features_AG"):
             setattr(self, name, arrays[name])
+        self._forget_widest()
 
     def _moments(self, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and, for noise 1, the width of each candidate's reward, float32 [B, L]."""
@@ -199,6 +214,32 @@ class LinearPolicy(BanditPolicy):
         same = len(arms_RL) == 1 and arms_RL.min() >= 0
         return moments(self.factors_MT, self.theta_MD, requests.contexts_BF, models_L=arms_RL[0] if same else arms_RL)
 
+    @abstractmethod
+    def _limits(self, requests: Requests, most_L: np.ndarray) -> tuple[np.ndarray, PairLimits | None]:
+        """Return what `_values` of disjoint arms do not exceed, float32 [B, L], where no context of length 1 has a greater width than `most_L`.
+
+        With it, a function from pairs, rows and places, to narrower limits, or None.
+        """
+
+    @abstractmethod
+    def _values(self, requests: Requests) -> np.ndarray:
+        """Return float [B, L]: what disjoint arms are chosen by."""
+
+    def _contenders(self, requests: Requests, k: int) -> Requests:
+        """Return the requests with those candidates alone that can be among the best k, if these are few: others need no width."""
+        arms_RL = requests.arms_RL
+        if self.sharing == "shared" or len(arms_RL) > 1 or k * FEW > arms_RL.shape[1] or arms_RL.min() < 0:
+            return requests
+        arms_L = arms_RL[0]
+        upper_BL, limits_of = self._limits(requests, self.widest_M[arms_L])
+        first_BK = arms_L[leading(upper_BL, k)]
+        floor_B = self._values(Requests(requests.keys_B, first_BK, requests.contexts_BF)).min(1)
+        places_BC = contenders(upper_BL, floor_B, limits_of)
+        if np.count_nonzero(places_BC >= 0) * FEW > len(requests) * len(arms_L):
+            return requests
+        arms_BC = np.where(places_BC >= 0, arms_L[places_BC], -1)
+        return Requests(requests.keys_B, arms_BC, requests.contexts_BF)
+
     def _shared(self) -> SharedFeatures:
         return SharedFeatures.of(self.features, self.context_size, self.arm_features_AG)
 
@@ -206,6 +247,18 @@ class LinearPolicy(BanditPolicy):
         factors_MT = np.zeros((count, linear.packed_size(size)))
         factors_MT[:, _diagonal(size)] = 1 / self.regularization
         return factors_MT
+
+    def _forget_widest(self) -> None:
+        """Bound widths by those of the prior, from which feedback only takes away."""
+        self.widest_M = np.full(len(self.factors_MT), self.regularization**-0.5)
+        self._narrowed_M = np.zeros(len(self.factors_MT))  # rewards of an arm when its bound was computed
+
+    def _narrow(self, arms_G: np.ndarray) -> None:
+        """Bound the widths of arms anew that have learned from `AGAIN` times as many rewards as when theirs were."""
+        size = self.theta_MD.shape[1]
+        due_G = arms_G[self.count_A[arms_G] >= np.maximum(size, AGAIN * self._narrowed_M[arms_G])]
+        self.widest_M[due_G] = np.minimum(self.widest_M[due_G], widest(self.factors_MT[due_G], size))
+        self._narrowed_M[due_G] = self.count_A[due_G]
 
     def _checked_weights(self, weights: Any, rows: int, size: int) -> np.ndarray | None:
         if weights is None:
