@@ -120,6 +120,32 @@ def limits_of_pairs(means_BL, most_L, lengths_B, arms_L, key, requests_B, rows_P
 
 
 @njit(**INSIDE)
+def _lead(upper_L, values_X, places_X):
+    last = len(places_X) - 1
+    values_X[:] = -np.inf
+    for l in range(len(upper_L)):
+        if l <= last or upper_L[l] > values_X[last]:
+            place = min(l, last)
+            while place > 0 and upper_L[l] > values_X[place - 1]:
+                values_X[place], places_X[place] = values_X[place - 1], places_X[place - 1]
+                place -= 1
+            values_X[place], places_X[place] = upper_L[l], l
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _leaders(upper_BL, values_BX, places_BX):
+    for b in prange(len(upper_BL)):
+        _lead(upper_BL[b], values_BX[b], places_BX[b])
+
+
+def leading(upper_BL: np.ndarray, count: int) -> np.ndarray:
+    """Return int64 [B, count]: the candidates with the highest limits; `count` is at most L."""
+    places_BX = np.empty((len(upper_BL), count), np.int64)
+    _leaders(upper_BL, np.empty(places_BX.shape, np.float32), places_BX)
+    return places_BX
+
+
+@njit(**INSIDE)
 def _reaching(upper_L, floor):
     count = np.int32(0)
     for l in range(len(upper_L)):
@@ -148,13 +174,6 @@ def _list(upper_BL, floor_B, starts_B1, rows_P, places_P):
         first, end = starts_B1[b], starts_B1[b + 1]
         rows_P[first:end] = b
         _fill(upper_BL[b], floor_B[b], places_P[first:end])
-
-
-def leading(upper_BL: np.ndarray, k: int) -> np.ndarray:
-    """Return int64 [B, K]: the candidates with the highest limits, in any order; K is at most L."""
-    if k == 1:
-        return np.asarray(upper_BL.argmax(1)[:, None])
-    return np.argpartition(upper_BL, -k, axis=1)[:, -k:]
 
 
 def contenders(upper_BL: np.ndarray, floor_B: np.ndarray, limits_of: PairLimits | None = None) -> np.ndarray:

@@ -232,8 +232,11 @@ class LinearPolicy(BanditPolicy):
             return requests
         arms_L = arms_RL[0]
         upper_BL, limits_of = self._limits(requests, self.widest_M[arms_L])
-        first_BK = arms_L[leading(upper_BL, k)]
-        floor_B = self._values(Requests(requests.keys_B, first_BK, requests.contexts_BF)).min(1)
+        first_BX = arms_L[
+            leading(upper_BL, k + 1)
+        ]  # one more: the arm for a context has often learned from it, so that its width is small
+        values_BX = self._values(Requests(requests.keys_B, first_BX, requests.contexts_BF))
+        floor_B = np.partition(values_BX, 1, axis=1)[:, 1]
         places_BC = contenders(upper_BL, floor_B, limits_of)
         if np.count_nonzero(places_BC >= 0) * FEW > len(requests) * len(arms_L):
             return requests

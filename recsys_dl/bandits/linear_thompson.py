@@ -97,7 +97,7 @@ class LinearThompson(LinearPolicy, SampledPolicy):
         return upper_BL, limits_of
 
     def _values(self, requests: Requests) -> np.ndarray:
-        draws_BL = np.empty(requests.arms_RL.shape)
+        draws_BL = np.empty((len(requests), requests.arms_RL.shape[1]))
         normal_draws(*self._parameters(requests), requests.arms_RL, self._key(), requests.keys_B, draws_BL)
         return draws_BL
 
