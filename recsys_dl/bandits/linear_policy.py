@@ -24,7 +24,7 @@ from .shared_features import SharedFeatures
 Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
 
-AGAIN = 4  # times as many rewards, until an arm's widths are bounded anew
+AGAIN = 4  # times as many rewards as numbers of a context, and then as before, until the widths of an arm are bounded anew
 FEW = 4  # candidates for each that can be chosen, below which all widths are computed
 
 
@@ -257,9 +257,9 @@ class LinearPolicy(BanditPolicy):
         self._narrowed_M = np.zeros(len(self.factors_MT))  # rewards of an arm when its bound was computed
 
     def _narrow(self, arms_G: np.ndarray) -> None:
-        """Bound the widths of arms anew that have learned from `AGAIN` times as many rewards as when theirs were."""
+        """Bound the widths of arms that have learned from enough rewards since theirs were bounded for that to pay."""
         size = self.theta_MD.shape[1]
-        due_G = arms_G[self.count_A[arms_G] >= np.maximum(size, AGAIN * self._narrowed_M[arms_G])]
+        due_G = arms_G[self.count_A[arms_G] >= AGAIN * np.maximum(size, self._narrowed_M[arms_G])]
         self.widest_M[due_G] = np.minimum(self.widest_M[due_G], widest(self.factors_MT[due_G], size))
         self._narrowed_M[due_G] = self.count_A[due_G]
 
