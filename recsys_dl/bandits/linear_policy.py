@@ -24,7 +24,9 @@ from .shared_features import SharedFeatures
 Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
 
-AGAIN = 4  # times as many rewards as numbers of a context, and then as before, until the widths of an arm are bounded anew
+AGAIN = (
+    4  # times as many rewards as numbers of a context, and then as before, until the widths of an arm are bounded anew
+)
 FEW = 4  # candidates for each that can be chosen, below which all widths are computed
 
 
