@@ -68,11 +68,24 @@ def best_first(keys_C, k):
 
 @njit(cache=True, nogil=True)
 def take(score, item, k, keys_C, count, floor):
-    """Keep a candidate above the floor; return the new count and floor."""
+    """Keep a candidate above the floor, of items in ascending order; return the new count and floor."""
     if count == len(keys_C):
         best_first(keys_C, k)
         count = k
         floor = score_of(keys_C[:k].min())
+        if not score > floor:
+            return count, floor
+    keys_C[count] = key_of(score, item)
+    return count + 1, floor
+
+
+@njit(cache=True, nogil=True)
+def take_any(score, item, k, keys_C, count, floor):
+    """Do as `take` for items in any order: the floor stays just below the worst of the best, whose score a lower item may have too."""
+    if count == len(keys_C):
+        best_first(keys_C, k)
+        count = k
+        floor = np.nextafter(score_of(keys_C[:k].min()), np.float32(-np.inf))
         if not score > floor:
             return count, floor
     keys_C[count] = key_of(score, item)

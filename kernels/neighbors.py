@@ -14,13 +14,14 @@ from .comparison import Prepared, Vectors, plain
 from .compiling import INSIDE
 from .device import Device, resolve
 from .item_lists import ItemLists, flat_lists, read_only
-from .keys import best_first, first_from, item_of, key_of, score_of, write_list
-from .merge import slot, slots
+from .keys import best_first, first_from, item_of, key_of, score_of, take_any, write_list
 from .similarity import accumulate, bounds_of, comparison, finished, nearest
 from .threads import at_most
+from .topk import num_candidates, offer
 from .vectors import by_column, search_request
 
-FULL = 32  # terms of a sparse row times this exceed the columns: a dense row costs less than a table of the columns met
+SPAN = 32768  # columns whose sums are held at a time, in the second cache
+SEARCH_SHARE = 16  # cost of searching a column, as a share of visiting a term
 
 
 def sparse_product(left: Vectors, right: Vectors, *, device: Device = "auto") -> np.ndarray:
@@ -53,7 +54,7 @@ def best_of_sparse_product(
     exclude: ItemLists | None = None,
     allow: ItemLists | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the k best columns of each row of `left` times `right` without a dense row, on the CPU.
+    """Return the k best columns of each row of `left` times `right` without a dense row, on the CPU; columns must ascend in rows of `right`.
 
     Sums and lists are those of `top_k(sparse_product(left, right), k)` for rows that have k permitted columns with a sum above 0, which
     beat all columns that nothing was added to.
@@ -65,8 +66,9 @@ def best_of_sparse_product(
     items_BK, best_BK = np.empty((rows, k), np.int32), np.empty((rows, k), np.float32)
     short_B = np.zeros(rows, np.bool_)
     lists = flat_lists(exclude, allow, rows)
-    with at_most(rows):
-        _best_of_product(*_terms(left, right), right.num_columns, lists, items_BK, best_BK, short_B)
+    with at_most(rows), parallel_chunksize(1):
+        num_kept = num_candidates(k, right.num_columns)
+        _best_of_product(_terms(left, right), right.num_columns, num_kept, lists, items_BK, best_BK, short_B)
     return items_BK, best_BK, short_B
 
 
@@ -203,44 +205,57 @@ def _permitted(lists, row, item):
     return True
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _best_of_product(
-    left_ptr, left_values, starts_N, ends_N, columns_M, values_M, num_columns, lists, items_BK, best_BK, short_B
-):
+@njit(**INSIDE)
+def _take_met(row_S, base, begins_L, ends_L, columns_M, b, lists, k, keys_C, count, floor):
+    """Offer the sums that terms were added to, in any order of columns, and clear them."""
+    for n in range(len(begins_L)):
+        for m in range(begins_L[n], ends_L[n]):
+            at = np.uint64(columns_M[m]) - base
+            score = row_S[at]
+            row_S[at] = np.float32(0)  # met again, it is no candidate
+            if score > floor and _permitted(lists, b, np.int32(columns_M[m])):
+                count, floor = take_any(score, columns_M[m], k, keys_C, count, floor)
+    return count, floor
+
+
+@njit(**INSIDE)
+def _best_of_row(b, factors, num_columns, num_kept, lists, items_BK, best_BK, short_B):
+    """Sum a span of columns at a time, while it is in cache, and offer its sums."""
+    left_ptr, left_values, starts_N, ends_N, columns_M, values_M = factors
     k = items_BK.shape[1]
-    for b in prange(len(short_B)):
-        most = np.int64(0)
-        for n in range(left_ptr[b], left_ptr[b + 1]):
-            most += ends_N[n] - starts_N[n]
-        if most < k or FULL * most > num_columns:  # a dense row is as good
-            short_B[b] = True
-            continue
-        table_H = np.full(slots(most), -1, np.int32)
-        sums_H = np.empty(len(table_H), np.float32)
-        met_M = np.empty(most, np.uint32)  # slots in use
-        met = np.uint64(0)
-        for n in range(left_ptr[b], left_ptr[b + 1]):
-            weight = left_values[n]
-            for m in range(np.uint64(starts_N[n]), np.uint64(ends_N[n])):
-                item = np.int32(columns_M[m])
-                at = slot(table_H, item)
-                if table_H[at] < 0:
-                    table_H[at] = item
-                    sums_H[at] = np.float32(0)
-                    met_M[met] = at
-                    met += np.uint64(1)
-                sums_H[at] += weight * values_M[m]
-        keys_C = np.empty(met, np.uint64)
-        count = np.uint64(0)
-        for place in range(met):
-            at = met_M[place]
-            if sums_H[at] > 0 and _permitted(lists, np.int64(b), table_H[at]):
-                keys_C[count] = key_of(sums_H[at], table_H[at])
-                count += np.uint64(1)
-        if count < np.uint64(k):
-            short_B[b] = True
+    first_term, terms = left_ptr[b], left_ptr[b + 1] - left_ptr[b]
+    ends_L = starts_N[first_term : first_term + terms].astype(np.uint64)
+    begins_L = np.empty_like(ends_L)
+    row_S = np.zeros(min(SPAN, num_columns), np.float32)
+    keys_C = np.empty(num_kept, np.uint64)
+    count, floor = np.int64(0), np.float32(0)
+    for first in range(0, num_columns, SPAN):
+        size = min(SPAN, num_columns - first)
+        base, limit = np.uint64(first), np.uint64(first + size)
+        added = np.uint64(0)
+        for n in range(terms):
+            weight, m, last = left_values[first_term + n], ends_L[n], np.uint64(ends_N[first_term + n])
+            begins_L[n] = m
+            while m < last and np.uint64(columns_M[m]) < limit:
+                row_S[np.uint64(columns_M[m]) - base] += weight * values_M[m]
+                m += np.uint64(1)
+            added += m - begins_L[n]
+            ends_L[n] = m
+        if added * np.uint64(SEARCH_SHARE) < np.uint64(size):
+            count, floor = _take_met(row_S, base, begins_L, ends_L, columns_M, b, lists, k, keys_C, count, floor)
         else:
-            write_list(keys_C[:count], items_BK[b], best_BK[b])
+            count, floor = offer(row_S, first, size, b, lists, k, keys_C, count, floor)
+            row_S[:] = 0
+    if count < k:
+        short_B[b] = True
+    else:
+        write_list(keys_C[:count], items_BK[b], best_BK[b])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _best_of_product(factors, num_columns, num_kept, lists, items_BK, best_BK, short_B):
+    for b in prange(len(short_B)):
+        _best_of_row(np.int64(b), factors, num_columns, num_kept, lists, items_BK, best_BK, short_B)
 
 
 @njit(cache=True, nogil=True, parallel=True)

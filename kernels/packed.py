@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from .compiling import INSIDE
-from .keys import take
+from .keys import take_any
 from .register_tile import LANES, write_scores
 from .tile import MASKED, above, lowest_bit
 from .transpose import transpose_items
@@ -116,7 +116,7 @@ def _offer_marked(scores, bits_W, t, order_I, first, k, keys_C, count, floor):
             at = part * np.uint64(MASKED) + lowest_bit(mask)
             mask &= mask - np.uint32(1)
             if scores[at] > floor:  # which may have risen
-                count, floor = take(scores[at], np.int64(order_I[first + at]), k, keys_C, count, floor)
+                count, floor = take_any(scores[at], np.int64(order_I[first + at]), k, keys_C, count, floor)
     return count, floor
 
 

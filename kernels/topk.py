@@ -171,7 +171,7 @@ def _check_length(k: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
+def offer(scores, first, size, row, lists, k, keys_C, count, floor):
     """Offer the scores of items first ... first + size - 1. Must be called in ascending order of items.
 
     Lists are passed whole, not as row slices: all threads would update the slices' reference counts on one cache line.
@@ -219,7 +219,7 @@ def _offer(scores, first, size, row, lists, k, keys_C, count, floor):
 def _top_k_cpu(scores_BI, lists, num_kept, items_BK, best_BK):
     for b in prange(scores_BI.shape[0]):
         keys_C = np.empty(num_kept, np.uint64)
-        count, _ = _offer(
+        count, _ = offer(
             scores_BI[b],
             np.int64(0),
             scores_BI.shape[1],
@@ -265,7 +265,7 @@ def _offer_part(part, fours, item_emb_ID, bias_I, lists, k, keys_PBC, counts_PB,
         for four in range(0, rows, 4):
             products(fours[four >> 2], packed, bias_T, flat)
             for b in range(four, min(rows, four + 4)):
-                counts_PB[part, b], floors_B[b] = _offer(
+                counts_PB[part, b], floors_B[b] = offer(
                     scores_UT[b - four],
                     start,
                     size,

@@ -76,6 +76,15 @@ def test_equal_scores_go_to_the_lower_item(device):
     np.testing.assert_array_equal(items_BK, [[200, 0, 1, 2, 3]])
 
 
+def test_equal_products_go_to_the_lower_item_in_whatever_order_items_are_taken(device):
+    """Items of many lengths with few different products; so many queries that long items are taken first, and candidates are cut."""
+    rng = np.random.default_rng(8)
+    query_BD, item_emb_ID = (rng.integers(-1, 2, (count, 6)).astype(np.float32) for count in (300, 5000))
+    item_emb_ID[:, 1] = np.arange(5000) % 977
+    query_BD[:, 1] = 0
+    check(top_k_dot(query_BD, item_emb_ID, 40, device=device), by_sorting(query_BD @ item_emb_ID.T, 40))
+
+
 def test_nan_and_minus_infinity_are_never_returned(device):
     scores_BI = np.array([[np.nan, -np.inf, 2, np.inf, -np.nan, np.finfo(np.float32).min]], np.float32)
     check(

@@ -13,7 +13,7 @@ from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.evidence import without_evidence
 from recsys_dl.families.neighborhood import as_vectors, stored_scores
 from recsys_dl.families.rows import best_of_rows, rows_of, stored_rows
-from recsys_dl.kernels.device import Device, resolve
+from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.item_lists import ItemLists
 from recsys_dl.kernels.neighbors import sparse_product
 from recsys_dl.kernels.sequences import followers
@@ -115,16 +115,19 @@ class SequentialRules(CatalogModel):
         return without_evidence(values, stored_rows(self.rules_II, values.indices))
 
     def _scores(self, values: sp.csr_matrix) -> np.ndarray:
-        gpu = resolve(self.device) == "cuda"
-        rules_II = (
-            self.rules_II.sorted_indices() if gpu else self.rules_II
-        )  # stored strongest first; tiles of a GPU's sums need them ascending
-        return sparse_product(as_vectors(values), as_vectors(rules_II), device=self.device)
+        return sparse_product(as_vectors(values), as_vectors(self._ascending), device=self.device)
 
     def _top_k(
         self, values: sp.csr_matrix, k: int, exclude: ItemLists | None, allow: ItemLists | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        return best_of_rows(values, self.rules_II, k, exclude, allow, device=self.device, dense=super()._top_k)
+        return best_of_rows(values, self._ascending, k, exclude, allow, device=self.device, dense=super()._top_k)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         return stored_scores(self.rules_II, items_B)
+
+    @property
+    def _ascending(self) -> sp.csr_matrix:
+        """The rules with each row's followers in order of items, as sums over spans of items need them."""
+        if self.__dict__.get("_sorted", (None,))[0] is not self.rules_II:
+            self._sorted = (self.rules_II, self.rules_II.sorted_indices())
+        return self._sorted[1]
