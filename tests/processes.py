@@ -36,6 +36,43 @@ def program(text: str, *arguments: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+class Going:
+    """A process of the command that goes on until it is told to end, with what `subprocess.Popen` has of it."""
+
+    def __init__(self, *words: str, cwd: Path, environment: dict[str, str], out: Path, err: Path):
+        out.touch()
+        self.stdout = out.open(encoding="utf-8")
+        _start_server()
+        printed = [str(out), str(err)]
+        # a daemon, so that one that a failed test has left ends with this process, instead of being waited for
+        self.process = FORKS.Process(target=_enter, args=(_command, words, str(cwd), environment, printed), daemon=True)
+        self.process.start()
+
+    def line(self) -> str:
+        """Return the next whole line that it prints, or what there is once it has ended."""
+        found = ""
+        while not found.endswith("\n"):
+            ended = self.process.exitcode is not None
+            found += self.stdout.readline()
+            if ended:
+                break
+            self.process.join(0.02)
+        return found
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return its status once it has ended, or None where it has not in so many seconds."""
+        self.process.join(timeout)
+        return self.process.exitcode
+
+
 def _process(target, words: list[str], cwd: Path, environment: dict[str, str]) -> CompletedProcess:
     with tempfile.TemporaryDirectory() as folder:
         printed = [os.path.join(folder, name) for name in ("out", "err")]
@@ -58,7 +95,7 @@ def _enter(target, words: list[str], cwd: str, environment: dict[str, str], prin
     os.environ.update(environment)
     os.chdir(cwd)
     for number, file in enumerate(printed, start=1):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdout, sys.stderr = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import polars as pl
+from processes import Going
 
 from recsys_dl import Interactions
 from recsys_dl.data.dataset import Dataset
@@ -43,15 +43,10 @@ def write(folder: Path, model) -> None:
 
 def start(folder: Path, *words: str, **environment: str):
     """Start a server; return its process and its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "recsys_dl.cli", "serve", "port=0", *words],
-        cwd=folder,
-        env=dict(os.environ) | environment,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "log.jsonl").open("a"),
-        text=True,
-    )
-    line = process.stdout.readline()
+    out = Path(tempfile.mkdtemp(dir=folder, prefix=".printed")) / "out"
+    environment = dict(os.environ) | environment
+    process = Going("serve", "port=0", *words, cwd=folder, environment=environment, out=out, err=folder / "log.jsonl")
+    line = process.line()
     assert line.startswith("http://"), (line, (folder / "log.jsonl").read_text()[-2000:])
     return process, line.split()[0]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import command
 
 from recsys_dl.cli import main
 from recsys_dl.compose import compose, options
@@ -24,7 +25,8 @@ SMALL = [
 SMALL += ["grid.ivf_pq={num_probes: [4], rescore: [0, 8]}", "num_queries=60", "threads=1"]
 
 
-def run(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
+def started(*words: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess:
+    """Run the command in a process as a shell starts it, without the simulator: one that starts others, or that looks for a GPU."""
     done = subprocess.run(
         [sys.executable, "-m", "recsys_dl.cli", *map(str, words)],
         cwd=cwd,
@@ -43,8 +45,8 @@ def place(tmp_path_factory) -> Path:
     """A folder with a trained run, als, and one that has no vectors, popularity; items.npy and queries.npy."""
     folder = tmp_path_factory.mktemp("place")
     data = ["data=generated", "data.num_users=300", "data.num_items=600", "data.num_interactions=9000", "threads=1"]
-    run("train", *data, "model=als", "model.embedding_size=16", "model.epochs=4", "run=als", cwd=folder)
-    run("train", *data, "model=popularity", "run=popularity", cwd=folder)
+    command("train", *data, "model=als", "model.embedding_size=16", "model.epochs=4", "run=als", cwd=folder)
+    command("train", *data, "model=popularity", "run=popularity", cwd=folder)
     (folder / "runs").mkdir()
     rng = np.random.default_rng(0)
     np.save(folder / "items.npy", rng.standard_normal((700, 9)).astype(np.float32))
@@ -63,8 +65,8 @@ def test_two_processes_report_what_one_does(place):
         "plot=false",
         "threads=1",
     ]
-    run(*asked, "output=one", cwd=place)
-    done = run(*asked, "output=two", "processes=2", cwd=place)
+    command(*asked, "output=one", cwd=place)
+    done = started(*asked, "output=two", "processes=2", cwd=place)
     assert "HNSW links each vector to earlier ones" in done.stderr
     one, two = (json.loads((place / name / "report.json").read_text()) for name in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -74,7 +76,7 @@ def test_two_processes_report_what_one_does(place):
 
 
 def test_the_report_of_a_run(place):
-    out = run("index", "run=als", "k=10", "loss=0.3", *SMALL, cwd=place).stdout
+    out = command("index", "run=als", "k=10", "loss=0.3", *SMALL, cwd=place).stdout
     report = json.loads((place / "runs" / "index" / "report.json").read_text())
     rows = {row["label"]: row for row in report["rows"]}
     assert list(rows) == [
@@ -116,7 +118,7 @@ def test_the_report_of_bare_vectors(place):
         "output=bare",
         "plot=false",
     ]
-    out = run("index", *words, *SMALL, cwd=place).stdout
+    out = command("index", *words, *SMALL, cwd=place).stdout
     assert "NDCG" not in out
     assert {file.name for file in (place / "bare").iterdir()} == {"report.json", "report.csv"}
     report = json.loads((place / "bare" / "report.json").read_text())
@@ -128,8 +130,8 @@ def test_the_report_of_bare_vectors(place):
 
 def test_users_kept_from_training_are_folded_in(place):
     words = ["data=generated", "data.num_users=200", "data.num_interactions=6000", "model=bpr", "model.epochs=3"]
-    run("train", *words, "split=user", "run=bpr", "threads=1", cwd=place)
-    run("index", "run=bpr", "indexes=[flat]", "output=folded", "plot=false", "loss_of=recall", cwd=place)
+    command("train", *words, "split=user", "run=bpr", "threads=1", cwd=place)
+    command("index", "run=bpr", "indexes=[flat]", "output=folded", "plot=false", "loss_of=recall", cwd=place)
     report = json.loads((place / "folded" / "report.json").read_text())
     assert [row["recall"] for row in report["rows"]] == [1, 1]
     assert report["embedding_size"] == 65  # the biases are a dimension more
@@ -189,7 +191,7 @@ def test_wrong_words_are_answered(place, words, expected, monkeypatch, capsys):
 
 
 def test_no_gpu_and_no_matplotlib(place, monkeypatch, capsys):
-    assert 'device="cuda" needs' in run("index", "run=als", "device=cuda", cwd=place, status=1).stderr
+    assert 'device="cuda" needs' in started("index", "run=als", "device=cuda", cwd=place, status=1).stderr
     monkeypatch.chdir(place)
     monkeypatch.setattr("recsys_dl.verbs.index.find_spec", lambda name: None)
     assert main(["index", "run=als", "indexes=[exact]", "output=unplotted"]) == 0
