@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_dl.bandits import LinearThompson, LinUCB, NeuralLinear
+from recsys_dl.bandits import LinearThompson, LinUCB, NeuralLinear, linear_policy
 from recsys_dl.bandits.linear_policy import LinearPolicy
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
@@ -40,6 +40,7 @@ def decided(policy, contexts_BF, k, monkeypatch, **options):
     ids = np.arange(len(contexts_BF))
     with monkeypatch.context() as patch:
         patch.setattr(LinearPolicy, "_contenders", counted)
+        patch.setattr(linear_policy, "WORTH", 0)
         some = policy.select(contexts_BF, k, requests_B=ids, **options)
     with monkeypatch.context() as patch:
         patch.setattr(LinearPolicy, "_contenders", lambda self, requests, k: requests)

@@ -28,6 +28,7 @@ AGAIN = (
     4  # times as many rewards as numbers of a context, and then as before, until the widths of an arm are bounded anew
 )
 FEW = 4  # candidates for each that can be chosen, below which all widths are computed
+WORTH = 1 << 20  # numbers of triangles times requests, below which all widths are computed sooner than limits are
 
 
 class LinearPolicy(BanditPolicy):
@@ -231,6 +232,8 @@ class LinearPolicy(BanditPolicy):
         """Return the requests with those candidates alone that can be among the best k, if these are few: others need no width."""
         arms_RL = requests.arms_RL
         if self.sharing == "shared" or len(arms_RL) > 1 or k * FEW > arms_RL.shape[1] or arms_RL.min() < 0:
+            return requests
+        if len(requests) * arms_RL.shape[1] * self.factors_MT.shape[1] < WORTH:
             return requests
         arms_L = arms_RL[0]
         upper_BL, limits_of = self._limits(requests, self.widest_M[arms_L])
