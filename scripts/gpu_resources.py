@@ -4,6 +4,7 @@
     python scripts/gpu_resources.py            # the table of docs/gpu.md
     python scripts/gpu_resources.py --write    # renew it there
 
+The table ends with a digest of each module's sources: tests compile what has changed since, and take the table's word for the rest.
 A module in `kernels/cuda` lists its kernels in `SIGNATURES = {"kernel": "void(float32[:, ::1], ...)"}`, the threads of their
 blocks in `BLOCKS = {"kernel": threads}`, and in `SHARED_BYTES_AT_64 = {"kernel": bytes}` the shared memory that a launch adds at D=64.
 Needs numba-cuda and the wheel nvidia-cuda-nvcc (its ptxas).
@@ -12,12 +13,15 @@ Needs numba-cuda and the wheel nvidia-cuda-nvcc (its ptxas).
 from __future__ import annotations
 
 import argparse
+import ast
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, files, version
@@ -66,8 +70,38 @@ class Use(NamedTuple):
         return blocks * warps / chip.warps
 
 
-def compiled_to_ptx(architecture: str) -> dict[str, dict[str, Any]]:
-    """Return PTX of every listed kernel, and which kernels there are; runs in a process of its own, without the simulator."""
+def sources_of(module: str) -> list[Path]:
+    """Return the files of a module of kernels and of what it imports from the kernels, in turn."""
+    found: set[Path] = set()
+    waiting = [ROOT / f"kernels/cuda/{module}.py"]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                others = [file.parents[node.level - 1].joinpath(*name.split(".")).with_suffix(".py") for name in names]
+                waiting += [other for other in others if other.is_file()]
+    return sorted(found)
+
+
+def digest_of(module: str) -> str:
+    """Return a digest of a module's sources."""
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in sources_of(module))).hexdigest()[:12]
+
+
+def changed() -> list[str]:
+    """Return the modules that are no longer those of the page: all, where it names other compilers than these."""
+    page = on_the_page()
+    if page.splitlines()[0] != compilers():
+        return MODULES
+    return [module for module in MODULES if f"{module} {digest_of(module)}" not in page]
+
+
+def compiled_to_ptx(architecture: str, modules: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return PTX of every listed kernel of the modules, and which kernels there are; runs in a process of its own, without the simulator."""
     from numba import cuda
     from numba.cuda import dispatcher
 
@@ -75,7 +109,7 @@ def compiled_to_ptx(architecture: str) -> dict[str, dict[str, Any]]:
     # Device functions ask the current device what to compile for, even where none is needed
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     answer: dict[str, dict[str, Any]] = {}
-    for module_name in MODULES:
+    for module_name in modules:
         module = import_module(f"recsys_dl.kernels.cuda.{module_name}")
         signatures = getattr(module, "SIGNATURES", {})
         kernels = {
@@ -112,20 +146,20 @@ def compiled_to_ptx(architecture: str) -> dict[str, dict[str, Any]]:
     return answer
 
 
-def in_own_process(architecture: str) -> dict[str, dict[str, Any]]:
+def in_own_process(architecture: str, modules: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return what `compiled_to_ptx` does, from a process that imports Numba anew."""
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "ptx.json")
-        command = [sys.executable, __file__, "--compile", architecture, "--to", target]
+        command = [sys.executable, __file__, "--compile", architecture, "--modules", *modules, "--to", target]
         subprocess.run(command, env=environment, check=True, timeout=600)
         return json.loads(target.read_text())
 
 
-def all_compiled() -> dict[str, dict[str, dict[str, Any]]]:
+def all_compiled(modules: Iterable[str] = MODULES) -> dict[str, dict[str, dict[str, Any]]]:
     """Return `compiled_to_ptx` of each architecture."""
     with ThreadPoolExecutor() as pool:
-        return dict(zip(CHIPS, pool.map(in_own_process, CHIPS), strict=True))
+        return dict(zip(CHIPS, pool.map(in_own_process, CHIPS, [modules] * len(CHIPS)), strict=True))
 
 
 def assembler() -> Path:
@@ -144,8 +178,10 @@ def assembled(ptxas: Path, architecture: str, module: dict[str, Any], name: str)
     """Assemble a kernel and return what it takes.
 
     Raises:
-        RuntimeError: ptxas refuses, or has to spill registers.
+        RuntimeError: it computes in float64, a Python float or a wide integer having leaked in; ptxas refuses, or has to spill registers.
     """
+    if doubles := [line.strip() for line in module["ptx"][name].splitlines() if ".f64" in line]:
+        raise RuntimeError("\n".join([f"float64 in {name} for {architecture}:", *doubles[:10]]))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(module["ptx"][name])
@@ -166,10 +202,18 @@ def assembled(ptxas: Path, architecture: str, module: dict[str, Any], name: str)
     )
 
 
+def compilers() -> str:
+    """Return the first line of the table."""
+    packages = [("ptxas", "nvidia-cuda-nvcc"), ("numba-cuda", "numba-cuda"), ("Numba", "numba")]
+    return (
+        f"Registers a thread / occupancy, by {', '.join(f'{name} {version(package)}' for name, package in packages)}."
+    )
+
+
 def table_of(uses: dict[tuple[str, str], dict[str, Use]]) -> str:
     """Return the table in Markdown, from each kernel's use by architecture."""
     lines = [
-        f"Registers a thread / occupancy, by ptxas {version('nvidia-cuda-nvcc')} and numba-cuda {version('numba-cuda')}.",
+        compilers(),
         "",
         f"| kernel | threads | shared bytes | spilled | {' | '.join(CHIPS)} |",
         f"|---|---|---|---|{'---|' * len(CHIPS)}",
@@ -181,13 +225,14 @@ def table_of(uses: dict[tuple[str, str], dict[str, Use]]) -> str:
         lines.append(
             f"| `{module}.{name}` | {first.threads} | {first.shared_bytes:,} | {spilled} | {' | '.join(cells)} |"
         )
-    return "\n".join(lines) + "\n"
+    digests = ", ".join(f"{module} {digest_of(module)}" for module in MODULES)
+    return "\n".join([*lines, "", f"<!-- of {digests} -->"]) + "\n"
 
 
 def all_uses(ptx: dict[str, dict[str, dict[str, Any]]]) -> dict[tuple[str, str], dict[str, Use]]:
     """Assemble every kernel for every architecture."""
     ptxas = assembler()
-    names = [(module, name) for module in MODULES for name in ptx["sm_80"][module]["kernels"]]
+    names = [(module, name) for module, found in ptx["sm_80"].items() for name in found["kernels"]]
     return {
         (module, name): {chip: assembled(ptxas, chip, ptx[chip][module], name) for chip in CHIPS}
         for module, name in names
@@ -204,10 +249,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="renew the table in docs/gpu.md")
     parser.add_argument("--compile", choices=CHIPS, help=argparse.SUPPRESS)
+    parser.add_argument("--modules", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.compile:
-        options.to.write_text(json.dumps(compiled_to_ptx(options.compile)))
+        options.to.write_text(json.dumps(compiled_to_ptx(options.compile, options.modules)))
         return
     table = table_of(all_uses(all_compiled()))
     if options.write:
