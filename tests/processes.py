@@ -6,6 +6,7 @@ memory, folder, environment and streams like one just started.
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -39,14 +40,18 @@ def program(text: str, *arguments: object, cwd: Path | None = None) -> str:
 class Going:
     """A process of the command that goes on until it is told to end, with what `subprocess.Popen` has of it."""
 
-    def __init__(self, *words: str, cwd: Path, environment: dict[str, str], out: Path, err: Path):
-        out.touch()
-        self.stdout = out.open(encoding="utf-8")
+    def __init__(self, *words: str, cwd: Path, err: Path | None = None, environment: dict[str, str] | None = None):
+        self.folder = tempfile.TemporaryDirectory()
+        files = [Path(self.folder.name, "out"), err or Path(self.folder.name, "err")]
+        for file in files:
+            file.touch()
+        self.stdout, self.stderr = (file.open(encoding="utf-8") for file in files)
         _start_server()
-        printed = [str(out), str(err)]
-        # a daemon, so that one that a failed test has left ends with this process, instead of being waited for
-        self.process = FORKS.Process(target=_enter, args=(_command, words, str(cwd), environment, printed), daemon=True)
+        printed = [str(file) for file in files]
+        environment = dict(os.environ) | (environment or {})
+        self.process = FORKS.Process(target=_enter, args=(_command, words, str(cwd), environment, printed))
         self.process.start()
+        atexit.register(self.process.kill)  # one that a failed test has left would be waited for
 
     def line(self) -> str:
         """Return the next whole line that it prints, or what there is once it has ended."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +41,7 @@ def write(folder: Path, model) -> None:
 
 def start(folder: Path, *words: str, **environment: str):
     """Start a server; return its process and its address."""
-    out = Path(tempfile.mkdtemp(dir=folder, prefix=".printed")) / "out"
-    environment = dict(os.environ) | environment
-    process = Going("serve", "port=0", *words, cwd=folder, environment=environment, out=out, err=folder / "log.jsonl")
+    process = Going("serve", "port=0", *words, cwd=folder, err=folder / "log.jsonl", environment=environment)
     line = process.line()
     assert line.startswith("http://"), (line, (folder / "log.jsonl").read_text()[-2000:])
     return process, line.split()[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from processes import Going
 from processes import command as run
 
 from recsys_dl import load_run
@@ -150,16 +151,8 @@ def test_other_k_stand_beside_and_do_not_break_reproduction(place, tmp_path):
 
 
 def test_trainings_at_once_take_names_of_their_own(place, tmp_path):
-    words = [
-        sys.executable,
-        "-m",
-        "recsys_dl.cli",
-        "train",
-        "data=log",
-        f"data.path={place / 'log.csv'}",
-        "model=popularity",
-    ]
-    both = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    words = ["train", "data=log", f"data.path={place / 'log.csv'}", "model=popularity"]
+    both = [Going(*words, cwd=tmp_path) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     for name in ("popularity", "popularity-2"):
         assert load_run(tmp_path / "runs" / name).metrics

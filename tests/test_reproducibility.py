@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import command
 from test_command import write_log
 
-from recsys_dl import provenance
+from recsys_dl import load_run, provenance
+from recsys_dl.cli import main
 from recsys_dl.verbs.reproduce import _changes
 
 ROOT = Path(__file__).parent.parent
@@ -31,28 +33,49 @@ def test_each_line_of_the_page_names_a_test():
     assert not [row for row in rows if not re.search(r"`tests/\w+\.py::\w+` \|$", row)]
 
 
+WORDS = ["data=log", "data.path=log.csv", "model=gmf", "model.embedding_size=4", "model.epochs=2", "device=cpu"]
+WORDS += ["evaluate.k=[5]", "trainer.patience=5"]
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """A folder with a log and runs/two, trained by two processes."""
+def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, list[str]]:
+    """A folder with a log and runs/two, trained by two processes; what they printed, and the runs that they left."""
     folder = tmp_path_factory.mktemp("place")
     write_log(folder / "log.csv")
-    words = ["data=log", "data.path=log.csv", "model=gmf", "model.embedding_size=4", "model.epochs=2", "device=cpu"]
-    start("train", *words, "evaluate.k=[5]", "trainer.processes=2", "run=runs/two", cwd=folder)
-    return folder
+    done = start("train", *WORDS, "trainer.processes=2", "run=runs/two", cwd=folder)
+    return folder, done, [file.name for file in (folder / "runs").iterdir()]
 
 
-def start(*words: str, cwd: Path) -> str:
+@pytest.fixture(scope="module")
+def place(trained) -> Path:
+    return trained[0]
+
+
+def start(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     """Run the command in a process of its own, as a shell starts it: Lightning starts its command again for the second process."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "API_KEY": "a secret"}
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "API_KEY": "a secret", "COLUMNS": "120"}
     program = [sys.executable, "-m", "recsys_dl.cli", *words]
     done = subprocess.run(program, cwd=cwd, env=variables, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
+
+
+def test_two_processes_leave_one_run_and_print_once(trained, monkeypatch):
+    place, done, left = trained
+    assert left == ["two"]
+    assert done.stdout.count("The run is in runs/two") == 1
+    assert done.stderr.count("fit ") == 1
+    monkeypatch.chdir(place)
+    assert main(["train", *WORDS, "run=alone"]) == 0
+    alone, two = load_run("alone"), load_run("runs/two")
+    for name, value in alone.model.arrays().items():
+        if name.startswith("network."):
+            np.testing.assert_allclose(two.model.arrays()[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_of_two_processes_is_reproduced_by_two(place):
     assert json.loads((place / "runs/two/manifest.json").read_text())["processes"] == 2
-    assert "reproduced: runs/two gives the same validation metrics" in start("reproduce", "runs/two", cwd=place)
+    assert "reproduced: runs/two gives the same validation metrics" in start("reproduce", "runs/two", cwd=place).stdout
 
 
 def test_the_manifest_holds_the_provenance(place):

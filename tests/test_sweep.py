@@ -5,13 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from processes import command
+from processes import Going, command
 
 from recsys_dl.sweeps.ledger import Ledger
 
@@ -81,17 +79,6 @@ def test_a_failed_trial_has_its_reason_and_its_command_and_does_not_end_the_swee
     assert "the data has changed since the run" in told.stdout
 
 
-def start(words, cwd):
-    environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "recsys_dl", *words],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=(cwd / "sweep.err").open("w"),
-    )
-
-
 def wait_for(condition, seconds=240):
     until = time.monotonic() + seconds
     while not condition():
@@ -101,10 +88,10 @@ def wait_for(condition, seconds=240):
 
 def test_kill_nine_of_the_sweep_and_of_a_trial_loses_nothing(tmp_path):
     words = ("train", "-m", *SMALL, "model=gmf", "seed=1,2", "model.epochs=12", "trainer.checkpoint_every=1", "run=s")
-    sweep = start(words, tmp_path)
+    sweep = Going(*words, cwd=tmp_path)
     trial = tmp_path / "s/trials/001"
     wait_for(lambda: any((trial / "checkpoint").glob("*")))
-    sweep.send_signal(signal.SIGKILL)
+    sweep.kill()
     process = Ledger(tmp_path / "s").trials[1].attempts[0]["process"]
     os.kill(process, signal.SIGKILL)
     sweep.wait()

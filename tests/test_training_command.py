@@ -1,16 +1,17 @@
-"""Training through the command: trainer and loggers by config, several processes, stops."""
+"""Training through the command: trainer and loggers by config, two machines, stops."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import Going
 from test_command import write_log
 
 from recsys_dl import load_run
@@ -118,33 +119,6 @@ def test_wrong_words(place, capsys, words, expected):
     assert not Path("one").exists()
 
 
-def start(*words: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "recsys_dl.cli", *words],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "120"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_two_processes_leave_one_run_and_print_once(place):
-    more = ["trainer.patience=5", "trainer.processes=2"]
-    words = [word for word in WORDS if word != "threads=1"]
-    process = start("train", *words, *SMALL, *more, cwd=place)
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == 0, err
-    assert [file.name for file in (place / "runs").iterdir()] == ["gmf"]
-    assert out.count("The run is in runs/gmf") == 1
-    assert err.count("fit ") == 1
-    assert main(["train", *words, *SMALL, "trainer.patience=5", "run=alone"]) == 0
-    alone, two = load_run("alone"), load_run("runs/gmf")
-    for name, value in alone.model.arrays().items():
-        if name.startswith("network."):
-            np.testing.assert_allclose(two.model.arrays()[name], value, rtol=1e-4, atol=1e-5)
-
-
 def test_two_machines_leave_one_run_and_print_once(place):
     """Each machine is an agent of torchrun's with a process of its own; here both are on one."""
     words = [word for word in WORDS if word != "threads=1"]
@@ -177,13 +151,12 @@ def test_two_machines_leave_one_run_and_print_once(place):
 
 def test_a_stopped_training_leaves_its_checkpoint_and_nothing_half_written(place):
     words = ["train", *WORDS, *GMF, "model.epochs=4000", "trainer.checkpoint=kept", "run=here"]
-    process = start(*words, cwd=place)
-    while not (place / "kept" / "newest.ckpt").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    assert "stopped; no partial output is left" in err
-    assert process.returncode == 130
+    process = Going(*words, cwd=place)
+    while not (place / "kept" / "newest.ckpt").exists() and process.wait(0.05) is None:
+        pass
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert "stopped; no partial output is left" in process.stderr.read()
     assert sorted(file.name for file in place.iterdir()) == ["kept", "log.csv"]
     assert [file.name for file in (place / "kept").iterdir()] == ["newest.ckpt"]
     assert torch.load(place / "kept" / "newest.ckpt", weights_only=True)["global_step"] > 0

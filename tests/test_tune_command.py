@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ import yaml
 
 pytest.importorskip("optuna")
 
-from processes import command
+from processes import Going, command
 
 from recsys_dl.cli import main
 from recsys_dl.compose import compose_command
@@ -87,13 +84,11 @@ def test_the_same_words_find_their_study_again(place, capsys):
 
 def test_a_trial_killed_in_mid_training_continues_from_its_checkpoint(place, caplog):
     words = [*GMF, RATE, "model.epochs=12", "model.batch_size=64", "sampler=random", "trials=2", "run=killed"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "recsys_dl", "tune", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = Going("tune", *words, cwd=place)
     checkpoint = place / "killed/trials/000/checkpoint/newest.ckpt"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    while not checkpoint.exists() and process.wait(0.01) is None:
+        pass
+    process.kill()
     process.wait()
     assert checkpoint.exists()
     assert not (place / "killed/trials/000/run").exists()
