@@ -24,9 +24,7 @@ from .shared_features import SharedFeatures
 Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
 
-AGAIN = (
-    4  # times as many rewards as numbers of a context, and then as before, until the widths of an arm are bounded anew
-)
+AGAIN = 4  # rewards for each number of a context, and then for each before, until widths of an arm are bounded anew
 FEW = 4  # candidates for each that can be chosen, below which all widths are computed
 WORTH = 1 << 20  # numbers of triangles times requests, below which all widths are computed sooner than limits are
 
@@ -200,8 +198,8 @@ class LinearPolicy(BanditPolicy):
         linear.covariance_times(
             factors_MT, statistics["moments_MD"] + self.regularization * self.prior_theta_MD, theta_MD
         )
+        self._forget_widest()  # first: widths may grow
         self.factors_MT, self.theta_MD, self.count_A = factors_MT, theta_MD, statistics["count_A"]
-        self._forget_widest()
 
     def _restore(self, arrays: dict[str, Any]) -> None:
         for name in ("factors_MT", "theta_MD", "prior_theta_MD", "count_A", "arm_features_AG"):
@@ -237,9 +235,8 @@ class LinearPolicy(BanditPolicy):
             return requests
         arms_L = arms_RL[0]
         upper_BL, limits_of = self._limits(requests, self.widest_M[arms_L])
-        first_BX = arms_L[
-            leading(upper_BL, k + 1)
-        ]  # one more: the arm for a context has often learned from it, so that its width is small
+        # one more than k: the arm for a context has often learned from it, so that its width is small
+        first_BX = arms_L[leading(upper_BL, k + 1)]
         values_BX = self._values(Requests(requests.keys_B, first_BX, requests.contexts_BF))
         floor_B = np.partition(values_BX, 1, axis=1)[:, 1]
         places_BC = contenders(upper_BL, floor_B, limits_of)
