@@ -3,7 +3,7 @@
 B requests, L candidates, K positions, P pairs of a request and a candidate, D numbers of a context.
 
 A width is at most the length of the context times a bound of the arm, so that what decides, an index or a draw, is at most its mean, a 1 / D
-of the work, plus a multiple of that. The K candidates with the highest such limits are computed; one that is limited below all of them
+of the work, plus a multiple of that. The K + 1 candidates with the highest such limits are computed; one that is limited below K of them
 cannot be chosen. Decisions are the same bits as without.
 """
 
@@ -181,7 +181,7 @@ def contenders(upper_BL: np.ndarray, floor_B: np.ndarray, limits_of: PairLimits 
 
     Args:
         upper_BL: float32, limits.
-        floor_B: float, one limit of each row at least.
+        floor_B: float, what K candidates of each request reach.
         limits_of: from pairs, rows and places, to narrower limits.
     """
     count_B = np.empty(len(upper_BL), np.int64)

@@ -23,7 +23,7 @@ ir = cgutils.ir
 _FOUR = ir.VectorType(ir.DoubleType(), 4)
 _ZERO = ir.Constant(_FOUR, [0.0] * 4)
 _size = types.uint64
-NONE, ONE, TWO, THREE, FOUR = (np.uint64(n) for n in range(5))
+NONE, ONE, TWO, FOUR = (np.uint64(n) for n in (0, 1, 2, 4))
 FASTMATH = {"reassoc", "contract"}
 
 
