@@ -45,6 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # unencodable characters are shown as question marks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return left()
+
+
+def _run(words: list[str]) -> int:
+    """Print help or the version, or compose a verb's config and call it; return the exit status."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -104,8 +114,6 @@ def main(arguments: list[str] | None = None) -> int:
         config = compose_command(verb, overrides)
     except ValueError as error:
         return fail(str(error), 2)
-    except BrokenPipeError:
-        return left()
     except KeyboardInterrupt:
         return fail("stopped", 130)
     return run_verb(verb, config)
