@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile import spread
+from .vector_code import VectorCode, ir, size_type
 
 HEIGHT = 4  # rows of a tile
 REGISTERS = 2  # of each row of a tile
@@ -18,11 +17,8 @@ WIDTH = 16 if get_host_cpu_features().get("avx512f") else 8  # float32 of a regi
 NUM_LANES = REGISTERS * WIDTH
 LANES, HALF = np.uint64(NUM_LANES), np.uint64(HEIGHT)
 
-ir = cgutils.ir
-_size = types.uint64
 
-
-class Loop:
+class Loop(VectorCode):
     """Sums over k of products of a column k of a panel and the numbers k of vectors, as code: `sums` when it has been made.
 
     Arguments of the code begin with the panel, where it starts, the number of k, the vectors, and where they start. A panel holds
@@ -41,72 +37,26 @@ class Loop:
         one: bool,
         start: int | None = None,
     ) -> None:
-        panel, self.at, depth, x, x_at, *_ = arguments
-        self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
-        panel, x = self.data(0), self.data(3)
-        self.vector = ir.VectorType(ir.FloatType(), panel_rows if one else WIDTH)
-        zero = ir.Constant(self.vector, [0.0] * self.vector.count)
-        starts = [zero] * (1 if one else HEIGHT * REGISTERS)
+        super().__init__(context, builder, signature, arguments)
+        _, first, depth, _, x_at, *_ = arguments
+        panel, x, lanes = self.data(0), self.data(3), panel_rows if one else WIDTH
+        starts = [ir.Constant(ir.VectorType(ir.FloatType(), lanes), [0.0] * lanes)] * (1 if one else HEIGHT * REGISTERS)
         if start is not None:
             places = [builder.add(arguments[start], self.number(n * WIDTH)) for n in range(REGISTERS)]
-            starts = [self.load(self.data(start - 1), place) for place in places] * HEIGHT
-        before = builder.block
-        head, body, done = (builder.append_basic_block(name) for name in ("panel.head", "panel.body", "panel.done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        k = builder.phi(self.at.type)
-        phis = [builder.phi(self.vector) for _ in starts]
-        builder.cbranch(builder.icmp_unsigned("<", k, depth), body, done)
-        builder.position_at_end(body)
-        column = builder.add(self.at, builder.mul(k, self.number(panel_rows)))
-        if one:
-            rows, values = [self.load(panel, column)], [self.spread(x, builder.add(x_at, k))]
-        else:
-            numbers = builder.add(x_at, builder.mul(k, self.number(NUM_LANES)))
-            rows = [self.spread(panel, builder.add(column, self.number(row))) for row in range(HEIGHT)]
-            values = [self.load(x, builder.add(numbers, self.number(n * WIDTH))) for n in range(REGISTERS)]
-        pairs = [(row, value) for row in rows for value in values]
-        more = [self.add_product(row, value, phi) for (row, value), phi in zip(pairs, phis, strict=True)]
-        next_k = builder.add(k, self.number(1))
-        builder.branch(head)
-        for phi, begin, later in ((k, self.number(0), next_k), *zip(phis, starts, more, strict=True)):
-            phi.add_incoming(begin, before)
-            phi.add_incoming(later, body)
-        builder.position_at_end(done)
-        self.sums = phis
+            starts = [self.load(self.data(start - 1), place, WIDTH) for place in places] * HEIGHT
 
-    def data(self, which: int) -> Any:
-        """Return the pointer to the numbers of an array among the arguments."""
-        return self.context.make_array(self.signature.args[which])(
-            self.context, self.builder, self.arguments[which]
-        ).data
+        def add_column(k: Any, totals: list[Any]) -> list[Any]:
+            column = builder.add(first, builder.mul(k, self.number(panel_rows)))
+            if one:
+                rows, values = [self.load(panel, column, lanes)], [self.spread(x, builder.add(x_at, k), lanes)]
+            else:
+                numbers = builder.add(x_at, builder.mul(k, self.number(NUM_LANES)))
+                rows = [self.spread(panel, builder.add(column, self.number(row)), lanes) for row in range(HEIGHT)]
+                values = [self.load(x, builder.add(numbers, self.number(n * WIDTH)), lanes) for n in range(REGISTERS)]
+            pairs = [(row, value) for row in rows for value in values]
+            return [self.add_product(row, value, total) for (row, value), total in zip(pairs, totals, strict=True)]
 
-    def number(self, value: int) -> Any:
-        """Return a constant of the type of places."""
-        return ir.Constant(self.at.type, value)
-
-    def _place(self, data: Any, at: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(data, [at]), self.vector.as_pointer())
-
-    def load(self, data: Any, at: Any) -> Any:
-        """Return the vector at a place."""
-        return self.builder.load(self._place(data, at), align=4)
-
-    def store(self, vector: Any, data: Any, at: Any) -> None:
-        """Write a vector to a place."""
-        self.builder.store(vector, self._place(data, at), align=4)
-
-    def spread(self, data: Any, at: Any) -> Any:
-        """Return the number at a place in every lane."""
-        return spread(self.builder, self.builder.load(self.builder.gep(data, [at])), self.vector.count)
-
-    def add_product(self, one: Any, other: Any, total: Any) -> Any:
-        """Return total + one * other, rounded once where that is an instruction: a product and a sum apart may be merged in one place only."""
-        kind = "f32" if isinstance(one.type, ir.FloatType) else f"v{one.type.count}f32"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(one.type, [one.type] * 3), f"llvm.fmuladd.{kind}"
-        )
-        return self.builder.call(function, [one, other, total])
+        self.sums = self.loop(self.number(0), depth, 1, starts, add_column)
 
 
 @intrinsic
@@ -137,4 +87,4 @@ def write_scores(
             loop.store(one, loop.data(7), place)
         return context.get_dummy_value()
 
-    return types.void(fours, _size, _size, x, _size, bias, _size, out, _size, _size), emit
+    return types.void(fours, size_type, size_type, x, size_type, bias, size_type, out, size_type, size_type), emit

@@ -22,10 +22,11 @@ def packed_size(size: int) -> int:
 
 
 @njit(**INSIDE)
-def _learn_rows(factor_T, theta_D, rows_R, x_ND, rewards_N, weights_N):
-    work_5D = np.empty((5, x_ND.shape[1]))
-    for n in rows_R:
-        learn_row(factor_T, theta_D, x_ND[n], rewards_N[n], weights_N[n], work_5D)
+def _learn_rows(factor_T, theta_D, rows_R, x_ND, rewards_N, weights_N, next_T):
+    work_2D = np.empty((2, x_ND.shape[1]))
+    for at, n in enumerate(rows_R):
+        ahead_T = next_T if at + 1 == len(rows_R) else next_T[:0]
+        learn_row(factor_T, theta_D, x_ND[n], rewards_N[n], weights_N[n], work_2D, ahead_T)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -43,8 +44,9 @@ def learn(factors_MT, theta_MD, models_G, starts_G1, rows_N, x_ND, rewards_N, we
         weights_N: float64, above 0.
     """
     for g in prange(len(models_G)):
-        model, rows_R = models_G[g], rows_N[starts_G1[g] : starts_G1[g + 1]]
-        _learn_rows(factors_MT[model], theta_MD[model], rows_R, x_ND, rewards_N, weights_N)
+        model, following = models_G[g], models_G[min(g + 1, len(models_G) - 1)]
+        rows_R, next_T = rows_N[starts_G1[g] : starts_G1[g + 1]], factors_MT[following]
+        _learn_rows(factors_MT[model], theta_MD[model], rows_R, x_ND, rewards_N, weights_N, next_T)
 
 
 def grouped(models_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

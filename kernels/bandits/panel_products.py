@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..compiling import INSIDE
 from ..register_tile import HALF, LANES, REGISTERS, WIDTH, Loop
+from ..vector_code import ir, size_type
 from .panels import NONE, PANEL_ROWS, ROWS
-
-ir = cgutils.ir
-_size = types.uint64
 
 
 @intrinsic
@@ -37,13 +34,13 @@ def add_squares(context: Any, panel: Any, at: Any, depth: Any, x: Any, x_at: Any
         out = loop.data(5)
         for n in range(REGISTERS):
             place = builder.add(arguments[6], loop.number(n * WIDTH))
-            total = loop.load(out, place)
+            total = loop.load(out, place, WIDTH)
             for one in loop.sums[n::REGISTERS]:
                 total = loop.add_product(one, one, total)
             loop.store(total, out, place)
         return context.get_dummy_value()
 
-    return types.void(panel, _size, _size, x, _size, out, _size), emit
+    return types.void(panel, size_type, size_type, x, size_type, out, size_type), emit
 
 
 @intrinsic
@@ -56,7 +53,7 @@ def write_sums(context: Any, panel: Any, at: Any, depth: Any, x: Any, x_at: Any,
             loop.store(one, loop.data(5), builder.add(arguments[6], loop.number(n * WIDTH)))
         return context.get_dummy_value()
 
-    return types.void(panel, _size, _size, x, _size, out, _size), emit
+    return types.void(panel, size_type, size_type, x, size_type, out, size_type), emit
 
 
 @intrinsic
@@ -71,7 +68,7 @@ def with_squares_of_one(context: Any, panel: Any, at: Any, depth: Any, x: Any, x
             total = loop.add_product(one, one, total)
         return total
 
-    return types.float32(panel, _size, _size, x, _size, types.float32), emit
+    return types.float32(panel, size_type, size_type, x, size_type, types.float32), emit
 
 
 @intrinsic
@@ -83,7 +80,7 @@ def write_sums_of_one(context: Any, panel: Any, at: Any, depth: Any, x: Any, x_a
         loop.store(loop.sums[0], loop.data(5), arguments[6])
         return context.get_dummy_value()
 
-    return types.void(panel, _size, _size, x, _size, out, _size), emit
+    return types.void(panel, size_type, size_type, x, size_type, out, size_type), emit
 
 
 @njit(error_model="numpy", **INSIDE)

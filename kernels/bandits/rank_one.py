@@ -2,8 +2,9 @@
 
 D numbers of a row, T = D (D + 1) / 2 numbers of a lower triangle, packed by rows.
 
-Four rows that start at `base` have `depth` (a multiple of four) numbers each before the diagonal, and a triangle of six numbers after
-them. Numba's own loops over rows this short are mostly their remainders: with these a model of 64 weights learns twice as fast.
+Four rows that start at `base` have `depth` (a multiple of four) numbers each before a triangle of four numbers a side, the diagonal's too.
+A vector of four from the triangle's first column on ends in numbers of the next rows, which are masked, and not written: what has just
+been written in other pieces could not be read again without a wait. Numba's own loops over rows this short are mostly their remainders.
 """
 
 from __future__ import annotations
@@ -13,200 +14,166 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..compiling import INSIDE
-from ..tile import spread
+from ..tile import prefetch_at, spread
+from ..vector_code import LANE, VectorCode, ir, size_type
 
-ir = cgutils.ir
-_FOUR = ir.VectorType(ir.DoubleType(), 4)
-_ZERO = ir.Constant(_FOUR, [0.0] * 4)
-_size = types.uint64
-NONE, ONE, TWO, FOUR = (np.uint64(n) for n in (0, 1, 2, 4))
+ROWS = 4  # numbers of half a register of 64 bytes
+WIDE = 8  # columns at a time; twice ROWS
+PIECES = (((0, 1),), ((0, 2),), ((0, 2), (2, 3)), ((0, 4),))  # of the triangle's rows: vectors that end at the diagonal
 FASTMATH = {"reassoc", "contract"}
+NONE, ONE, TOGETHER, CORNER, LINE = (np.uint64(n) for n in (0, 1, ROWS, ROWS * (ROWS + 1) // 2, 8))  # LINE: of a cache
 
 
-class _Rows:
-    """Code of four rows: arguments begin with the factor, where the first row starts, and the depth."""
+def _vector(value: float, lanes: int = ROWS) -> Any:
+    return ir.Constant(ir.VectorType(ir.DoubleType(), lanes), [value] * lanes)
+
+
+def _lane(row: int) -> list[int]:
+    """Return the lanes of one vector, but one of another."""
+    return [ROWS + lane if lane == row else lane for lane in range(ROWS)]
+
+
+class _Rows(VectorCode):
+    """Code of some rows: arguments begin with the factor, where the first row starts, and the depth."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
-        self.depth = arguments[2]
+        super().__init__(context, builder, signature, arguments)
+        self.factor, self.depth = self.data(0), arguments[2]
         self.bases = [arguments[1]]
-        for row in range(1, 4):
+        for row in range(1, ROWS):
             self.bases.append(builder.add(self.bases[-1], builder.add(self.depth, self.number(row))))
+        self.corners = [builder.add(base, self.depth) for base in self.bases]  # the triangle's rows
 
-    def number(self, value: int) -> Any:
-        """Return a constant of the type of places."""
-        return ir.Constant(self.depth.type, value)
+    def columns(self, totals: list[Any], body: Callable[[Any, list[Any], int], list[Any]]) -> list[Any]:
+        """Run `body` for all columns before the triangle, four of them first where their number is no multiple of eight."""
+        begun = self.builder.and_(self.depth, self.number(WIDE - ROWS))
+        totals = self.loop(self.number(0), begun, ROWS, totals, lambda k, totals: body(k, totals, ROWS))
+        totals = [self.mixed(one, _vector(0.0), range(WIDE)) for one in totals]
+        totals = self.loop(begun, self.depth, WIDE, totals, lambda k, totals: body(k, totals, WIDE))
+        halves = [[self.mixed(one, one, range(at, at + ROWS)) for at in (0, ROWS)] for one in totals]
+        return [self.builder.fadd(*pair) for pair in halves]
 
-    def data(self, which: int) -> Any:
-        """Return the pointer to the numbers of an array among the arguments."""
-        array = self.context.make_array(self.signature.args[which])
-        return array(self.context, self.builder, self.arguments[which]).data
+    def below(self, vector: Any, row: int) -> Any:
+        """Return the lanes before that of a row, a one in its own, and zeros after it."""
+        before = self.mixed(vector, _vector(0.0), [lane if lane < row else ROWS for lane in range(ROWS)])
+        return self.mixed(before, _vector(1.0), _lane(row))
 
-    def load(self, data: Any, at: Any) -> Any:
-        """Return the four numbers at a place."""
-        return self.builder.load(self._place(data, at), align=8)
+    def row_sums(self, rows: list[Any]) -> Any:
+        """Return the sum of each of as many vectors as there are lanes."""
+        even, odd = range(0, 2 * ROWS, 2), range(1, 2 * ROWS, 2)
+        while len(rows) > 1:
+            pairs = zip(rows[::2], rows[1::2], strict=True)
+            rows = [self.builder.fadd(self.mixed(*pair, even), self.mixed(*pair, odd)) for pair in pairs]
+        return rows[0]
 
-    def store(self, vector: Any, data: Any, at: Any) -> None:
-        """Write four numbers to a place."""
-        self.builder.store(vector, self._place(data, at), align=8)
+    def sums_before(self, vector: Any, total: Any) -> tuple[Any, Any]:
+        """Return `total` plus the numbers before each lane, and with the lane's own."""
+        totals, step = spread(self.builder, total, ROWS), 1
+        while step < ROWS:
+            shifted = [lane - step if lane >= step else ROWS for lane in range(ROWS)]
+            vector, step = self.builder.fadd(vector, self.mixed(vector, _vector(0.0), shifted)), 2 * step
+        after = self.builder.fadd(vector, totals)
+        return self.mixed(after, totals, [ROWS, *range(ROWS - 1)]), after
 
-    def _place(self, data: Any, at: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(data, [at]), _FOUR.as_pointer())
+    def last(self, vector: Any) -> Any:
+        """Return the last lane."""
+        return self.builder.extract_element(vector, ir.Constant(LANE, ROWS - 1))
 
-    def spread_each(self, which: int) -> list[Any]:
-        """Return the numbers from `depth` on of an array among the arguments, one for each row, each in all four lanes."""
-        numbers = self.load(self.data(which), self.depth)
-        return [spread(self.builder, self.builder.extract_element(numbers, self.lane(row)), 4) for row in range(4)]
-
-    @staticmethod
-    def lane(value: int) -> Any:
-        """Return a constant that names a lane."""
-        return ir.Constant(ir.IntType(32), value)
-
-    def add_product(self, one: Any, other: Any, total: Any) -> Any:
-        """Return total + one * other."""
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(_FOUR, [_FOUR] * 3), "llvm.fmuladd.v4f64"
-        )
-        return self.builder.call(function, [one, other, total])
-
-    def mixed(self, one: Any, other: Any, lanes: list[int]) -> Any:
-        """Return a vector of chosen lanes of two."""
-        return self.builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), 4), lanes))
-
-    def loop(self, start: Any, step: int, totals: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """Run `body` from `start` to the depth, and return what becomes of `totals`."""
-        builder, before = self.builder, self.builder.block
-        head, inside, done = (builder.append_basic_block(name) for name in ("rows.head", "rows.body", "rows.done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        k, phis = builder.phi(self.depth.type), [builder.phi(_FOUR) for _ in totals]
-        builder.cbranch(builder.icmp_unsigned("<", k, self.depth), inside, done)
-        builder.position_at_end(inside)
-        more, next_k = body(k, phis), builder.add(k, self.number(step))
-        builder.branch(head)
-        for phi, first, later in ((k, start, next_k), *zip(phis, totals, more, strict=True)):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, inside)
-        builder.position_at_end(done)
-        return phis
+    def each(self, vector: Any, lanes: int) -> list[Any]:
+        """Return vectors of one lane alone, for each lane."""
+        return [self.mixed(vector, vector, [row] * lanes) for row in range(ROWS)]
 
 
 @intrinsic
-def _write_products(context: Any, factor: Any, base: Any, depth: Any, x: Any, out: Any) -> Any:
-    """out[depth + r] = sum_k row_r[k] x[k] for the k below the depth; all arrays float64 and C-contiguous, not checked."""
+def _multiply_rows(context: Any, factor: Any, base: Any, depth: Any, x: Any, f: Any) -> Any:
+    """Write the products of some rows, with ones on their diagonal, and x; arrays are float64."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = _Rows(context, builder, signature, arguments)
-        factor, x = rows.data(0), rows.data(3)
-        # eight at a time, two sums a row; four more first where the depth is no multiple of eight, else zeros
-        odd = builder.and_(rows.depth, rows.number(4))
-        some = builder.icmp_unsigned("!=", odd, rows.number(0))
-        first = builder.select(some, rows.load(x, rows.number(0)), _ZERO)
-        totals = [builder.fmul(rows.load(factor, base), first) for base in rows.bases] + [_ZERO] * 4
+        x = rows.data(3)
 
-        def body(k: Any, totals: list[Any]) -> list[Any]:
-            more = []
-            for half in range(2):
-                at = builder.add(k, rows.number(4 * half))
-                numbers = rows.load(x, at)
-                for row, base in enumerate(rows.bases):
-                    values = rows.load(factor, builder.add(base, at))
-                    more.append(rows.add_product(values, numbers, totals[4 * half + row]))
-            return more
+        def multiply(k: Any, totals: list[Any], lanes: int) -> list[Any]:
+            numbers = rows.load(x, k, lanes)
+            old = [rows.load(rows.factor, builder.add(base, k), lanes) for base in rows.bases]
+            return [rows.add_product(one, numbers, total) for one, total in zip(old, totals, strict=True)]
 
-        halves = rows.loop(odd, 8, totals, body)
-        sums = [builder.fadd(halves[row], halves[row + 4]) for row in range(4)]
-        pairs = [
-            builder.fadd(rows.mixed(one, other, [0, 4, 2, 6]), rows.mixed(one, other, [1, 5, 3, 7]))
-            for one, other in (sums[:2], sums[2:])
-        ]
-        left, right = pairs
-        total = builder.fadd(rows.mixed(left, right, [0, 1, 4, 5]), rows.mixed(left, right, [2, 3, 6, 7]))
+        own = rows.load(x, rows.depth, ROWS)
+        sums = rows.columns([_vector(0.0)] * ROWS, multiply)
+        unit = [rows.below(rows.load(rows.factor, at, ROWS), row) for row, at in enumerate(rows.corners)]
+        total = rows.row_sums([rows.add_product(one, own, total) for one, total in zip(unit, sums, strict=True)])
         rows.store(total, rows.data(4), rows.depth)
         return context.get_dummy_value()
 
-    return types.void(factor, _size, _size, x, out), emit
+    return types.void(factor, size_type, size_type, x, f), emit
 
 
 @intrinsic
-def _update_rows(context: Any, factor: Any, base: Any, depth: Any, slopes: Any, v: Any, gain: Any) -> Any:
-    """For each row: row += slopes[depth + r] gain, then gain += v[depth + r] times the row before; below the depth."""
+def _update_rows(context: Any, factor: Any, base: Any, depth: Any, f: Any, gain: Any, total: Any) -> Any:
+    """Update some rows and the gain, and return the next total.
+
+    One row after the other, with f its product with x and d its number on the diagonal, which both take as one: the row becomes
+    row - (f / total) gain, the gain grows by d f times the row before, d is multiplied by total / (total + d f^2), and the latter
+    is the next total. Arrays are float64; what the gain's numbers of these rows are does not matter.
+    """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = _Rows(context, builder, signature, arguments)
-        factor, gain = rows.data(0), rows.data(5)
-        slopes, values = rows.spread_each(3), rows.spread_each(4)
+        gain, f = rows.data(4), rows.load(rows.data(3), rows.depth, ROWS)
+        corner = [rows.load(rows.factor, at, ROWS) for at in rows.corners]
+        diagonal = corner[0]
+        for row in range(1, ROWS):
+            diagonal = rows.mixed(diagonal, corner[row], _lane(row))
+        v = builder.fmul(diagonal, f)
+        before, after = rows.sums_before(builder.fmul(f, v), arguments[5])
+        slopes, shrunk = builder.fdiv(builder.fsub(_vector(-0.0), f), before), builder.fdiv(before, after)
 
-        def body(k: Any, _: list[Any]) -> list[Any]:
-            gains = rows.load(gain, k)
-            for base, slope, value in zip(rows.bases, slopes, values, strict=True):
+        def update(k: Any, _: list[Any], lanes: int) -> list[Any]:
+            gains = rows.load(gain, k, lanes)
+            for base, slope, value in zip(rows.bases, rows.each(slopes, lanes), rows.each(v, lanes), strict=True):
                 at = builder.add(base, k)
-                old = rows.load(factor, at)
-                rows.store(rows.add_product(slope, gains, old), factor, at)
+                old = rows.load(rows.factor, at, lanes)
+                rows.store(rows.add_product(slope, gains, old), rows.factor, at)
                 gains = rows.add_product(value, old, gains)
             rows.store(gains, gain, k)
             return []
 
-        rows.loop(rows.number(0), 4, [], body)
-        return context.get_dummy_value()
+        rows.columns([], update)
+        gains, shrunk = _vector(0.0), builder.fmul(diagonal, shrunk)
+        for row, (at, slope, value) in enumerate(
+            zip(rows.corners, rows.each(slopes, ROWS), rows.each(v, ROWS), strict=True)
+        ):
+            new = rows.mixed(rows.add_product(slope, gains, corner[row]), shrunk, _lane(row))
+            for first, end in PIECES[row]:
+                rows.store(rows.mixed(new, new, range(first, end)), rows.factor, builder.add(at, rows.number(first)))
+            gains = rows.add_product(value, rows.below(corner[row], row), gains)
+        rows.store(gains, gain, rows.depth)
+        return rows.last(after)
 
-    return types.void(factor, _size, _size, slopes, v, gain), emit
-
-
-@njit(fastmath=FASTMATH, error_model="numpy", **INSIDE)
-def _products(factor_T, x_D, f_D):
-    """Write the triangle, with ones on its diagonal, times x."""
-    size, base = np.uint64(len(x_D)), NONE
-    whole = size // FOUR * FOUR
-    for low in range(NONE, whole, FOUR):
-        _write_products(factor_T, base, low, x_D, f_D)
-        at = base
-        for row in range(low, low + FOUR):
-            for k in range(low, row):
-                f_D[row] += factor_T[at + k] * x_D[k]
-            f_D[row] += x_D[row]
-            at += row + ONE
-        base = at
-    for row in range(whole, size):
-        f_D[row] = x_D[row]
-        for k in range(NONE, row):
-            f_D[row] += factor_T[base + k] * x_D[k]
-        base += row + ONE
+    return types.float64(factor, size_type, size_type, f, gain, types.float64), emit
 
 
 @njit(fastmath=FASTMATH, error_model="numpy", **INSIDE)
-def _update_row(factor_T, base, low, high, slope, value, gain_D):
-    """Update the numbers of one row from `low` on, and the gain with them."""
-    for k in range(low, high):
+def _update_row(factor_T, base, row, x_D, gain_D, total):
+    """Do what `_update_rows` does for one row."""
+    f = x_D[row]
+    for k in range(NONE, row):
+        f += factor_T[base + k] * x_D[k]
+    value, slope = factor_T[base + row] * f, -f / total
+    after = total + f * value
+    for k in range(NONE, row):
         old = factor_T[base + k]
         factor_T[base + k] = old + slope * gain_D[k]
         gain_D[k] += value * old
+    factor_T[base + row] *= total / after
+    gain_D[row] = value
+    return after
 
 
 @njit(fastmath=FASTMATH, error_model="numpy", **INSIDE)
-def _update(factor_T, slopes_D, v_D, gain_D):
-    """Update the triangle below its diagonal, and write the gain."""
-    size, base = np.uint64(len(v_D)), NONE
-    whole = size // FOUR * FOUR
-    for low in range(NONE, whole, FOUR):
-        _update_rows(factor_T, base, low, slopes_D, v_D, gain_D)
-        for row in range(low, low + FOUR):
-            _update_row(factor_T, base, low, row, slopes_D[row], v_D[row], gain_D)
-            gain_D[row] = v_D[row]
-            base += row + ONE
-    for row in range(whole, size):
-        _update_row(factor_T, base, NONE, row, slopes_D[row], v_D[row], gain_D)
-        gain_D[row] = v_D[row]
-        base += row + ONE
-
-
-@njit(fastmath=FASTMATH, error_model="numpy", **INSIDE)
-def learn_row(factor_T, theta_D, x_D, reward, weight, work_5D):
+def learn_row(factor_T, theta_D, x_D, reward, weight, work_2D, next_T):
     """Update one model by one reward (Bierman 1977; see `linear.py`).
 
     Args:
@@ -215,26 +182,28 @@ def learn_row(factor_T, theta_D, x_D, reward, weight, work_5D):
         x_D: float64.
         reward: float64.
         weight: float64, above 0.
-        work_5D: float64, to work in.
+        work_2D: float64, to work in.
+        next_T: the factor that is updated next, to be prefetched; or nothing.
     """
-    f_D, v_D, slopes_D, gain_D, total_D = work_5D[0], work_5D[1], work_5D[2], work_5D[3], work_5D[4]
-    size, error, total, at = np.uint64(len(x_D)), reward, 1.0 / weight, NONE
-    _products(factor_T, x_D, f_D)
+    f_D, gain_D = work_2D[0], work_2D[1]
+    size, base, error, total = np.uint64(len(x_D)), NONE, reward, 1.0 / weight
+    whole, prefetched = size // TOGETHER * TOGETHER, len(next_T) > 0
     for j in range(NONE, size):
         error -= theta_D[j] * x_D[j]
-        v_D[j] = factor_T[at] * f_D[j]
-        at += j + TWO
+    for low in range(NONE, whole, TOGETHER):
+        _multiply_rows(factor_T, base, low, x_D, f_D)
+        base += TOGETHER * low + CORNER
+    base = NONE
+    for low in range(NONE, whole, TOGETHER):
+        total = _update_rows(factor_T, base, low, f_D, gain_D, total)
+        end = base + TOGETHER * low + CORNER
+        if prefetched:
+            for at in range(base, end, LINE):
+                prefetch_at(next_T, at)
+        base = end
+    for row in range(whole, size):
+        total = _update_row(factor_T, base, row, x_D, gain_D, total)
+        base += row + ONE
+    step = error / total
     for j in range(NONE, size):
-        slopes_D[j] = total
-        total += f_D[j] * v_D[j]
-        total_D[j] = total
-    for j in range(NONE, size):  # divisions, four at a time
-        total_D[j] = slopes_D[j] / total_D[j]
-        slopes_D[j] = -f_D[j] / slopes_D[j]
-    at = NONE
-    for j in range(NONE, size):
-        factor_T[at] *= total_D[j]
-        at += j + TWO
-    _update(factor_T, slopes_D, v_D, gain_D)
-    for j in range(NONE, size):
-        theta_D[j] += gain_D[j] * (error / total)
+        theta_D[j] += gain_D[j] * step
