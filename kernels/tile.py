@@ -128,17 +128,36 @@ def prefetch_at(typing, array, at):
     return types.void(array, types.uint64), emit
 
 
+def _compared(
+    context: Any, builder: Any, signature: Any, arguments: Any, *, unordered: str = "", ordered: str = ""
+) -> Any:
+    """Emit the comparison of `above` and `reaching`: one that holds for what is not a number, or one that does not."""
+    ir = cgutils.ir
+    scores, first, floor = arguments
+    vector = ir.VectorType(ir.FloatType(), MASKED)
+    data = context.make_array(signature.args[0])(context, builder, scores).data
+    read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=4)
+    floors = spread(builder, floor, MASKED)
+    found = builder.fcmp_ordered(ordered, read, floors) if ordered else builder.fcmp_unordered(unordered, read, floors)
+    return builder.bitcast(found, ir.IntType(MASKED))
+
+
 @intrinsic
 def above(context: Any, scores: Any, first: Any, floor: Any) -> Any:
     """Return a uint32 whose bit j says whether scores[first + j] > floor, for 32 float32; first is uint64, and not checked."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        ir = cgutils.ir
-        scores, first, floor = arguments
-        vector = ir.VectorType(ir.FloatType(), MASKED)
-        data = context.make_array(signature.args[0])(context, builder, scores).data
-        read = builder.load(builder.bitcast(builder.gep(data, [first]), vector.as_pointer()), align=4)
-        return builder.bitcast(builder.fcmp_ordered(">", read, spread(builder, floor, MASKED)), ir.IntType(MASKED))
+        return _compared(context, builder, signature, arguments, ordered=">")
+
+    return types.uint32(scores, types.uint64, types.float32), emit
+
+
+@intrinsic
+def reaching(context: Any, scores: Any, first: Any, floor: Any) -> Any:
+    """Return what `above` does for not scores[first + j] < floor: NaN reaches any floor."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _compared(context, builder, signature, arguments, unordered=">=")
 
     return types.uint32(scores, types.uint64, types.float32), emit
 

@@ -1,5 +1,7 @@
 """Linear policies leave arms out that cannot be chosen; what they choose must be what they would choose among all."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,43 @@ def test_decisions_are_those_among_all_arms(make, size, rows, k, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [LinUCB, LinearThompson])
+@pytest.mark.parametrize("repeated", [0, 8])
+def test_panels_that_are_kept_follow_what_is_learned(make, repeated, monkeypatch, tmp_path):
+    """With none kept too; after rewards of some arms, after new arms, in a merged and in a loaded policy."""
+    monkeypatch.setattr(linear_policy, "REPEATED", repeated)
+    policy = started(make, 24).update(feedback(24, 3_000))
+    contexts_BF = np.random.default_rng(7).normal(size=(REQUESTS, 24)) / 24**0.5
+
+    def check(one):
+        some, every, computed = decided(one, contexts_BF, 2, monkeypatch, propensities=False)
+        assert computed < REQUESTS * ARMS / 2
+        np.testing.assert_array_equal(some.arms_BK, every.arms_BK)
+        np.testing.assert_array_equal(some.scores_BK, every.scores_BK)
+        assert len(one._kept.panels_MP) == (len(one.theta_MD) if repeated else 0)
+
+    check(policy)
+    before = copy.deepcopy(policy)
+    check(policy.update(feedback(24, 500, known=5)))
+    policy.save(tmp_path / "policy")
+    for other in (type(policy).load(tmp_path / "policy"), before.merged([policy, before]), policy.add_arms(3)):
+        check(other)
+
+
+@pytest.mark.parametrize("num_arms", [31, 32, 33, 64, 97])
+def test_limits_are_compared_in_groups_of_any_number(num_arms, monkeypatch):
+    """Groups of 32, and what remains; the best may be the first or the last."""
+    rng = np.random.default_rng(num_arms)
+    policy = LinUCB(exploration=0.1).start(num_arms, context_size=num_arms)
+    rewards = BanditFeedback(
+        np.arange(num_arms)[:, None], np.ones((num_arms, 1)), None, num_arms, contexts_RF=np.eye(num_arms)
+    )
+    contexts_BF = np.eye(num_arms) + rng.normal(size=(num_arms, num_arms)) * 0.01
+    some, every, _ = decided(policy.update(rewards), contexts_BF, 1, monkeypatch)
+    np.testing.assert_array_equal(some.arms_BK[:, 0], np.arange(num_arms))
+    np.testing.assert_array_equal(some.scores_BK, every.scores_BK)
+
+
+@pytest.mark.parametrize("make", [LinUCB, LinearThompson])
 @pytest.mark.parametrize("rows", [600, 20_000])
 def test_few_arms_are_computed(make, rows, monkeypatch):
     policy = started(make, 8).update(feedback(8, rows))
@@ -129,7 +168,8 @@ def test_limits_hold_for_contexts_of_any_length():
     scale_B1 = np.logspace(-20, 15, REQUESTS)[:, None]
     contexts_BF = (np.random.default_rng(1).normal(size=(REQUESTS, 33)) * scale_B1).astype(np.float32)
     requests = policy._checked_requests(contexts_BF, np.arange(REQUESTS), None)
-    upper_BL, _ = limits(contexts_BF, policy.theta_MD, policy.exploration * policy.widest_M)
+    means_BL, _ = policy._moments(requests)
+    upper_BL = limits(policy._decider(requests), means_BL, contexts_BF, requests.arms_RL[0], policy.widest_M).upper_BL
     scores_BL = policy._scores(requests)
     assert (scores_BL <= upper_BL).all()
     assert (scores_BL > 0.5 * upper_BL).any()

@@ -47,11 +47,12 @@ def insert(score, bits, l, count, best_K, bits_K, places_K):
 
 
 @njit(cache=True, nogil=True)
-def _best(scores_L, arms_L, tie_key, places_K):
-    """Write the positions of the best candidates, best first; equal scores in random order. Return how many there are."""
-    k = len(places_K)
-    best_K, bits_K = np.empty(k), np.empty(k, np.uint64)
-    count = 0
+def _best(scores_L, arms_L, tie_key, places_K, best_K, bits_K):
+    """Write the positions of the best candidates, best first; equal scores in random order. Return how many there are.
+
+    The last two arrays, float64 and uint64, are to work in.
+    """
+    k, count = len(places_K), 0
     for l in range(len(arms_L)):  # the values alone: equal ones need no numbers before it is known which remain
         if arms_L[l] >= 0 and (count < k or scores_L[l] > best_K[k - 1]):
             count = insert(scores_L[l], np.uint64(0), l, count, best_K, bits_K, places_K)
@@ -75,10 +76,11 @@ def best_first(scores_RL, arms_RL, key, requests_B, places_BK):
         requests_B: uint64.
         places_BK: out, int32.
     """
+    best_BK, bits_BK = np.empty(places_BK.shape), np.empty(places_BK.shape, np.uint64)
     for b in prange(len(requests_B)):
         row = row_of(b, arms_RL)
         tie_key = bits_of(bits_of(key, requests_B[b]), TIES)
-        _best(scores_RL[row_of(b, scores_RL)], arms_RL[row], tie_key, places_BK[b])
+        _best(scores_RL[row_of(b, scores_RL)], arms_RL[row], tie_key, places_BK[b], best_BK[b], bits_BK[b])
 
 
 @njit(cache=True, nogil=True)
@@ -148,7 +150,7 @@ def epsilon_greedy(scores_RL, arms_RL, epsilon, key, requests_B, places_BK):
         scores_L, arms_L = scores_RL[row_of(b, scores_RL)], arms_RL[row_of(b, arms_RL)]
         own = bits_of(key, requests_B[b])
         greedy_K = np.empty(k, np.int32)
-        count = _best(scores_L, arms_L, bits_of(own, TIES), greedy_K)
+        count = _best(scores_L, arms_L, bits_of(own, TIES), greedy_K, np.empty(k), np.empty(k, np.uint64))
         places_BK[b] = -1
         for place in range(count):
             shown_I = places_BK[b, :place]

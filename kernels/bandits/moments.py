@@ -8,7 +8,7 @@ A width is the length of a triangle times a row. Triangles of `TOGETHER` models 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, prange
@@ -22,6 +22,23 @@ from .panels import NONE, PANEL_ROWS, ROWS, pack_rows, pack_triangle, triangle_s
 TOGETHER = 16  # models scored at a time, so that results are written in runs; their triangles stay in a core's cache
 FEW = 2  # rows that are scored one by one
 TASKS = 8  # of a thread, below which rows are divided among threads too
+
+
+class Kept(NamedTuple):
+    """Panels of models that are kept from one call to the next.
+
+    Attributes:
+        panels_MP: float32 (`panels.py`); without rows, none are kept.
+        packed_M: bool, whether a model's panels are those of its factor.
+    """
+
+    panels_MP: np.ndarray
+    packed_M: np.ndarray
+
+    @classmethod
+    def of(cls, models: int, size: int) -> Kept:
+        """Return what keeps panels of so many models, 0 for none."""
+        return cls(np.empty((models, triangle_size(size)), np.float32), np.zeros(models, bool))
 
 
 @njit(**INSIDE)
@@ -94,42 +111,61 @@ def _of_all(parts, factors_MT, unit, theta_MD, models_L, x_BX, x_ND, means_NL, w
 
 
 @njit(**INSIDE)
-def _of_model(g, factors_MT, unit, theta_MD, models_G, starts_G1, rows_P, places_P, x_ND, means_NL, widths_NL):
-    """Score the rows of one model."""
-    size, with_widths = np.uint64(theta_MD.shape[1]), widths_NL.shape[1] > 0
+def _of_models(
+    task, factors_MT, unit, theta_MD, kept, models_G, starts_G1, rows_P, places_P, x_ND, means_NL, widths_NL
+):
+    """Score the rows of some models."""
+    size, with_widths, keeps = np.uint64(theta_MD.shape[1]), widths_NL.shape[1] > 0, len(kept.panels_MP) > 0
     depth, x_N = np.uint64(x_ND.shape[1]), x_ND.reshape(-1)
-    triangle = np.empty(triangle_size(theta_MD.shape[1]) if with_widths else 0, np.float32)
+    own = np.empty(0 if keeps else triangle_size(theta_MD.shape[1]), np.float32)
     theta, scale_8 = np.empty(PANEL_ROWS * theta_MD.shape[1], np.float32), np.empty(PANEL_ROWS)
-    pack_rows(theta_MD, models_G, g, 1, theta)
-    if with_widths:
-        pack_triangle(factors_MT[models_G[g]], size, unit, scale_8, triangle)
     means, sums = np.empty(HEIGHT * NUM_LANES, np.float32), np.empty(NUM_LANES, np.float32)
     x = np.empty(theta_MD.shape[1] * NUM_LANES, np.float32)
-    at, end = starts_G1[g], starts_G1[g + 1]
-    while at < end:
-        count = min(NUM_LANES, end - at)
-        if count <= FEW:
-            count, start = 1, np.uint64(rows_P[at]) * depth
-            write_sums_of_one(theta, NONE, size, x_N, start, means, NONE)
-            if with_widths:
-                sums[0] = squares_of_one(triangle, size, x_N, start)
-        else:
-            _gathered(x_ND, rows_P, at, count, x)
-            write_sums(theta, NONE, size, x, NONE, means, NONE)
-            if with_widths:
-                squares(triangle, size, x, NONE, sums, NONE)
-        for lane in range(count):
-            means_NL[rows_P[at + lane], places_P[at + lane]] = means[lane]
-            if with_widths:
-                widths_NL[rows_P[at + lane], places_P[at + lane]] = np.sqrt(sums[lane])
-        at += count
+    for g in range(task * TOGETHER, min(task * TOGETHER + TOGETHER, len(models_G))):
+        model = models_G[g]
+        triangle = kept.panels_MP[model] if keeps else own
+        pack_rows(theta_MD, models_G, g, 1, theta)
+        if with_widths and not (keeps and kept.packed_M[model]):
+            pack_triangle(factors_MT[model], size, unit, scale_8, triangle)
+            if keeps:
+                kept.packed_M[model] = True
+        at, end = starts_G1[g], starts_G1[g + 1]
+        while at < end:
+            count = min(NUM_LANES, end - at)
+            if count <= FEW:
+                count, start = 1, np.uint64(rows_P[at]) * depth
+                write_sums_of_one(theta, NONE, size, x_N, start, means, NONE)
+                if with_widths:
+                    sums[0] = squares_of_one(triangle, size, x_N, start)
+            else:
+                _gathered(x_ND, rows_P, at, count, x)
+                write_sums(theta, NONE, size, x, NONE, means, NONE)
+                if with_widths:
+                    squares(triangle, size, x, NONE, sums, NONE)
+            for lane in range(count):
+                means_NL[rows_P[at + lane], places_P[at + lane]] = means[lane]
+                if with_widths:
+                    widths_NL[rows_P[at + lane], places_P[at + lane]] = np.sqrt(sums[lane])
+            at += count
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _of_pairs(factors_MT, unit, theta_MD, models_G, starts_G1, rows_P, places_P, x_ND, means_NL, widths_NL):
-    for g in prange(len(models_G)):
-        _of_model(
-            np.int64(g), factors_MT, unit, theta_MD, models_G, starts_G1, rows_P, places_P, x_ND, means_NL, widths_NL
+def _of_pairs(factors_MT, unit, theta_MD, kept, models_G, starts_G1, rows_P, places_P, x_ND, means_NL, widths_NL):
+    """Score the rows of each model; a model belongs to one task, so that no panels are packed twice."""
+    for task in prange((len(models_G) + TOGETHER - 1) // TOGETHER):
+        _of_models(
+            np.int64(task),
+            factors_MT,
+            unit,
+            theta_MD,
+            kept,
+            models_G,
+            starts_G1,
+            rows_P,
+            places_P,
+            x_ND,
+            means_NL,
+            widths_NL,
         )
 
 
@@ -141,6 +177,7 @@ def moments(
     models_L: np.ndarray,
     unit: bool = True,
     widths: bool = True,
+    kept: Kept | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the width (standard deviation for noise 1) of each row's reward under each of some models.
 
@@ -152,6 +189,7 @@ def moments(
         models_L: int64 models for all rows [L], or [N, L] for each row its own, -1 at padding.
         unit: see `factors_MT`.
         widths: False leaves them out.
+        kept: panels of `models_L` [N, L], packed where they have not been; None: all are packed.
 
     Returns:
         float32 [N, L] twice, the widths [N, 0] if they are left out; 0 at padding. Exact to about 1e-6 of the terms; the same for a
@@ -169,7 +207,26 @@ def moments(
         _of_all(parts, factors_MT, unit, theta_MD, models_L, x_BX, x_ND, means_NL, widths_NL)
     else:
         rows_P, places_P = np.nonzero(models_L >= 0)
-        order_P, models_G, starts_G1 = grouped(models_L[rows_P, places_P])
-        pairs = (rows_P[order_P], places_P[order_P])
-        _of_pairs(factors_MT, unit, theta_MD, models_G, starts_G1, *pairs, x_ND, means_NL, widths_NL)
+        pairs = (models_L[rows_P, places_P], rows_P, places_P)
+        moments_of_pairs(factors_MT, theta_MD, x_ND, *pairs, means_NL, widths_NL, unit=unit, kept=kept)
     return means_NL, widths_NL
+
+
+def moments_of_pairs(
+    factors_MT: np.ndarray,
+    theta_MD: np.ndarray,
+    x_ND: np.ndarray,
+    models_P: np.ndarray,
+    rows_P: np.ndarray,
+    places_P: np.ndarray,
+    means_NL: np.ndarray,
+    widths_NL: np.ndarray,
+    *,
+    unit: bool = True,
+    kept: Kept | None = None,
+) -> None:
+    """Write the mean and the width of pairs of a model and a row, at the row and a place; other arguments as for `moments`."""
+    order_P, models_G, starts_G1 = grouped(models_P)
+    kept = Kept.of(0, x_ND.shape[1]) if kept is None else kept
+    ordered = (rows_P[order_P], places_P[order_P])
+    _of_pairs(factors_MT, unit, theta_MD, kept, models_G, starts_G1, *ordered, x_ND, means_NL, widths_NL)

@@ -13,8 +13,8 @@ from typing_extensions import Self
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
-from recsys_dl.kernels.bandits.contenders import PairLimits, contenders, leading, widest
-from recsys_dl.kernels.bandits.moments import moments
+from recsys_dl.kernels.bandits.contenders import Decider, contenders, widest
+from recsys_dl.kernels.bandits.moments import Kept, moments
 
 from .bandit_policy import BanditPolicy
 from .content_prior import expected
@@ -25,7 +25,8 @@ Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
 
 AGAIN = 4  # rewards for each number of a context, and then for each before, until widths of an arm are bounded anew
-FEW = 4  # candidates for each that can be chosen, below which all widths are computed
+FEW = 4  # candidates for each position, below which all widths are computed
+REPEATED = 8  # candidates for each request, up to which arms' panels are kept from one decision to the next
 WORTH = 1 << 20  # numbers of triangles times requests, below which all widths are computed sooner than limits are
 
 
@@ -58,6 +59,7 @@ class LinearPolicy(BanditPolicy):
     arm_features_AG: np.ndarray
     widest_M: np.ndarray
     _narrowed_M: np.ndarray
+    _kept: Kept
 
     @property
     def needs_vectors(self) -> bool:
@@ -154,8 +156,8 @@ class LinearPolicy(BanditPolicy):
         shared = self.sharing == "shared"
         size = self._shared().size if shared else self.context_size
         self.factors_MT = self._new_factors(1 if shared else self.num_arms, size)
-        self._forget_widest()
         self.theta_MD = np.full((len(self.factors_MT), size), float(self.prior_mean))
+        self._forget_computed()
         self.prior_theta_MD = self.theta_MD.copy()
 
     def _grow(self, count: int, arm_features_AF: np.ndarray | None) -> None:
@@ -168,6 +170,7 @@ class LinearPolicy(BanditPolicy):
             self.factors_MT = np.concatenate([self.factors_MT, self._new_factors(count, size)])
             self.widest_M = np.append(self.widest_M, np.full(count, self.regularization**-0.5))
             self._narrowed_M = np.append(self._narrowed_M, np.zeros(count))
+            self._kept = Kept.of(0, self.theta_MD.shape[1])
             new_ND = np.full((count, size), float(self.prior_mean))
             self.theta_MD = np.concatenate([self.theta_MD, new_ND])
             self.prior_theta_MD = np.concatenate([self.prior_theta_MD, new_ND])
@@ -188,6 +191,8 @@ class LinearPolicy(BanditPolicy):
         self.count_A = self.count_A + np.bincount(arms_N, weights_N, self.num_arms)
         if self.sharing == "disjoint":
             self._narrow(models_G)
+            if len(self._kept.packed_M):
+                self._kept.packed_M[models_G] = False
 
     def _set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         size = self.theta_MD.shape[1]
@@ -198,16 +203,19 @@ class LinearPolicy(BanditPolicy):
         linear.covariance_times(
             factors_MT, statistics["moments_MD"] + self.regularization * self.prior_theta_MD, theta_MD
         )
-        self._forget_widest()  # first: widths may grow
+        self._forget_computed()  # first: widths may grow
         self.factors_MT, self.theta_MD, self.count_A = factors_MT, theta_MD, statistics["count_A"]
 
     def _restore(self, arrays: dict[str, Any]) -> None:
         for name in ("factors_MT", "theta_MD", "prior_theta_MD", "count_A", "arm_features_AG"):
             setattr(self, name, arrays[name])
-        self._forget_widest()
+        self._forget_computed()
 
     def _moments(self, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and, for noise 1, the width of each candidate's reward, float32 [B, L]."""
+        if requests.moments is not None:
+            means_BL, widths_BL = requests.moments
+            return means_BL.copy(), widths_BL.copy()
         assert requests.contexts_BF is not None
         if self.sharing == "shared":
             return self._shared().moments(self.factors_MT[0], self.theta_MD[0], requests.contexts_BF, requests.arms_RL)
@@ -216,15 +224,8 @@ class LinearPolicy(BanditPolicy):
         return moments(self.factors_MT, self.theta_MD, requests.contexts_BF, models_L=arms_RL[0] if same else arms_RL)
 
     @abstractmethod
-    def _limits(self, requests: Requests, most_L: np.ndarray) -> tuple[np.ndarray, PairLimits | None]:
-        """Return what `_values` of disjoint arms do not exceed, float32 [B, L], where no context of length 1 has a greater width than `most_L`.
-
-        With it, a function from pairs, rows and places, to narrower limits, or None.
-        """
-
-    @abstractmethod
-    def _values(self, requests: Requests) -> np.ndarray:
-        """Return float [B, L]: what disjoint arms are chosen by."""
+    def _decider(self, requests: Requests) -> Decider:
+        """Return what disjoint arms are chosen by."""
 
     def _contenders(self, requests: Requests, k: int) -> Requests:
         """Return the requests with those candidates alone that can be among the best k, if these are few: others need no width."""
@@ -233,17 +234,21 @@ class LinearPolicy(BanditPolicy):
             return requests
         if len(requests) * arms_RL.shape[1] * self.factors_MT.shape[1] < WORTH:
             return requests
-        arms_L = arms_RL[0]
-        upper_BL, limits_of = self._limits(requests, self.widest_M[arms_L])
-        # one more than k: the arm for a context has often learned from it, so that its width is small
-        first_BX = arms_L[leading(upper_BL, k + 1)]
-        values_BX = self._values(Requests(requests.keys_B, first_BX, requests.contexts_BF))
-        floor_B = np.partition(values_BX, 1, axis=1)[:, 1]
-        places_BC = contenders(upper_BL, floor_B, limits_of)
-        if np.count_nonzero(places_BC >= 0) * FEW > len(requests) * len(arms_L):
-            return requests
-        arms_BC = np.where(places_BC >= 0, arms_L[places_BC], -1)
-        return Requests(requests.keys_B, arms_BC, requests.contexts_BF)
+        assert requests.contexts_BF is not None
+        models = (self.factors_MT, self.theta_MD)
+        keeps = arms_RL.shape[1] <= REPEATED * len(requests)
+        if keeps and not len(self._kept.panels_MP):
+            self._kept = Kept.of(*self.theta_MD.shape)
+        found = contenders(
+            self._decider(requests),
+            *models,
+            requests.contexts_BF,
+            arms_RL[0],
+            self.widest_M[arms_RL[0]],
+            k,
+            self._kept if keeps else None,
+        )
+        return requests if found is None else Requests(requests.keys_B, found[0], requests.contexts_BF, found[1:])
 
     def _shared(self) -> SharedFeatures:
         return SharedFeatures.of(self.features, self.context_size, self.arm_features_AG)
@@ -253,10 +258,11 @@ class LinearPolicy(BanditPolicy):
         factors_MT[:, _diagonal(size)] = 1 / self.regularization
         return factors_MT
 
-    def _forget_widest(self) -> None:
-        """Bound widths by those of the prior, from which feedback only takes away."""
+    def _forget_computed(self) -> None:
+        """Bound widths by those of the prior, from which feedback only takes away, and keep no panels."""
         self.widest_M = np.full(len(self.factors_MT), self.regularization**-0.5)
         self._narrowed_M = np.zeros(len(self.factors_MT))  # rewards of an arm when its bound was computed
+        self._kept = Kept.of(0, self.theta_MD.shape[1])
 
     def _narrow(self, arms_G: np.ndarray) -> None:
         """Bound the widths of arms that have learned from enough rewards since theirs were bounded for that to pay."""

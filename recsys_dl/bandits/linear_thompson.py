@@ -6,8 +6,8 @@ import numpy as np
 
 from recsys_dl.arguments import Count, Positive, Seed
 from recsys_dl.kernels.bandits.choosing import best_first
-from recsys_dl.kernels.bandits.contenders import PairLimits, limits, limits_of_draws, limits_of_pairs
-from recsys_dl.kernels.bandits.drawing import best_normal_draws, normal_draws, normals
+from recsys_dl.kernels.bandits.contenders import Decider
+from recsys_dl.kernels.bandits.drawing import best_normal_draws, normals
 from recsys_dl.kernels.random import stream_key
 from recsys_dl.protocols import Decisions
 
@@ -81,25 +81,8 @@ class LinearThompson(LinearPolicy, SampledPolicy):
     def _decide(self, requests: Requests, k: int, propensities: bool) -> Decisions:
         return super()._decide(requests if propensities else self._contenders(requests, k), k, propensities)
 
-    def _limits(self, requests: Requests, most_L: np.ndarray) -> tuple[np.ndarray, PairLimits]:
-        assert requests.contexts_BF is not None
-        arms_L = requests.arms_RL[0]
-        means_BL, lengths_B = limits(requests.contexts_BF, self.theta_MD[arms_L], np.zeros(len(arms_L)))
-        draws = (means_BL, self.noise * most_L, lengths_B, arms_L, self._key(), requests.keys_B)
-
-        def limits_of(rows_P: np.ndarray, places_P: np.ndarray) -> np.ndarray:
-            upper_P = np.empty(len(rows_P), np.float32)
-            limits_of_pairs(*draws, rows_P, places_P, upper_P)
-            return upper_P
-
-        upper_BL = np.empty_like(means_BL)
-        limits_of_draws(*draws, upper_BL)
-        return upper_BL, limits_of
-
-    def _values(self, requests: Requests) -> np.ndarray:
-        draws_BL = np.empty((len(requests), requests.arms_RL.shape[1]))
-        normal_draws(*self._parameters(requests), requests.arms_RL, self._key(), requests.keys_B, draws_BL)
-        return draws_BL
+    def _decider(self, requests: Requests) -> Decider:
+        return Decider(float(self.noise), True, self._key(), requests.keys_B)
 
     def _draw(self, requests: Requests) -> np.ndarray:
         return self._shared_draws(requests)

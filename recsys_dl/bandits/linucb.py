@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_dl.arguments import NotNegative, Positive, Seed
-from recsys_dl.kernels.bandits.contenders import limits
+from recsys_dl.kernels.bandits.contenders import Decider
 from recsys_dl.protocols import Decisions
 
 from .index_policy import IndexPolicy
@@ -60,15 +60,11 @@ class LinUCB(LinearPolicy, IndexPolicy):
     def _decide(self, requests: Requests, k: int, propensities: bool) -> Decisions:
         return super()._decide(self._contenders(requests, k), k, propensities)
 
-    def _limits(self, requests: Requests, most_L: np.ndarray) -> tuple[np.ndarray, None]:
-        assert requests.contexts_BF is not None
-        arms_L = requests.arms_RL[0]
-        return limits(requests.contexts_BF, self.theta_MD[arms_L], self.exploration * most_L)[0], None
+    def _decider(self, requests: Requests) -> Decider:
+        return Decider(float(self.exploration), False, self._key(), requests.keys_B)
 
     def _scores(self, requests: Requests) -> np.ndarray:
         means_BL, widths_BL = self._moments(requests)
         widths_BL *= np.float32(self.exploration)
         means_BL += widths_BL
         return means_BL
-
-    _values = _scores

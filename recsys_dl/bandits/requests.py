@@ -22,11 +22,13 @@ class Requests:
         keys_B: uint64, each request's number.
         arms_RL: int32, the candidates, padded with -1; one row if they are the same for all.
         contexts_BF: float32, or None.
+        moments: means and widths of linear models, float32 [B, L] each, where they have been computed.
     """
 
     keys_B: np.ndarray
     arms_RL: np.ndarray
     contexts_BF: np.ndarray | None
+    moments: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.keys_B)
