@@ -179,13 +179,12 @@ class LinearPolicy(BanditPolicy):
         rows_N = np.nonzero(known_RK)[0]
         arms_N, rewards_N = feedback.arms_RK[known_RK], feedback.rewards_RK[known_RK]
         weights_N = np.ones(len(rows_N)) if weights_R is None else weights_R[rows_N]
-        contexts_RF = np.asarray(feedback.contexts_RF, np.float64)
+        x_ND = np.asarray(feedback.contexts_RF)[rows_N].astype(np.float64)
         if self.sharing == "shared":
-            x_ND = self._shared().rows(contexts_RF[rows_N], arms_N)
+            x_ND = self._shared().rows(x_ND, arms_N)
             order_N, models_G = np.arange(len(rows_N)), np.zeros(1, np.int64)
             starts_G1 = np.array([0, len(rows_N)])
         else:
-            x_ND = contexts_RF[rows_N]
             order_N, models_G, starts_G1 = linear.grouped(arms_N)
         linear.learn(self.factors_MT, self.theta_MD, models_G, starts_G1, order_N, x_ND, rewards_N, weights_N)
         self.count_A = self.count_A + np.bincount(arms_N, weights_N, self.num_arms)
