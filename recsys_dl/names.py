@@ -22,6 +22,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("n", "top_k", "topk", "length"), ("k", "num_neighbors")),
     **dict.fromkeys(("ratio", "test_size", "test_ratio", "share"), ("test",)),
     **dict.fromkeys(("random_state", "random_seed"), ("seed",)),
+    **dict.fromkeys(("output_dir", "out_dir", "run"), ("output", "run")),
+    "output": ("run",),
     **dict.fromkeys(("max_len", "maxlen", "max_length"), ("history_size",)),
     "k": ("num_neighbors",),
     "weight_decay": ("regularization",),

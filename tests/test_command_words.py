@@ -97,9 +97,40 @@ WRONG = [
     ("sweep statu DIR", "did you mean recsys-dl sweep status DIR?"),
     ("sweep sweeps/als", "did you mean recsys-dl sweep status sweeps/als?"),
     ("evaluate run=x model=als", "recsys-dl evaluate has no choice of model"),
+    ("simulate seeds=[7,8]", "seed=7 seeds=2 are 7 and 8"),
+    ("simulate seed=3,4", "recsys-dl simulate -m policy=thompson,ucb1"),
+    ("simulate run=x", "there is no setting 'run' (did you mean 'output'?)"),
+    ("simulate thompson", "'thompson': policy=thompson"),
+    ("simulate replay=x rounds=5", "rounds=5 would have no effect: replay=… takes the arms and rewards of a log"),
+    ("simulate -m policy=ucb1,thompson replay=x world=tastes", "world=tastes would have no effect: replay=…"),
+    ("train output=x", "there is no setting 'output' (did you mean 'run'?)"),
+    ("compare runs=[a,b] models=[als,bpr]", "models=[als,bpr] would have no effect: runs=… compares figures"),
+    ("compare runs=[a,b] seed=3", "seed=3 would have no effect: runs=… compares figures"),
     ("index vectors=a.npy run=b", "run=… has vectors of its own"),
     ("recommend users=[1]", "a setting is missing: run"),
 ]
+
+
+def test_what_a_verb_cannot_do_is_not_advised(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("item_id,click,propensity\na,1,0.5\n")
+    for words, expected in (
+        (["index", "k=3,4"], "got '3,4'; one command is one run\n"),
+        (["simulate", "seeds=[7,8]"], "seeds is how many"),
+        (["ope", "log.csv"], "got 'log.csv': to read your own file, set log=log.csv\n"),
+        (["rank", "log.csv"], "got 'log.csv': to read your own file, set data.train=log.csv\n"),
+        (["simulate", "log.csv"], "must be written key=value, without spaces around the =, got 'log.csv'\n"),
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(expected) or expected in said
+        assert "recsys-dl compare" not in said
+        assert "data=log" not in said
+    for verb in ("ope", "simulate", "rank", "train"):
+        assert main([verb, "--help"]) == 0
+        another = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("The chosen ones"))
+        assert main([verb, another.split()[-2], "--help"]) == 0
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize(("command", "expected"), WRONG, ids=[command for command, _ in WRONG])

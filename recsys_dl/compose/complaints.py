@@ -58,6 +58,11 @@ def _by_keys(text: str, error: BaseException, config: DictConfig) -> str:
         if (homes := _homes(node, key) & {*modules})
     ]
     nodes.sort(key=lambda one: one[:2])
+    own: Any = OmegaConf.to_container(config, resolve=False)
+    for name, value in own.items():
+        if not isinstance(value, dict):  # a setting of the verb itself
+            typed = rf"(?<![\w.])({name}=)(\"[^\"]*\"|'[^']*'|True|False|None)(?!\w)"
+            text = re.sub(typed, lambda one: one[1] + _literal(one[2]), text)
     for _, key, node in nodes:
         for name in map(str, node):
             if name.startswith("_"):

@@ -21,7 +21,7 @@ from .effect import check_effect
 from .options import at, groups, groups_of, keys_of, options, options_with, settings_of
 from .ranges import settle_space, without_ranges
 from .settings import SETTINGS
-from .several import SEVERAL
+from .several import SEVERAL, for_verb
 from .types import check_types, is_ids
 from .words import SEARCHPATH, Word, hydra_value, read_words
 
@@ -37,7 +37,7 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
         ValueError: an override that matches no setting, has the wrong type, or cannot be parsed; the message names the
             setting and suggests a similar one.
     """
-    return composed(verb, read_words(overrides))[0]
+    return composed(verb, read_words(overrides, verb))[0]
 
 
 def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
@@ -46,9 +46,12 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: as in `compose`; a setting the verb would not read, or a missing one.
     """
-    words = read_words(overrides)
-    fixed, ranges = without_ranges(words) if verb == "tune" else (words, {})
-    config, places = composed(verb, fixed)
+    try:
+        words = read_words(overrides, verb)
+        fixed, ranges = without_ranges(words) if verb == "tune" else (words, {})
+        config, places = composed(verb, fixed)
+    except ValueError as error:
+        raise ValueError(for_verb(verb, str(error))) from error
     check_effect(verb, config, fixed, places)
     if verb == "tune":
         settle_space(config, words, fixed, ranges)

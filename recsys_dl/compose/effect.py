@@ -95,6 +95,17 @@ def _idle(verb: str, config: DictConfig, words: Sequence[Word], places: Mapping[
                     word.text,
                     f"it is of {', '.join(of)}, and estimators={named} does not name {'any' if of[1:] else 'it'}",
                 )
+    if verb == "simulate" and config.replay is not None:
+        for word in words:
+            if word.key.partition(".")[0] in ("world", "rounds", "seeds", "k", "log", "output"):
+                yield (
+                    word.text,
+                    "replay=… takes the arms and rewards of a log in place of a world, shows one at a time, and writes nothing",
+                )
+    if verb == "compare" and config.runs is not None:
+        for word in words:
+            if word.key not in ("runs", "metric", "threads", "evaluate.k", "evaluate.part"):
+                yield word.text, "runs=… compares figures that runs have, so nothing is read, trained or written"
     if verb == "plan" and config.interactions is not None:
         for word in words:
             if word.key.partition(".")[0] in ("data", "weights", "filter", "split"):

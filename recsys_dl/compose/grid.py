@@ -50,7 +50,7 @@ def compose_grid(overrides: Sequence[str]) -> Grid:
         ValueError: invalid words; settings that must be the same for all trials; or trials that cannot run, with the first
             three of them and the reason.
     """
-    words = read_words(overrides)
+    words = read_words(overrides, "train")
     of_sweep = [word.text for word in words if is_of("sweep", word.text)]
     config = compose_command("sweep", of_sweep)
     own = searched(words)[1]
@@ -107,7 +107,7 @@ def compose_several(verb: str, overrides: Sequence[str]) -> Several:
     Raises:
         ValueError: invalid words, or a combination that is not a valid command.
     """
-    words = read_words(overrides)
+    words = read_words(overrides, verb)
     own = searched(words)[1]
     values = [_values(word.text, own) for word in words]
     for word, found in zip(words, values, strict=True):
@@ -137,7 +137,7 @@ def is_of(verb: str, word: str) -> bool:
 
 def compose_trial(words: Sequence[str]) -> DictConfig:
     """Return the config of a trial, whose training state always has a folder."""
-    keys = {word.key for word in read_words(words)}
+    keys = {word.key for word in read_words(words, "train")}
     if "trainer.checkpoint_every" not in keys or "trainer.checkpoint" in keys:
         return compose_command("train", words)
     config = compose_command("train", [*words, "trainer.checkpoint=checkpoint"])

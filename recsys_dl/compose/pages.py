@@ -15,7 +15,7 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     Raises:
         ValueError: an override that matches no setting.
     """
-    words = read_words(overrides)
+    words = read_words(overrides, verb)
     text = text_of(verb)
     chosen = groups_of(verb)
     if not chosen:
@@ -27,9 +27,10 @@ def describe(verb: str, overrides: Sequence[str] = ()) -> str:
     typed = [word.text for word in words if word.value is not None and word.key not in places]
     if typed:
         parts.append(f"Set here: {' '.join(typed)}")
-    parts.append(
-        f"The chosen ones (for another: recsys-dl {verb} {'model=bpr' if 'model' in chosen else 'data=log'} --help):"
-    )
+    another = {"model": "bpr", "data": "log"}
+    group = next((one for one in another if one in chosen), chosen[0])
+    option = another.get(group) or next((one for one in options(group, own) if one != places.get(group)), "…")
+    parts.append(f"The chosen ones (for another: recsys-dl {verb} {group}={option} --help):")
     for place, option in sorted(places.items(), key=lambda one: _order(chosen, one[0])):
         group, _, within = place.partition("@")
         if option is not None and not group.startswith("hydra"):

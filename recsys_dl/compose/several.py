@@ -8,6 +8,11 @@ from collections.abc import Callable
 from recsys_dl.names import nearest
 
 SEVERAL = "one command is one run: for a table of several models recsys-dl compare 'models=[als,bpr]', for every combination of values recsys-dl train -m"
+OF_VERBS = {  # what is said in place of SEVERAL by verbs that do not train the models of conf/model
+    "simulate": "a table has one value of each, but may compare policies, worlds and their settings: recsys-dl simulate -m policy=thompson,ucb1; seeds is how "
+    "many, beginning with seed: seed=7 seeds=2 are 7 and 8",
+    **dict.fromkeys(("train", "sweep", "compare", "tune", "plan"), SEVERAL),
+}
 OF_SWEEP = "several values of a sweep are written 1,2,3 or range(1,4), without an empty place"
 RANGES = ("range", "choice", "interval", "tag", "glob", "shuffle", "sort")
 
@@ -28,6 +33,11 @@ def several_of(typed: str, fits: Callable[[str], bool]) -> str:
     values = [one.strip() for one in typed.strip("[]").split(",")]
     given = [one for one in values if one]
     return f"; {SEVERAL}" if len(values) > 1 and given and all(map(fits, given)) else ""
+
+
+def for_verb(verb: str, message: str) -> str:
+    """Return a message with what a verb says to someone who has given several values."""
+    return message.replace(SEVERAL, OF_VERBS.get(verb, "one command is one run"))
 
 
 def in_a_sweep(message: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys_dl.names import near
 
-from .options import options
+from .options import groups_of, options
 from .several import SEVERAL
 
 SEARCHPATH = "hydra.searchpath"  # folders of a caller's own options
@@ -30,6 +30,7 @@ FLAGS = {  # of Hydra's own command lines and of other tools
     ),
 }
 HYDRA = {"hydra.run": "the output folder is set with run=…", "hydra.job": "the output folder is set with run=…"}
+OF_FILES = {"ope": "log", "rank": "data.train"}  # the setting of a file, of verbs without a choice of data
 FIELD = re.compile(r"""\s*(?:"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([^,]*?))\s*(?:,|$)""", re.DOTALL)
 
 
@@ -59,7 +60,7 @@ class Word:
         return f"{self.sign}{self.key}={value}"
 
 
-def read_words(overrides: Sequence[str]) -> list[Word]:
+def read_words(overrides: Sequence[str], verb: str) -> list[Word]:
     """Return the words of a command line after its verb.
 
     Raises:
@@ -67,7 +68,7 @@ def read_words(overrides: Sequence[str]) -> list[Word]:
     """
     words: list[Word] = []
     for at, text in enumerate(overrides):
-        word = _read(text, overrides[at + 1 : at + 3])
+        word = _read(text, overrides[at + 1 : at + 3], verb)
         if twin := next((one for one in words if one.key == word.key), None):
             raise ValueError(f"{word.key} is given twice, as {_cut(twin.text)} and as {_cut(text)}; leave one out")
         words.append(word)
@@ -98,7 +99,7 @@ def hydra_value(word: Word, *, ids: bool, listed: bool, text: bool) -> str:
     return typed
 
 
-def _read(text: str, following: Sequence[str]) -> Word:
+def _read(text: str, following: Sequence[str], verb: str) -> Word:
     flag, equals, value = text.partition("=")
     if text.startswith("-"):
         if flag in FLAGS:
@@ -106,7 +107,7 @@ def _read(text: str, following: Sequence[str]) -> Word:
         name = flag.lstrip("-").replace("-", "_")
         meant = value if equals else next((one for one in following if not one.startswith("-") and "=" not in one), "…")
         raise ValueError(f"settings are written key=value, without dashes: {name}={meant}, got {_cut(text)!r}")
-    if "=" not in text and text[:1] not in "~+" and (hint := _bare(text)):
+    if "=" not in text and text[:1] not in "~+" and (hint := _bare(text, verb)):
         raise ValueError(f"a setting must be written key=value, got {_cut(text)!r}: {hint}")
     match = re.match(r"^([~+]*)([\w./@-]+)(?:=(.*))?$", text, re.DOTALL)
     if not match or (match[3] is None and not match[1].startswith("~")):
@@ -128,11 +129,15 @@ def _read(text: str, following: Sequence[str]) -> Word:
     return word
 
 
-def _bare(text: str) -> str:
-    """Return the setting for a bare word: a file, or the name of a model or pipeline."""
-    if Path(text).expanduser().is_file():
-        return f"to read your own file, set data=log data.path={text}"
-    return next((f"{group}={text}" for group in ("model", "pipeline", "data") if text in options(group)), "")
+def _bare(text: str, verb: str) -> str:
+    """Return the verb's setting for a bare word: a file, or the name of an option such as a model."""
+    chosen = groups_of(verb)
+    if Path(text).expanduser().is_file() and (
+        key := OF_FILES.get(verb, "data=log data.path" if "data" in chosen else None)
+    ):
+        return f"to read your own file, set {key}={text}"
+    first = sorted(chosen, key=lambda group: group not in ("model", "pipeline", "data"))
+    return next((f"{group}={text}" for group in first if text in options(group)), "")
 
 
 def parsed(text: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from recsys_dl.metrics.intervals import Difference, holm, paired_differences
+from recsys_dl.names import counted
 
 from .rendering import WIDEST, html_table, page_width, text_table
 from .scorecard import Evaluation, conventions_text
@@ -65,9 +66,7 @@ class Comparison:
 
     def _below(self, width: int = WIDEST) -> str:
         first = next(iter(self.evaluations.values()))
-        tests = (
-            f"p: paired bootstrap test over users, two-sided, Holm-corrected for {len(self.differences)} comparisons"
-        )
+        tests = f"p: paired bootstrap test over users, two-sided, Holm-corrected for {counted(len(self.differences), 'comparison')}"
         notes = [f"{name}: {note}" for name, one in self.evaluations.items() for note in one.notes]
         below = conventions_text(first.conventions, first.confidence, width, notes)
         return "\n".join([*textwrap.wrap(tests, width), below])

@@ -34,7 +34,7 @@ FEW_EFFECTIVE, FEW_REWARDED, FEW_DRAWN = 100, 50, 100  # below these, figures ar
 MODEL_LEFT_OUT = "the interval is over rounds for this reward model: it leaves out the error of the model, which is this estimator's bias"
 BIASED = "biased by design: the interval is for the expectation of the estimator, and does not count the choice of its setting"
 NO_BOUND = "no interval: there is no empirical Bernstein bound for this estimator"
-ALL_ALIKE = "no interval: all its rounds are alike, from which the bootstrap cannot tell how far others would be; use interval='bernstein'"
+ALL_ALIKE = 'no interval: all its rounds are alike, from which the bootstrap cannot tell how far others would be; the interval "bernstein" holds here too'
 
 
 @checked

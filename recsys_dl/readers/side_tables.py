@@ -110,7 +110,7 @@ def side_features(
         raise ValueError(
             f"{where} must have a column of {noun} ids, named as in the log{f' ({id_column!r})' if id_column else ''} or "
             f"{noun}_id; its columns are {shorten(', '.join(names), 200)}, and {meant}. Set the right one: "
-            f"{noun}_id_column={held or '…'} (data.{noun}_id_column={held or '…'})."
+            f"{noun}_id_column={held or '…'}"
         )
     frame = without_objects(frame, where)
     copies = ~frame.hash_rows().is_first_distinct()

@@ -16,6 +16,7 @@ from recsys_dl.evaluation.attribution import Attribution
 from recsys_dl.evaluation.rendering import html_table
 from recsys_dl.evaluation.scorecard import conventions_text
 from recsys_dl.folders import new_file
+from recsys_dl.names import counted
 from recsys_dl.run_requests import Requests
 from recsys_dl.runs import Run, load_evaluation, load_run
 from recsys_dl.version import __version__
@@ -24,7 +25,7 @@ from . import figures
 from .parts import MOST_USERS, by_activity, learning_curves, popularity_shares, resources
 
 LISTS = "As recsys-dl recommend lists them: without anything that a user is known to have interacted with, in validation too."
-TESTS = "p: paired bootstrap test over users, two-sided, Holm-corrected for {num} comparisons"
+TESTS = "p: paired bootstrap test over users, two-sided, Holm-corrected for {num}"
 BEYOND = ("coverage", "novelty", "gini", "popularity_lift", "diversity")
 
 
@@ -114,7 +115,9 @@ def _figures(judged: Mapping[str, Evaluation], metric: str) -> str:
             )
             rows.append([name, one.cell(metric), *tested])
         tests = html_table(
-            ["run", metric, f"minus {found.baseline}", "p (Holm)"], rows, TESTS.format(num=len(found.differences))
+            ["run", metric, f"minus {found.baseline}", "p (Holm)"],
+            rows,
+            TESTS.format(num=counted(len(found.differences), "comparison")),
         )
         shared = [
             name for name in next(iter(judged.values())).values if all(name in one.values for one in judged.values())

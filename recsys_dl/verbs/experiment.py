@@ -24,7 +24,7 @@ def write_experiment(folder: Path, words: Sequence[str], about: str) -> Path | N
     from recsys_dl.compose.words import read_words
     from recsys_dl.folders import new_file
 
-    _, places = composed("train", read_words(words), checked=False)
+    _, places = composed("train", read_words(words, "train"), checked=False)
     chosen = {group: places[group] for group in groups_of("train") if group != "experiment" and places.get(group)}
     wanted: Any = OmegaConf.to_container(compose_command("train", words))
     plain: Any = OmegaConf.to_container(compose("train", [f"{group}={option}" for group, option in chosen.items()]))
