@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from recsys_dl.lazy import importing, own_process
 from recsys_dl.verbs.calling import fail, left, run_verb
 
 MANY = {"-m", "--multirun"}  # train, simulate: one trial for each combination of settings
@@ -42,6 +43,8 @@ recsys-dl completion bash (zsh, fish). Reference: docs/command.md."""
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 a reported error, 2 invalid words, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        own_process()
     for stream in (sys.stdout, sys.stderr):  # unencodable characters are shown as question marks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -94,8 +97,9 @@ def _run(words: list[str]) -> int:
             raise ValueError(
                 f"there is no verb {verb[:80]!r}{near(verb, VERBS)}. There are: {', '.join(VERBS)}{ratings}"
             )
-        from recsys_dl.compose import compose_command, describe
-        from recsys_dl.compose.grid import compose_grid, compose_several, is_of
+        with importing():
+            from recsys_dl.compose import compose_command, describe
+            from recsys_dl.compose.grid import compose_grid, compose_several, is_of
 
         if {"-h", "--help", "help"} & {*overrides}:
             print(

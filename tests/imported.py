@@ -1,5 +1,6 @@
 """What most processes of tests import, for processes that are forked after it. Nothing is computed, so that no thread has been started."""
 
+import gc
 from importlib import import_module
 
 import numba
@@ -21,3 +22,4 @@ for name in dir(models):
     getattr(models, name)  # imported when it is first asked for
 numba.njit(lambda: None)()  # the first compilation of a process sets the compiler up
 compose_command("train", ["model=als", "data=generated"])  # likewise Hydra's plugins and grammar
+gc.freeze()  # no process goes through all this in search of garbage, and so has it copied

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from processes import program
+
 PROGRAM = '''
 import ctypes, gc, json, locale, logging, multiprocessing, os, random, signal, sys, threading, warnings
 from pathlib import Path
@@ -192,3 +195,35 @@ def test_nothing_global_is_changed_and_nothing_global_changes_the_bits(tmp_path)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["changed"] == {}
     assert found["differ"] == []
+
+
+COLLECTOR = """
+import gc, sys
+from pathlib import Path
+from recsys_dl import lazy
+from recsys_dl.cli import main
+
+def imported(name):
+    Path(f"{name}.py").write_text("import gc\\nsearched = gc.isenabled()")
+    frozen = gc.get_freeze_count()
+    with lazy.importing():
+        module = __import__(name)
+    return module.searched, gc.get_freeze_count() > frozen, gc.isenabled()
+
+sys.path.insert(0, ".")
+sys.argv = ["recsys-dl", "--version"]
+main(CALLED)
+print(imported("one"), imported("one"))
+gc.disable()
+print(imported("two"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("called", "first", "again"),
+    [("None", (False, True, True), (False, False, True)), ("['--version']", (True, False, True), (True, False, True))],
+    ids=["by a shell", "by a host"],
+)
+def test_only_the_commands_own_process_leaves_imports_out_of_searches_for_garbage(tmp_path, called, first, again):
+    printed = program(COLLECTOR.replace("CALLED", called), cwd=tmp_path).splitlines()
+    assert printed[1:] == [f"{first} {again}", "(False, False, False)"]

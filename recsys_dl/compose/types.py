@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recsys_dl.arguments import wrong_entry
+from recsys_dl.lazy import importing
 from recsys_dl.names import near
 
 from .options import at
@@ -105,7 +106,8 @@ def located(target: Any, key: str) -> Any:
     from hydra.utils import get_object
 
     try:
-        return get_object(str(target))
+        with importing():
+            return get_object(str(target))
     except Exception as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"{key}._target_ is {target}, which cannot be imported: {reason}") from error

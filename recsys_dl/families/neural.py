@@ -12,6 +12,7 @@ from recsys_dl import losses
 from recsys_dl.arguments import check_argument
 from recsys_dl.data.dataset import Dataset
 from recsys_dl.data.interactions import Interactions
+from recsys_dl.lazy import importing
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Examples, mixed
 from recsys_dl.training.options import checked
@@ -159,8 +160,9 @@ class NeuralModel(LightningParts):
         learning_rate: float | None = None,
     ) -> None:
         """Train the network on examples, and compute the serving state."""
-        from recsys_dl.training.fitting import fit_scorer
-        from recsys_dl.training.scorer import Scorer
+        with importing():
+            from recsys_dl.training.fitting import fit_scorer
+            from recsys_dl.training.scorer import Scorer
 
         self.losses, self.best_epoch, self.stopped_epoch = [], None, None
         batches = self._batches(examples, mixed(self.seed, 1))

@@ -20,6 +20,7 @@ from recsys_dl import losses
 from recsys_dl.arguments import Count, NotNegative, Positive, Seed, ShareBelowOne, check_argument, hints_of
 from recsys_dl.data.groups import BLOCK_BYTES, Groups
 from recsys_dl.kernels.device import Device
+from recsys_dl.lazy import importing
 from recsys_dl.metrics.ranking import Gains
 from recsys_dl.training import TrainerOptions
 from recsys_dl.training.batches import Batches, mixed
@@ -131,8 +132,9 @@ class NeuralRanker(Ranker):
             ValueError: mismatched data, or a checkpoint of another training.
             RuntimeError: device "cuda" without a usable GPU.
         """
-        from recsys_dl.training.fitting import fit_scorer
-        from recsys_dl.training.scorer import Scorer
+        with importing():
+            from recsys_dl.training.fitting import fit_scorer
+            from recsys_dl.training.scorer import Scorer
 
         patience = self.patience if validation is not None else None
         options = replace(checked(trainer), patience=patience, smoothing=1, metric=f"ndcg@{self.k}")

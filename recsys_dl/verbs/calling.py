@@ -10,6 +10,8 @@ import signal
 import sys
 from typing import Any
 
+from recsys_dl.lazy import importing
+
 
 def run_verb(verb: str, config: Any, **more: Any) -> int:
     """Call a verb; return the exit status, after printing what went wrong."""
@@ -23,7 +25,9 @@ def run_verb(verb: str, config: Any, **more: Any) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM leaves nothing half-written
     try:
         with quiet_libraries():
-            status = int(getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)(config, **more) or 0)
+            with importing():
+                called = getattr(importlib.import_module(f"recsys_dl.verbs.{verb}"), verb)
+            status = int(called(config, **more) or 0)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
+from recsys_dl.lazy import importing, own_process
 from recsys_dl.sweeps.launchers import python
 from recsys_dl.sweeps.ledger import Ledger, Trial
 from recsys_dl.sweeps.submitit_launchers import srun
@@ -51,7 +52,8 @@ def several(trial: Trial) -> tuple[str, ...]:
 
 def train_trial(ledger: Ledger, trial: Trial) -> int:
     """Train in this process; print an error as the command does, and return its exit status."""
-    from recsys_dl.compose.grid import compose_trial
+    with importing():
+        from recsys_dl.compose.grid import compose_trial
 
     config = compose_trial(trial.words)
     settle(config, trial)
@@ -87,4 +89,5 @@ def reason(log: Path, began: int, status: int) -> str:
 
 
 if __name__ == "__main__":
+    own_process()
     sys.exit(main(sys.argv[1:]))
