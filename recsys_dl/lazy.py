@@ -30,7 +30,8 @@ def from_files(
 
     def get(name: str) -> Any:
         module = (others or {}).get(name) or files.get(name.lower())
-        found = importlib.import_module(f".{module}", package) if module else None
+        with importing():
+            found = importlib.import_module(f".{module}", package) if module else None
         value = (
             found if name == module else getattr(found, name, None)
         )  # a file's own name is the file, whatever it holds

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from recsys_dl.lazy import importing
 from recsys_dl.threads import limit_threads, usable_processors
 
 STEP_SECONDS = 1800  # until all processes have joined, or taken part in one exchange; one that died is noticed at once
@@ -227,8 +228,9 @@ def _joined(rank: int, size: int) -> Group:
     """Connect to the other processes."""
     if size == 1:
         return Group(rank, size)
-    import torch
-    import torch.distributed as dist
+    with importing():
+        import torch
+        import torch.distributed as dist
 
     if "RANK" not in os.environ:
         from lightning_fabric.plugins.environments import SLURMEnvironment

@@ -12,16 +12,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
+from recsys_dl.lazy import importing, own_process
 
-from recsys_dl import evaluate
-from recsys_dl.data.generated import generated
-from recsys_dl.data.split import leave_last_out
-from recsys_dl.models import GMF, MLP, NeuMF, SASRec, TwoTower, YouTubeDNN
-from recsys_dl.networks.sharded import sharded_tables
-from recsys_dl.processes import together
-from recsys_dl.training import TrainerOptions
-from recsys_dl.training.scorer import Scorer
+if __name__ == "__main__":
+    own_process()
+
+with importing():
+    import numpy as np
+
+    from recsys_dl import evaluate
+    from recsys_dl.data.generated import generated
+    from recsys_dl.data.split import leave_last_out
+    from recsys_dl.models import GMF, MLP, NeuMF, SASRec, TwoTower, YouTubeDNN
+    from recsys_dl.networks.sharded import sharded_tables
+    from recsys_dl.processes import together
+    from recsys_dl.training import TrainerOptions
+    from recsys_dl.training.scorer import Scorer
 
 SMALL = {"batch_size": 256, "epochs": 3, "device": "cpu"}
 TOWER = {"embedding_size": 6, "history_size": 6, "dropout": 0.0, "id_dropout": 0.0, "learning_rate": 0.01, **SMALL}

@@ -90,6 +90,7 @@ def seen() -> Interactions:
 TRACED = ("torch_export", "onnx")
 SERVED_AS = {  # by the modules of another model: tracing takes ten seconds, and would be of the same code
     "bootstrap": "als",
+    "clcrec": "dropout_net",
     "funk_svd": "explicit_als",
     "gmf": "feature_mf",
     "mlp": "neumf",

@@ -22,6 +22,8 @@ ALONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROO
 
 PROGRAM = """
 import sys
+from recsys_dl.lazy import own_process
+own_process()
 import numpy as np
 from recsys_dl import evaluate
 from recsys_dl.data.generated import generated
@@ -39,10 +41,10 @@ found = {}
 with together() as group:
     for name, gathered, model in (
         ("cholesky", 64 << 20, ALS(**small)),
-        ("in blocks", 4 * 6 * 40, ALS(objective="hu2008", **small)),
+        ("in blocks", 4 * 6 * 150, ALS(objective="hu2008", **small)),
         ("ials++", 64 << 20, ALS(solver="ials++", block_size=3, **small)),
-        ("cg", 4 * 6 * 40, ALS(solver="cg", **small)),
-        ("explicit", 4 * 7 * 40, ExplicitALS(**small)),
+        ("cg", 4 * 6 * 150, ALS(solver="cg", **small)),
+        ("explicit", 4 * 7 * 150, ExplicitALS(**small)),
     ):
         shared_rows.GATHERED_BYTES = gathered
         model.fit(rated if name == "explicit" else train)

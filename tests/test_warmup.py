@@ -20,13 +20,13 @@ def warm(folder, *words):
 
 
 def test_the_second_process_compiles_nothing(tmp_path):
-    first = warm(tmp_path / "kernels", "models=[svd]")
+    first = warm(tmp_path / "kernels", "models=[popularity]")
     assert "kernels compiled and kept in" in first
     assert str(tmp_path) in first
     assert list((tmp_path / "kernels").rglob("*.nbi"))
-    (line,) = (line for line in first.splitlines() if line.startswith("svd"))
+    (line,) = (line for line in first.splitlines() if line.startswith("popularity"))
     assert int(line.split()[2]) > 0
-    assert "nothing to compile" in warm(tmp_path / "kernels", "models=[svd]")
+    assert "nothing to compile" in warm(tmp_path / "kernels", "models=[popularity]")
 
 
 def test_every_model_is_fitted_and_asked(tmp_path):

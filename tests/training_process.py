@@ -13,16 +13,22 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
+from recsys_dl.lazy import importing, own_process
 
-from recsys_dl.data.interactions import Interactions
-from recsys_dl.families.validation import Validation
-from recsys_dl.models.gmf import GMF
-from recsys_dl.models.neumf import NeuMF
-from recsys_dl.models.two_tower import TwoTower
-from recsys_dl.training import TrainerOptions
-from recsys_dl.training.scorer import Scorer
-from recsys_dl.training.shards import Shards
+if __name__ == "__main__":
+    own_process()
+
+with importing():
+    import numpy as np
+
+    from recsys_dl.data.interactions import Interactions
+    from recsys_dl.families.validation import Validation
+    from recsys_dl.models.gmf import GMF
+    from recsys_dl.models.neumf import NeuMF
+    from recsys_dl.models.two_tower import TwoTower
+    from recsys_dl.training import TrainerOptions
+    from recsys_dl.training.scorer import Scorer
+    from recsys_dl.training.shards import Shards
 
 NUM_USERS, NUM_ITEMS = 1500, 40  # validation takes two blocks of users, one a process
 
