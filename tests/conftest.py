@@ -27,19 +27,27 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tables are tested as th
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
 
-# Files of minutes, begun first, so that no process is left with one at the end while the others have nothing to do. The first
+# The longest files, begun first, so that no process is left with one at the end while the others have nothing to do. The first
 # two have few kernels in common, which both would compile.
 LONGEST = (
     "contract",
     "slurm",
     "export",
-    "tune_command",
-    "sweep",
     "processes",
-    "learning",
+    "sweep",
+    "sharded_tables",
     "readme",
+    "tune_command",
+    "training_processes",
+    "bandits_contract",
+    "what_bad_input_gets",
+    "reproducibility",
+    "training_command",
     "new_model",
-    "monitor",
+    "examples",
+    "warmup",
+    "bench_kernels",
+    "gpu_check",
 )
 
 
