@@ -8,6 +8,7 @@ import numba
 from recsys_dl import models
 from recsys_dl.compose import compose_command
 
+gc.disable()  # all that is imported stays
 VERBS = ("train", "evaluate", "recommend", "compare", "export", "refit", "reproduce")
 
 for name in (
@@ -23,3 +24,4 @@ for name in dir(models):
 numba.njit(lambda: None)()  # the first compilation of a process sets the compiler up
 compose_command("train", ["model=als", "data=generated"])  # likewise Hydra's plugins and grammar
 gc.freeze()  # no process goes through all this in search of garbage, and so has it copied
+gc.enable()
