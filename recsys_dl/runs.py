@@ -257,6 +257,10 @@ def load_evaluation(folder: str | os.PathLike[str], part: str) -> tuple[Evaluati
             return evaluation, config, str(manifest["data"]["hash"])
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged ({shorten(str(error), 200)}); restore it or retrain") from error
+    if str((config.get("split") or {}).get("_target_")).endswith(".no_split"):
+        raise ValueError(
+            f"{path} has no figures, since it was fitted on all of its log: nothing was held out to compute any"
+        )
     raise ValueError(
         f"{path} has no figures of {part}{', but of ' + ', '.join(metrics) if metrics else ''}: "
         f"recsys-dl evaluate run={path} part={part}"
@@ -282,14 +286,30 @@ def run_folder(folder: str | os.PathLike[str], *, of_model: bool = True) -> Path
         return path
     for name in ("config.yaml", "metrics.json", "manifest.json", "seen.npz"):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but has no {name}{_runs_near(path)}")
+            what = _instead_of_a_run(path) or f"has no {name}{_runs_near(path)}"
+            raise FileNotFoundError(f"{path} must hold a run of `recsys-dl train`, but {what}")
     return path
+
+
+def _instead_of_a_run(path: Path) -> str:
+    """Return what a folder is that is easily mistaken for a run, and where its run is; else ""."""
+    if (path / "sweep.json").is_file() or (path / "study.json").is_file():
+        return f"is a {'sweep' if (path / 'sweep.json').is_file() else 'study'}: name the run of a trial, {path / 'trials' / '000' / 'run'}"
+    if (path / "manifest.json").is_file() and not (path / "config.yaml").is_file():
+        return "is an export: name the run that was exported"
+    if path.name == "model" and (path.parent / "metrics.json").is_file():
+        return f"is the model of one: name the run, {path.parent}"
+    return ""
 
 
 def _runs_near(path: Path) -> str:
     """Return a hint with the runs in or next to a folder that is not a run."""
     for folder in (path, path.parent):
-        if folder.is_dir() and (runs := sorted(one.parent for one in folder.glob("*/manifest.json"))):
+        if folder.is_dir() and (
+            runs := sorted(
+                one.parent for one in folder.glob("*/manifest.json") if (one.parent / "config.yaml").is_file()
+            )
+        ):
             return (
                 f"; runs in {folder} are: {', '.join(run.name for run in runs[:8])}{', ...' if len(runs) > 8 else ''}"
             )

@@ -283,6 +283,8 @@ def read_config(path: str | os.PathLike[str], kind: type[Any], *, noun: str) -> 
     folder = Path(path)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} must hold a saved {noun}, but has no config.yaml")
+    if (folder / "metrics.json").is_file() and (folder / "model" / "config.yaml").is_file():
+        raise ValueError(f"{folder} must hold a saved {noun}, but holds a run: its model is in {folder / 'model'}")
     try:
         config = dict(read_yaml(folder / "config.yaml"))
         found, home, files = config["format"], config["class"], dict(config["sha256"])

@@ -114,7 +114,7 @@ def test_a_round_is_predicted_by_a_model_that_has_not_seen_it():
     users = BanditFeedback(log.arms_RK, log.rewards_RK, log.propensities_RK, 4, users_R=np.arange(200) // 10)
     folds = fold_of(users, 4, 0).reshape(20, 10)
     assert (folds == folds[:, :1]).all()
-    with pytest.raises(ValueError, match="30 parts need at least as many users, got 20"):
+    with pytest.raises(ValueError, match="cross-fitting in 30 folds needs at least as many users, got 20"):
         fold_of(users, 30, 0)
 
 
@@ -255,7 +255,7 @@ def bad(**changes):
         (lambda: evaluate_policy(bad(), [1.5, -0.5, 0, 0]), "must be at least 0 and finite, got -0.5"),
         (lambda: evaluate_policy(bad(), Fixed(), logging=[0.25] * 4), "logged propensities must be those of the logging policy"),
         (lambda: evaluate_policy(bad(), Fixed(), estimators=["ipw"]), "estimators must be"),
-        (lambda: evaluate_policy(bad(), Fixed(), clip=0.0), "clip must be above 0"),
+        (lambda: evaluate_policy(bad(), Fixed(), clip=0.0), "clip must be a number above 0"),
         (lambda: evaluate_policy(bad(), Fixed(), num_folds=1), "num_folds must be a whole number of at least 2"),
         (lambda: evaluate_policy(bad(), Fixed(), confidence=95.0), "confidence must be between 0 and 1"),
         (lambda: evaluate_policy(bad().take([]), Fixed()), "at least one round"),
@@ -280,3 +280,21 @@ def test_policies_of_conf_are_valued(name):
     found = evaluate_policy(log, policy, estimators=["dr"])["dr"]
     truth = (shown * CHANCE_XA[x]).sum(axis=1).mean()
     assert abs(found.value - truth) < found.high - found.low  # four standard errors
+
+
+def test_a_long_log_that_lacks_an_arm_is_not_taken_for_uniform():
+    rng = np.random.default_rng(0)
+    log = BanditFeedback(np.zeros((500, 1), int), rng.integers(0, 2, (500, 1)), np.full((500, 1), 1 / 3), num_arms=3)
+    with pytest.raises(ValueError, match=r"missing support: 90.00% .* arm 2 in 80.00%, arm 1 in 10.00%"):
+        evaluate_policy(log, [0.1, 0.1, 0.8])
+    few = log.take(np.arange(10))  # chance shows one arm of three in ten rounds now and then
+    assert evaluate_policy(few, [0.1, 0.1, 0.8], num_folds=2).missing == 0
+
+
+def test_replay_without_a_matching_round_is_left_out_and_named():
+    log = BanditFeedback([[0], [1]] * 10, [[1.0], [0.0]] * 10, np.full((20, 1), 0.5), num_arms=2)
+    found = evaluate_policy(log, [[1e-9, 1 - 1e-9], [1 - 1e-9, 1e-9]] * 10)
+    assert "replay" not in [one.name for one in found.estimates]
+    assert any("showed the logged arm in none of the 20 rounds" in one for one in found.warnings)
+    with pytest.raises(ValueError, match="replay needs a round"):
+        evaluate_policy(log, [[1e-9, 1 - 1e-9], [1 - 1e-9, 1e-9]] * 10, estimators=["replay"])

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys_dl.bandits import Thompson
+from recsys_dl.bandits import LinUCB, Thompson
 from recsys_dl.cli import main
 from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.off_policy import policy_table
 from recsys_dl.readers.bandit_log import read_bandit_log, read_probabilities
 
@@ -210,3 +211,55 @@ def test_the_published_ratio_of_open_bandit_data_is_reproduced(shared_data):
     log = read_bandit_log(shared_data / "obd" / "random").feedback
     value, ratio, _ = bench._relative(log, bench.drawn_table())
     assert (value, ratio) == ("0.004553", "1.198")  # as published: 0.004553..., 1.198126...
+
+
+def test_a_feedback_log_is_a_log(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    log = FeedbackLog("shown", num_arms=3)
+    slates = np.array([rng.permutation(3)[:2] for _ in range(400)])
+    log.append(slates, np.full((400, 2), 1 / 3), requests_B=np.arange(400), users_B=np.arange(400) % 50)
+    rewards = rng.random(slates.shape) < CHANCES[slates]
+    log.reward(np.repeat(np.arange(400), 2), slates.ravel(), rewards.ravel().astype(float))
+    read = read_bandit_log("shown")
+    assert (len(read.feedback), read.arms.ids.to_list()) == (800, ["0", "1", "2"])
+    np.testing.assert_array_equal(read.feedback.arms_RK[:, 0], slates.ravel())
+    np.testing.assert_array_equal(read.feedback.rewards_RK[:, 0], rewards.ravel())
+    assert set(read.feedback.positions_R.tolist()) == {0, 1}
+    Thompson(seed=1).start(3).save("policy")
+    assert main(["ope", "log=shown", "policy=policy", "threads=1"]) == 0  # by the policy's shares at each position
+    assert "bootstrap over users" in capsys.readouterr().out
+    assert main(["ope", "log=shown", "policy=policy", "arm=item"]) == 1
+    assert "whose columns are known; leave out arm=…" in capsys.readouterr().err
+
+
+def test_a_saved_policy_knows_its_arms_by_number(tmp_path, capsys, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Thompson(seed=1).start(3).save("policy")
+    learned = Thompson(seed=1).start(3).update(BanditFeedback([[2]] * 500, [[1.0]] * 500, None, num_arms=3))
+    learned.save("third")
+    table = frame(2000, logged=(1 / 3, 1 / 3, 1 / 3)).drop("slot")
+    table.write_csv("log.csv")
+    assert main(["ope", "log=log.csv", "policy=policy", "estimators=[ips]"]) == 0
+    assert "taken in order: 0 is 'coat', 1 is 'hat', 2 is 'scarf'" in caplog.text
+    caplog.clear()
+    table.with_columns(pl.col("Item ID").replace({"hat": "2", "coat": "1", "scarf": "0"})).filter(
+        pl.col("Item ID") != "1"
+    ).with_columns(pl.lit(0.5).alias("propensity_score")).write_csv("numbers.csv")  # arm 1 was never logged
+    assert (
+        main(["ope", "log=numbers.csv", "policy=third", "estimators=[snips]", "output=value.json", "allowed_missing=1"])
+        == 0
+    )
+    assert "in order" not in caplog.text
+    hats = table.filter(pl.col("Item ID") == "hat")["click"].mean()  # arm 2
+    assert json.loads(Path("value.json").read_text())["estimates"][0]["value"] == pytest.approx(hats, abs=0.01)
+    Thompson(seed=1).start(5).save("five")
+    LinUCB(seed=1).start(3, context_size=2).save("linear")
+    for words, said in (
+        (["policy=five"], "policy=five has 5 arms, and log.csv 3, such as 'coat'"),
+        (["policy=linear"], "looks at contexts of 2 numbers, and contexts=… has none"),
+        (["policy=linear", "contexts=[age,city]"], "has 3: age, city=Bern, city=Rome"),
+        (["policy=policy", "output=no/x.json"], "output must be in an existing folder, but no does not exist"),
+    ):
+        assert main(["ope", "log=log.csv", *words]) == 1
+        assert said in capsys.readouterr().err

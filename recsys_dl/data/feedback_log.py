@@ -81,6 +81,10 @@ class FeedbackLog:
         for name, size, least in (("num_arms", num_arms, 1), ("context_size", context_size, 0)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least):
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
+        if items is not None and not isinstance(items, Vocabulary):
+            raise ValueError(
+                f"items must be a Vocabulary, such as data.items or Vocabulary(ids), got {type(items).__name__}"
+            )
         num_arms = len(items) if num_arms is None and items is not None else num_arms
         known = self._known()
         if known is None and num_arms is None:

@@ -50,12 +50,20 @@ def replay(rewards_R: Any, matches_R: Any) -> Sample:
         rewards_R: finite.
         matches_R: bool, whether the policy draws the logged arm.
 
+    Raises:
+        ValueError: matches that are not true or false, or none that is true.
+
     Examples:
         >>> from recsys_dl.metrics.off_policy import replay
         >>> replay([1.0, 0.0, 1.0], [True, True, False]).value
         0.5
     """
     rewards_R, matches_R = _columns(rewards=rewards_R, matches=matches_R)
+    _check(matches_R, (matches_R == 0) | (matches_R == 1), "matches must be true or false")
+    if not matches_R.any():
+        raise ValueError(
+            f"replay needs a round whose logged arm is the one that the policy draws, got none among {len(matches_R):,} rounds"
+        )
     return Sample(np.where(matches_R > 0, rewards_R, np.nan))
 
 
@@ -97,12 +105,19 @@ def snips(rewards_R: Any, weights_R: Any) -> Sample:
 
     Swaminathan and Joachims 2015, "The Self-Normalized Estimator for Counterfactual Learning".
 
+    Raises:
+        ValueError: as in `ips`, or weights that are all zero.
+
     Examples:
         >>> from recsys_dl.metrics.off_policy import snips
         >>> snips([1.0, 0.0, 1.0], [2.0, 1.0, 1.0]).value
         0.75
     """
     rewards_R, weights_R = _weighted(rewards_R, weights_R)
+    if not weights_R.any():
+        raise ValueError(
+            f"snips needs a round with a weight above 0, got none among {len(weights_R):,} rounds: the policy shows none of the logged arms"
+        )
     return Sample(rewards_R, weights_R)
 
 
@@ -198,6 +213,7 @@ def effective_sample_size(weights_R: Any) -> float:
         2.0
     """
     (weights_R,) = _columns(weights=weights_R)
+    _check(weights_R, weights_R >= 0, "weights must be at least 0")
     squares = float((weights_R**2).sum())
     return float(weights_R.sum()) ** 2 / squares if squares else 0.0
 
@@ -341,6 +357,6 @@ def _check(values_R: np.ndarray, good_R: np.ndarray, what: str) -> None:
 
 
 def _limit(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0 (inf: none), got {value}")
+    if isinstance(value, str) or not value > 0:
+        raise ValueError(f"{name} must be a number above 0 (inf: none), got {value!r}")
     return value

@@ -116,6 +116,9 @@ def independent_pairs(propensities_KA: Any) -> np.ndarray:
 
     The weights are then sum over positions of policy / propensity, - K + 1.
 
+    Raises:
+        ValueError: what is not a probability of each arm at each position; rows sum to 1.
+
     Examples:
         >>> from recsys_dl.metrics.off_policy_slates import independent_pairs
         >>> independent_pairs([[0.5, 0.5]])
@@ -123,6 +126,10 @@ def independent_pairs(propensities_KA: Any) -> np.ndarray:
                [0. , 0.5]])
     """
     propensities_KA = np.asarray(propensities_KA, np.float64)
+    if propensities_KA.ndim != 2 or not propensities_KA.size:
+        raise ValueError(f"propensities must be a table [positions, arms], got {propensities_KA.shape}")
+    if not (propensities_KA.min() >= 0 and np.allclose(propensities_KA.sum(axis=1), 1, atol=1e-6)):
+        raise ValueError("propensities must be at least 0 and sum to 1 at each position")
     K, A = propensities_KA.shape
     pairs = np.outer(propensities_KA, propensities_KA)
     for k in range(K):
@@ -132,6 +139,9 @@ def independent_pairs(propensities_KA: Any) -> np.ndarray:
 
 def estimated_pairs(slates_SK: Any, num_arms: int) -> np.ndarray:
     """Return float64 [P, P]: pairs as shares of drawn slates, of the logging policy itself (not of the log to be weighted).
+
+    Raises:
+        ValueError: no slate, or arms outside [0, num_arms).
 
     Examples:
         >>> from recsys_dl.metrics.off_policy_slates import estimated_pairs
@@ -144,6 +154,14 @@ def estimated_pairs(slates_SK: Any, num_arms: int) -> np.ndarray:
     import scipy.sparse as sp
 
     slates_SK = np.asarray(slates_SK)
+    if slates_SK.ndim != 2 or slates_SK.dtype.kind not in "iu" or not slates_SK.size:
+        raise ValueError(
+            f"slates must be integers [slates, positions], at least one, got {slates_SK.dtype} {slates_SK.shape}"
+        )
+    if not (slates_SK.min() >= 0 and slates_SK.max() < num_arms):
+        raise ValueError(
+            f"slates must be full, of arms in [0, {num_arms}), got one from {slates_SK.min()} to {slates_SK.max()}"
+        )
     S, K = slates_SK.shape
     columns = np.arange(K) * num_arms + slates_SK
     shown = sp.csr_matrix((np.ones(S * K), columns.ravel(), np.arange(S + 1) * K), shape=(S, K * num_arms))

@@ -82,7 +82,10 @@ def fold_of(feedback: BanditFeedback, num_folds: int, seed: int) -> np.ndarray:
     size = int(groups_R.max(initial=-1)) + 1
     if size < num_folds:
         what = "rounds" if feedback.users_R is None else "users"
-        raise ValueError(f"{num_folds} parts need at least as many {what}, got {size}")
+        raise ValueError(
+            f"cross-fitting in {num_folds} folds needs at least as many {what}, got {size}: take fewer folds, or estimators without a "
+            "reward model: ips, clipped_ips, snips"
+        )
     return (np.random.default_rng(seed).permutation(size) % num_folds)[groups_R]
 
 

@@ -120,10 +120,16 @@ def evaluate_policy(
             feedback, target, as_reward_model(reward_model), num_folds=num_folds, reward_range=(low, high), seed=seed
         )
     largest = float(weights_R.max()) if support.largest_weight is None else support.largest_weight
+    matches_R = _matches(feedback, target, seed) if "replay" in wanted else None
+    if matches_R is not None and not matches_R.any() and estimators is None:
+        wanted.remove("replay")
+        warnings.append(
+            f"no replay: the policy, drawn once, showed the logged arm in none of the {len(feedback):,} rounds"
+        )
     columns = Columns(
         feedback.rewards_RK[:, 0],
         weights_R,
-        _matches(feedback, target, seed) if "replay" in wanted else None,
+        matches_R,
         model,
         largest,
     )

@@ -15,6 +15,7 @@ from recsys_dl.data.messages import shorten
 
 from .targets import Target, blocks
 
+BY_CHANCE = 1e-6  # probability below which arms that a uniform log lacks could not have been logged
 NAMED = 5  # arms that a message names
 
 
@@ -50,7 +51,8 @@ class Support:
 def support_of(feedback: BanditFeedback, target: Target, logging: Target | None) -> Support:
     """Return where a policy shows what the log lacks.
 
-    A log all of whose propensities are 1 / A is that of a uniformly random policy: every arm could have been logged.
+    A log all of whose propensities are 1 / A is that of a uniformly random policy: every arm could have been logged, unless the log is so
+    long that an arm which it lacks would have been.
     """
     assert feedback.propensities_RK is not None
     size = feedback.num_arms
@@ -82,7 +84,10 @@ def support_of(feedback: BanditFeedback, target: Target, logging: Target | None)
 
 
 def is_uniform(feedback: BanditFeedback) -> bool:
-    """Return whether every logged propensity is that of a uniformly random policy."""
-    return feedback.propensities_RK is not None and bool(
-        np.allclose(feedback.propensities_RK, 1 / feedback.num_arms, rtol=1e-6)
-    )
+    """Return whether a log is that of a uniformly random policy: by every propensity, and no arm is missing that chance would have shown."""
+    if feedback.propensities_RK is None:
+        return False
+    size = feedback.num_arms
+    missing = size - len(np.unique(feedback.arms_RK[feedback.arms_RK >= 0]))
+    by_chance = missing * (1 - 1 / size) ** len(feedback) > BY_CHANCE  # of any arm that is missing, if all are drawn
+    return (not missing or by_chance) and bool(np.allclose(feedback.propensities_RK, 1 / size, rtol=1e-6))

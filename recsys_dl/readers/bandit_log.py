@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from recsys_dl.data.feedback import BanditFeedback
+from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 
@@ -81,7 +82,8 @@ def read_bandit_log(
     """Read a log of decisions: one row for each arm that was shown, with its reward and its propensity.
 
     A folder is read as the Open Bandit Dataset (Saito et al. 2021): `all.csv`, `men.csv` or `women.csv`, the only one in it, with
-    the arms of `item_context.csv` beside it and the features `user_feature_0`, … as contexts.
+    the arms of `item_context.csv` beside it and the features `user_feature_0`, … as contexts; or, with a `log.json`, as the feedback log that
+    `FeedbackLog`, `recsys-dl simulate log=…` and `recsys-dl serve` write, a row for each shown arm.
 
     Args:
         path: a file or frame, as `read_log` takes, or a folder.
@@ -108,6 +110,16 @@ def read_bandit_log(
     if isinstance(path, str | os.PathLike):
         where = str(path)
         folder = Path(path).expanduser()
+        if (folder / "log.json").is_file():
+            named = {
+                "arm": arm,
+                "reward": reward,
+                "propensity": propensity,
+                "position": position,
+                "contexts": contexts,
+                "user": user,
+            }
+            return _feedback_log(folder, [name for name, value in named.items() if value])
         if folder.is_dir():
             path, arms, found = _open_bandit(folder, arms)
             contexts = contexts or found
@@ -178,6 +190,33 @@ def read_bandit_log(
     return BanditLog(feedback, vocabulary, columns, names, int(first))
 
 
+def _feedback_log(folder: Path, named: Sequence[str]) -> BanditLog:
+    """Return a feedback log with a row for each arm that was shown; arms are numbers, or the ids that `recsys-dl serve` leaves beside it."""
+    if named:
+        raise ValueError(f"{folder} is a feedback log, whose columns are known; leave out {named[0]}=…")
+    held = FeedbackLog(folder).feedback()
+    at_N, places_N = np.nonzero(held.arms_RK >= 0)
+    several = held.arms_RK.shape[1] > 1
+    assert held.propensities_RK is not None
+    users_R = np.arange(len(held), dtype=np.int32) if held.users_R is None and several else held.users_R
+    feedback = BanditFeedback(
+        held.arms_RK[at_N, places_N][:, None],
+        held.rewards_RK[at_N, places_N][:, None],
+        held.propensities_RK[at_N, places_N][:, None],
+        held.num_arms,
+        contexts_RF=None if held.contexts_RF is None else held.contexts_RF[at_N],
+        positions_R=places_N if several else None,
+        times_R=None if held.times_R is None else held.times_R[at_N],
+        users_R=None if users_R is None else users_R[at_N],
+        draws=held.draws,
+    )
+    arms, file = Vocabulary(list(map(str, range(held.num_arms))), noun="arm"), folder.parent / "items.parquet"
+    if folder.name == "log" and file.is_file():
+        arms = Vocabulary.load(file, noun="arm")
+    size = 0 if held.contexts_RF is None else held.contexts_RF.shape[1]
+    return BanditLog(feedback, arms, {}, [f"number {at}" for at in range(size)])
+
+
 def _open_bandit(folder: Path, arms: Sequence[Any] | None) -> tuple[Path, Sequence[Any] | None, list[str]]:
     files = [folder / f"{name}.csv" for name in ("all", "men", "women") if (folder / f"{name}.csv").is_file()]
     if len(files) != 1:
@@ -187,7 +226,8 @@ def _open_bandit(folder: Path, arms: Sequence[Any] | None) -> tuple[Path, Sequen
             else "none of all.csv, men.csv and women.csv; name a file"
         )
         raise ValueError(
-            f"a folder must be one of the Open Bandit Dataset, with its campaign's file, but {folder} has {there}"
+            f"a folder must be a feedback log, with its log.json, or one of the Open Bandit Dataset, with its campaign's file, but {folder} has "
+            f"{there}"
         )
     names = pl.read_csv(files[0], n_rows=0).columns
     if missing := [name for name in OPEN_BANDIT if name not in names]:

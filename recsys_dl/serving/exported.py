@@ -157,7 +157,7 @@ class ExportedModel:
 
 def is_export(folder: Path) -> bool:
     """Return whether a folder was written by `recsys-dl export`."""
-    return all((folder / name).is_file() for name in ("manifest.json", "items.json"))
+    return (folder / "manifest.json").is_file() and not (folder / "config.yaml").is_file()  # which a run has
 
 
 def load_export(folder: Path) -> Run:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 
 from recsys_dl.threads import limit_threads
 
+from .running import json_file
+
 ALARM = 3  # exit status
 
 
@@ -21,9 +23,7 @@ def monitor(config: DictConfig) -> int:
     from recsys_dl.monitoring import Limits, watch
     from recsys_dl.runs import load_run
 
-    output = None if config.output is None else Path(str(config.output)).expanduser()
-    if output is not None and output.suffix != ".json":
-        raise ValueError(f"output must be a .json file, got {output}")
+    output = json_file(config.output)
     if "://" in str(config.log):  # which may have a password
         raise ValueError(
             "log must be a folder: of a database, the copy of its log that each server keeps in RUN.serving"

@@ -31,6 +31,25 @@ def report_held_out(run: Any) -> None:
         log.info(line, shown(run.folder), shown(run.folder), extra={"always": True})
 
 
+def json_file(output: Any) -> Path | None:
+    """Return where a verb writes its figures, checked before anything is computed; None: nowhere.
+
+    Raises:
+        ValueError: no .json file.
+        FileNotFoundError: its folder does not exist.
+    """
+    if output is None:
+        return None
+    file = Path(str(output)).expanduser()
+    if file.suffix != ".json":
+        raise ValueError(f"output must be a .json file, got {file}")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(
+            f"output must be in an existing folder, but {file.parent} {'is a file' if file.parent.exists() else 'does not exist'}"
+        )
+    return file
+
+
 @contextmanager
 def in_processes(processes: int | None, num_nodes: int = 1) -> Iterator[bool]:
     """Run the block in several processes; yield whether this is the first, which alone writes and prints.
