@@ -67,12 +67,28 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise IsADirectoryError(f"{target} must be a file, but is a folder; name a file in it")
     aside = target.with_name(f".{target.name}.partial")
     with writing(target):
+        if not target.parent.exists():
+            raise FileNotFoundError(f"{target} must be in an existing folder, but {target.parent} does not exist")
         try:
             yield aside
             aside.replace(target)
         finally:
             if aside.exists():
                 aside.unlink()
+
+
+def ensure_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder where there is none, and return its absolute path.
+
+    Raises:
+        OSError: it is a file, or cannot be made; the message names `path`.
+    """
+    target = Path(path).absolute()
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} must be a folder, but is a file; name another")
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 class DiskFullError(OSError):
@@ -119,6 +135,13 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if number in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_below(name, parent):
             why = "is on a read-only file system" if number == errno.EROFS else "may not be written to by this user"
             raise PermissionError(f"{target} cannot be written: {parent} {why}; choose another location") from error
+        if (
+            isinstance(error, OSError)
+            and number is not None
+            and isinstance(name, str | os.PathLike)
+            and (target.is_relative_to(name) or _is_aside(Path(name), target))
+        ):
+            raise OSError(f"{target} cannot be written ({error.strerror}); choose another location") from error
         raise
 
 

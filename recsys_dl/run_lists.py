@@ -20,7 +20,7 @@ from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.pipeline.explanation import explained, taken_out
 from recsys_dl.protocols import Ranking, Staged, Users, UserState
-from recsys_dl.run_requests import Requests, flattened, requests_of_log
+from recsys_dl.run_requests import Requests, counted_lists, flattened, requests_of_log
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RunLists:
     ) -> pl.DataFrame:
         """Return the best k unseen items by external id: columns user_id, rank, item_id, title, score.
 
-        `title` is null where the data has none; users with too few candidates have fewer than k rows.
+        `title` is null where the data has none; users with too few candidates have fewer than k rows; of users without any row a warning says why.
 
         Args:
             user_ids: known users; or else
@@ -73,8 +73,8 @@ class RunLists:
         Raises:
             ValueError: an unknown id, k out of range, none or more than one of `user_ids`, `history` and `tastes`, or tastes that the model does not take.
         """
-        within = self.allowed(allow, exclude)
-        return self._listed(self._requests(user_ids, history, tastes), k, within)
+        requests = self._requests(user_ids, history, tastes)
+        return next(counted_lists(requests, [self._listed(requests, k, self.allowed(allow, exclude))]))
 
     def recommend_all(
         self,
@@ -123,7 +123,7 @@ class RunLists:
         starts = range(0, len(requests), users_at_once)
         parts = (requests.part(slice(start, start + users_at_once)) for start in starts)
         first = self._listed(next(parts), k, within)  # raises here if k is out of range
-        return _and_then(first, (self._listed(part, k, within) for part in parts))
+        return counted_lists(requests, _and_then(first, (self._listed(part, k, within) for part in parts)))
 
     def explain(
         self,

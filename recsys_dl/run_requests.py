@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from recsys_dl.data.vocabulary import Vocabulary
 from recsys_dl.protocols import Ranking
 
 log = logging.getLogger(__name__)
+
+NOTHING_LEFT = "no item is left: the user has interacted with all items that are allowed, they are excluded, or the model knows nothing of them"
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,16 @@ def requests_of_log(histories: Dataset, items: Vocabulary, folder: Path) -> Requ
 
 def _some(ids: pl.Series) -> str:
     return ", ".join(map(repr, ids.head(3)))
+
+
+def counted_lists(requests: Requests, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield tables of the requested lists; with the last, log how many lists are empty and why that may be."""
+    having, ahead = 0, None
+    for table in tables:
+        if ahead is not None:
+            yield ahead
+        having, ahead = having + table["user_id"].n_unique(), table
+    if having < (size := requests.names.n_unique()):
+        log.warning("empty lists: %d of %d; %s", size - having, size, NOTHING_LEFT)
+    if ahead is not None:
+        yield ahead

@@ -326,3 +326,9 @@ def test_times_in_another_unit_than_seconds_are_refused(tmp_path, unit, word):
     with pytest.raises(ValueError, match=refused):
         BanditFeedback([[0]], [[1.0]], None, 3, times_R=[now * unit])
     assert log.settle(before=now + 1) == 1
+
+
+def test_a_list_of_ids_is_no_vocabulary(tmp_path):
+    with pytest.raises(ValueError, match="items must be the Vocabulary of 2 arms, got list of 2"):
+        FeedbackLog(tmp_path / "log", items=["a", "b"])
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_dl.folders import new_file, new_folder, reserved
+from recsys_dl.folders import ensure_folder, new_file, new_folder, reserved
 from recsys_dl.leftovers import leftover_suffix
 from recsys_dl.saving import load_arrays, save_arrays
 
@@ -53,6 +53,21 @@ def test_two_at_once_lose_nothing(tmp_path):
                 (faster / "a").write_text("first")
     assert (tmp_path / "model" / "a").read_text() == "first"
     assert (tmp_path / "model-2" / "a").read_text() == "second"
+
+
+def test_what_cannot_be_a_folder_is_named(tmp_path):
+    assert ensure_folder(tmp_path / "a" / "b") == ensure_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for path, said in (
+        (tmp_path / "file", "file must be a folder, but is a file"),
+        (tmp_path / "file" / "x", "x cannot be written: .*file is a file, not a folder"),
+        (Path("/proc/no such/x"), "/proc/no such/x cannot be written|may not be written to"),
+    ):
+        with pytest.raises(OSError, match=said):
+            ensure_folder(path)
+    with pytest.raises(FileNotFoundError, match="x.json must be in an existing folder, but .*away does not exist"):
+        with new_file(tmp_path / "away" / "x.json"):
+            pass
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path):

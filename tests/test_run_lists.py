@@ -88,6 +88,22 @@ def test_allow_and_exclude_bound_every_list(trained):
         assert without["item_id"].to_list() == free["item_id"].to_list()[1:]
 
 
+def test_an_empty_list_is_said_with_the_reason(trained, caplog, capsys, tmp_path):
+    user = str(trained.users.ids[0])
+    had = trained.history([user], k=1)["item_id"].to_list()
+    assert not len(trained.recommend([user], k=1, allow=had))
+    said = "empty lists: 1 of 1; no item is left: the user has interacted with all items"
+    assert said in caplog.text
+    caplog.clear()
+    words = [f"run={trained.folder}", f"users=[{user}]", "k=1", f"allow=[{had[0]}]"]
+    assert main(["recommend", *words, f"output={tmp_path / 'lists.csv'}"]) == 0
+    assert "0 rows are in" in capsys.readouterr().out
+    assert caplog.text.count(said) == 1
+    caplog.clear()
+    list(trained.recommend_all(k=1, users_at_once=7))
+    assert "empty" not in caplog.text
+
+
 def test_all_users_by_blocks_are_the_users_one_by_one(trained):
     frames = list(trained.recommend_all(k=3, users_at_once=7))
     assert max(frame["user_id"].n_unique() for frame in frames) == 7

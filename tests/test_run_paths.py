@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 from processes import command as run
 from test_command import write_log
 
+from recsys_dl.models import Popularity
+from recsys_dl.runs import load_evaluation, load_run
 from recsys_dl.verbs.paths import absolute_paths, find_paths
 
 
@@ -84,3 +86,33 @@ def test_every_setting_that_names_a_file_counts(tmp_path, monkeypatch):
     assert found.model.gmf == str(tmp_path / "runs/gmf")
     assert found.model.solver == "cg"
     assert found.pipeline.rerankers.rules.rules[0] == str(tmp_path / "shop.yaml")
+
+
+def test_what_is_mistaken_for_a_run_is_named(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "runs", "runs")
+    run("refit", "run=runs/one", cwd=home)
+    run("export", "run=runs/one", f"output={tmp_path / 'served'}", cwd=home)
+    for name, file in (("swept", "sweep.json"), ("studied", "study.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    for folder, said in (
+        (
+            "runs/one/model",
+            "runs/one/model must hold a run of `recsys-dl train`, but is the model of one: name the run, runs/one",
+        ),
+        ("served", "but is an export: name the run that was exported"),
+        ("swept", "but is a sweep: name the run of a trial, swept/trials/000/run"),
+        ("studied", "but is a study: name the run of a trial, studied/trials/000/run"),
+        (".", "but has no config.yaml"),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            load_run(folder)
+        assert said in str(caught.value)
+        assert "runs in . are: served" not in str(caught.value)
+    with pytest.raises(
+        ValueError, match="runs/one must hold a saved model, but holds a run: its model is in runs/one/model"
+    ):
+        Popularity.load("runs/one")
+    with pytest.raises(ValueError, match="has no figures, since it was fitted on all of its log"):
+        load_evaluation(home / "runs/one-refit", "test")

@@ -35,7 +35,9 @@ WRONG = {
     ),
     "an empty id": ("/recommend", '{"user": ""}', 422, "user: should"),
     "an infinite reward": ("/feedback", '{"user": 105, "events": [{"item": 500, "reward": 1e999}]}', 422, "reward"),
-    "no events": ("/feedback", '{"user": 105, "events": []}', 422, "events"),
+    "no events": ("/feedback", '{"user": 105, "events": []}', 422, "events: should have at least 1 item, got []"),
+    "true as a number": ("/recommend", '{"k": true}', 422, "k: should be a valid integer, got true"),
+    "a list as id": ("/recommend", '{"user": [1]}', 422, "user: should be a valid integer or a valid string, got [1]"),
     "an unknown answer": (
         "/feedback",
         f'{{"request_id": "{"0" * 32}", "events": [{{"item": 500}}]}}',
@@ -67,6 +69,18 @@ def test_bad_requests_get_what_must_hold(server, name):
     assert len(answer.text) < 1500
     assert "Traceback" not in answer.text
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
+
+
+def test_an_empty_list_says_why(server):
+    had = server.get("/liked", params={"user": 105}).json()["items"][0]["item"]
+    for path in ("/recommend", "/explain"):
+        answer = ask(server, path, user=105, allow=[had], k=3).json()
+        assert answer["items"] == []
+        assert any(
+            note.startswith("no item is left: the user has interacted with all items") for note in answer["notes"]
+        )
+    wrong = server.get("/users", params={"q": "", "limit": -2})
+    assert wrong.json()["error"] == "limit: should be greater than or equal to 1, got '-2'"
 
 
 def test_other_content_types_methods_and_tokens(server):

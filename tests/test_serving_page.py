@@ -133,7 +133,7 @@ def test_a_request_may_adjust_the_pipeline_for_itself_only(client):
         ({"diversity": True}, "diversity"),
         ({"exploration": 7, "k": 3}, "exploration must be between 0 and 3, got 7"),
         ({"variant": "c"}, "'a' or 'b'"),
-        ({"variant": "b", "freshness": 0.5}, "freshness are settings of a pipeline's re-rankers"),
+        ({"variant": "b", "freshness": 0.5}, "freshness is a setting of a pipeline's re-rankers"),
     ],
 )
 def test_adjustments_out_of_range_are_refused(client, more, message):

@@ -35,6 +35,8 @@ def test_settings_that_vary_name_the_rows_and_theory_is_beside_them(tmp_path):
     assert "epsilon=1 " in out
     assert "Lai-Robbins rate 28." in out
     assert not (tmp_path / "here/regret.png").exists()
+    said = command("simulate", "output=here", "plot=false", *QUICK, cwd=tmp_path, status=1).stderr
+    assert "output=here exists already; name another folder" in said
 
 
 def test_a_log_is_written_and_replayed(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_dl.folders import new_file
+from recsys_dl.folders import ensure_folder, new_file
 
 from .durable import DurableTable
 from .feedback import BanditFeedback, check_seconds, integers
@@ -81,18 +81,16 @@ class FeedbackLog:
         for name, size, least in (("num_arms", num_arms, 1), ("context_size", context_size, 0)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least):
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {size!r}")
-        if items is not None and not isinstance(items, Vocabulary):
-            raise ValueError(
-                f"items must be a Vocabulary, such as data.items or Vocabulary(ids), got {type(items).__name__}"
-            )
         num_arms = len(items) if num_arms is None and items is not None else num_arms
         known = self._known()
         if known is None and num_arms is None:
             raise ValueError(
                 f"{self.folder} is a new log: say over how many arms, such as FeedbackLog(folder, num_arms=100)"
             )
-        if items is not None and len(items) != num_arms:
-            raise ValueError(f"items must have the ids of all {num_arms} arms, got {len(items)}")
+        if items is not None and (not isinstance(items, Vocabulary) or len(items) != num_arms):
+            raise ValueError(
+                f"items must be the Vocabulary of {num_arms} arms, got {type(items).__name__} of {len(items)}"
+            )
         self.num_arms = int(known["num_arms"] if num_arms is None else num_arms)  # type: ignore[index]
         self.context_size = int(
             context_size if context_size is not None else known["context_size"] if known is not None else 0
@@ -107,7 +105,7 @@ class FeedbackLog:
             self._check(known, items)
             meta["items"] = meta["items"] or known["items"]
         if meta != known:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            ensure_folder(self.folder)
             with new_file(self.folder / "log.json") as file:
                 file.write_text(json.dumps(meta))
         self._settled = 0  # decisions of appends up to here all have rewards

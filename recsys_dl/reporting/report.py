@@ -15,7 +15,7 @@ from recsys_dl.evaluation import Evaluation, compare
 from recsys_dl.evaluation.attribution import Attribution
 from recsys_dl.evaluation.rendering import html_table
 from recsys_dl.evaluation.scorecard import conventions_text
-from recsys_dl.folders import new_file
+from recsys_dl.folders import ensure_folder, new_file
 from recsys_dl.names import counted
 from recsys_dl.run_requests import Requests
 from recsys_dl.runs import Run, load_evaluation, load_run
@@ -67,6 +67,8 @@ def report(
     target = Path(file)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists already; name another file, or set overwrite=true to replace it")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a report is an HTML file, such as report.html, got {target.name}")
     names = {str(folder).rstrip("/"): Path(folder) for folder in folders}
     if not names or len({folder.resolve() for folder in names.values()}) < len(folders):
         raise ValueError(f"runs must name run folders, each once, got {', '.join(map(str, folders)) or 'none'}")
@@ -92,7 +94,7 @@ def report(
     body = "\n".join(section for section in sections if section)
     about = f"{part}, recsys_dl {__version__}: {_sizes(next(iter(loaded.values())))}"
     page = PAGE.format(title=html.escape(title), about=html.escape(about), body=body)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    ensure_folder(target.parent)
     with new_file(target) as aside:
         aside.write_text(page, encoding="utf-8")
     return target

@@ -20,7 +20,7 @@ from recsys_dl.data.messages import shorten
 from recsys_dl.data.vocabulary import Vocabulary, as_text
 from recsys_dl.protocols import Ranking, Reranked, Staged
 from recsys_dl.run_lists import NEW
-from recsys_dl.run_requests import Requests
+from recsys_dl.run_requests import NOTHING_LEFT, Requests
 from recsys_dl.runs import Run
 
 from .batches import Job
@@ -157,6 +157,8 @@ class Answers:
         """Return list b as it is sent, and as it is kept: None if it is empty or its propensities are not known."""
         rows = ranking.items_BK[b][ranking.items_BK[b] >= 0]
         notes = ranking.notes(b) if isinstance(ranking, Staged) else []
+        if not len(rows):
+            notes = [*notes, NOTHING_LEFT]
         if not known:
             notes = [
                 *notes,

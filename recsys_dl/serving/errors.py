@@ -8,7 +8,7 @@ from typing import Any
 from recsys_dl.data.messages import shorten
 
 SHOWN = 5  # complaints about one body
-INTERNAL = re.compile(r"body|(constrained-)?(int|str|float)")  # parts of a place that are pydantic's, not fields
+INTERNAL = re.compile(r"body|query|(constrained-)?(int|str|float)")  # parts of a place that are pydantic's, not fields
 
 
 class Refused(Exception):
@@ -46,13 +46,28 @@ def away_for_now(error: OSError) -> Refused:
 
 def in_words(errors: list[dict[str, Any]]) -> str:
     """Return pydantic's complaints about a body as text: which field, what must hold, what came."""
-    lines = []
+    found: dict[tuple[str, str], list[str]] = {}  # a value that may be of several types has a complaint of each
     for error in errors[:SHOWN]:
         where = ".".join(str(part) for part in error["loc"] if not INTERNAL.fullmatch(str(part))) or "the body"
-        came = "" if error["type"] in ("missing", "extra_forbidden") else f", got {shorten(repr(error['input']))}"
-        lines.append(f"{shorten(where)}: {_sentence(error)}{came}")
+        came = "" if error["type"] in ("missing", "extra_forbidden") else f", got {_shown(error['input'])}"
+        found.setdefault((shorten(where), came), []).append(_sentence(error))
+    lines = [
+        f"{where}: {said[0]}{''.join(' or ' + one.removeprefix('should be ') for one in said[1:])}{came}"
+        for (where, came), said in found.items()
+    ]
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
-    return "; ".join(dict.fromkeys(lines)) + more
+    return "; ".join(lines) + more
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it was sent, shortened."""
+    return (
+        {True: "true", False: "false"}[value]
+        if isinstance(value, bool)
+        else "null"
+        if value is None
+        else shorten(repr(value))
+    )
 
 
 def _sentence(error: dict[str, Any]) -> str:
@@ -62,4 +77,5 @@ def _sentence(error: dict[str, Any]) -> str:
         return "there is no such field; GET /openapi.json lists them"
     if error["type"] in ("model_attributes_type", "model_type", "dict_type"):
         return "must be a JSON object, sent with Content-Type: application/json"
-    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return re.sub(r"^(Input|List|String) should", "should", said).partition(" after validation")[0]

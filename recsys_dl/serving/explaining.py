@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_dl.names import with_article
 from recsys_dl.protocols import Staged
-from recsys_dl.run_requests import Requests, flattened
+from recsys_dl.run_requests import NOTHING_LEFT, Requests, flattened
 from recsys_dl.runs import Run
 
 from .catalog import finite
@@ -30,8 +31,8 @@ def adjusted(run: Run, k: int, wanted: Mapping[str, float]) -> Run:
         return run
     if not hasattr(run.model, "adjusted"):
         raise ValueError(
-            f"{' and '.join(wanted)} are settings of a pipeline's re-rankers, and {run.folder} holds {type(run.model).__name__}; serve a "
-            "pipeline, such as of recsys-dl train pipeline=three_stage"
+            f"{' and '.join(wanted)} {'are settings' if len(wanted) > 1 else 'is a setting'} of a pipeline's re-rankers, and {run.folder} holds "
+            f"{with_article(type(run.model).__name__)}; serve a pipeline, such as of recsys-dl train pipeline=three_stage"
         )
     return replace(run, model=run.model.adjusted(k, wanted))
 
@@ -61,6 +62,8 @@ def explanation(
         titles = None if run.titles is None else run.titles.gather(flat.items)
         table = pl.DataFrame({"rank": flat.ranks, "item_id": ids, "title": titles, "score": flat.scores})
     rows_K = run.items.find(table["item_id"]) if len(table) else np.zeros(0, np.int32)
+    if not len(table):
+        notes = [*notes, NOTHING_LEFT]
     items = sent(live, table)
     for item, near in zip(items, _similar(live, run, requests, rows_K), strict=True):
         item["similar_to"] = near

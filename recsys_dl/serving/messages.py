@@ -140,7 +140,7 @@ class Answer(BaseModel):
     propensities: list[float] | None = Field(
         description="probability of each item at its position, where any is random"
     )
-    notes: list[str] = Field(description="of a pipeline: what could not be done as configured")
+    notes: list[str] = Field(description="why a list is empty; of a pipeline: what could not be done as configured")
     seed: int = Field(description="repeats the draws of this answer")
     variant: Literal["a", "b"] = Field(description="which of two runs answered")
 

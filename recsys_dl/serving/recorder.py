@@ -18,7 +18,7 @@ import numpy as np
 from recsys_dl.data.durable import DurableTable
 from recsys_dl.data.feedback_log import FeedbackLog
 from recsys_dl.data.vocabulary import as_text, save_vocabularies
-from recsys_dl.folders import new_file, new_folder, writing
+from recsys_dl.folders import ensure_folder, new_file, new_folder
 
 from .batches import Batches, Job
 from .errors import Refused
@@ -62,8 +62,7 @@ class Recorder:
         self.shared = None if shared is None else opened(shared)
         if shared is not None and self.shared is not None:
             folder = folder / f"{shared.kind}-{self.shared.name}"
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        ensure_folder(folder)
         self.folder = folder
         self.histories: Store = self.shared or Histories(folder / "histories.sqlite")
         self.failure: str | None = None

@@ -29,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from recsys_dl.folders import new_file
+from recsys_dl.folders import ensure_folder, new_file
 from recsys_dl.leftovers import lock
 
 FORMAT = 1
@@ -217,7 +217,7 @@ class Ledger:
                 )
         known = {one["key"] for one in before}
         together = [*before, *(dict(one) for one in trials if one["key"] not in known)]
-        folder.mkdir(parents=True, exist_ok=True)
+        ensure_folder(folder)
         created = _read(folder / "sweep.json") or {"created": _now()}
         write_json(
             folder / "sweep.json",

@@ -27,7 +27,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from recsys_dl.folders import new_file
+from recsys_dl.folders import ensure_folder, new_file
 from recsys_dl.leftovers import lock
 
 from .records import Record, higher_is_better, winners
@@ -104,7 +104,8 @@ class Study:
         self.points = grid(plan.space) if plan.sampler == "grid" else []
         self.trials = min(plan.trials, len(self.points) or plan.trials)
         self._check_folder(identity)
-        (self.folder / "trials").mkdir(parents=True, exist_ok=True)
+        ensure_folder(self.folder)
+        ensure_folder(self.folder / "trials")
         with self._exclusive():
             self._check_folder(identity)
             with open_storage(storage or f"sqlite:///{self.folder / 'study.db'}", self.folder) as opened:

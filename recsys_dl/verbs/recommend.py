@@ -143,10 +143,7 @@ def _print_lists(
         else:
             print(f"\nUser {user}\n")
         if not len(mine):
-            print(
-                "no item is left to recommend: the user has already interacted with all allowed items, they were excluded, or the model "
-                "knows nothing of them"
-            )
+            print("no item is left to recommend")
             continue
         titled = table["title"].null_count() < len(table)
         because = mine["because"].to_list() if "because" in table.columns else None

@@ -35,13 +35,16 @@ def simulate(config: DictConfig, *, several: Several | None = None) -> None:
         )
     if config.log is not None and Path(config.log).exists():
         raise FileExistsError(f"log={config.log} exists already; name a new folder, whose requests are numbered from 0")
+    output = None if config.output is None else Path(str(config.output)).expanduser()
+    if output is not None and output.exists():
+        raise FileExistsError(f"output={output} exists already; name another folder, or remove it first")
     if config.plot and find_spec("matplotlib") is None:
         print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
         config.plot = False
     panels = _simulated(trials)
     names = "-".join(dict.fromkeys(part for label, world, _ in trials for part in (label, world)))
     name = "".join(one if one.isalnum() or one in "-_." else "-" for one in names)[:80]
-    with reserved(Path(config.output or Path("simulations") / name)) as folder:
+    with reserved(output or Path("simulations") / name) as folder:
         _write(panels, folder, config)
     print(f"\nregret.csv{', regret.png' if config.plot else ''} and table.txt are in {shown(folder)}/")
     return None
