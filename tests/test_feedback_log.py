@@ -253,7 +253,7 @@ def test_another_log_is_not_opened_as_this_one(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             FeedbackLog(tmp_path / "log", **given)
-    with pytest.raises(ValueError, match="say over how many arms"):
+    with pytest.raises(ValueError, match="give its number of arms"):
         FeedbackLog(tmp_path / "new")
     (tmp_path / "else").mkdir()
     (tmp_path / "else/notes.txt").write_text("")
@@ -329,6 +329,6 @@ def test_times_in_another_unit_than_seconds_are_refused(tmp_path, unit, word):
 
 
 def test_a_list_of_ids_is_no_vocabulary(tmp_path):
-    with pytest.raises(ValueError, match="items must be the Vocabulary of 2 arms, got list of 2"):
+    with pytest.raises(ValueError, match="items must be a Vocabulary of 2, got list of 2"):
         FeedbackLog(tmp_path / "log", items=["a", "b"])
     assert not list(tmp_path.iterdir())

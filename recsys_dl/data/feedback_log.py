@@ -84,13 +84,9 @@ class FeedbackLog:
         num_arms = len(items) if num_arms is None and items is not None else num_arms
         known = self._known()
         if known is None and num_arms is None:
-            raise ValueError(
-                f"{self.folder} is a new log: say over how many arms, such as FeedbackLog(folder, num_arms=100)"
-            )
+            raise ValueError(f"{self.folder} is a new log: give its number of arms, FeedbackLog(folder, num_arms=100)")
         if items is not None and (not isinstance(items, Vocabulary) or len(items) != num_arms):
-            raise ValueError(
-                f"items must be the Vocabulary of {num_arms} arms, got {type(items).__name__} of {len(items)}"
-            )
+            raise ValueError(f"items must be a Vocabulary of {num_arms}, got {type(items).__name__} of {len(items)}")
         self.num_arms = int(known["num_arms"] if num_arms is None else num_arms)  # type: ignore[index]
         self.context_size = int(
             context_size if context_size is not None else known["context_size"] if known is not None else 0
