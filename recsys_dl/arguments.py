@@ -195,6 +195,8 @@ def check_argument(name: str, value: Any, hint: Any) -> Any:
     except ValidationError as error:
         words = _literals(hint)
         meant = near(value, words) if isinstance(value, str) else ""
+        if isinstance(value, str) and value in words:  # a list of such words is expected
+            meant = f": write [{value!r}]"
         wrong = wrong_entry(value, hint)
         shown = repr(value if wrong is None else wrong[1])
         shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

@@ -164,6 +164,8 @@ def test_words():
     with pytest.raises(ValueError, match=r"share must be a finite number at least 0 and at most 1, got 'xxx") as caught:
         check_argument("share", "x" * 100_000, Share)
     assert len(str(caught.value)) < 150
+    with pytest.raises(ValueError, match=r"got 'cg': write \['cg'\]$"):
+        check_argument("solvers", "cg", list[Literal["cholesky", "cg"]])
 
 
 def test_a_class_of_ones_own_is_checked_by_its_annotations():

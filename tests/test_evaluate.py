@@ -212,7 +212,7 @@ def test_users_who_are_folded_in_by_hand():
     more = Interactions([3], [4], num_users=5, num_items=5)
     table = evaluate(model, TRAIN, asked, k=2, exclude=more)
     np.testing.assert_array_equal(table.per_user["recall@2"], [1, 1 / 2])
-    assert table.conventions["excluded"] == "train and histories and more"
+    assert table.conventions["excluded"] == "train and histories and other given parts"
     with pytest.raises(ValueError, match="rmse compares predicted ratings with true ones, and test users are given by"):
         evaluate(Rater(scores_UI=scores).fit(TRAIN), TRAIN, asked, k=2, metrics=["rmse"])
 
@@ -275,13 +275,22 @@ def test_it_prints_figures_intervals_and_conventions():
         "@10",
         "95% confidence",
         "all 40 items",
-        "train and more",
+        "train and other given parts",
         "gains: binary",
         "mean over all orders",
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 110
     assert "coverage@5" not in table.intervals  # no mean over users
+
+
+def test_figures_of_an_earlier_version_are_in_todays_words():
+    (train, more, test), _ = random_parts(seed=2)
+    table = evaluate(Popularity().fit(train), train, test, k=[5], exclude=more)
+    stored = table.to_dict()
+    stored["conventions"]["excluded"] = "train and more"
+    assert Evaluation.from_dict(stored).conventions == table.conventions
+    assert table.conventions["excluded"] == "train and other given parts"
 
 
 def test_the_same_seed_gives_the_same_and_the_log_may_be_in_any_order():

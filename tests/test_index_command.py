@@ -190,8 +190,19 @@ def test_wrong_words_are_answered(place, words, expected, monkeypatch, capsys):
     assert sorted(place.rglob("*")) == before
 
 
+def test_an_index_of_more_vectors_than_there_are_is_left_out(place, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(place)
+    np.save("few.npy", np.random.default_rng(0).standard_normal((80, 9)).astype(np.float32))
+    words = ["vectors=few.npy", "queries=queries.npy", "plot=false", "threads=1", "num_queries=5"]
+    assert main(["index", *words, "indexes=[flat,ivf_pq]", "output=few"]) == 0
+    assert "ivf_pq is left out: ivf_pq learns 256 codes and needs as many vectors, got 80" in caplog.text
+    assert "flat" in capsys.readouterr().out
+    assert main(["index", *words, "indexes=[ivf_pq]", "output=none"]) == 1
+    assert "needs as many vectors, got 80" in capsys.readouterr().err
+
+
 def test_no_gpu_and_no_matplotlib(place, monkeypatch, capsys):
-    assert 'device="cuda" needs' in started("index", "run=als", "device=cuda", cwd=place, status=1).stderr
+    assert "device=cuda needs" in started("index", "run=als", "device=cuda", cwd=place, status=1).stderr
     monkeypatch.chdir(place)
     monkeypatch.setattr("recsys_dl.verbs.index.find_spec", lambda name: None)
     assert main(["index", "run=als", "indexes=[exact]", "output=unplotted"]) == 0

@@ -80,6 +80,15 @@ def test_each_layout_gives_the_same_ranker_and_runs_compare(place, monkeypatch, 
     assert "p (Holm)" in out
 
 
+def test_columns_of_a_table_are_chosen(place, monkeypatch):
+    pytest.importorskip("lightgbm")
+    monkeypatch.chdir(place)
+    pl.read_parquet("train.parquet").with_columns(d=pl.lit("x")).write_csv("words.csv")
+    words = ["data.train=words.csv", "data.group=query", "data.label=grade", "data.features=[b,a]"]
+    assert main(["rank", *words, *SMALL, "run=runs/chosen"]) == 0
+    assert json.loads((place / "runs/chosen/manifest.json").read_text())["data"]["features"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -97,11 +106,27 @@ def test_each_layout_gives_the_same_ranker_and_runs_compare(place, monkeypatch, 
         (["data.train=train.txt", "data.validation=blank.txt"], "relevant"),
         (["data.train=train.txt", "data.test=blank.txt"], "relevant"),
         (["data.train=[train.txt,train.txt]"], "group"),
+        (["data.train=train.txt", "data.test=train.txt"], "of different queries, but both hold train.txt"),
+        (
+            ["data.train=[train.txt,more.txt]", "data.validation=./more.txt"],
+            "data.train and data.validation must be of",
+        ),
+        (
+            ["data.train=train.txt", "data.test=copy.txt"],
+            "data.train and data.test must be of different queries, but are the same",
+        ),
+        (["data.train=train.parquet", "data.group=query", "data.label=grade", "data.features=[d]"], "a column 'd'"),
+        (
+            ["data.train=words.csv", "data.group=query", "data.label=grade"],
+            "or name the columns of features: features=[…]",
+        ),
     ],
 )
 def test_wrong_words(place, monkeypatch, capsys, words, message):
     pytest.importorskip("lightgbm")
     monkeypatch.chdir(place)
+    (place / "copy.txt").write_text((place / "train.txt").read_text())
+    pl.read_parquet(place / "train.parquet").with_columns(d=pl.lit("x")).write_csv(place / "words.csv")
     (place / "blank.txt").write_text("0 qid:1 1:0.5 2:1 3:1\n0 qid:1 1:0.25 2:1 3:1\n")
     shutil.rmtree(place / "runs/never", ignore_errors=True)
     assert main(["rank", *words, *SMALL[3:], "run=runs/never"]) in (1, 2)

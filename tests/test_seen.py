@@ -168,7 +168,7 @@ def test_evaluation_leaves_out_what_was_seen():
     for users, items_BK in lists:
         shown = {(int(user), int(item)) for user, row in zip(users, items_BK, strict=True) for item in row}
         assert not shown & seen
-    assert found.conventions["excluded"] == "train and what else was seen and more"
+    assert found.conventions["excluded"] == "train and what else was seen and other given parts"
     assert found.conventions["excluded_test_items"] == 0
 
 

@@ -1,6 +1,7 @@
 """Figures of segments: warm and cold, by known interactions and by features; by hand, and as parts of the whole."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -247,6 +248,12 @@ def test_a_segment_that_there_is_not(asked, message):
     data, test = frames(), frames().with_interactions(TEST)
     with pytest.raises(ValueError, match=message):
         evaluate(Scores(scores_UI=SCORES).fit(data), data, test, k=2, segments=asked)
+
+
+def test_titles_and_free_texts_make_no_segments():
+    data = replace(frames(), item_features=None, item_titles=pl.Series(["a", "b", "c", "d", "e"]))
+    with pytest.raises(ValueError, match="needs item features, and train has only titles and free texts, which differ"):
+        evaluate(Scores(scores_UI=SCORES).fit(data), data, data.with_interactions(TEST), k=2, segments="item:title")
 
 
 def test_what_else_is_refused():

@@ -79,7 +79,11 @@ def test_the_same_words_find_their_study_again(place, capsys):
     assert main(["tune", *ALS, "timeout=0.001"]) == 0
     assert main(["tune", *reversed(ALS), "timeout=0.001", "trials=3"]) == 0
     assert len(list((place / "tune").iterdir())) == 1
-    assert "No trial finished." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "0 started of 3 trials" in out
+    assert (
+        "No trial finished: timeout=0.001 was over before one began; the same command with a longer one goes on." in out
+    )
 
 
 def test_a_trial_killed_in_mid_training_continues_from_its_checkpoint(place, caplog):

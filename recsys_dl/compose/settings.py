@@ -71,6 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "data.zero_based": bool,
         "data.group": str | None,
         "data.label": str | None,
+        "data.features": Annotated[list[str], MinLen(1)] | None,
         "k": Lengths,
         "blank_queries": Literal["left_out", "zero", "one"],
     },

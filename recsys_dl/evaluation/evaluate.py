@@ -31,7 +31,7 @@ from .beyond import BeyondAccuracy
 from .finite import check_finite, check_lists
 from .notes import mostly_excluded, trained_otherwise, unreachable
 from .questions import Questions, answer, count_excluded, digest_of
-from .scorecard import Evaluation
+from .scorecard import OTHER_PARTS, Evaluation
 from .segment_figures import SegmentFigures
 from .segments import Segmentation
 
@@ -191,7 +191,7 @@ def evaluate(
             ["train"]
             + ([] if histories is None else ["histories"])
             + ([] if questions.seen_only is None else ["what else was seen"])
-            + (["more"] if more else [])
+            + ([OTHER_PARTS] if more else [])
         ),
         "excluded_test_items": num_excluded,
         "gains": gains,

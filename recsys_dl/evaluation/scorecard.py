@@ -21,6 +21,7 @@ from recsys_dl.saving import load_arrays, save_arrays
 from .rendering import html_table, page_width, text_table
 from .segment_table import SegmentTable
 
+OTHER_PARTS = "other given parts"  # what `exclude` of an evaluation holds, in its conventions
 _WEIGHT = " weight"  # suffix of user weights in the arrays of a saved evaluation
 
 
@@ -172,7 +173,7 @@ class Evaluation:
             return cls(
                 values={str(name): float(value) for name, value in stored["values"].items()},
                 intervals={str(name): (float(low), float(high)) for name, (low, high) in stored["intervals"].items()},
-                conventions=dict(stored["conventions"]),
+                conventions=_in_current_words(stored["conventions"]),
                 notes=tuple(stored.get("notes", ())),
                 k=tuple(int(k) for k in stored["k"]),
                 confidence=float(stored["confidence"]),
@@ -210,6 +211,14 @@ class Evaluation:
             return cls.from_dict(json.loads((path / "metrics.json").read_text()), load_arrays(path / "per_user.npz"))
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"the evaluation in {path} is damaged ({error}); rerun the evaluation") from error
+
+
+def _in_current_words(conventions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return conventions as this version writes them: earlier ones called the parts given as `exclude` "more"."""
+    excluded = str(conventions.get("excluded", ""))
+    if not excluded.endswith(" and more"):
+        return dict(conventions)
+    return {**conventions, "excluded": f"{excluded.removesuffix('more')}{OTHER_PARTS}"}
 
 
 def conventions_text(

@@ -165,13 +165,14 @@ def _columns(train: Dataset | Interactions) -> list[str]:
 
 def _feature(side: str, column: str, train: Dataset | Interactions) -> pl.Series:
     frame = getattr(train, f"{side}_features", None)
+    free = side == "item" and any(getattr(train, name, None) is not None for name in ("item_texts", "item_titles"))
     if frame is None:
+        held = "only titles and free texts, which differ between items and make no segments" if free else "none"
         raise ValueError(
-            f"segments={side}:{shorten(column)} needs {side} features, and train has none; read the log with {side}_features=, or hand over "
+            f"segments={side}:{shorten(column)} needs {side} features, and train has {held}; read the log with {side}_features=, or hand over "
             f'labels: segments={{"{side}:{shorten(column)}": labels}}, one for each {side} row'
         )
     if column not in frame.columns:
-        free = side == "item" and (train.item_texts is not None or train.item_titles is not None)  # type: ignore[union-attr]
         raise ValueError(
             f"the {side} features have no column {shorten(column)!r}{near(column, frame.columns)}; there are "
             f"{shorten(', '.join(frame.columns), 300)}{'; titles and free texts, which differ between items, make no segments' if free else ''}"

@@ -152,7 +152,7 @@ def read_grouped(
         kind = frame.schema[name]
         if not (kind.is_numeric() or kind == pl.Boolean):
             raise ValueError(
-                f"column {name!r} of {where} must hold numbers, got {kind}; encode it, or name the feature columns"
+                f"column {name!r} of {where} must hold numbers, got {kind}; encode it, or name the columns of features: features=[…]"
             )
     if (nobody := frame[group].is_null()).any():
         raise ValueError(f"{where}, row {nobody.arg_max()} (from 0, without header): has no {group}")

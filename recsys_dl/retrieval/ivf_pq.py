@@ -81,7 +81,7 @@ class IVFPQ(IVF):
         """Check as for IVF, and that there are items to learn the codes from."""
         if num_items < CODES:
             raise ValueError(
-                f"ivf_pq learns {CODES} codes and needs as many vectors, got {num_items}; so few are quickly searched by exact"
+                f"ivf_pq learns {CODES} codes and needs as many vectors, got {num_items}; so few are searched quickly by exact"
             )
         super().check(num_items)
 

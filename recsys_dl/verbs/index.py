@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from recsys_dl.evaluation import Evaluation
     from recsys_dl.retrieval.budget import Figures
     from recsys_dl.retrieval.vector_index import VectorIndex
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,12 +169,31 @@ def of_run(config: DictConfig) -> Task:
     )
 
 
+def _fitting(names: list[str], config: DictConfig, num_items: int) -> list[str]:
+    """Return the indexes that can be built of so few vectors; the others are logged with the reason.
+
+    Raises:
+        ValueError: none can.
+    """
+    found = []
+    for name in names:
+        index = instantiate(part_of(config, name), measure=config.measure)
+        try:
+            index.check(num_items)
+            found.append(name)
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            log.warning("%s is left out: %s", name, error)
+    return found
+
+
 def measure_all(config: DictConfig, task: Task) -> list[Figures]:
     """Return the figures of exact search, then of every setting of the grid."""
     from recsys_dl.evaluation import compare
     from recsys_dl.retrieval.budget import survey
 
-    names = ["exact", *(name for name in config.indexes if name != "exact")]
+    names = ["exact", *_fitting([name for name in config.indexes if name != "exact"], config, len(task.item_emb_ID))]
     metric = f"ndcg@{config.k}"
     evaluations: dict[str, Evaluation] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def rank(config: DictConfig) -> None:
         log.info("%s on %d threads, seed %s", name, threads, config.seed)
         with stages.stage("read"):
             parts = read_groups(files, config.data)
+            check_apart(files, parts)
         for part, groups in parts.items():
             log.info("%s: %r", part, groups)
         with stages.stage("fit"):
@@ -106,13 +108,29 @@ def read_groups(files: dict[str, list[Path]], data: DictConfig) -> dict[str, Gro
     return {part: several[0] if len(several) == 1 else Groups.concat(several) for part, several in found.items()}
 
 
+def check_apart(files: dict[str, list[Path]], parts: dict[str, Groups]) -> None:
+    """Check that no part holds the documents of another.
+
+    Raises:
+        ValueError: two parts have a file in common, or are the same documents.
+    """
+    for one, other in itertools.combinations(files, 2):
+        shared = {file.resolve() for file in files[one]} & {file.resolve() for file in files[other]}
+        if shared or parts[one].content_hash == parts[other].content_hash:
+            what = f"both hold {shown(min(shared))}" if shared else "are the same documents"
+            raise ValueError(
+                f"data.{one} and data.{other} must be of different queries, but {what}: figures on what was learned from say nothing of other "
+                "queries; hold some out in a file of their own"
+            )
+
+
 def _read(file: Path, data: DictConfig, num_features: int | None) -> Groups:
     from recsys_dl.readers.letor import read_grouped, read_letor, read_lightgbm
 
     if data.group is not None or data.label is not None:
         if data.group is None or data.label is None:
             raise ValueError("a table needs both data.group and data.label, the columns of queries and of grades")
-        return read_grouped(file, group=data.group, label=data.label)
+        return read_grouped(file, group=data.group, label=data.label, features=data.features and list(data.features))
     if file.suffix in (".csv", ".parquet", ".arrow", ".feather"):
         raise ValueError(f"{file} is a table: set data.group=… and data.label=…, its query and grade columns")
     more: dict[str, Any] = {"num_features": num_features, "zero_based": data.zero_based}

@@ -43,7 +43,10 @@ def print_study(study: Study, search: Search, experiment: Path | None, seconds: 
 
     records = study.records(search.command)
     importance = study.importance()
-    counts = ", ".join(f"{n} {state}" for state in STATES if (n := sum(one.state == state for one in records)))
+    counts = (
+        ", ".join(f"{n} {state}" for state in STATES if (n := sum(one.state == state for one in records)))
+        or "0 started"
+    )
     title = f"{name_of(search.base)}: {counts} of {study.trials} trials, {seconds:.0f} s"
     source = search.base.data.get("path") or search.base.data._target_.rpartition(".")[2]
     files = write_report(
@@ -62,7 +65,13 @@ def print_study(study: Study, search: Search, experiment: Path | None, seconds: 
     print(f"\nAll trials: {', '.join(shown(file) for file in files)}")
     best = winners(records, search.metrics)
     if not best:
-        print("No trial finished.")
+        timeout = None if records else search.config.timeout
+        late = (
+            ""
+            if timeout is None
+            else f": timeout={timeout:g} was over before one began; the same command with a longer one goes on"
+        )
+        print(f"No trial finished{late}.")
         return
     if len(best) > 1:
         print(f"\nNo other trial beats {', '.join(str(one.number) for one in best)}; the best in {search.metrics[0]}:")
