@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import socket
 import sys
 import tempfile
 from multiprocessing import forkserver, get_context
@@ -28,6 +29,16 @@ def command(*words: object, cwd: Path, status: int | None = 0) -> CompletedProce
         assert done.returncode == status, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+def commands(processes: int, *words: object, cwd: Path) -> str:
+    """Run `recsys-dl WORDS` in processes that compute together, which must all succeed; return what they printed."""
+    return _together(processes, _command, [str(word) for word in words], cwd)
+
+
+def programs(processes: int, text: str, *arguments: object, cwd: Path) -> str:
+    """Run a Python program in processes that compute together, which must all succeed; return what they printed."""
+    return _together(processes, _program, [text, *map(str, arguments)], cwd)
 
 
 def program(text: str, *arguments: object, cwd: Path | None = None) -> str:
@@ -79,13 +90,43 @@ class Going:
 
 
 def _process(target, words: list[str], cwd: Path, environment: dict[str, str]) -> CompletedProcess:
+    (done,) = _processes(target, words, cwd, [environment])
+    return done
+
+
+def _together(processes: int, target, words: list[str], cwd: Path) -> str:
+    """Run processes with the variables that torchrun sets; the first has the store, which torchrun's own process has else."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    all_of_them = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": port}
+    all_of_them |= {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "GROUP_RANK": 0}
+    environments = [
+        dict(os.environ) | {name: str(value) for name, value in (all_of_them | {"RANK": at, "LOCAL_RANK": at}).items()}
+        for at in range(processes)
+    ]
+    done = _processes(target, words, cwd, environments)
+    assert not any(one.returncode for one in done), "\n".join(one.stderr[-3000:] for one in done)
+    return "".join(one.stdout for one in done)
+
+
+def _processes(target, words: list[str], cwd: Path, environments: list[dict[str, str]]) -> list[CompletedProcess]:
+    """Run a process for each environment, all at once."""
     with tempfile.TemporaryDirectory() as folder:
-        printed = [os.path.join(folder, name) for name in ("out", "err")]
         _start_server()
-        process = FORKS.Process(target=_enter, args=(target, words, str(cwd), environment, printed))
-        process.start()
-        process.join()
-        return CompletedProcess(words, process.exitcode, *(Path(file).read_text("utf-8") for file in printed))
+        printed = [[os.path.join(folder, f"{at}.{name}") for name in ("out", "err")] for at in range(len(environments))]
+        started = [
+            FORKS.Process(target=_enter, args=(target, words, str(cwd), environment, files))
+            for environment, files in zip(environments, printed, strict=True)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join()
+        return [
+            CompletedProcess(words, process.exitcode, *(Path(file).read_text("utf-8") for file in files))
+            for process, files in zip(started, printed, strict=True)
+        ]
 
 
 def _start_server() -> None:

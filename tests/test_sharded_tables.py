@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sharded_process
 import torch
+from processes import commands, programs
 from sharded_process import TRAININGS, found_in
 from torch import nn
 
@@ -90,7 +91,8 @@ def test_one_process_resumes_what_two_began(alone, two, tmp_path, name):
 def test_three_processes_resume_what_two_began_and_one_was_killed(alone, two, tmp_path):
     for name in ("rows", "clipped"):
         shutil.copytree(two / f"{name}-checkpoint", tmp_path / f"{name}-checkpoint")
-    torchrun(3, tmp_path, "rows:resume", "clipped:resume")
+    text = "import pathlib, sys, sharded_process; sharded_process.main(pathlib.Path(sys.argv[1]), sys.argv[2:])"
+    programs(3, text, tmp_path, "rows:resume", "clipped:resume", cwd=tmp_path)
     for name in ("rows", "clipped"):
         found = dict(np.load(tmp_path / f"{name}-3.npz"))
         assert found["rows"].sum(0).tolist() == [301, 151]
@@ -196,10 +198,7 @@ def test_the_command_divides_tables_and_its_run_recommends(tmp_path):
     words = ["train", "data=generated", "data.num_users=200", "data.num_items=120", "data.num_interactions=1500"]
     words += ["model=gmf", "model.embedding_size=4", "model.epochs=2", "device=cpu", "evaluate.k=[5]"]
     words += ["trainer.processes=2", "trainer.shard_tables=true", "run=run"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 600, "check": False}
-    done = subprocess.run([sys.executable, "-m", "recsys_dl", *words], **how)
-    assert done.returncode == 0, done.stderr[-3000:]
+    commands(2, *words, cwd=tmp_path)
     run = load_run(tmp_path / "run")
     assert run.model.network.user_emb.weight.shape == (200, 4)
     assert run.model.recommend([0], 3).items_BK.shape == (1, 3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from processes import programs
 
 from recsys_dl.metrics import catalog, ranking, rating
 
@@ -31,8 +32,9 @@ def measured(users, pairs, batch=13):
     return {name: float(value) for metric in metrics for name, value in metric.compute().items()}
 
 
-def in_process(rank, file, results):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def in_process(results):
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     # unequal shares: user 0..32 here, the rest there
     users = np.arange(33) if rank == 0 else np.arange(33, NUM_USERS)
     pairs = np.arange(33) if rank == 0 else np.arange(33, NUM_USERS)
@@ -41,7 +43,9 @@ def in_process(rank, file, results):
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
-    torch.multiprocessing.spawn(in_process, (str(tmp_path / "store"), str(tmp_path / "found")), nprocs=2)
+    programs(
+        2, "import sys, test_torchmetrics; test_torchmetrics.in_process(sys.argv[1])", tmp_path / "found", cwd=tmp_path
+    )
     one = measured(np.arange(NUM_USERS), np.arange(NUM_USERS))
     for rank in range(2):
         two = torch.load(f"{tmp_path / 'found'}{rank}", weights_only=True)
