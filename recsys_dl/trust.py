@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recsys_dl.lazy import importing
 from recsys_dl.names import with_article
 
 CONF = Path(__file__).parent / "conf"
@@ -51,7 +52,8 @@ def class_named(home: Any, kind: type[Any], *, where: str | os.PathLike[str]) ->
     if module not in sys.modules and not trusted:
         raise ValueError(_refused(home, where))
     try:
-        cls = vars(importlib.import_module(module)).get(name)
+        with importing():
+            cls = vars(importlib.import_module(module)).get(name)
     except ImportError as error:
         raise ValueError(f"{where} needs the class {home}, which cannot be imported here ({error})") from error
     if not (isinstance(cls, type) and cls.__module__ == module and issubclass(cls, kind)):

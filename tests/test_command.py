@@ -258,6 +258,18 @@ def test_a_quick_answer_imports_nothing_slow(place, words):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_lists_of_a_neural_run_import_neither_trainer_nor_compiler(place, tmp_path):
+    run("train", "data=log", "data.path=log.csv", "model=gmf", "model.epochs=1", f"run={tmp_path / 'run'}", cwd=place)
+    program = (
+        "import sys; from recsys_dl.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'pytorch_lightning', 'torchmetrics', 'torch._dynamo', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    words = ["recommend", f"run={tmp_path / 'run'}", "users=[100]"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    assert "item" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_damaged_run_is_refused(place, tmp_path):
     broken = tmp_path / "run"
     shutil.copytree(place / "runs" / "item_knn", broken)

@@ -42,7 +42,8 @@ def read_saved_table(file: Path) -> pl.DataFrame:
             most = max(PACKED_FROM, MOST_PACKED * file.stat().st_size)
             texts = _check_sizes(file, opened.metadata, most)
         _check_rows(file, texts, most)
-        table = pq.read_table(file)
+        with pq.ParquetFile(file) as opened:
+            table = opened.read()  # pq.read_table would import pandas, if it is installed
         table.validate(full=True)
         frame = pl.from_arrow(table)
     except FileNotFoundError:

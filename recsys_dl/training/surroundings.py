@@ -49,12 +49,12 @@ def own_settings() -> Iterator[None]:
             torch.set_default_dtype(torch.float32)
             if not torch.cuda.is_available():
                 torch.set_float32_matmul_precision("highest")
-            torch.use_deterministic_algorithms(False)
+            _be_deterministic(False, False)
             yield
         finally:
             torch.set_default_dtype(kind)
             torch.set_float32_matmul_precision(products)
-            torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+            _be_deterministic(strict, warn_only)
             torch.backends.cudnn.benchmark = benchmark
             random.setstate(drawn)
             for name, value in variables.items():
@@ -101,6 +101,15 @@ def _leave_autocast(stack: contextlib.ExitStack) -> None:
     for device in ("cpu", "cuda"):
         if torch.is_autocast_enabled(device):
             stack.enter_context(torch.autocast(device, enabled=False))
+
+
+def _be_deterministic(strict: bool, warn_only: bool) -> None:
+    """Set Torch's setting for deterministic algorithms, if it is another: that imports Torch's compiler, which takes a second."""
+    if (strict, warn_only) != (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    ):
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
 
 
 def _restore(variable: str, value: str | None) -> None:
