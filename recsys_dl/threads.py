@@ -17,9 +17,11 @@ def usable_processors() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
-def limit_threads(num_threads: int | None) -> int:
+def limit_threads(num_threads: int | None, *, in_requests: bool = False) -> int:
     """Limit every library to `num_threads` (None: all processors available to this process, at most the RECSYS_DL_CPUS that
     a launcher gave it); return the number.
+
+    With `in_requests` NumPy's and SciPy's BLAS get one thread: the products of a request are small, and on a busy machine a thread that comes late is waited for.
 
     Call it before the libraries are imported if possible: it sets their environment variables, and limits
     those already loaded.
@@ -32,8 +34,9 @@ def limit_threads(num_threads: int | None) -> int:
     threads = given if num_threads is None else num_threads
     if not 1 <= threads <= processors:
         raise ValueError(f"threads must be between 1 and the {processors} processors of this machine, got {threads}")
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
+    in_blas = 1 if in_requests else threads
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    os.environ["OPENBLAS_NUM_THREADS"] = str(in_blas)
     os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")  # PyArrow's allocator else takes 1 GiB at once
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
@@ -52,6 +55,7 @@ def limit_threads(num_threads: int | None) -> int:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(threads)
+        threadpool_limits(in_blas, "blas")
     return threads
 
 

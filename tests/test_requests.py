@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -246,3 +248,14 @@ def test_mmr_over_users_is_the_greedy_choice(weight):
     for change in ({"lowest": -1.0}, {"num_columns": len(log)}):  # the latter: vectors are merged, not spread out
         mmr._vectors = mmr._vectors._replace(**change)
         np.testing.assert_array_equal(found, mmr.rerank([0], ranking, 12).items_BK)
+
+
+@pytest.mark.parametrize("order", ["limit; import numpy, scipy.linalg", "import numpy, scipy.linalg; limit"])
+def test_blas_has_one_thread_where_requests_are_answered(order):
+    """Whether it was loaded before or after; other libraries have as many as they may."""
+    order = order.replace("limit", "limit_threads(None, in_requests=True)")
+    program = f"from recsys_dl.threads import limit_threads; {order}; import threadpoolctl; " + (
+        "print({one['num_threads'] for one in threadpoolctl.threadpool_info() if one['user_api'] == 'blas'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{1}"

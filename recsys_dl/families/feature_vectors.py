@@ -17,6 +17,7 @@ from recsys_dl.data.features import FeatureEncoder, Features
 from recsys_dl.data.interactions import Interactions
 from recsys_dl.data.messages import shorten
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.pair_dots import pair_dots
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.protocols import Users
 
@@ -154,7 +155,7 @@ class FeatureVectors(KnownItems):
         return scores_BI if bias_I is None else scores_BI + bias_I
 
     def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
-        scores_BL = np.einsum("bd,bld->bl", values[0], self.item_emb_ID[items_BL])
+        scores_BL = pair_dots(values[0], self.item_emb_ID, items_BL)
         bias_I = self._unlisted_bias()
         return scores_BL if bias_I is None else scores_BL + bias_I[items_BL]
 

@@ -19,6 +19,7 @@ from recsys_dl.families.shared_rows import GATHERED_BYTES, SharedRows, halves
 from recsys_dl.kernels.als import Observed, Solver, solve_rows
 from recsys_dl.kernels.device import Device, fetch, place
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.pair_dots import pair_dots
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.processes import current
 from recsys_dl.progress import track
@@ -344,9 +345,7 @@ class ALS(CatalogModel):
         return values @ self.item_emb_ID.T
 
     def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
-        if items_BL.shape[1] * self.embedding_size > self.num_items:
-            return super()._pair_scores(values, items_BL)
-        return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL])
+        return pair_dots(values, self.item_emb_ID, items_BL)
 
     def _top_k(
         self, values: np.ndarray, k: int, exclude: ItemLists | None, allow: ItemLists | None

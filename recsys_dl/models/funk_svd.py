@@ -16,6 +16,7 @@ from recsys_dl.data.repeats import average_ratings
 from recsys_dl.families.catalog import CatalogModel
 from recsys_dl.families.rated_pairs import rated_pairs
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.pair_dots import pair_dots
 from recsys_dl.kernels.rating_sgd import biased_epoch
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import track
@@ -236,7 +237,7 @@ class FunkSVD(CatalogModel):
 
     def _pair_scores(self, values: tuple[np.ndarray, np.ndarray], items_BL: np.ndarray) -> np.ndarray:
         bias_B, emb_BD = values
-        dots_BL = np.einsum("bd,bld->bl", emb_BD, self.item_emb_ID[items_BL])
+        dots_BL = pair_dots(emb_BD, self.item_emb_ID, items_BL)
         return dots_BL + self.bias_I[items_BL] + (bias_B + self.mean)[:, None]
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:

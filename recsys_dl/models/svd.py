@@ -17,6 +17,7 @@ from recsys_dl.families.neighborhood import as_vectors
 from recsys_dl.kernels.device import Device
 from recsys_dl.kernels.eigenvectors import gram_eigenvectors
 from recsys_dl.kernels.item_lists import ItemLists
+from recsys_dl.kernels.pair_dots import pair_dots
 from recsys_dl.kernels.row_sums import row_sums
 from recsys_dl.kernels.topk import top_k_dot
 from recsys_dl.progress import waiting
@@ -124,7 +125,7 @@ class SVD(CatalogModel):
         return top_k_dot(values, self.item_emb_ID, k, exclude=exclude, allow=allow, device=self.device)
 
     def _pair_scores(self, values: np.ndarray, items_BL: np.ndarray) -> np.ndarray:
-        return np.einsum("bd,bld->bl", values, self.item_emb_ID[items_BL])
+        return pair_dots(values, self.item_emb_ID, items_BL)
 
     def _item_scores(self, items_B: np.ndarray) -> np.ndarray:
         """Cosine of the items in the space of the singular vectors, scaled by the singular values."""

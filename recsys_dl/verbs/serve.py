@@ -31,7 +31,7 @@ def serve(config: DictConfig) -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ImportError(f"serving needs {', '.join(missing)}: pip install 'recsys_dl[serve]'")
-    limit_threads(config.threads)
+    limit_threads(config.threads, in_requests=True)
     from recsys_dl.serving import Settings
     from recsys_dl.serving import serve as answer
 
