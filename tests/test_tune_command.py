@@ -86,6 +86,18 @@ def test_the_same_words_find_their_study_again(place, capsys):
     )
 
 
+def test_a_study_of_which_every_trial_fails_is_an_error(place, capsys):
+    (place / "few.csv").write_text(
+        "user_id,item_id\n" + "".join(f"{user},{item}\n" for user in "ab" for item in "wxyz")
+    )
+    words = ["model=als", "model.epochs=1,2", "data=log", "data.path=few.csv", "split.order=log", "threads=1"]
+    assert main(["tune", *words, "sampler=grid", "run=failing"]) == 1
+    out = capsys.readouterr().out
+    assert "2 failed of 2 trials" in out
+    assert "evaluate.k must be between 1 and the 4 items, got [10, 20]; set evaluate.k=[4]" in out
+    assert main(["tune", *words, "sampler=grid", "run=fitting", "evaluate.k=[4]", "metric=ndcg@4"]) == 0
+
+
 def test_a_trial_killed_in_mid_training_continues_from_its_checkpoint(place, caplog):
     words = [*GMF, RATE, "model.epochs=12", "model.batch_size=64", "sampler=random", "trials=2", "run=killed"]
     process = Going("tune", *words, cwd=place)

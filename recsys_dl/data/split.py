@@ -152,7 +152,7 @@ def leave_last_out(
         raise ValueError(
             f"no user has the {needed} interactions needed to hold out {num_test} for test and "
             f"{num_validation} for validation; the most active has {most}. Hold out fewer, or use "
-            "random_split or time_split."
+            "random_split or time_split (split=random, split=time)."
         )
     return split_of(data, part_N, seen_until="own" if order == "time" else None)
 

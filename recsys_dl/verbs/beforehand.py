@@ -132,7 +132,9 @@ def check_parts(config: DictConfig, asked: Any, train: Any) -> None:
             f"evaluate.part={part} has no interactions after the split; hold more out, or use another part"
         )
     if not 1 <= min(k) <= max(k) <= num_items:
-        raise ValueError(f"evaluate.k must be between 1 and the {num_items} items, got {k}")
+        raise ValueError(
+            f"evaluate.k must be between 1 and the {num_items} items, got {k}; set evaluate.k=[{num_items}]"
+        )
     relevant_items(asked, train.interactions, config.evaluate.get("relevant_from"), part=part)
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WORKER = "RECSYS_DL_TUNE_WORKER"  # set in processes that only run trials
 
 
-def tune(config: DictConfig) -> None:
+def tune(config: DictConfig) -> int:
     """Run or resume a study; print and write all of its trials, and the best one's config."""
     try:
         import optuna
@@ -47,7 +47,7 @@ def tune(config: DictConfig) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # the command that started it says so
             _end_with_parent()
             study.work(lambda claim: search.run(claim, split), until=until)
-        return
+        return 0
     try:
         with _workers(config, study):
             study.work(lambda claim: search.run(claim, split), until=until)
@@ -60,6 +60,8 @@ def tune(config: DictConfig) -> None:
     print_study(study, search, experiment, time.monotonic() - began)
     if config.test:
         test_winner(study, search, split)
+    states = {one.state for one in study.records(search.command)}
+    return 1 if states == {"failed"} else 0
 
 
 @contextmanager
