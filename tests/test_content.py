@@ -98,6 +98,25 @@ def test_a_year_behind_a_title_is_no_word_of_it():
     assert ProfileEncoder(ngrams=1).fit(None, titles=titles).terms == ["1984", "heat"]
 
 
+def test_markup_is_no_content():
+    plain = ["red shoes & boots", "red hats", "Käse in a box", "Käse & wine", "1 < 2 > 0, a@b.org <a@b.org>"]
+    marked = [
+        "<p class='nbsp'>red<br/>shoes &amp; boots</p>",
+        '<b>red</b>&nbsp;<a href="http://shop.org/red?x=1">hats</a>',
+        "K&auml;se <!-- br\nbr --> in a <i>box</i>",
+        "K&#228;se &amp; wine",
+        plain[4],
+    ]
+    one, other = (
+        films([0], [0], features=FILMS.head(5).select("year"), item_texts=pl.Series(texts)) for texts in (plain, marked)
+    )
+    first, second = (Content(min_count=1).fit(data) for data in (one, other))
+    assert (first.terms_IT != second.terms_IT).nnz == 0
+    np.testing.assert_array_equal(first.score([0], [np.arange(5)]), second.score([0], [np.arange(5)]))
+    with pytest.raises(ValueError, match="'nbsp' is none"):
+        second.fold_in(tastes=["nbsp"])
+
+
 def test_rare_tastes_weigh_more():
     genres = pl.DataFrame({"genres": [["Drama"]] * 8 + [["Heist"], ["Heist"]]})
     model = Content(min_count=1).fit(films([0], [0], features=genres))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .words import without_markup
+
 log = logging.getLogger(__name__)
 
 SIZE = 384  # E of all-MiniLM-L6-v2
@@ -34,7 +36,7 @@ def sentence_vectors(texts: pl.Series) -> np.ndarray:
         >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])
         True
     """
-    words = texts.cast(pl.String).str.strip_chars().replace("", None)
+    words = without_markup(texts).str.strip_chars().replace("", None)
     vectors_RE = np.zeros((len(words), SIZE), np.float32)
     there = np.flatnonzero(words.is_not_null().to_numpy())
     if len(there):
