@@ -77,6 +77,23 @@ def test_arrays_written_in_place_are_used_at_once(name, log):
                 np.testing.assert_array_equal(got, expected, err_msg=array)
 
 
+@pytest.mark.parametrize("copied", [lambda model: model, copy.deepcopy])
+def test_rules_are_read_only_while_a_sorted_copy_answers(copied, log):
+    """Written by a user who allows it, or replaced, they are used at once."""
+    model = models.SequentialRules(device="cpu").fit(log)
+    list(answers(model, log))
+    with pytest.raises(ValueError, match="read-only"):
+        model.rules_II.data[:] = 1.0
+    other = copied(model)
+    data = other.rules_II.data
+    data.flags.writeable = True
+    data[:] = np.random.default_rng(1).permutation(data)
+    expected = models.SequentialRules(device="cpu").fit(log)
+    expected.rules_II = other.rules_II.copy()
+    for got, right in zip(answers(other, log), answers(expected, log), strict=True):
+        np.testing.assert_array_equal(got, right)
+
+
 @pytest.mark.parametrize("name", ["ALS", "BPR"])
 def test_fine_tuned_copied_and_pickled_models_answer_as_a_fresh_one(name, log):
     model = MODELS[name]().fit(log)

@@ -127,7 +127,16 @@ class SequentialRules(CatalogModel):
 
     @property
     def _ascending(self) -> sp.csr_matrix:
-        """The rules with each row's followers in order of items, as sums over spans of items need them."""
-        if self.__dict__.get("_sorted", (None,))[0] is not self.rules_II:
+        """The rules with each row's followers in order of items, as sums over spans of items need them.
+
+        While these are kept, the rules themselves are read-only: written in place, they would not be what is answered from.
+        """
+        arrays = (self.rules_II.data, self.rules_II.indices, self.rules_II.indptr)
+        if (
+            any(array.flags.writeable for array in arrays)
+            or self.__dict__.get("_sorted", (None,))[0] is not self.rules_II
+        ):
+            for array in arrays:
+                array.flags.writeable = False
             self._sorted = (self.rules_II, self.rules_II.sorted_indices())
         return self._sorted[1]
