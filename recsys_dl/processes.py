@@ -363,9 +363,10 @@ def _start_again(processes: int, num_nodes: int) -> None:
         raise ValueError(
             f"{processes} processes on num_nodes={num_nodes} must be started by torchrun or Slurm; see docs/processes.md"
         )
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with importing():
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch").setLevel(logging.CRITICAL)
     how = LaunchConfig(
