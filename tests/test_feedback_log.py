@@ -179,7 +179,11 @@ def test_repeats_after_a_failure_count_once_and_strangers_are_reported(tmp_path,
     found = log.feedback()
     np.testing.assert_array_equal(found.arms_RK[1], [0, -1])
     assert found.rewards_RK[0, 0] == 1
-    for part in ("1 decisions repeat", "1 rewards repeat", "2 rewards are of an arm that was not shown"):
+    for part in (
+        "decisions that repeat the request of an earlier one, 1 in number",
+        "rewards that repeat the arm and request of an earlier one, 1 in number",
+        "rewards of an arm that was not shown in that request, 2 in number",
+    ):
         assert part in caplog.text
     _, position = log.since(0)
     caplog.clear()

@@ -134,6 +134,7 @@ def test_scores_of_other_users_are_drift(folder, tmp_path):
         (["log=store", "windows=1"], 2, "windows"),
         (["log=store", "output=figures.csv"], 1, "output must be a .json file"),
         (["log=two"], 1, "has 2 logs"),
+        (["log=bare"], 1, "a feedback log without the ids of its users and items; recsys-dl ope log=bare values"),
         (["log=shared"], 1, "shared/redis-1a2b3c4d/logs/b"),
         (["log='redis://:secret@host/0'"], 1, "the copy of its log that each server keeps in RUN.serving"),
     ],
@@ -143,6 +144,8 @@ def test_errors_say_what_to_do(folder, words, status, message):
     for name in ("store/logs/a", "two/logs/a", "two/logs/b", *copies):
         if not (folder / name).exists():
             FeedbackLog(folder / name / "log", num_arms=3)
+    if not (folder / "bare").exists():
+        FeedbackLog(folder / "bare", num_arms=3)
     answer = command("monitor", "run=run", *words, cwd=folder, status=status)
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr

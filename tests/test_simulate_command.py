@@ -4,6 +4,8 @@ import csv
 
 from processes import command
 
+from recsys_dl.cli import main
+
 QUICK = ("rounds=300", "seeds=2", "threads=1")
 
 
@@ -47,6 +49,19 @@ def test_a_log_is_written_and_replayed(tmp_path):
     assert out.rstrip().endswith("2,000")
     error = command("simulate", "log=random", "plot=false", *QUICK, cwd=tmp_path, status=1).stderr
     assert "log=random exists already" in error
+
+
+def test_stopped_it_leaves_no_half_of_a_log(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def stopped(*_, log, **__):
+        log.append([[1]], [[0.5]], requests_B=[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys_dl.simulation.simulate", stopped)
+    assert main(["simulate", "log=new", "output=there", "plot=false", *QUICK]) == 130
+    assert "no partial output is left" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_it_refuses(tmp_path):

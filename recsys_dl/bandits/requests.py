@@ -118,6 +118,7 @@ def checked_features(arm_features_AF: Any, rows: int) -> np.ndarray | None:
 
 def check_between_0_and_1(rewards: np.ndarray, policy: str) -> None:
     """Raise ValueError if a reward is outside [0, 1]."""
+    rewards = as_numbers("rewards", rewards, np.float64)
     wrong = rewards[(rewards < 0) | (rewards > 1)]
     if len(wrong):
         raise ValueError(

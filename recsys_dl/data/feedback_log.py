@@ -209,7 +209,7 @@ class FeedbackLog:
             raise ValueError(f"before must be a whole number of seconds since 1970, got {shorten(repr(before))}")
         decisions = self._decisions.read(after=self._settled)
         late = decisions.filter(pl.col("time") < check_seconds("before", np.array([before]))[0])
-        _warn(decisions["time"].null_count(), "decisions have no time, so that they cannot be settled", self.folder)
+        _warn(decisions["time"].null_count(), "decisions without a time, which cannot be settled", self.folder)
         rewards = self._rewards.find("request", late["request"])
         known, shown = self._joined(rewards, self._decisions.find("request", late["request"]), after=None)
         missing = shown.join(known, on=["request", "arm"], how="anti")
@@ -319,12 +319,12 @@ class FeedbackLog:
         )
         known = rewards.rename({"time": "rewarded"}).unique(["request", "arm"], keep="first", maintain_order=True)
         if after is not None:
-            _warn(len(decisions) - len(first), "decisions repeat the request of an earlier one", self.folder)
+            _warn(len(decisions) - len(first), "decisions that repeat the request of an earlier one", self.folder)
             new = rewards.filter(pl.col("append") > after)
             again = len(new) - len(known.filter(pl.col("append") > after))
-            _warn(again, "rewards repeat the arm and request of an earlier one", self.folder)
+            _warn(again, "rewards that repeat the arm and request of an earlier one", self.folder)
             lost = len(new.join(shown, on=["request", "arm"], how="anti"))
-            _warn(lost, "rewards are of an arm that was not shown in that request", self.folder)
+            _warn(lost, "rewards of an arm that was not shown in that request", self.folder)
         return known.join(shown, on=["request", "arm"], how="semi", maintain_order="left"), shown
 
     def _wide(self, shown: pl.DataFrame) -> BanditFeedback:
@@ -395,4 +395,4 @@ def _lists(values_BX: Any, there_BX: np.ndarray, dtype: Any) -> pl.Series:
 
 def _warn(count: int, what: str, folder: Path) -> None:
     if count:
-        log.warning("%d %s: left out of what was read from %s", count, what, folder)
+        log.warning("left out of what was read from %s: %s, %d in number", folder, what, count)

@@ -166,6 +166,13 @@ def log_folder(given: Path) -> Path:
         return given
     places = ("logs/*/log/log.json", "*-*/logs/*/log/log.json")  # of a shared store, the copy that a server keeps
     found = sorted(one.parent.parent for place in places for one in given.glob(place))
+    if not found and (given / "log.json").is_file():
+        if (given.parent / "items.parquet").is_file():
+            return given.parent
+        raise FileNotFoundError(
+            f"log={given} must be the log of a server, with users.parquet and items.parquet beside it, but is a feedback log without the ids "
+            f"of its users and items; recsys-dl ope log={given} values policies on it"
+        )
     if not found:
         raise FileNotFoundError(
             f"log={given} must be the store of recsys-dl serve (RUN.serving), or one of its folders logs/KEY; it has no log.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -41,7 +42,12 @@ def simulate(config: DictConfig, *, several: Several | None = None) -> None:
     if config.plot and find_spec("matplotlib") is None:
         print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
         config.plot = False
-    panels = _simulated(trials)
+    try:
+        panels = _simulated(trials)
+    except BaseException:
+        if config.log is not None:  # a new folder, half filled
+            shutil.rmtree(config.log, ignore_errors=True)
+        raise
     names = "-".join(dict.fromkeys(part for label, world, _ in trials for part in (label, world)))
     name = "".join(one if one.isalnum() or one in "-_." else "-" for one in names)[:80]
     with reserved(output or Path("simulations") / name) as folder:
