@@ -8,9 +8,11 @@ import sysconfig
 import venv
 import zipfile
 from email import message_from_bytes
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from recsys_dl.version import __version__
 
@@ -81,3 +83,22 @@ def test_its_command_runs_in_an_environment_of_its_own(wheel, tmp_path):
     out = run("recsys-dl", "train", "model=popularity", "data=log", f"data.path={log}", "run=run")
     assert "ndcg" in out
     assert (tmp_path / "run" / "model" / "config.yaml").is_file()
+
+
+def test_locked_packages_install_on_the_first_release_of_this_python():
+    """Not only on the one that runs this: Debian's 3.11 is 3.11.2."""
+    first = f"{sys.version_info.major}.{sys.version_info.minor}.0"
+    locked = {
+        line.partition("==")[0].lower()
+        for line in (ROOT / "requirements" / "lock.txt").read_text().splitlines()
+        if "==" in line
+    }
+    checked = 0
+    for package in metadata.distributions():
+        needs = package.metadata.get("Requires-Python")
+        if needs and package.metadata["Name"].lower() in locked:
+            assert SpecifierSet(needs).contains(first), (
+                f"{package.metadata['Name']} {package.version} needs Python {needs}"
+            )
+            checked += 1
+    assert checked > 50
