@@ -213,6 +213,14 @@ def test_each_line_of_the_log_is_json(served, server):
     assert mine[0]["status"] == 200
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_of_this_machine_is_an_error_with_advice(served, host):
+    with pytest.raises(
+        OSError, match=rf"^host={host} port=0 cannot be listened on .*must be a name or an address of this machine"
+    ):
+        config_socket(Settings(run=served / "runs/ease", host=host, port=0))
+
+
 def test_a_port_in_use_and_a_store_of_another_kind_are_errors_with_advice(served):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = (f"port={taken.getsockname()[1]}", "run=runs/ease", "store=kept")

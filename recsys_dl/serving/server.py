@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import sys
 from typing import Any
@@ -109,7 +110,9 @@ def config_socket(settings: Settings) -> Any:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
+        advice = "choose another port, or port=0 for a free one"
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN):
+            advice = "host must be a name or an address of this machine: 127.0.0.1, or 0.0.0.0 for all that it has"
         raise OSError(
-            f"host={settings.host} port={settings.port} cannot be listened on ({error.strerror or error}); choose another port, or port=0 "
-            "for a free one"
+            f"host={settings.host} port={settings.port} cannot be listened on ({error.strerror or error}); {advice}"
         ) from error
