@@ -1,6 +1,7 @@
 """Linear policies leave arms out that cannot be chosen; what they choose must be what they would choose among all."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -95,6 +96,8 @@ def test_panels_that_are_kept_follow_what_is_learned(make, repeated, monkeypatch
 
     check(policy)
     before = copy.deepcopy(policy)
+    assert not len(before._kept.panels_MP)  # another thread may be packing those of the policy meanwhile
+    assert not len(pickle.loads(pickle.dumps(policy))._kept.panels_MP)
     check(policy.update(feedback(24, 500, known=5)))
     policy.save(tmp_path / "policy")
     for other in (type(policy).load(tmp_path / "policy"), before.merged([policy, before]), policy.add_arms(3)):

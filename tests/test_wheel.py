@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from recsys_dl.version import __version__
 
@@ -89,14 +90,14 @@ def test_locked_packages_install_on_the_first_release_of_this_python():
     """Not only on the one that runs this: Debian's 3.11 is 3.11.2."""
     first = f"{sys.version_info.major}.{sys.version_info.minor}.0"
     locked = {
-        line.partition("==")[0].lower()
+        canonicalize_name(line.partition("==")[0])
         for line in (ROOT / "requirements" / "lock.txt").read_text().splitlines()
         if "==" in line
     }
     checked = 0
     for package in metadata.distributions():
         needs = package.metadata.get("Requires-Python")
-        if needs and package.metadata["Name"].lower() in locked:
+        if needs and canonicalize_name(package.metadata["Name"]) in locked:
             assert SpecifierSet(needs).contains(first), (
                 f"{package.metadata['Name']} {package.version} needs Python {needs}"
             )

@@ -20,7 +20,7 @@ from .choosing import bits_of
 from .drawing import normal, reach
 from .moments import Kept, moments, moments_of_pairs
 
-FEW = 4  # candidates for each that contends, below which all are computed
+FEW = 4  # candidates for each that contends, or is to be chosen, below which all are computed
 ROUNDING = 1.2e-7  # more than that of a number rounded to float32
 MARGIN = 4e-7  # more than the relative error of a float32 product of D numbers, over D + 16
 SQUARINGS = 4  # of a covariance, to bound its largest eigenvalue

@@ -25,7 +25,7 @@ TASKS = 8  # of a thread, below which rows are divided among threads too
 
 
 class Kept(NamedTuple):
-    """Panels of models that are kept from one call to the next.
+    """Panels of models that are kept from one call to the next; a copy keeps none, since another thread may be packing them.
 
     Attributes:
         panels_MP: float32 (`panels.py`); without rows, none are kept.
@@ -39,6 +39,9 @@ class Kept(NamedTuple):
     def of(cls, models: int, size: int) -> Kept:
         """Return what keeps panels of so many models, 0 for none."""
         return cls(np.empty((models, triangle_size(size)), np.float32), np.zeros(models, bool))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, (self.panels_MP[:0].copy(), self.packed_M[:0].copy())
 
 
 @njit(**INSIDE)
@@ -127,8 +130,6 @@ def _of_models(
         pack_rows(theta_MD, models_G, g, 1, theta)
         if with_widths and not (keeps and kept.packed_M[model]):
             pack_triangle(factors_MT[model], size, unit, scale_8, triangle)
-            if keeps:
-                kept.packed_M[model] = True
         at, end = starts_G1[g], starts_G1[g + 1]
         while at < end:
             count = min(NUM_LANES, end - at)
@@ -230,3 +231,5 @@ def moments_of_pairs(
     kept = Kept.of(0, x_ND.shape[1]) if kept is None else kept
     ordered = (rows_P[order_P], places_P[order_P])
     _of_pairs(factors_MT, unit, theta_MD, kept, models_G, starts_G1, *ordered, x_ND, means_NL, widths_NL)
+    if len(kept.packed_M):
+        kept.packed_M[models_G] = True

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from recsys_dl.data.feedback import BanditFeedback
 from recsys_dl.kernels.bandits import linear
-from recsys_dl.kernels.bandits.contenders import Decider, contenders, widest
+from recsys_dl.kernels.bandits.contenders import FEW, Decider, contenders, widest
 from recsys_dl.kernels.bandits.moments import Kept, moments
 
 from .bandit_policy import BanditPolicy
@@ -25,7 +25,6 @@ Sharing = Literal["disjoint", "shared"]
 Features = Literal["outer", "product"]
 
 AGAIN = 4  # rewards for each number of a context, and then for each before, until widths of an arm are bounded anew
-FEW = 4  # candidates for each position, below which all widths are computed
 REPEATED = 8  # candidates for each request, up to which arms' panels are kept from one decision to the next
 WORTH = 1 << 20  # numbers of triangles times requests, below which all widths are computed sooner than limits are
 
@@ -234,13 +233,13 @@ class LinearPolicy(BanditPolicy):
         if len(requests) * arms_RL.shape[1] * self.factors_MT.shape[1] < WORTH:
             return requests
         assert requests.contexts_BF is not None
-        models = (self.factors_MT, self.theta_MD)
         keeps = arms_RL.shape[1] <= REPEATED * len(requests)
         if keeps and not len(self._kept.panels_MP):
             self._kept = Kept.of(*self.theta_MD.shape)
         found = contenders(
             self._decider(requests),
-            *models,
+            self.factors_MT,
+            self.theta_MD,
             requests.contexts_BF,
             arms_RL[0],
             self.widest_M[arms_RL[0]],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from recsys_dl.compose.grid import Several
-from recsys_dl.folders import reserved
+from recsys_dl.folders import new_folder, reserved
 from recsys_dl.threads import limit_threads
 
 from .running import shown
@@ -42,12 +42,8 @@ def simulate(config: DictConfig, *, several: Several | None = None) -> None:
     if config.plot and find_spec("matplotlib") is None:
         print("no plot, since matplotlib is missing: pip install 'recsys_dl[plot]'", file=sys.stderr)
         config.plot = False
-    try:
-        panels = _simulated(trials)
-    except BaseException:
-        if config.log is not None:  # a new folder, half filled
-            shutil.rmtree(config.log, ignore_errors=True)
-        raise
+    with nullcontext() if config.log is None else new_folder(config.log) as log_folder:
+        panels = _simulated(trials, log_folder)
     names = "-".join(dict.fromkeys(part for label, world, _ in trials for part in (label, world)))
     name = "".join(one if one.isalnum() or one in "-_." else "-" for one in names)[:80]
     with reserved(output or Path("simulations") / name) as folder:
@@ -56,8 +52,8 @@ def simulate(config: DictConfig, *, several: Several | None = None) -> None:
     return None
 
 
-def _simulated(trials: Sequence[tuple[str, str, DictConfig]]) -> Panels:
-    """Return the curves of each world, and those of theory."""
+def _simulated(trials: Sequence[tuple[str, str, DictConfig]], log_folder: Path | None) -> Panels:
+    """Return the curves of each world, and those of theory; write the decisions of the first seed to a log, if a folder is given."""
     from recsys_dl.data.feedback_log import FeedbackLog
     from recsys_dl.simulation import Curve
     from recsys_dl.simulation import simulate as simulated
@@ -71,8 +67,8 @@ def _simulated(trials: Sequence[tuple[str, str, DictConfig]]) -> Panels:
             mine = config.copy()
             mine.seed = seed
             log = None
-            if config.log is not None and seed == config.seed:
-                log = FeedbackLog(config.log, num_arms=world.num_arms, context_size=world.context_size)
+            if log_folder is not None and seed == config.seed:
+                log = FeedbackLog(log_folder, num_arms=world.num_arms, context_size=world.context_size)
             policy = instantiate(mine.policy)
             runs.append(simulated(policy, world, rounds=config.rounds, batch=config.batch, k=config.k, log=log))
             rounds_P = runs[-1].rounds_P
