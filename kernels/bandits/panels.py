@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..compiling import INSIDE
-from ..tile import spread
+from ..vector_code import VectorCode, ir, size_type
 
 PANEL_ROWS = 8
 ROWS, NONE, ONE = np.uint64(PANEL_ROWS), np.uint64(0), np.uint64(1)
@@ -36,80 +35,56 @@ def _pack_eight(context: Any, factor: Any, low: Any, unit: Any, scale: Any, out:
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        ir = cgutils.ir
-        word, flag = ir.IntType(32), ir.IntType(1)
-        factor, scale, out = (
-            context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 3, 4)
-        )
+        code = VectorCode(context, builder, signature, arguments)
+        factor, scale, out = (code.data(which) for which in (0, 3, 4))
         _, low, unit, _, _, at = arguments
-        four, eight = ir.VectorType(ir.DoubleType(), 4), ir.VectorType(ir.FloatType(), PANEL_ROWS)
-
-        def number(value: int) -> Any:
-            return ir.Constant(low.type, value)
-
-        def mixed(one: Any, other: Any, order: list[int]) -> Any:
-            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(word, len(order)), order))
-
-        scales = [spread(builder, builder.load(builder.gep(scale, [number(r)])), 4) for r in range(PANEL_ROWS)]
+        scales = [code.spread(scale, code.number(r), 4) for r in range(PANEL_ROWS)]
         bases = []
         for r in range(PANEL_ROWS):
-            row = builder.add(low, number(r))
-            bases.append(builder.lshr(builder.mul(row, builder.add(row, number(1))), number(1)))
+            row = builder.add(low, code.number(r))
+            bases.append(builder.lshr(builder.mul(row, builder.add(row, code.number(1))), code.number(1)))
 
         def columns(k: Any) -> list[Any]:
-            rows = []
-            for r in range(PANEL_ROWS):
-                place = builder.bitcast(builder.gep(factor, [builder.add(bases[r], k)]), four.as_pointer())
-                rows.append(
-                    builder.fptrunc(
-                        builder.fmul(builder.load(place, align=8), scales[r]), ir.VectorType(ir.FloatType(), 4)
-                    )
-                )
-            pairs = [mixed(rows[r], rows[r + 4], list(range(8))) for r in range(4)]
+            four = ir.VectorType(ir.FloatType(), 4)
+            rows = [
+                builder.fptrunc(builder.fmul(code.load(factor, builder.add(base, k), 4), scaling), four)
+                for base, scaling in zip(bases, scales, strict=True)
+            ]
+            pairs = [code.mixed(rows[r], rows[r + 4], range(8)) for r in range(4)]
             halves = [
                 (
-                    mixed(pairs[r], pairs[r + 1], [0, 8, 1, 9, 4, 12, 5, 13]),
-                    mixed(pairs[r], pairs[r + 1], [2, 10, 3, 11, 6, 14, 7, 15]),
+                    code.mixed(pairs[r], pairs[r + 1], [0, 8, 1, 9, 4, 12, 5, 13]),
+                    code.mixed(pairs[r], pairs[r + 1], [2, 10, 3, 11, 6, 14, 7, 15]),
                 )
                 for r in (0, 2)
             ]
             return [
-                mixed(halves[0][n], halves[1][n], order)
+                code.mixed(halves[0][n], halves[1][n], order)
                 for n in range(2)
                 for order in ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
             ]
 
         def store(column: Any, k: Any) -> None:
-            to = builder.gep(out, [builder.add(at, builder.mul(k, number(PANEL_ROWS)))])
-            builder.store(column, builder.bitcast(to, eight.as_pointer()), align=4)
+            code.store(column, out, builder.add(at, builder.mul(k, code.number(PANEL_ROWS))))
 
-        before = builder.block
-        head, body, done = (builder.append_basic_block(name) for name in ("pack.head", "pack.body", "pack.done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        k = builder.phi(low.type)
-        builder.cbranch(builder.icmp_unsigned("<", k, low), body, done)
-        builder.position_at_end(body)
-        for n, column in enumerate(columns(k)):
-            store(column, builder.add(k, number(n)))
-        next_k = builder.add(k, number(4))
-        builder.branch(head)
-        k.add_incoming(number(0), before)
-        k.add_incoming(next_k, body)
-        builder.position_at_end(done)
+        def pack_four(k: Any, _: list[Any]) -> list[Any]:
+            for n, column in enumerate(columns(k)):
+                store(column, builder.add(k, code.number(n)))
+            return []
+
+        code.loop(code.number(0), low, 4, [], pack_four)
         unit = builder.icmp_unsigned("!=", unit, ir.Constant(unit.type, 0))
-        read = builder.load(builder.bitcast(scale, ir.VectorType(ir.DoubleType(), PANEL_ROWS).as_pointer()), align=8)
-        ones = builder.fptrunc(read, eight)
-        flags, zero = ir.VectorType(flag, PANEL_ROWS), ir.Constant(eight, [0.0] * PANEL_ROWS)
-        diagonal = [one for first in (0, 4) for one in columns(builder.add(low, number(first)))]
+        eight = ir.VectorType(ir.FloatType(), PANEL_ROWS)
+        ones = builder.fptrunc(code.load(scale, code.number(0), PANEL_ROWS), eight)
+        flags, zero = ir.VectorType(ir.IntType(1), PANEL_ROWS), ir.Constant(eight, [0.0] * PANEL_ROWS)
+        diagonal = [one for first in (0, 4) for one in columns(builder.add(low, code.number(first)))]
         for c, column in enumerate(diagonal):
             lower = builder.select(ir.Constant(flags, [int(r >= c) for r in range(PANEL_ROWS)]), column, zero)
             with_ones = builder.select(ir.Constant(flags, [int(r == c) for r in range(PANEL_ROWS)]), ones, lower)
-            store(builder.select(unit, with_ones, lower), builder.add(low, number(c)))
+            store(builder.select(unit, with_ones, lower), builder.add(low, code.number(c)))
         return context.get_dummy_value()
 
-    size = types.uint64
-    return types.void(factor, size, types.boolean, scale, out, size), emit
+    return types.void(factor, size_type, types.boolean, scale, out, size_type), emit
 
 
 @njit(error_model="numpy", **INSIDE)
